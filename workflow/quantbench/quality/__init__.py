@@ -1,0 +1,1 @@
+"""Deterministic checks of answers, and what a pair of models' answers says together."""
