@@ -1,0 +1,36 @@
+# make run     set up what is missing, then the whole comparison for the GPU that is here (none: the demo on the CPU)
+# make test    set up what is missing, then every check, a real vLLM server included
+CORES ?= 1
+ARGS ?=
+export PYTHON VLLM
+
+.PHONY: run test check unit setup setup-llmcompressor lock clean-results
+
+run: setup
+	@.venv/bin/snakemake --cores $(CORES) $(ARGS)
+
+test: setup-test
+	@tests/run.sh
+
+setup:
+	@envs/setup.sh pipeline vllm
+
+.PHONY: setup-test
+setup-test:
+	@envs/setup.sh pipeline test vllm
+
+setup-llmcompressor:
+	@envs/setup.sh llmcompressor
+
+# Fast checks: formats, types, lint and dry runs, no server.
+check: setup-test
+	@tests/run.sh check
+
+unit: setup-test
+	@tests/run.sh unit
+
+# Rewrites the pinned requirement files from the *.in files (needs `pip install uv`).
+lock:
+	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate envs/pipeline.in -o envs/pipeline.txt
+	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate -c envs/pipeline.txt envs/test.in -o envs/test.txt
+	uv pip compile -q --python-version 3.11 --python-platform x86_64-unknown-linux-gnu --no-header --no-annotate envs/vllm-cuda.in -o envs/vllm-cuda.txt

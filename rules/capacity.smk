@@ -1,0 +1,50 @@
+rule calibrate_client:
+    output:
+        CALIBRATION,
+    log:
+        f"logs/{GPU}/calibrate_client/c{{concurrency}}.log",
+    priority: 10**8
+    threads: workflow.cores
+    conda:
+        "../envs/pipeline.yaml"
+    script:
+        "../workflow/scripts/calibrate_client.py"
+
+
+rule measure_block:
+    input:
+        ready=ready_of,
+        prompts=prompts_of,
+    output:
+        records=f"{BLOCK}.parquet",
+        context=f"{BLOCK}.json",
+    log:
+        f"logs/{GPU}/measure_block/{{arm}}/{{workload}}/c{{concurrency}}_t{{max_tokens}}/b{{block}}.log",
+    priority: block_priority
+    conda:
+        "../envs/pipeline.yaml"
+    resources:
+        **LANE_RESOURCES,
+    params:
+        spec=spec_of,
+        knobs=knobs_of,
+        gpu=GPU,
+        gpu_name=PLAN.gpu_name,
+    script:
+        "../workflow/scripts/measure_block.py"
+
+
+rule summarize_tuple:
+    input:
+        records=block_records,
+        contexts=block_contexts,
+        ready=ready_of,
+        calibration=CALIBRATION,
+    output:
+        csv=CELL,
+    log:
+        f"logs/{GPU}/summarize_tuple/{{arm}}/{{workload}}/c{{concurrency}}_t{{max_tokens}}.log",
+    conda:
+        "../envs/pipeline.yaml"
+    script:
+        "../workflow/scripts/summarize_tuple.py"

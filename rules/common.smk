@@ -1,0 +1,143 @@
+import sys
+from pathlib import Path
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT / "workflow"))
+
+from quantbench import jobs, lane, owner, settings
+from quantbench.configuration import served_model
+from quantbench.schedule import Schedule
+
+PLAN = jobs.or_exit(settings.load, ROOT, workflow.config_settings.overwrite_config)
+config = PLAN.config
+
+# Servers belong to this run; what it uses of the machine is claimed for as long as it lives.
+OWNER = owner.adopt(PLAN.devices())
+
+GPU = PLAN.gpu
+RESULTS = f"results/{GPU}"
+MODELS = PLAN.models
+ARMS = PLAN.arms
+BASELINE = PLAN.baseline
+VARIANTS = PLAN.variants
+WORKLOADS = config["workloads"]
+VLLM_PYTHON = config["vllm_python"]
+
+CELL = f"{RESULTS}/cells/{{arm}}/{{workload}}/c{{concurrency}}_t{{max_tokens}}.csv"
+BLOCK = f"{RESULTS}/raw/{{arm}}/{{workload}}/c{{concurrency}}_t{{max_tokens}}/b{{block}}"
+CALIBRATION = f"{RESULTS}/client/calibration_c{{concurrency}}.json"
+
+SCHEDULE = Schedule(
+    models={arm: PLAN.lane_of(arm) for arm in ARMS},
+    modes=settings.lane_modes(PLAN, ROOT / RESULTS),
+    cells=PLAN.cells(BASELINE),
+    aa={arm: served_model(arm) for arm in ARMS if arm not in MODELS},
+)
+
+
+wildcard_constraints:
+    arm="|".join([*ARMS, *(arm for arm in [f"{BASELINE}__aa"] if arm not in ARMS)]),
+    model="|".join(config["models"]),
+    variant="|".join(VARIANTS) or "none",
+    workload="|".join(WORKLOADS),
+    concurrency=r"[1-9]\d*",
+    max_tokens=r"[1-9]\d*",
+    block=r"[1-9]\d*",
+
+
+def cells(arm, workload=None):
+    """Tuple CSVs of one arm: its grid, or the part of one workload."""
+    return [
+        CELL.format(arm=arm, workload=w, concurrency=c, max_tokens=t)
+        for w, c, t in PLAN.cells(arm)
+        if workload in (None, w)
+    ]
+
+
+def block_stems(arm, workload, concurrency, max_tokens):
+    """Paths without suffix of all blocks of a tuple: as configured, and all that are kept on disk."""
+    cell = (workload, int(concurrency), int(max_tokens))
+    count = PLAN.blocks(cell, settings.blocks_on_disk(ROOT / RESULTS, arm, cell))
+    return [
+        BLOCK.format(arm=arm, workload=workload, concurrency=cell[1], max_tokens=cell[2], block=n)
+        for n in range(1, count + 1)
+    ]
+
+
+def blocks_of_arm(arm):
+    """Contexts of all blocks of an arm's grid."""
+    return [f"{stem}.json" for cell in PLAN.cells(arm) for stem in block_stems(arm, *cell)]
+
+
+def blocks_of_model(wildcards):
+    """Contexts of all blocks that one server delivers, its A/A arm included."""
+    arms = [arm for arm in ARMS if served_model(arm) == wildcards.model]
+    return [path for arm in arms for path in blocks_of_arm(arm)]
+
+
+def block_records(wildcards):
+    """Records of all blocks of one tuple."""
+    return [f"{stem}.parquet" for stem in block_stems(*_tuple(wildcards))]
+
+
+def block_contexts(wildcards):
+    """Contexts of all blocks of one tuple."""
+    return [f"{stem}.json" for stem in block_stems(*_tuple(wildcards))]
+
+
+def _tuple(wildcards):
+    return wildcards.arm, wildcards.workload, wildcards.concurrency, wildcards.max_tokens
+
+
+def prompts_of(wildcards):
+    """Prompt file of a workload."""
+    return WORKLOADS[wildcards.workload]["prompts"]
+
+
+def ready_of(wildcards):
+    """The record of the server that answers an arm."""
+    return f"{RESULTS}/servers/{served_model(wildcards.arm)}/ready.json"
+
+
+def spec_of(wildcards):
+    """All that defines a server; a change here, and only here, invalidates what it served."""
+    return PLAN.server_spec(wildcards.get("arm") or wildcards.get("model"))
+
+
+def knobs_of(wildcards):
+    """All that defines a block beside the server and the prompts."""
+    return PLAN.block_knobs(wildcards.workload, int(wildcards.concurrency), int(wildcards.max_tokens))
+
+
+def on_lane(number):
+    """One unit of a lane's resource for the jobs of that lane, none for others."""
+    name = list(config["lanes"])[number]
+    return lambda wildcards: int(PLAN.lane_of(wildcards.get("arm") or wildcards.get("model")) == name)
+
+
+LANE_RESOURCES = {f"lane{number}": on_lane(number) for number in range(len(config["lanes"]))}
+
+
+def model_dir(name):
+    """Folder of a model that is made here."""
+    return f"models/{name}"
+
+
+def made_here(name):
+    """True for the demo model and for models quantized here."""
+    return PLAN.source(name) == model_dir(name)
+
+
+def start_priority(wildcards):
+    """Servers start before blocks where a lane interleaves, before their own blocks where it restarts."""
+    return SCHEDULE.start(wildcards.model)
+
+
+def stop_priority(wildcards):
+    """A server stops when nothing is left to ask it."""
+    return SCHEDULE.stop(wildcards.model)
+
+
+def block_priority(wildcards):
+    """A B B A: see quantbench.schedule."""
+    return SCHEDULE.block(*_tuple(wildcards)[:2], int(wildcards.concurrency), int(wildcards.max_tokens), int(wildcards.block))

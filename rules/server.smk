@@ -1,0 +1,38 @@
+rule start_server:
+    input:
+        model_files,
+    output:
+        # Kept, never temp: it says what was measured. Blocks start a missing server by themselves.
+        ready=f"{RESULTS}/servers/{{model}}/ready.json",
+        serve_sh=f"{RESULTS}/servers/{{model}}/serve.sh",
+    log:
+        f"logs/{GPU}/start_server/{{model}}.log",
+    priority: start_priority
+    conda:
+        "../envs/pipeline.yaml"
+    resources:
+        **LANE_RESOURCES,
+    params:
+        spec=spec_of,
+        gpu_name=PLAN.gpu_name,
+    script:
+        "../workflow/scripts/start_server.py"
+
+
+rule stop_server:
+    input:
+        blocks=blocks_of_model,
+        answers=answers_of_model,
+    output:
+        session=f"{RESULTS}/servers/{{model}}/session.json",
+    log:
+        f"logs/{GPU}/stop_server/{{model}}.log",
+    priority: stop_priority
+    conda:
+        "../envs/pipeline.yaml"
+    resources:
+        **LANE_RESOURCES,
+    params:
+        spec=spec_of,
+    script:
+        "../workflow/scripts/stop_server.py"

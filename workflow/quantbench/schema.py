@@ -1,0 +1,112 @@
+"""JSON Schema with defaults, and messages that name the key. Pure."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from quantbench.errors import QuantbenchError
+
+Json = dict[str, Any]
+
+
+def deep_merge(*layers: Mapping[str, Any]) -> Json:
+    """Merge nested mappings, later layers win; lists and scalars are replaced. Inputs stay unchanged."""
+    merged: Json = {}
+    for layer in layers:
+        for key, value in layer.items():
+            if isinstance(value, Mapping) and isinstance(merged.get(key), dict):
+                merged[key] = deep_merge(merged[key], value)
+            else:
+                merged[key] = copy.deepcopy(dict(value)) if isinstance(value, Mapping) else copy.deepcopy(value)
+    return merged
+
+
+def fill_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
+    """Return `value` with the schema's defaults filled in, at every depth, in the schema's key order."""
+    if not isinstance(value, Mapping):
+        return value
+    properties: Mapping[str, Any] = schema.get("properties", {})
+    further = schema.get("additionalProperties")
+    filled: Json = {}
+    for key, sub in properties.items():
+        if key in value:
+            filled[key] = fill_defaults(value[key], sub)
+        elif "default" in sub and not schema.get("x-no-defaults"):
+            filled[key] = fill_defaults(copy.deepcopy(sub["default"]), sub)
+    for key, item in value.items():
+        if key not in properties:
+            filled[key] = fill_defaults(item, further) if isinstance(further, Mapping) else item
+    return filled
+
+
+def numbers_from_text(value: Any, schema: Mapping[str, Any]) -> Any:
+    """Turn "4" into 4 where the schema wants a number: `--config 'a={"b": 4}'` delivers text."""
+    kinds = schema.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if isinstance(value, str) and "string" not in kinds and {"integer", "number"} & set(kinds):
+        try:
+            return int(value)
+        except ValueError:
+            try:
+                return float(value) if "number" in kinds else value
+            except ValueError:
+                return value
+    if isinstance(value, Mapping):
+        further = schema.get("additionalProperties")
+        properties = schema.get("properties", {})
+        return {
+            key: numbers_from_text(item, properties.get(key, further if isinstance(further, Mapping) else {}))
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [numbers_from_text(item, schema.get("items", {})) for item in value]
+    return value
+
+
+def validate(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Json:
+    """Return the config with defaults; raise QuantbenchError with one line per fault that names the key."""
+    filled: Json = fill_defaults(numbers_from_text(config, schema), schema)
+    faults = sorted(Draft202012Validator(schema).iter_errors(filled), key=lambda e: list(map(str, e.path)))
+    if faults:
+        lines = "; ".join(_explain(fault) for fault in faults)
+        raise QuantbenchError(f"config: {lines}", remedy="see config/README.md for every key")
+    return filled
+
+
+def _explain(fault: ValidationError) -> str:
+    where = ".".join(str(part) for part in fault.absolute_path)
+    at = f"{where}: " if where else ""
+    if fault.validator == "additionalProperties" and isinstance(fault.instance, Mapping):
+        known = list(fault.schema.get("properties", {}))
+        unknown = [key for key in fault.instance if key not in known]
+        return ", ".join(f"unknown key '{f'{where}.' if where else ''}{key}'{_hint(key, known)}" for key in unknown)
+    if fault.validator == "required" and isinstance(fault.instance, Mapping):
+        missing = [key for key in fault.validator_value if key not in fault.instance]
+        return f"{at}missing key{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing))}"
+    if fault.validator == "type":
+        kinds = fault.validator_value
+        wanted = kinds if isinstance(kinds, str) else " or ".join(kinds)
+        return f"{at}wants {wanted}, got {_shown(fault.instance)}"
+    if fault.validator == "enum":
+        hint = _hint(str(fault.instance), [str(v) for v in fault.validator_value])
+        return f"{at}{_shown(fault.instance)} is not one of {', '.join(map(str, fault.validator_value))}{hint}"
+    if fault.validator in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):
+        sign = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}[fault.validator]
+        return f"{at}{_shown(fault.instance)} must be {sign} {fault.validator_value}"
+    return f"{at}{fault.message}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _hint(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=1)
+    return f" (did you mean '{near[0]}'?)" if near else ""
