@@ -1,0 +1,227 @@
+"""Statistics of two noisy serving benchmarks: percentiles, paired ratios, equivalence, drift, counts.
+
+The unit of replication is the block (one run of a tuple), never the request: the requests of one block
+share clocks, temperature and batch history. Nothing here returns NaN: what the data cannot support is None
+with a reason code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats as scipy_stats
+
+MIN_PAIRS = 3
+# Fewest values that a percentile needs. 50: any; 95: below 72 all values can lie under the true quantile
+# with more than 2.5 % probability (0.95**72 < 0.025), so it has no upper confidence limit; 99: ten
+# values beyond the quantile, as the far tail of a closed loop is made of few events.
+PERCENTILE_NEEDS = {50: 1, 95: 72, 99: 1000}
+# A spread below this in log units (one part in 1e9) is a copy or a rounded value, not a measurement.
+NO_SPREAD = 1e-9
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """A percentile with its order-statistic CI; `value`, `low`, `high` in the unit of the sample or None."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class RatioCI:
+    """A ratio (variant / baseline) and its CI. `sd_log` is the sd of one pair's log-ratio, `n` the pairs."""
+
+    ratio: float | None
+    low: float | None
+    high: float | None
+    n: int
+    p_value: float | None
+    sd_log: float | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Trend of a metric over the session: percent from the first to the last block, with its CI."""
+
+    percent: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    n: int
+    reason: str | None = None
+
+
+def percentile(values: Sequence[float], q: int, confidence: float = 0.95) -> Percentile:
+    """The q-th percentile (linear interpolation) and its order-statistic CI; +inf stands for a failure.
+
+    The CI is binomial and distribution-free (Conover, Practical Nonparametric Statistics, 3.2). Raises
+    ValueError for NaN: a missing time is the caller's to leave out or to count as a failure.
+    """
+    x = np.asarray(values, dtype=float)
+    n = int(x.size)
+    if np.isnan(x).any():
+        raise ValueError("percentile: NaN among the values")
+    if n == 0:
+        return Percentile(None, None, None, 0, "NO_VALUES")
+    needs = PERCENTILE_NEEDS.get(q, 1)
+    if n < needs:
+        return Percentile(None, None, None, n, f"P{q}_NEEDS_N{needs}")
+    value = _interpolated(np.sort(x), q / 100)
+    if value is None:
+        return Percentile(None, None, None, n, "FALLS_ON_FAILURE")
+    limits: Any = scipy_stats.quantile_test(x, p=q / 100).confidence_interval(confidence)
+    low, high = _finite(float(limits.low)), _finite(float(limits.high))
+    reason = None
+    if low is None or high is None:
+        smallest = math.ceil(math.log((1 - confidence) / 2) / math.log(max(q, 100 - q) / 100))
+        reason = f"CI_NEEDS_N{smallest}" if n < smallest else "CI_FALLS_ON_FAILURE"
+    return Percentile(value, low, high, n, reason)
+
+
+def _interpolated(ordered: np.ndarray, p: float) -> float | None:
+    """numpy's default quantile, but None where it touches +inf (numpy would give NaN)."""
+    position = p * (ordered.size - 1)
+    below = int(position)
+    share = position - below
+    if share < 1e-12:
+        return _finite(float(ordered[below]))
+    return _finite(float(ordered[below] * (1 - share) + ordered[below + 1] * share))
+
+
+def _finite(x: float) -> float | None:
+    return x if math.isfinite(x) else None
+
+
+def paired_ratio(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> RatioCI:
+    """Ratio b/a of paired blocks: exp(mean d ± t(n-1) sd(d)/sqrt(n)) with d = ln(b/a).
+
+    a: baseline, b: variant, same length, block by block, any unit above zero. p_value: two-sided, ratio = 1.
+    Fewer than 3 pairs give the ratio alone. Raises ValueError on different lengths.
+    """
+    if len(a) != len(b):
+        raise ValueError(f"paired_ratio: {len(a)} baseline blocks and {len(b)} variant blocks")
+    problem = _unusable(a) or _unusable(b)
+    if problem:
+        return RatioCI(None, None, None, len(a), None, None, problem)
+    d = np.log(np.asarray(b, dtype=float)) - np.log(np.asarray(a, dtype=float))
+    return ratio_from_logs(float(d.mean()), float(d.std(ddof=1)) if d.size > 1 else 0.0, d.size, confidence)
+
+
+def _unusable(values: Sequence[float]) -> str | None:
+    if len(values) == 0:
+        return "NO_VALUES"
+    if not all(math.isfinite(v) for v in values):
+        return "NOT_FINITE"
+    return None if all(v > 0 for v in values) else "NOT_POSITIVE"
+
+
+def ratio_from_logs(mean: float, sd: float, n: int, confidence: float = 0.95) -> RatioCI:
+    """Student-t CI and p-value of a ratio from the mean and sd of n log-ratios."""
+    ratio = math.exp(mean)
+    if n < MIN_PAIRS:
+        return RatioCI(ratio, None, None, n, None, None, f"NEEDS_{MIN_PAIRS}_PAIRS")
+    if sd < NO_SPREAD:
+        return RatioCI(ratio, None, None, n, None, None, "NO_VARIATION")
+    error = sd / math.sqrt(n)
+    half = t_quantile(0.5 + confidence / 2, n - 1) * error
+    p_value = 2 * float(scipy_stats.t.sf(abs(mean) / error, n - 1))
+    return RatioCI(ratio, math.exp(mean - half), math.exp(mean + half), n, p_value, sd)
+
+
+def t_quantile(p: float, df: int) -> float:
+    """Quantile of Student's t."""
+    return float(scipy_stats.t.ppf(p, df))
+
+
+def half_width(ci: RatioCI) -> float | None:
+    """Half-width of the CI as a relative figure: 0.02 means about ±2 %. exp(log half-width) - 1."""
+    if ci.low is None or ci.high is None:
+        return None
+    return math.exp((math.log(ci.high) - math.log(ci.low)) / 2) - 1
+
+
+def tost(ci: RatioCI, margin: float) -> float | None:
+    """p-value of two one-sided t-tests (Schuirmann 1987): the ratio lies within 1/(1+m) … 1+m.
+
+    p < 0.05 is the same as: the 90 % CI lies inside the margin. None where there is no CI.
+    """
+    if margin <= 0:
+        raise ValueError("tost: the margin must be above zero")
+    if ci.ratio is None or ci.sd_log is None:
+        return None
+    mean, error, bound = math.log(ci.ratio), ci.sd_log / math.sqrt(ci.n), math.log1p(margin)
+    return float(scipy_stats.t.sf((bound - abs(mean)) / error, ci.n - 1))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down adjusted p-values (Holm 1979) in the given order; a None stays None and does not count."""
+    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    running = 0.0
+    for rank, (p, i) in enumerate(known):
+        running = max(running, min(1.0, p * (len(known) - rank)))
+        adjusted[i] = running
+    return adjusted
+
+
+def blocks_needed(sd_log: float, margin: float, confidence: float = 0.95, cap: int = 1000) -> int | None:
+    """Fewest paired blocks whose CI half-width is at most `margin` at this sd; None above `cap`.
+
+    n >= (t(n-1) sd / ln(1+m))**2 solved by stepping n, as t depends on n. Rough: sd is an estimate.
+    """
+    bound = math.log1p(margin)
+    for n in range(MIN_PAIRS, cap + 1):
+        if t_quantile(0.5 + confidence / 2, n - 1) * sd_log / math.sqrt(n) <= bound:
+            return n
+    return None
+
+
+def drift(seconds: Sequence[float], values: Sequence[float], confidence: float = 0.95) -> Drift:
+    """Theil-Sen slope of ln(value) over time, as percent over the session; p from Kendall's tau.
+
+    Below 5 points Kendall's test cannot reach p < 0.05, so the trend is given without CI and p.
+    """
+    n = len(values)
+    problem = _unusable(values)
+    if problem:
+        return Drift(None, None, None, None, n, problem)
+    span = max(seconds) - min(seconds)
+    if n < MIN_PAIRS or span <= 0:
+        return Drift(None, None, None, None, n, f"NEEDS_{MIN_PAIRS}_BLOCKS")
+    logs = np.log(np.asarray(values, dtype=float))
+    slope, _, low, high = scipy_stats.theilslopes(logs, np.asarray(seconds, dtype=float), alpha=confidence)
+    percent = 100 * math.expm1(float(slope) * span)
+    if n < 5:
+        return Drift(percent, None, None, None, n, "TREND_TEST_NEEDS_5_BLOCKS")
+    p_value = float(scipy_stats.kendalltau(seconds, logs).pvalue)
+    if math.isnan(p_value):
+        return Drift(percent, None, None, None, n, "NO_VARIATION")
+    return Drift(
+        percent, 100 * math.expm1(float(low) * span), 100 * math.expm1(float(high) * span), p_value, n
+    )
+
+
+def mcnemar(lost: int, gained: int) -> float:
+    """Exact two-sided McNemar p-value of `lost` against `gained` items; 1.0 where no item changed."""
+    if lost + gained == 0:
+        return 1.0
+    return float(scipy_stats.binomtest(lost, lost + gained, 0.5).pvalue)
+
+
+def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float] | None:
+    """Exact CI of a proportion; None for n = 0. Raises ValueError where successes are not within 0..n."""
+    if not 0 <= successes <= n:
+        raise ValueError(f"clopper_pearson: {successes} successes of {n}")
+    if n == 0:
+        return None
+    limits = scipy_stats.binomtest(successes, n).proportion_ci(confidence, method="exact")
+    return float(limits.low), float(limits.high)
