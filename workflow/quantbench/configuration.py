@@ -92,7 +92,8 @@ class Plan:
     def blocks(self, cell: Cell, on_disk: int = 0) -> int:
         """Blocks of a cell: as configured, and never fewer than are on disk (measured evidence is not dropped)."""
         key = f"{cell[0]}/c{cell[1]}_t{cell[2]}"
-        return max(self.config["blocks"] + self.config["extra_blocks"].get(key, 0), on_disk)
+        configured = int(self.config["blocks"]) + int(self.config["extra_blocks"].get(key, 0))
+        return max(configured, on_disk)
 
     def lane_of(self, model: str) -> str:
         """Name of the lane that serves a model (or the A/A arm of it)."""

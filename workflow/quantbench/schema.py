@@ -80,25 +80,26 @@ def validate(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Json:
 
 
 def _explain(fault: ValidationError) -> str:
+    wanted: Any = fault.validator_value
     where = ".".join(str(part) for part in fault.absolute_path)
     at = f"{where}: " if where else ""
     if fault.validator == "additionalProperties" and isinstance(fault.instance, Mapping):
-        known = list(fault.schema.get("properties", {}))
+        rules: Any = fault.schema
+        known = list(rules.get("properties", {}))
         unknown = [key for key in fault.instance if key not in known]
         return ", ".join(f"unknown key '{f'{where}.' if where else ''}{key}'{_hint(key, known)}" for key in unknown)
     if fault.validator == "required" and isinstance(fault.instance, Mapping):
-        missing = [key for key in fault.validator_value if key not in fault.instance]
+        missing = [key for key in wanted if key not in fault.instance]
         return f"{at}missing key{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing))}"
     if fault.validator == "type":
-        kinds = fault.validator_value
-        wanted = kinds if isinstance(kinds, str) else " or ".join(kinds)
-        return f"{at}wants {wanted}, got {_shown(fault.instance)}"
+        kinds = wanted if isinstance(wanted, str) else " or ".join(wanted)
+        return f"{at}wants {kinds}, got {_shown(fault.instance)}"
     if fault.validator == "enum":
-        hint = _hint(str(fault.instance), [str(v) for v in fault.validator_value])
-        return f"{at}{_shown(fault.instance)} is not one of {', '.join(map(str, fault.validator_value))}{hint}"
+        hint = _hint(str(fault.instance), [str(v) for v in wanted])
+        return f"{at}{_shown(fault.instance)} is not one of {', '.join(map(str, wanted))}{hint}"
     if fault.validator in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):
         sign = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}[fault.validator]
-        return f"{at}{_shown(fault.instance)} must be {sign} {fault.validator_value}"
+        return f"{at}{_shown(fault.instance)} must be {sign} {wanted}"
     return f"{at}{fault.message}"
 
 

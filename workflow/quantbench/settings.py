@@ -71,9 +71,7 @@ def blocks_on_disk(results: Path, arm: str, cell: Cell) -> int:
 def lane_modes(plan: Plan, results: Path) -> dict[str, str]:
     """Mode per lane for the order of blocks: as configured, or `restart` where an earlier run had to fall back."""
     recorded = read_json(path) if (path := results / "servers" / "lanes.json").exists() else {}
-    return {
-        name: recorded.get(name, {}).get("mode", lane["mode"]) for name, lane in plan.config["lanes"].items()
-    }
+    return {name: recorded.get(name, {}).get("mode", lane["mode"]) for name, lane in plan.config["lanes"].items()}
 
 
 def _matches(root: Path) -> dict[str, Any]:

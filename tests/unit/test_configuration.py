@@ -1,0 +1,160 @@
+"""The configuration: defaults, faults that name their key, and narrow job dicts."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from quantbench.configuration import AA_SUFFIX, Plan, make_plan, served_model
+from quantbench.errors import QuantbenchError
+from quantbench.schema import deep_merge
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+SMALL: dict[str, Any] = {
+    "models": {
+        "bf16": {"source": "org/model", "port": 8000},
+        "awq": {"source": "org/model-AWQ", "quantization": "awq", "port": 8001},
+    },
+    "workloads": {"chat": {"prompts": "p.jsonl", "concurrency": [1, 8], "max_tokens": [128]}},
+}
+
+
+def plan(**changes: Any) -> Plan:
+    return make_plan(deep_merge(SMALL, changes), SCHEMA)
+
+
+def fault(**changes: Any) -> str:
+    with pytest.raises(QuantbenchError) as caught:
+        plan(**changes)
+    return caught.value.what
+
+
+def test_defaults_are_complete_and_the_input_is_left_alone() -> None:
+    before = copy.deepcopy(SMALL)
+    made = plan()
+    assert before == SMALL
+    assert made.config["blocks"] == 6
+    assert made.config["server"]["max_num_seqs"] == 64
+    assert made.config["models"]["awq"]["server"] == {}, "a model's differences get no defaults"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"blokcs": 3}, "unknown key 'blokcs' (did you mean 'blocks'?)"),
+        ({"blocks": "many"}, "blocks: wants integer, got 'many'"),
+        ({"select": ["bf16", "gptq"]}, "select names 'gptq'"),
+        ({"models": {"awq": {"port": 8000}}}, "models.awq.port 8000 is already the port of models.bf16"),
+        ({"workloads": {"chat": {"concurrency": [0]}}}, "workloads.chat.concurrency.0: 0 must be >= 1"),
+        ({"models": {"awq": {"quantisation": "awq"}}}, "unknown key 'models.awq.quantisation'"),
+        ({"models": {"awq": {"lane": "gpu7"}}}, "models.awq.lane 'gpu7' is not in lanes"),
+        ({"baseline": "fp32"}, "baseline 'fp32' is not among the selected models"),
+        ({"primary": {"workload": "batch"}}, "primary.workload 'batch' is not in workloads"),
+        ({"primary": {"concurrency": 3}}, "primary.concurrency 3 is not in the workload's grid"),
+        ({"extra_blocks": {"c8": 1}}, "extra_blocks 'c8' is not a cell"),
+        ({"server": {"max_model_len": 64}}, "workloads.chat.max_tokens 128 leaves no room"),
+        ({"models": {"own": {"port": 8002}}}, "models.own needs one of source, quantize, endpoint"),
+        (
+            {"models": {"own": {"port": 8002, "quantize": {"from": "none"}}}},
+            "models.own.quantize.from 'none' is not in models",
+        ),
+        ({"margin": -1}, "margin: -1 must be > 0"),
+        ({"lanes": {"gpu0": {"devices": ["zero"]}}}, "lanes.gpu0.devices.0"),
+    ],
+)
+def test_a_fault_names_its_key(changes: dict[str, Any], words: str) -> None:
+    assert words in fault(**changes)
+
+
+def test_numbers_given_as_text_on_the_command_line_are_understood() -> None:
+    assert plan(extra_blocks={"chat/c8_t128": "4"}, blocks="3").blocks(("chat", 8, 128)) == 7
+
+
+def test_select_keeps_the_baseline_first_and_needs_no_edit_of_the_dict() -> None:
+    assert list(plan(select=["awq", "bf16"]).models) == ["bf16", "awq"]
+    assert plan(select=["awq"], baseline="awq").variants == []
+
+
+def test_unselected_models_may_share_a_port() -> None:
+    changes = {"models": {"fp8": {"source": "x", "port": 8001}}, "select": ["bf16", "awq"]}
+    assert "fp8" not in plan(**changes).models
+
+
+def test_the_aa_arm_is_served_by_the_baseline_at_the_primary_cell() -> None:
+    made = plan(primary={"concurrency": 8})
+    arm = "bf16" + AA_SUFFIX
+    assert made.arms[-1] == arm
+    assert made.cells(arm) == [("chat", 8, 128)]
+    assert made.server_spec(arm) == made.server_spec(served_model(arm))
+    assert plan(aa_control=False).arms == ["bf16", "awq"]
+
+
+def test_a_server_spec_depends_on_its_own_model_only() -> None:
+    spec = plan().server_spec("bf16")
+    for change in (
+        {"cost": {"hourly_price": 3}},
+        {"models": {"awq": {"server": {"max_num_seqs": 8}}}},
+        {"workloads": {"chat": {"concurrency": [1, 8, 32]}}},
+        {"blocks": 9},
+        {"quality": {"notes": {"a": "fine"}}},
+    ):
+        assert plan(**change).server_spec("bf16") == spec
+    assert plan(server={"max_num_seqs": 8}).server_spec("bf16") != spec
+    assert plan(models={"bf16": {"server": {"args": ["--x"]}}}).server_spec("bf16") != spec
+
+
+def test_what_a_model_claims() -> None:
+    made = plan(
+        models={
+            "own": {"port": 8002, "quantize": {"from": "bf16", "scheme": "W4A16"}},
+            "int8": {"source": "x", "quantization": "gptq", "bits": 8, "port": 8003},
+        }
+    )
+    assert made.server_spec("bf16")["claimed"] == {"quantization": "none", "bits": 16.0}
+    assert made.server_spec("awq")["claimed"] == {"quantization": "awq", "bits": 4.0}
+    assert made.server_spec("own")["claimed"] == {"quantization": "compressed-tensors", "bits": 4.0}
+    assert made.server_spec("own")["source"] == "models/own"
+    assert made.server_spec("int8")["claimed"]["bits"] == 8.0
+
+
+def test_every_schema_key_is_described() -> None:
+    def walk(node: Any, where: str) -> None:
+        for key, sub in node.get("properties", {}).items():
+            assert sub.get("description"), f"{where}.{key} has no description"
+            walk(sub, f"{where}.{key}")
+            if isinstance(sub.get("additionalProperties"), dict):
+                walk(sub["additionalProperties"], f"{where}.{key}.*")
+
+    walk(SCHEMA, "")
+
+
+@given(st.integers(1, 20), st.integers(0, 20), st.integers(0, 30))
+def test_blocks_never_drop_what_is_on_disk(blocks: int, extra: int, disk: int) -> None:
+    made = plan(blocks=blocks, extra_blocks={"chat/c1_t128": extra})
+    assert made.blocks(("chat", 1, 128), disk) == max(blocks + extra, disk)
+    assert made.blocks(("chat", 8, 128)) == blocks
+
+
+ANYTHING = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=2)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*SCHEMA["properties"], "zzz"]),
+        ANYTHING | st.dictionaries(st.text(max_size=5), ANYTHING, max_size=2),
+        max_size=4,
+    )
+)
+@hypothesis_settings(suppress_health_check=[HealthCheck.too_slow])
+def test_any_config_is_either_valid_or_one_clear_error(changes: dict[str, Any]) -> None:
+    try:
+        make_plan(deep_merge(SMALL, changes), SCHEMA)
+    except QuantbenchError as error:
+        assert error.what.startswith("config: ")
