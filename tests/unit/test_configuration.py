@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from quantbench.configuration import AA_SUFFIX, Plan, make_plan, served_model
 from quantbench.errors import QuantbenchError
 from quantbench.schema import deep_merge
+from quantbench.schema_doc import reference
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
@@ -158,3 +159,17 @@ def test_any_config_is_either_valid_or_one_clear_error(changes: dict[str, Any]) 
         make_plan(deep_merge(SMALL, changes), SCHEMA)
     except QuantbenchError as error:
         assert error.what.startswith("config: ")
+
+
+def test_the_reference_in_config_readme_is_the_schema() -> None:
+    assert reference(SCHEMA) in (ROOT / "config/README.md").read_text(), "rewrite it: python -m quantbench config-doc"
+
+
+def test_every_shipped_profile_is_a_valid_plan() -> None:
+    profiles = sorted((ROOT / "config/gpus").glob("*.yaml"))
+    assert {"cpu", "rtx2000-ada-16gb", "l4-24gb", "a100-80gb", "h100-80gb"} <= {p.stem for p in profiles}
+    defaults = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    for path in profiles:
+        made = make_plan(deep_merge(defaults, yaml.safe_load(path.read_text())), SCHEMA)
+        assert made.gpu == path.stem
+        assert made.variants

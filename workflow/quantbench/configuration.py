@@ -219,7 +219,7 @@ def _model_faults(name: str, model: Json, models: Json, lanes: Json) -> Iterable
     if not (model["source"] or model["quantize"] or model["endpoint"]):
         yield f"models.{name} needs one of source, quantize, endpoint"
     if model["quantize"] and model["source"]:
-        yield f"models.{name} has both source and quantize; quantize makes the source from models.{model['quantize']['from']}"
+        yield f"models.{name} has both source and quantize; quantize makes the source itself"
     if model["quantize"] and model["quantize"]["from"] not in models:
         yield f"models.{name}.quantize.from '{model['quantize']['from']}' is not in models"
     elif model["quantize"] and models[model["quantize"]["from"]]["quantize"]:
@@ -248,7 +248,7 @@ def _cell_faults(config: Json) -> Iterable[str]:
     for name, workload in config["workloads"].items():
         for tokens in workload["max_tokens"]:
             if tokens >= limit:
-                yield f"workloads.{name}.max_tokens {tokens} leaves no room for a prompt in server.max_model_len {limit}"
+                yield f"workloads.{name}.max_tokens {tokens} leaves no room for a prompt (server.max_model_len {limit})"
 
 
 def needed_files(plan: Plan) -> list[tuple[str, Path]]:
