@@ -1,0 +1,171 @@
+"""Numbers and small words as a person reads them: sensible digits, units, signs, plurals. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeGuard
+
+BLANK = "–"
+
+METRICS: dict[str, tuple[str, str, bool]] = {
+    # metric: (name in prose, unit, higher is better)
+    "throughput_tok_s": ("tokens/sec", "tok/s", True),
+    "throughput_steady_tok_s": ("steady tokens/sec", "tok/s", True),
+    "request_rate_s": ("requests/sec", "req/s", True),
+    "p50_ttft_ms": ("p50 TTFT", "ms", False),
+    "p95_ttft_ms": ("p95 TTFT", "ms", False),
+    "p50_e2e_ms": ("p50 E2E", "ms", False),
+    "p95_e2e_ms": ("p95 E2E", "ms", False),
+    "p50_latency_ms": ("p50 latency", "ms", False),
+    "p95_latency_ms": ("p95 latency", "ms", False),
+    "p50_tpot_ms": ("p50 TPOT", "ms", False),
+    "p95_tpot_ms": ("p95 TPOT", "ms", False),
+    "j_per_token": ("energy per token", "J", False),
+}
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """A finite number; booleans and everything blank are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def number(value: object, digits: int = 3) -> str:
+    """`value` to `digits` significant digits, but never less than its integer part; thousands with a comma.
+
+    1234.5 → "1,234", 12.345 → "12.3", 0.01234 → "0.0123"; blank or not finite → "–".
+    """
+    if not is_number(value):
+        return BLANK
+    x = float(value)
+    if x == 0:
+        return "0"
+    decimals = _decimals(x, digits)
+    decimals = min(decimals, _decimals(round(x, decimals) or x, digits))  # 9.996 becomes 10.0, not 10.00
+    return f"{x:,.{decimals}f}".replace("-", "−")
+
+
+def _decimals(x: float, digits: int) -> int:
+    return max(0, digits - 1 - math.floor(math.log10(abs(x))))
+
+
+def integer(value: object) -> str:
+    """A whole number, thousands with a comma; blank → "–"."""
+    return f"{round(float(value)):,}".replace("-", "−") if is_number(value) else BLANK
+
+
+def with_unit(value: object, unit: str, digits: int = 3) -> str:
+    """A number and its unit ("12.3 ms"); a blank stays a bare blank."""
+    text = number(value, digits)
+    return text if text == BLANK or not unit else f"{text} {unit}"
+
+
+def percent(fraction: object, digits: int = 1) -> str:
+    """0.123 → "12.3 %"; no sign of its own but a minus."""
+    if not is_number(fraction):
+        return BLANK
+    value = float(fraction) * 100
+    text = f"{value:,.{digits if abs(value) < 100 else 0}f}"
+    if not text.strip("-0."):
+        text = text.lstrip("-")
+    return f"{text} %".replace("-", "−")
+
+
+def change(ratio: object, digits: int = 1) -> str:
+    """A ratio as a signed change: 1.123 → "+12.3 %", 0.95 → "−5.0 %", 1 → "0.0 %"."""
+    if not is_number(ratio):
+        return BLANK
+    text = percent(float(ratio) - 1, digits)
+    return text if text.startswith("−") or not text.strip("0. %") else f"+{text}"
+
+
+def change_interval(row: Mapping[str, Any]) -> str:
+    """The CI of a comparison row as changes: "+10.2 % to +14.0 %"; blank without a CI."""
+    if not (is_number(row.get("ci_low")) and is_number(row.get("ci_high"))):
+        return BLANK
+    return f"{change(row['ci_low'])} to {change(row['ci_high'])}"
+
+
+def ratio_interval(row: Mapping[str, Any]) -> str:
+    """ "1.123 [1.102, 1.140]", or the bare ratio where no CI could be had."""
+    if not is_number(row.get("ratio")):
+        return BLANK
+    text = f"{row['ratio']:.3f}"
+    if is_number(row.get("ci_low")) and is_number(row.get("ci_high")):
+        text += f" [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+    return text
+
+
+def plural(count: int, noun: str, nouns: str | None = None) -> str:
+    """ "1 block", "2 blocks", "3 queries" (with `nouns`)."""
+    return f"{integer(count)} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def listing(parts: Iterable[str], last: str = "and") -> str:
+    """["a", "b", "c"] → "a, b and c"."""
+    items = list(parts)
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} {last} {items[-1]}"
+
+
+def capitalized(text: str) -> str:
+    """The first letter large, the rest untouched ("p95 TTFT" → "P95 TTFT")."""
+    return text[:1].upper() + text[1:]
+
+
+def sentence(text: str) -> str:
+    """Capital first letter and a full stop, added only where missing."""
+    text = capitalized(text.strip())
+    return text if not text or text[-1] in ".!?:" else f"{text}."
+
+
+def seconds(value: object) -> str:
+    """A duration: "350 ms", "12.3 s", "4 min 10 s", "2 h 05 min"."""
+    if not is_number(value):
+        return BLANK
+    s = float(value)
+    if s < 1:
+        return f"{s * 1000:.0f} ms"
+    if s < 120:
+        return f"{number(s)} s"
+    whole = round(s)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def cell_name(concurrency: object, max_tokens: object) -> str:
+    """ "c=16, max_tokens=128"."""
+    return f"c={concurrency}, max_tokens={max_tokens}"
+
+
+def metric_name(metric: str) -> str:
+    """A metric as prose says it; an unknown one keeps its column name."""
+    return METRICS[metric][0] if metric in METRICS else metric
+
+
+def metric_unit(metric: str) -> str:
+    """The unit of a metric, empty where unknown."""
+    return METRICS[metric][1] if metric in METRICS else ""
+
+
+REASON_WORDS = {
+    "P95_NEEDS_N72": "a p95 needs at least 72 requests per block; raise `block.min_seconds` to get it",
+    "P99_NEEDS_N1000": "a p99 needs at least 1,000 requests per block",
+    "NO_BLOCKS": "it was not measured",
+}
+"""Reason codes that are not guards; guards bring their own words (quantbench.guards)."""
+
+
+def reason_codes(reasons: object) -> list[str]:
+    """The codes of a `reasons` field, be it a list or the text of a CSV cell."""
+    if isinstance(reasons, str):
+        reasons = reasons.replace(",", ";").replace(" ", ";").split(";")
+    return [str(code) for code in reasons if code] if isinstance(reasons, list | tuple) else []
+
+
+def reason_words(codes: Iterable[str], meanings: Mapping[str, str] | None = None) -> str:
+    """Codes as words, each once; an unknown code stays as it is, in backticks."""
+    known = REASON_WORDS | dict(meanings or {})
+    return "; ".join(dict.fromkeys(known.get(code, f"`{code}`") for code in codes))
