@@ -52,7 +52,7 @@ def pooled_ratio(
 
 
 def _log_quantile(values: Sequence[float], q: int) -> float:
-    return float(np.quantile(np.log(np.asarray(values, dtype=float)), q / 100))
+    return math.log(float(np.quantile(np.asarray(values, dtype=float), q / 100)))
 
 
 def _order_half_width(a: Sequence[float], b: Sequence[float], q: int, confidence: float) -> float | None:
@@ -64,9 +64,7 @@ def _order_half_width(a: Sequence[float], b: Sequence[float], q: int, confidence
     return max(math.hypot(mid_b - low_b, high_a - mid_a), math.hypot(high_b - mid_b, mid_a - low_a))
 
 
-def _log_limits(
-    values: Sequence[float], q: int, confidence: float
-) -> tuple[float | None, float, float | None]:
+def _log_limits(values: Sequence[float], q: int, confidence: float) -> tuple[float | None, float, float | None]:
     found = percentile(values, q, confidence)
     low, high = (None if x is None else math.log(x) for x in (found.low, found.high))
     return low, _log_quantile(values, q), high

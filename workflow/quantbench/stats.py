@@ -163,7 +163,7 @@ def tost(ci: RatioCI, margin: float) -> float | None:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjusted p-values (Holm 1979) in the given order; a None stays None and does not count."""
+    """Holm's step-down adjusted p-values (Holm 1979) in the given order; a None stays None, uncounted."""
     known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
     running = 0.0
@@ -205,9 +205,7 @@ def drift(seconds: Sequence[float], values: Sequence[float], confidence: float =
     p_value = float(scipy_stats.kendalltau(seconds, logs).pvalue)
     if math.isnan(p_value):
         return Drift(percent, None, None, None, n, "NO_VARIATION")
-    return Drift(
-        percent, 100 * math.expm1(float(low) * span), 100 * math.expm1(float(high) * span), p_value, n
-    )
+    return Drift(percent, 100 * math.expm1(float(low) * span), 100 * math.expm1(float(high) * span), p_value, n)
 
 
 def mcnemar(lost: int, gained: int) -> float:

@@ -1,0 +1,123 @@
+"""Which comparisons are as precise as wanted, and what it takes to make the others so. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from quantbench.stats import MIN_PAIRS, blocks_needed, t_quantile
+
+Json = dict[str, Any]
+
+# A comparison that needs more blocks than this is out of reach: fix the noise instead.
+MOST_BLOCKS = 60
+# Blocks are added in rounds of at most this many, as the spread is known better after each round.
+ROUND = 4
+
+
+def cell_of(row: Mapping[str, Any]) -> str:
+    """Key of a row's cell, as in `extra_blocks`: "chat/c8_t128"."""
+    return f"{row['workload']}/c{row['concurrency']}_t{row['max_tokens']}"
+
+
+def width_of(row: Mapping[str, Any]) -> float | None:
+    """Half-width of a row's CI as a relative figure, None without a CI."""
+    low, high = row["ci_low"], row["ci_high"]
+    return math.expm1((math.log(high) - math.log(low)) / 2) if low and high else None
+
+
+def blocks_more(row: Mapping[str, Any], target: float) -> int | None:
+    """Further pairs until the half-width is at most `target`: 0 where it is, None above MOST_BLOCKS or unknown."""
+    width, n = width_of(row), int(row["n_pairs"])
+    if width is None:
+        return MIN_PAIRS - n if 0 < n < MIN_PAIRS else None
+    if width <= target:
+        return 0
+    sd = math.log1p(width) * math.sqrt(n) / t_quantile(0.975, n - 1)
+    need = blocks_needed(sd, target, cap=MOST_BLOCKS)
+    return None if need is None else max(1, need - n)
+
+
+def plan(
+    rows: Sequence[Mapping[str, Any]],
+    target: float | None,
+    measured: Mapping[str, int] | None = None,
+    planned_blocks: int | None = None,
+) -> Json:
+    """{target, reached, missing, out_of_reach, command} for the rows of the comparison CSVs.
+
+    measured: blocks on disk per cell, valid or not. planned_blocks: `blocks` of the config, from which
+    `extra_blocks` counts. Without a target all is empty; command is None where there is nothing to add.
+    """
+    lists: dict[str, list[Json]] = {"reached": [], "missing": [], "out_of_reach": []}
+    if target is None:
+        return {"target": None, **lists, "command": None}
+    for row in _compared(rows):
+        more = blocks_more(row, target)
+        entry = {
+            "cell": cell_of(row),
+            "variant": row["variant"],
+            "metric": row["metric"],
+            "half_width": width_of(row),
+            "blocks_more": more,
+        }
+        lists["out_of_reach" if more is None else "missing" if more else "reached"].append(entry)
+    extra = extra_blocks(_needs(rows, target), measured or {}, planned_blocks or 0)
+    return {"target": target, **lists, "command": command(extra) if extra and planned_blocks else None}
+
+
+def _compared(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows that more blocks can make more precise."""
+    return [row for row in rows if row["code"] != "invalid" and row["ratio"] is not None]
+
+
+def _needs(rows: Sequence[Mapping[str, Any]], target: float) -> dict[str, int]:
+    """{cell: further blocks} so that every reachable comparison gets its precision; even, as A B B A is."""
+    needs: dict[str, int] = {}
+    for row in _compared(rows):
+        more = blocks_more(row, target)
+        if more:
+            needs[cell_of(row)] = max(needs.get(cell_of(row), 0), more + more % 2)
+    return needs
+
+
+def extra_blocks(more: Mapping[str, int], measured: Mapping[str, int], planned_blocks: int) -> dict[str, int]:
+    """The config's `extra_blocks` (beyond `blocks`) that measures `more` blocks on top of those on disk."""
+    return {
+        cell: max(measured.get(cell, planned_blocks), planned_blocks) + count - planned_blocks
+        for cell, count in more.items()
+    }
+
+
+def command(extra: Mapping[str, int]) -> str:
+    """The line to type: `snakemake --cores 1 --config 'extra_blocks={"chat/c8_t128": 4}'`."""
+    return f"snakemake --cores 1 --config 'extra_blocks={json.dumps(dict(sorted(extra.items())))}'"
+
+
+def next_round(
+    rows: Sequence[Mapping[str, Any]],
+    target: float,
+    measured: Mapping[str, int],
+    budget_seconds_left: float,
+    seconds_per_block: float | Mapping[str, float],
+    *,
+    most_blocks: int = MOST_BLOCKS,
+) -> dict[str, int]:
+    """{cell: blocks to add now} for the automatic mode; empty when all is reached or nothing fits the budget.
+
+    measured: blocks on disk per cell. seconds_per_block: what one more block of a cell costs, all arms together.
+    The cells nearest to their goal come first. Stopping depends on the width of the CIs only, never on
+    whether a difference is significant.
+    """
+    needs = {cell: min(more, ROUND, most_blocks - measured.get(cell, 0)) for cell, more in _needs(rows, target).items()}
+    chosen: dict[str, int] = {}
+    left = budget_seconds_left
+    for cell, count in sorted(needs.items(), key=lambda item: (item[1], item[0])):
+        price = seconds_per_block[cell] if isinstance(seconds_per_block, Mapping) else seconds_per_block
+        fits = count if price <= 0 else min(count, int(max(left, 0.0) // price))
+        if fits > 0:
+            chosen[cell] = fits
+            left -= fits * price
+    return chosen
