@@ -1,0 +1,129 @@
+"""The quality prompt file: one JSON object per line, validated before any server is asked. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, best_match
+
+from quantbench.errors import QuantbenchError
+from quantbench.quality.checks import CHECKS
+
+Prompt = dict[str, Any]
+
+_REQUIRED = {
+    "contains": [{"required": ["all"]}, {"required": ["any"]}],
+    "not_contains": [{"required": ["any"]}],
+    "regex": [{"required": ["pattern"]}],
+    "exact_number": [{"required": ["value"]}],
+    "json_schema": [{"required": ["schema"]}],
+    "max_words": [{"required": ["value"]}],
+    "min_words": [{"required": ["value"]}],
+    "sentences": [{"required": ["min"]}, {"required": ["max"]}],
+    "language": [{"required": ["value"]}],
+    "python": [{"required": ["tests"]}],
+}
+_STRINGS = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
+_MESSAGE = {
+    "type": "object",
+    "required": ["role", "content"],
+    "additionalProperties": False,
+    "properties": {"role": {"enum": ["system", "user", "assistant"]}, "content": {"type": "string"}},
+}
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["id", "class", "max_tokens", "checks"],
+    "oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}],
+    "additionalProperties": False,
+    "properties": {
+        "id": {"type": "string", "pattern": r"^[\w.-]+$"},
+        "class": {"type": "string", "pattern": r"^\w+$"},
+        "language": {"type": "string"},
+        "prompt": {"type": "string"},
+        "messages": {"type": "array", "minItems": 1, "items": _MESSAGE},
+        "max_tokens": {"type": "integer", "minimum": 1},
+        "source": {"type": "string"},
+        "checks": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["type"],
+                "properties": {
+                    "type": {"enum": sorted([*CHECKS, "python"])},
+                    "all": _STRINGS,
+                    "any": _STRINGS,
+                    "tests": _STRINGS,
+                    "pattern": {"type": "string", "format": "regex"},
+                    "schema": {"type": "object"},
+                    "function": {"type": "string"},
+                },
+                "allOf": [
+                    {"if": {"properties": {"type": {"const": kind}}}, "then": {"anyOf": needs}}
+                    for kind, needs in _REQUIRED.items()
+                ],
+            },
+        },
+    },
+}
+_VALIDATOR = Draft202012Validator(SCHEMA)
+
+
+def parse(text: str, name: str) -> list[Prompt]:
+    """Prompts in file order. `name` is the file as the user knows it, used in messages only.
+
+    Raises QuantbenchError that names the line for bad JSON, an unknown check or key, a bad pattern or schema, or
+    an id used twice.
+    """
+    prompts: list[Prompt] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            prompt = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise QuantbenchError(f"{name}, line {number}: not JSON ({error})") from None
+        problem = _problem(prompt) or _duplicate(prompt, prompts)
+        if problem:
+            raise QuantbenchError(f"{name}, line {number}: {problem}", remedy="config/README.md lists the checks")
+        prompts.append(prompt)
+    if not prompts:
+        raise QuantbenchError(f"{name}: no prompts", remedy="one JSON object per line: id, class, prompt, …")
+    return prompts
+
+
+def messages(prompt: Prompt) -> list[dict[str, str]]:
+    """The conversation to send: `messages` as they are, or `prompt` as one user turn."""
+    return prompt.get("messages") or [{"role": "user", "content": prompt["prompt"]}]
+
+
+def shown(prompt: Prompt) -> str:
+    """The prompt as one text for the tables: the only turn, or all turns with their roles."""
+    turns = messages(prompt)
+    if len(turns) == 1:
+        return turns[0]["content"]
+    return "\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+
+
+def _problem(prompt: object) -> str:
+    error = best_match(_VALIDATOR.iter_errors(prompt))
+    if error:
+        where = ".".join(str(part) for part in error.absolute_path)
+        return f"{where}: {error.message}" if where else error.message
+    checks: list[dict[str, Any]] = prompt["checks"] if isinstance(prompt, dict) else []
+    for check in checks:
+        try:
+            re.compile(check.get("pattern", ""))
+            Draft202012Validator.check_schema(check.get("schema", {}))
+        except re.error as bad:
+            return f"pattern {check['pattern']!r}: {bad}"
+        except SchemaError as bad:
+            return f"schema: {bad.message}"
+    return ""
+
+
+def _duplicate(prompt: Prompt, before: Sequence[Prompt]) -> str:
+    return f"id {prompt['id']!r} is used twice" if any(p["id"] == prompt["id"] for p in before) else ""
