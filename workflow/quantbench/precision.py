@@ -12,7 +12,7 @@ from quantbench.stats import MIN_PAIRS, blocks_needed, t_quantile
 Json = dict[str, Any]
 
 # A comparison that needs more blocks than this is out of reach: fix the noise instead.
-MOST_BLOCKS = 60
+MOST_BLOCKS = 40
 # Blocks are added in rounds of at most this many, as the spread is known better after each round.
 ROUND = 4
 
