@@ -18,16 +18,27 @@ include: "rules/report.smk"
 
 localrules:
     all,
+    capacity,
+
+
+rule capacity:
+    input:
+        # All measurements of all arms, without quality and reports. The tuples are listed, not only what is made of
+        # them: a missing intermediate file alone makes no job run.
+        [path for arm in ARMS for path in cells(arm)],
+        [path for arm in ARMS for path in blocks_of_arm(arm)],
 
 
 rule all:
     default_target: True
     input:
-        # The tuples too: a missing intermediate file alone makes no job run.
-        [path for arm in ARMS for path in cells(arm)],
-        [path for arm in ARMS for path in blocks_of_arm(arm)],
+        rules.capacity.input,
         expand(f"{RESULTS}/servers/{{model}}/session.json", model=MODELS),
         reports(),
+
+
+onstart:
+    folder.enter(Path.cwd())
 
 
 onsuccess:

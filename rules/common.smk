@@ -4,18 +4,23 @@ from pathlib import Path
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from quantbench import jobs, lane, owner, settings
+from snakemake.exceptions import WorkflowError
+
+from quantbench import folder, lane, owner, settings
 from quantbench.configuration import served_model
+from quantbench.errors import QuantbenchError
 from quantbench.schedule import Schedule
 
-PLAN = jobs.or_exit(settings.load, ROOT, workflow.config_settings.overwrite_config)
+try:
+    PLAN = settings.load(ROOT, workflow.config_settings.overwrite_config)
+except QuantbenchError as error:
+    raise WorkflowError(str(error)) from None
 config = PLAN.config
 
 # Servers belong to this run; what it uses of the machine is claimed for as long as it lives.
-OWNER = owner.adopt(PLAN.devices())
-
 GPU = PLAN.gpu
 RESULTS = f"results/{GPU}"
+OWNER = owner.adopt(PLAN.devices(), f"{RESULTS}/servers")
 MODELS = PLAN.models
 ARMS = PLAN.arms
 BASELINE = PLAN.baseline

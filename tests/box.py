@@ -1,0 +1,188 @@
+"""A copy of the project in a temporary folder with a small configuration and stand-in servers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PARTS = ("Snakefile", "rules", "workflow", "config", "data", "profiles", "envs")
+GPU = "fake"
+STATE = "QUANTBENCH_STATE_DIR"
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nothing listens on just now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
+
+
+def small_config(command: list[str]) -> dict[str, Any]:
+    """Two models on one lane, one on another; two cells each, blocks of a fraction of a second."""
+    ports = free_ports(3)
+    return {
+        "gpu": GPU,
+        "lanes": {"one": {"devices": ["cpu"]}, "two": {"devices": ["7"]}},
+        "server": {"command": command, "platform": "cpu", "max_model_len": 2048, "start_timeout_s": 60},
+        "models": {
+            "alpha": {"source": "models/alpha", "port": ports[0], "lane": "one"},
+            "beta": {"source": "models/beta", "port": ports[1], "lane": "one"},
+            "gamma": {"source": "models/gamma", "port": ports[2], "lane": "two"},
+        },
+        "select": ["alpha", "beta"],
+        "baseline": "alpha",
+        "workloads": {
+            "chat": {"prompts": "config/prompts/chat.jsonl", "concurrency": [1, 4], "max_tokens": [16]},
+        },
+        "primary": {"concurrency": 4},
+        "blocks": 2,
+        "block": {"min_seconds": 0.2, "timeout_s": 20},
+        "aa_control": False,
+        "quality": {"prompts": None},
+        "cost": {"hourly_price": 1.0, "source": "test", "date": "2026-11-01"},
+    }
+
+
+class Box:
+    """One working folder; every process of it carries the folder's state dir in its environment."""
+
+    def __init__(self, path: Path, command: list[str]) -> None:
+        self.path = path
+        self.state = path / "state"
+        self.command = command
+        for part in PARTS:
+            source = ROOT / part
+            (shutil.copytree if source.is_dir() else shutil.copy2)(source, path / part)
+        defaults = yaml.safe_load((path / "config/config.yaml").read_text())
+        for key in ("workloads", "primary"):
+            defaults.pop(key)
+        (path / "config/config.yaml").write_text(yaml.safe_dump(defaults, sort_keys=False))
+        self.config = small_config(command)
+        self.save()
+        for name in self.config["models"]:
+            folder = path / "models" / name
+            folder.mkdir(parents=True)
+            (folder / "config.json").write_text('{"model_type": "fake"}')
+
+    def save(self) -> None:
+        """Write the configuration as this box's profile."""
+        (self.path / f"config/gpus/{GPU}.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
+
+    def environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("QUANTBENCH_")}
+        return {**kept, STATE: str(self.state), "FAKE_VLLM_DIR": str(self.state)}
+
+    def command_line(self, *args: str, cores: int = 1) -> list[str]:
+        return [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--cores",
+            str(cores),
+            "--nocolor",
+            "--config",
+            f"gpu={GPU}",
+            "--",
+            *args,
+        ]
+
+    def run(self, *args: str, cores: int = 1, options: list[str] | None = None, ok: bool = True) -> str:
+        """Run snakemake to its end; returns what it printed."""
+        line = self.command_line(*args, cores=cores)
+        at = line.index("--config")
+        line[at:at] = options or []
+        done = subprocess.run(
+            line, cwd=self.path, env=self.environment(), text=True, timeout=240, capture_output=True, check=False
+        )
+        printed = done.stdout + done.stderr
+        assert (done.returncode == 0) == ok, printed[-6000:]
+        return printed
+
+    def spawn(self, *args: str, cores: int = 1) -> subprocess.Popen[bytes]:
+        with (self.path / "out.txt").open("ab") as out:
+            return subprocess.Popen(
+                self.command_line(*args, cores=cores),
+                cwd=self.path,
+                env=self.environment(),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def events(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """What the lanes did: the events.jsonl of all servers, in order."""
+        found = [
+            json.loads(line)
+            for path in self.path.glob(f"results/{GPU}/servers/*/events.jsonl")
+            for line in path.read_text().splitlines()
+        ]
+        return sorted((e for e in found if kind in (None, e["event"])), key=lambda e: e["t"])
+
+    def started(self) -> list[str]:
+        return [event["model"] for event in self.events("start")]
+
+    def forget_events(self) -> None:
+        for path in self.path.glob(f"results/{GPU}/servers/*/events.jsonl"):
+            path.unlink()
+
+    def wait_for(self, condition: Any, seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, (self.path / "out.txt").read_text()[-4000:]
+            time.sleep(0.02)
+
+    def kept(self, pattern: str) -> list[str]:
+        return sorted(str(p.relative_to(self.path)) for p in self.path.glob(f"results/{GPU}/{pattern}"))
+
+    def left(self) -> Mapping[int, str]:
+        """Living processes of this box."""
+        found = {}
+        mark = f"{STATE}={self.state}".encode()
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                alive = (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+                if alive and mark in (entry / "environ").read_bytes().split(b"\0"):
+                    found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")[:120]
+        return found
+
+    def assert_none_left(self, within: float = 10) -> None:
+        end = time.monotonic() + within
+        while self.left() and time.monotonic() < end:
+            time.sleep(0.1)
+        assert not self.left()
+
+    def clean_up(self) -> None:
+        for pid in self.left():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def jobs(printed: str) -> dict[str, int]:
+    """The job table of a run: rule -> count."""
+    lines = printed.splitlines()
+    if not any(line.startswith("Job stats") for line in lines):
+        return {}
+    begin = next(n for n, line in enumerate(lines) if line.startswith("Job stats")) + 3
+    table = {}
+    for line in lines[begin:]:
+        if not line.strip():
+            break
+        name, count = line.split()[:2]
+        table[name] = int(count)
+    table.pop("total", None)
+    return table

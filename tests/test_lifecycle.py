@@ -1,0 +1,269 @@
+"""Life cycle under real snakemake with stand-in servers (tests/fake_vllm.py): each test proves one promise."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from box import GPU, ROOT, Box, jobs
+
+FAKE = [sys.executable, str(ROOT / "tests" / "fake_vllm.py")]
+CELL = f"results/{GPU}/cells/{{}}/chat/c{{}}_t16.csv"
+CELLS = sorted(CELL.format(model, c) for model in ("alpha", "beta") for c in (1, 4))
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    """A finished run; tests take copies of it."""
+    box = Box(tmp_path_factory.mktemp("template") / "box", FAKE)
+    box.run("capacity")
+    box.assert_none_left()
+    yield box
+    box.clean_up()
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Box]:
+    box = Box(tmp_path / "box", FAKE)
+    yield box
+    box.clean_up()
+
+
+@pytest.fixture
+def done(template: Box, tmp_path: Path) -> Iterator[Box]:
+    box = Box(tmp_path / "box", FAKE)
+    box.config = template.config
+    box.save()
+    for part in ("results", ".snakemake", "config", "models", "workflow", "rules", "data"):
+        shutil.rmtree(box.path / part, ignore_errors=True)
+        shutil.copytree(template.path / part, box.path / part, copy_function=shutil.copy2)
+    shutil.copy2(template.path / "Snakefile", box.path / "Snakefile")
+    box.forget_events()
+    yield box
+    box.clean_up()
+
+
+def test_a_run_builds_every_tuple_and_a_second_one_has_nothing_to_do(template: Box) -> None:
+    assert template.kept("cells/*/chat/*.csv") == CELLS
+    assert sorted(template.started()) == ["alpha", "beta"], "one start each"
+    assert "Nothing to be done" in template.run("capacity")
+    assert len(template.started()) == 2
+
+
+def test_blocks_of_a_lane_are_interleaved(template: Box) -> None:
+    order = [(e["model"], e["cell"]) for e in template.events("block begins")]
+    for cell in {cell for _, cell in order}:
+        assert [model for model, c in order if c == cell] == ["alpha", "beta", "beta", "alpha"]
+
+
+def test_a_deleted_csv_is_rebuilt_from_kept_blocks_without_a_server(done: Box) -> None:
+    path = done.path / CELLS[0]
+    before = path.read_text()
+    path.unlink()
+    assert jobs(done.run("capacity")) == {"summarize_tuple": 1, "capacity": 1}
+    assert path.read_text() == before
+    assert not done.started()
+
+
+@pytest.mark.parametrize("how", ["force", "blocks gone"])
+def test_one_csv_again_starts_only_its_server(done: Box, how: str) -> None:
+    target = CELL.format("beta", 4)
+    if how == "force":
+        printed = done.run(target, options=["--forcerun", "measure_block"])
+    else:
+        (done.path / target).unlink()
+        shutil.rmtree(done.path / f"results/{GPU}/raw/beta/chat/c4_t16")
+        printed = done.run(target)
+    assert jobs(printed)["measure_block"] == 2
+    assert "start_server" not in jobs(printed)
+    assert done.started() == ["beta"]
+    done.assert_none_left()
+
+
+def test_one_csv_on_a_fresh_clone_starts_only_its_server(fresh: Box) -> None:
+    target = f"results/{GPU}/cells/beta/chat/c2_t8.csv"  # not in the grid
+    printed = fresh.run(target)
+    assert jobs(printed)["measure_block"] == 2
+    assert fresh.started() == ["beta"]
+    assert fresh.kept("cells/*/chat/*.csv") == [target]
+    fresh.assert_none_left()
+
+
+def test_changes_of_the_config_rerun_what_depends_on_them(done: Box) -> None:
+    done.config["cost"]["hourly_price"] = 9.0
+    done.save()
+    assert "Nothing to be done" in done.run("capacity")
+    done.config["workloads"]["chat"]["concurrency"] = [1, 2, 4]
+    done.save()
+    printed = jobs(done.run("capacity", options=["--dry-run"]))
+    assert (printed["measure_block"], printed["summarize_tuple"]) == (4, 2)
+    done.config["workloads"]["chat"]["concurrency"] = [1, 4]
+    done.config["blocks"] = 3
+    done.save()
+    printed = jobs(done.run("capacity", options=["--dry-run"]))
+    assert (printed["measure_block"], printed["summarize_tuple"]) == (4, 4)
+    done.config["blocks"] = 2
+    done.config["models"]["beta"]["server"] = {"max_num_seqs": 32}
+    done.save()
+    printed = jobs(done.run("capacity"))
+    assert (printed["start_server"], printed["measure_block"]) == (1, 4)
+    assert done.started() == ["beta"]
+
+
+def test_a_git_checkout_measures_nothing_again(done: Box) -> None:
+    for path in [*done.path.glob("workflow/**/*.py"), *done.path.glob("rules/*"), done.path / "Snakefile"]:
+        path.touch()
+    (done.path / "config/prompts/chat.jsonl").touch()
+    assert "Nothing to be done" in done.run("capacity")
+
+
+def test_many_cores_never_measure_two_cells_of_a_lane_at_once(fresh: Box) -> None:
+    fresh.config["select"] = ["alpha", "beta", "gamma"]
+    fresh.save()
+    fresh.run("capacity", cores=8)
+    spans: dict[str, list[tuple[float, float]]] = {}
+    begun: dict[tuple[str, str], float] = {}
+    for event in fresh.events():
+        if event["event"] == "block begins":
+            begun[event["lane"], event["model"]] = event["t"]
+        elif event["event"] == "block ends":
+            spans.setdefault(event["lane"], []).append((begun[event["lane"], event["model"]], event["t"]))
+    assert {lane: len(s) for lane, s in spans.items()} == {"one": 8, "two": 4}
+    for lane_spans in spans.values():
+        ordered = sorted(lane_spans)
+        assert all(a[1] <= b[0] for a, b in itertools.pairwise(ordered))
+    fresh.assert_none_left()
+
+
+def test_two_runs_at_once_wait_for_each_other(fresh: Box, tmp_path: Path) -> None:
+    other = Box(tmp_path / "other", FAKE)
+    other.state = fresh.state  # one machine, two folders
+    first = fresh.spawn(CELL.format("alpha", 1))
+    fresh.wait_for(lambda: fresh.events("block begins"))
+    same_folder = fresh.spawn(CELL.format("beta", 1))
+    other_folder = other.spawn(CELL.format("alpha", 1))
+    for run in (first, same_folder, other_folder):
+        assert run.wait(180) == 0, (fresh.path / "out.txt").read_text()[-3000:]
+    assert "waiting for the run" in (fresh.path / "out.txt").read_text()
+    assert len(fresh.kept("cells/*/chat/*.csv")) == 2
+    assert len(fresh.events("start")) == 2, "nobody's server was taken away"
+    spans = [(events[0]["t"], events[-1]["t"]) for events in (fresh.events(), other.events())]
+    assert spans[1][0] >= fresh.events("block ends")[0]["t"]
+    fresh.assert_none_left()
+
+
+@pytest.mark.parametrize(
+    ("number", "to_group"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)]
+)
+def test_an_ended_run_leaves_nothing_and_the_next_completes(fresh: Box, number: signal.Signals, to_group: bool) -> None:
+    run = fresh.spawn("capacity")
+    fresh.wait_for(lambda: len(fresh.events("block ends")) >= 2)
+    kept = fresh.kept("raw/*/chat/*/b*.json")
+    (os.killpg if to_group else os.kill)(run.pid, number)
+    assert run.wait(60) != 0
+    fresh.assert_none_left()
+    assert set(kept) <= set(fresh.kept("raw/*/chat/*/b*.json")), "finished blocks are kept"
+    printed = fresh.run("capacity")
+    assert jobs(printed)["measure_block"] <= 8 - len(kept)
+    assert fresh.kept("cells/*/chat/*.csv") == CELLS
+    fresh.assert_none_left()
+
+
+@pytest.mark.parametrize("when", ["block begins", "block ends"])
+def test_a_killed_server_costs_one_block_at_most(fresh: Box, when: str) -> None:
+    run = fresh.spawn("capacity")
+    fresh.wait_for(lambda: fresh.events(when))
+    model = fresh.events(when)[0]["model"]
+    victims = [pid for pid, line in fresh.left().items() if f"--served-model-name {model} " in line + " "]
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    assert victims
+    run.wait(180)
+    if run.returncode:
+        fresh.run("capacity")
+    assert fresh.kept("cells/*/chat/*.csv") == CELLS
+    assert fresh.started().count(model) >= 2
+    fresh.assert_none_left()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"server": {"args": ["--fail-start", "vllm serve: error: unrecognized arguments: --wrong-flag"]}},
+            "--wrong-flag",
+        ),
+        ({"server": {"args": ["--fail-start", "torch.OutOfMemoryError: CUDA out of memory."]}}, "memory"),
+        ({"source": "models/missing"}, "models/missing"),
+        ({"source": "someone/not-in-the-cache"}, "hf download someone/not-in-the-cache"),
+    ],
+)
+def test_a_server_that_cannot_start_names_cause_log_and_remedy(
+    fresh: Box, change: dict[str, object], words: str
+) -> None:
+    fresh.config["models"]["beta"] |= change
+    fresh.save()
+    printed = fresh.run("capacity", options=["--keep-going"], ok=False)
+    assert words in printed
+    assert "remedy" in printed
+    assert set(fresh.kept("cells/alpha/chat/*.csv")) == {c for c in CELLS if "alpha" in c}, "the other model completes"
+    fresh.assert_none_left()
+    fresh.config["models"]["beta"] = {
+        "source": "models/beta",
+        "port": fresh.config["models"]["beta"]["port"],
+        "lane": "one",
+    }
+    fresh.save()
+    fresh.run("capacity")
+    assert fresh.kept("cells/*/chat/*.csv") == CELLS
+
+
+def test_a_taken_port_is_named(fresh: Box) -> None:
+    import socket
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", fresh.config["models"]["alpha"]["port"]))
+        sock.listen()
+        printed = fresh.run(CELL.format("alpha", 1), ok=False)
+    assert f"port {fresh.config['models']['alpha']['port']}" in printed
+    assert "remedy" in printed
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [("error-in-band", "in_band_error"), ("truncate", "truncated"), ("http-500", "http_5xx"), ("hang", "timeout")],
+)
+def test_failed_requests_invalidate_the_cell_and_are_counted(fresh: Box, fault: str, reason: str) -> None:
+    import csv
+
+    import polars as pl
+
+    fresh.config["models"]["beta"]["server"] = {"args": ["--fault", fault, "--fault-every", "3"]}
+    fresh.config["block"]["timeout_s"] = 2
+    fresh.save()
+    fresh.run(CELL.format("beta", 4))
+    row = next(csv.DictReader((fresh.path / CELL.format("beta", 4)).open()))
+    assert int(row["failures"]) > 0
+    assert row["valid"] == "false"
+    assert "failed_requests" in row["reasons"]
+    records = pl.read_parquet(fresh.path / f"results/{GPU}/raw/beta/chat/c4_t16/b1.parquet")
+    assert reason in records["reason"].to_list()
+    assert not records.filter(pl.col("reason") == reason)["ok"].any()
+
+
+def test_a_bad_config_is_one_line_before_any_server(fresh: Box) -> None:
+    fresh.config["workloads"]["chat"]["concurency"] = [3]
+    fresh.save()
+    began = time.monotonic()
+    printed = fresh.run(ok=False)
+    assert "unknown key 'workloads.chat.concurency' (did you mean 'concurrency'?)" in printed
+    assert not fresh.started()
+    assert "Traceback" not in printed
+    assert time.monotonic() - began < 60

@@ -1,0 +1,12 @@
+"""Measure the load client against a server whose timing is known, at one concurrency."""
+
+from quantbench import jobs
+from quantbench.calibration import calibrate
+from quantbench.files import write_json
+
+
+def main(job):
+    write_json(job.output[0], calibrate(int(job.wildcards.concurrency)))
+
+
+jobs.run(snakemake, main)

@@ -1,0 +1,25 @@
+"""Measure one block of one tuple on its lane."""
+
+from pathlib import Path
+
+from quantbench import block, jobs, tables_io
+from quantbench.files import read_json
+
+
+def main(job):
+    wanted = block.Block(
+        arm=job.wildcards.arm,
+        number=int(job.wildcards.block),
+        spec=job.params.spec,
+        knobs=job.params.knobs,
+        gpu=job.params.gpu,
+        gpu_name=job.params.gpu_name,
+        prompts=Path(job.input.prompts),
+    )
+    ready = read_json(job.input.ready)
+    records, context = block.measure(wanted, ready)
+    tables_io.write_records(job.output.records, records)
+    block.keep_context(job.output.context, block.judged(context, ready, None))
+
+
+jobs.run(snakemake, main)
