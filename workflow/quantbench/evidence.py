@@ -208,6 +208,8 @@ def _disk(claimed: Claim | None, facts: Facts) -> tuple[list[_Finding], float | 
         return [], None
     text = f"the checkpoint stores {stored:.2f} bits per weight of the linear layers"
     bits = claimed.bits if claimed else 16
+    if bits is None and stored > 12:
+        return [_Finding(-1, f"{text[0].upper()}{text[1:]}: it is not quantized.", unquantized=True)], stored
     if bits is not None and not math.isclose(stored, bits, rel_tol=0.12) and not (claimed is None and stored > 16):
         plain = stored > 12
         return [_Finding(-1, f"{text[0].upper()}{text[1:]}, but {bits:.2f} are expected.", unquantized=plain)], stored

@@ -74,7 +74,7 @@ def claim_of(config: Mapping[str, Any], quantization: str | None = None) -> Clai
         if not quantization or quantization == "none":
             return None
         weight, activation = _ONLINE.get(quantization, (None, None))
-        return Claim(quantization, weight, activation, online=True)
+        return Claim(quantization, weight, activation, online=quantization in _ONLINE)
     method = str(stated.get("quant_method") or quantization or "unknown").lower()
     ignored = _ignored(stated)
     if "gptq" in method or "awq" in method:

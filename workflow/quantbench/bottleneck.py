@@ -1,0 +1,72 @@
+"""Which part limits a block: the engine, vLLM's front end, or our own client. Pure.
+
+The front end is the API server that turns the engine's steps into HTTP chunks. Where it falls behind it merges tokens:
+chunks carry several tokens although the client reads each chunk as it comes. The client is suspected first, as a slow
+client makes the server look slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+LOOP_LAG_MS = 20.0  # p99 of the event loop's delay
+CPU_SHARE = 0.8  # of one core
+NEAR_LIMIT = 0.8  # of the rate that the client reached against a server whose timing is known
+MERGED = 1.05  # tokens per chunk
+COALESCED = 0.2  # share of reads that brought several chunks at once
+
+
+def judge(context: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> dict[str, str]:
+    """`{part: engine|front_end|client|unknown, sentence}` for a block's context (docs/architecture.md).
+
+    `calibration` holds the client's `limit_tok_s` at this concurrency; None: not calibrated.
+    """
+    client, metrics = context.get("client") or {}, context.get("metrics") or {}
+    overload = _client_overload(client, metrics, calibration or {})
+    if overload:
+        return {"part": "client", "sentence": f"Our load client limits: {overload}."}
+    if client.get("loop_lag_p99_ms") is None or client.get("cpu_share") is None:
+        return {"part": "unknown", "sentence": "Not known: the client's loop lag and CPU share were not recorded."}
+    tokens, chunks = metrics.get("tokens_out"), metrics.get("chunks")
+    if not tokens or not chunks:
+        return {"part": "unknown", "sentence": "Not known: no chunks were counted."}
+    ratio = tokens / chunks
+    if ratio <= MERGED:
+        return {
+            "part": "engine",
+            "sentence": f"The engine limits: each token came in a chunk of its own ({ratio:.2f} tokens per chunk).",
+        }
+    return _merged(ratio, client)
+
+
+def _merged(ratio: float, client: Mapping[str, Any]) -> dict[str, str]:
+    coalesced = client.get("coalesced_share")
+    if coalesced is None or coalesced > COALESCED:
+        how = "not recorded" if coalesced is None else f"{coalesced:.0%} of reads"
+        return {
+            "part": "unknown",
+            "sentence": (
+                f"Not known: chunks carry {ratio:.1f} tokens, and the client read several chunks at once ({how})."
+            ),
+        }
+    return {
+        "part": "front_end",
+        "sentence": (
+            f"vLLM's front end limits streaming: its chunks carry {ratio:.1f} tokens each although the client keeps up "
+            f"(loop lag p99 {client['loop_lag_p99_ms']:.1f} ms, {client['cpu_share']:.0%} of a core)."
+        ),
+    }
+
+
+def _client_overload(client: Mapping[str, Any], metrics: Mapping[str, Any], calibration: Mapping[str, Any]) -> str:
+    found = []
+    lag, share = client.get("loop_lag_p99_ms"), client.get("cpu_share")
+    if lag is not None and lag > LOOP_LAG_MS:
+        found.append(f"its event loop lags {lag:.0f} ms (p99)")
+    if share is not None and share > CPU_SHARE:
+        found.append(f"it uses {share:.0%} of a core")
+    rate, limit = metrics.get("throughput_tok_s"), calibration.get("limit_tok_s")
+    if rate is not None and limit and rate > NEAR_LIMIT * limit:
+        found.append(f"{rate:.0f} tok/s are near the {limit:.0f} tok/s that it reaches at most")
+    return ", ".join(found)
