@@ -1,0 +1,44 @@
+"""Edge: how late the event loop runs what is due. A read that waits for the loop is stamped that much too late."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import TracebackType
+
+_PERIOD_S = 0.01
+
+
+class LagProbe:
+    """A timer every 10 ms that notes by how much it was late. libuv's timers have a grain of 1 ms; so has this."""
+
+    def __init__(self) -> None:
+        self._late_ns: list[int] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> LagProbe:
+        self._loop = asyncio.get_running_loop()
+        self._arm()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _arm(self) -> None:
+        self._due_ns = time.monotonic_ns() + int(_PERIOD_S * 1e9)
+        self._timer = self._loop.call_later(_PERIOD_S, self._tick)
+
+    def _tick(self) -> None:
+        self._late_ns.append(time.monotonic_ns() - self._due_ns)
+        self._arm()
+
+    def summary(self) -> dict[str, float | None]:
+        """loop_lag_p50_ms and loop_lag_p99_ms (order statistics); None before the first tick."""
+        late = sorted(self._late_ns)
+        return {
+            f"loop_lag_p{q}_ms": max(0.0, late[min(len(late) - 1, len(late) * q // 100)] / 1e6) if late else None
+            for q in (50, 99)
+        }
