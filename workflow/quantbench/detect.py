@@ -1,7 +1,7 @@
-"""Which profile of `config/gpus/` fits this machine. The core is pure; `detect` asks NVML.
+"""Which profile of `config/gpus/` fits this machine's GPUs, as `gpu.available` lists them. Pure.
 
-A profile's `match` is `{name: [substring, …], memory_gib: [min, max]}`: the GPU's name holds one of the substrings (case
-is ignored) and its memory lies in the range. A profile without `match` is never chosen by itself.
+A profile's `match` is `{name: [substring, …], memory_gib: [min, max]}`: the GPU's name holds one of the substrings
+(case is ignored) and its memory lies in the range. A profile without `match` is never chosen by itself.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quantbench import gpu
 from quantbench.errors import QuantbenchError
 
 CPU = "cpu"
@@ -30,9 +29,9 @@ def choose_profile(gpus: Sequence[Mapping[str, Any]], profiles: Mapping[str, Map
     Raises QuantbenchError for a GPU that no profile matches, or that several match equally well.
     """
     if not gpus:
-        return Choice(CPU, "profile cpu: NVML shows no GPU")
+        return Choice(CPU, "NVML shows no GPU")
     first = gpus[0]
-    words = gpu.describe(first)
+    words = describe(first)
     fits = {name: rank for name, match in profiles.items() if (rank := _fit(first, match))}
     best = [name for name, rank in fits.items() if rank == max(fits.values())]
     if not best:
@@ -43,7 +42,7 @@ def choose_profile(gpus: Sequence[Mapping[str, Any]], profiles: Mapping[str, Map
             remedy=f"name one: snakemake --configfile config/gpus/{sorted(best)[0]}.yaml",
         )
     others = f", the first of {len(gpus)} GPUs" if len(gpus) > 1 else ""
-    return Choice(best[0], f"profile {best[0]}: NVML shows {words}{others}")
+    return Choice(best[0], f"NVML shows {words}{others}")
 
 
 def _fit(found: Mapping[str, Any], match: Mapping[str, Any]) -> int:
@@ -71,6 +70,7 @@ def _how_to_write(found: Mapping[str, Any], profiles: Mapping[str, Mapping[str, 
     )
 
 
-def detect(profiles: Mapping[str, Mapping[str, Any]]) -> Choice:
-    """`choose_profile` for this machine's GPUs as NVML shows them (CUDA_VISIBLE_DEVICES respected)."""
-    return choose_profile(gpu.available(), profiles)
+def describe(found: Mapping[str, Any]) -> str:
+    """One GPU in words, e.g. `NVIDIA H100 80GB HBM3 (79.6 GiB, driver 580.1)`."""
+    memory = f"{found['total_mib'] / 1024:.1f} GiB" if found.get("total_mib") else "memory unknown"
+    return f"{found.get('name') or 'a GPU without a name'} ({memory}, driver {found.get('driver') or 'unknown'})"

@@ -7,7 +7,7 @@ is an empty list or None, or the field is None with a reason under `missing`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import pynvml
 
 MIB = 1024**2
-_MIG = "MIG is on: memory and clocks of a MIG slice, and its processes, are not read; measure on a whole GPU"
+MIG = "MIG is on: memory and clocks of a MIG slice, and its processes, are not read; measure on a whole GPU"
 
 
 def nvml_reason(error: BaseException) -> str:
@@ -23,19 +23,41 @@ def nvml_reason(error: BaseException) -> str:
     return f"NVML: {error}"
 
 
-@contextmanager
-def session() -> Iterator[Any]:
-    """NVML, initialised, as a module; None where there is none. Shut down at the end."""
+def connect() -> Any:
+    """NVML, initialised, as a module; None where there is none. Each `connect` needs one `disconnect`."""
     try:
         pynvml.nvmlInit()  # type: ignore[no-untyped-call]
     except (pynvml.NVMLError, OSError):
-        yield None
-        return
+        return None
+    return pynvml
+
+
+def disconnect() -> None:
+    """Undo one successful `connect`."""
+    with suppress(pynvml.NVMLError, OSError):
+        pynvml.nvmlShutdown()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def session() -> Iterator[Any]:
+    """NVML as of `connect`, for the length of a block."""
+    nvml = connect()
     try:
-        yield pynvml
+        yield nvml
     finally:
-        with suppress(pynvml.NVMLError, OSError):
-            pynvml.nvmlShutdown()  # type: ignore[no-untyped-call]
+        if nvml is not None:
+            disconnect()
+
+
+def handle_of(nvml: Any, device: int | str, missing: dict[str, str]) -> Any:
+    """NVML's handle of a device: its index (in PCI order, as a number or its digits) or its UUID. None for others."""
+    name = str(device)
+    if name.isdecimal():
+        return ask(missing, "device", nvml.nvmlDeviceGetHandleByIndex, int(name))
+    if name.startswith(("GPU-", "MIG-")):
+        return ask(missing, "device", nvml.nvmlDeviceGetHandleByUUID, name)
+    missing.setdefault("device", f"'{name}' is no GPU")
+    return None
 
 
 def ask(missing: dict[str, str], field: str, call: Callable[..., Any], *args: Any) -> Any:
@@ -75,7 +97,7 @@ def _describe(nvml: Any, index: int) -> dict[str, Any] | None:
     capability = ask(missing, "compute_capability", nvml.nvmlDeviceGetCudaComputeCapability, handle)
     mig = ask({}, "mig", nvml.nvmlDeviceGetMigMode, handle)
     if mig and mig[0]:
-        missing["mig"] = _MIG
+        missing["mig"] = MIG
     return {
         "index": index,
         "name": _text(ask(missing, "name", nvml.nvmlDeviceGetName, handle)),
@@ -101,18 +123,18 @@ def _visible(gpus: list[dict[str, Any]], wanted: str) -> list[dict[str, Any]]:
     return chosen
 
 
-def snapshot(devices: Iterable[int]) -> dict[str, Any] | None:
-    """Memory and processes of the devices (NVML indices) now, summed over them; None without NVML.
+def snapshot(devices: Iterable[int | str]) -> dict[str, Any] | None:
+    """Memory and processes of the devices (as of `handle_of`) now, summed over them; None without NVML.
 
     `{name, driver, used_mib, free_mib, total_mib, processes: [{pid, name, mib}], missing}`. A field that NVML does not
-    give for each of the devices is None, with the reason in `missing`.
+    give for each of the devices is None (processes: []), with the reason in `missing`.
     """
     wanted = list(devices)
     with session() as nvml:
         if nvml is None:
             return None
         missing: dict[str, str] = {}
-        handles = [ask(missing, "device", nvml.nvmlDeviceGetHandleByIndex, i) for i in wanted]
+        handles = [handle_of(nvml, device, missing) for device in wanted]
         found = [h for h in handles if h is not None]
         if not found or len(found) < len(handles):
             return None
@@ -124,7 +146,7 @@ def snapshot(devices: Iterable[int]) -> dict[str, Any] | None:
             "used_mib": _sum_mib(memory, "used"),
             "free_mib": _sum_mib(memory, "free"),
             "total_mib": _sum_mib(memory, "total"),
-            "processes": processes(nvml, found, missing),
+            "processes": processes(nvml, found, missing) or [],
             "missing": missing,
         }
 
@@ -155,9 +177,3 @@ def _process_name(pid: int) -> str | None:
         return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return None
-
-
-def describe(found: Mapping[str, Any]) -> str:
-    """One GPU of `available` in words, e.g. `NVIDIA H100 80GB HBM3 (79.6 GiB, driver 580.1)`."""
-    memory = f"{found['total_mib'] / 1024:.1f} GiB" if found.get("total_mib") else "memory unknown"
-    return f"{found.get('name') or 'a GPU without a name'} ({memory}, driver {found.get('driver') or 'unknown'})"

@@ -1,0 +1,157 @@
+"""telemetry: sums, means and reasons over a block, and blanks with reasons where NVML does not tell."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+from fake_nvml import FakeGpu, FakeNvml, NotSupported
+from hypothesis import given
+from hypothesis import strategies as st
+from quantbench import gpu, telemetry
+from quantbench.telemetry import FIELDS, Sampler
+
+
+def run(monkeypatch: pytest.MonkeyPatch, nvml: FakeNvml, devices: list[str], seconds: int = 20, **kw: object) -> dict:
+    """Sample by hand, once per fake second, without the thread."""
+    monkeypatch.setattr(gpu, "pynvml", nvml)
+    sampler = Sampler(devices, clock=nvml.clock, **kw)
+    for second in range(seconds + 1):
+        nvml.now = float(second)
+        sampler.sample()
+    sampler.stop()
+    return sampler.result()
+
+
+def test_a_block_on_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = FakeGpu(
+        power_mw=lambda t: 200_000 + 10_000 * t,  # mean 300 W over 20 s
+        energy_mj=lambda t: 7_000_000 + 200_000 * t + 5_000 * t * t,  # its integral: 6 000 J
+        sm_mhz=lambda t: 1980 if t < 10 else 1500,
+        temperature_c=lambda t: 40 + t,
+        used_mib=lambda t: 60_000 + t,
+        reasons=lambda t: 0x1 | (0x4 if t == 3 else 0) | (0x40 if t == 5 else 0),
+        processes=[(os.getpid(), 59_000)],
+    )
+    nvml = FakeNvml([card])
+    got = run(monkeypatch, nvml, ["0"], own_pids=[os.getpid()])
+    assert got["power_w_mean"] == 300.0
+    assert got["energy_j"] == 6000.0
+    assert got["energy_from_power_j"] == 6000.0
+    assert got["sm_clock_mhz_min"] == 1500
+    assert 1500 < got["sm_clock_mhz_mean"] < 1980
+    assert (got["mem_clock_mhz_mean"], got["temperature_c_max"], got["utilisation_pct_mean"]) == (2619.0, 60, 90.0)
+    assert got["memory_used_mib_max"] == 60_020
+    assert got["throttle_reasons"] == ["sw_power_cap", "hw_thermal_slowdown"]
+    assert got["foreign_processes"] == []
+    assert (got["samples"], got["missing"]) == (21, {})
+    assert set(got) == {*FIELDS, "samples", "missing"}
+    assert nvml.users == 0
+
+
+def test_two_gpus_sum_power_and_energy(monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = [FakeGpu(energy_mj=lambda t: 300_000 * t), FakeGpu(uuid="GPU-2", energy_mj=lambda t: 9_000 + 100_000 * t)]
+    cards[1].power_mw, cards[1].sm_mhz = 100_000, 1000
+    got = run(monkeypatch, FakeNvml(cards), ["0", "GPU-2"])
+    assert (got["power_w_mean"], got["energy_j"], got["energy_from_power_j"]) == (400.0, 8000.0, 8000.0)
+    assert (got["sm_clock_mhz_mean"], got["sm_clock_mhz_min"]) == (1490.0, 1000)
+
+
+def test_counter_and_power_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    got = run(monkeypatch, FakeNvml([FakeGpu(power_mw=200_000, energy_mj=lambda t: 300_000 * t)]), ["0"])
+    assert (got["energy_j"], got["energy_from_power_j"]) == (6000.0, 4000.0)
+
+
+def test_a_card_without_instant_power_gives_the_average(monkeypatch: pytest.MonkeyPatch) -> None:
+    got = run(monkeypatch, FakeNvml([FakeGpu(instant=False, old_driver=True, reasons=0x20)]), ["0"])
+    assert got["power_w_mean"] == 300.0
+    assert got["throttle_reasons"] == ["sw_thermal_slowdown"]
+
+
+@pytest.mark.parametrize("devices", [["cpu"], ["0"], []])
+def test_no_nvml_leaves_every_field_blank_with_the_reason(monkeypatch: pytest.MonkeyPatch, devices: list[str]) -> None:
+    monkeypatch.setattr(gpu, "pynvml", FakeNvml([], present=False))
+    with Sampler(devices) as sampler:
+        pass
+    got = sampler.result()
+    assert {k: got[k] for k in FIELDS} == dict.fromkeys(FIELDS)
+    assert got["missing"] == dict.fromkeys(FIELDS, "no NVML")
+    assert got["samples"] == 0
+
+
+def test_an_unsupported_field_is_blank_and_the_others_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = FakeGpu(energy_mj=NotSupported, reasons=NotSupported, sm_mhz=NotSupported)
+    got = run(monkeypatch, FakeNvml([card]), ["0"])
+    assert got["power_w_mean"] == 300.0
+    for field in ("energy_j", "throttle_reasons", "sm_clock_mhz_mean", "sm_clock_mhz_min"):
+        assert got[field] is None
+        assert got["missing"][field] == "NVML: Not Supported"
+
+
+def test_nvml_that_disappears_within_a_block_gives_no_half_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    got = run(monkeypatch, FakeNvml([FakeGpu()], lost_at=11.0), ["0"])
+    assert {k: got[k] for k in FIELDS} == dict.fromkeys(FIELDS)
+    assert set(got["missing"].values()) == {"NVML: GPU is lost"}
+
+
+def test_an_energy_counter_that_went_down_is_no_energy(monkeypatch: pytest.MonkeyPatch) -> None:
+    got = run(monkeypatch, FakeNvml([FakeGpu(energy_mj=lambda t: 9_000_000 if t < 9 else 0)]), ["0"])
+    assert got["energy_j"] is None
+    assert "energy_j" in got["missing"]
+
+
+def test_a_mig_slice_is_refused_with_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    got = run(monkeypatch, FakeNvml([FakeGpu(mig=(1, 1))]), ["0"])
+    assert got["power_w_mean"] is None
+    assert "MIG is on" in got["missing"]["power_w_mean"]
+
+
+def test_foreign_processes_are_those_that_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = FakeGpu(processes=lambda t: [(os.getpid(), 100)] + ([(1, 5_000)] if t == 7 else []))
+    got = run(monkeypatch, FakeNvml([card]), ["0"], own_pids=[os.getpid()])
+    assert [(p["pid"], p["mib"]) for p in got["foreign_processes"]] == [(1, 5_000)]
+
+
+@pytest.mark.parametrize(("own", "why"), [([], "not known"), ([os.getpid()], "pid namespace")])
+def test_processes_that_cannot_be_told_apart_are_unknown(
+    monkeypatch: pytest.MonkeyPatch, own: list[int], why: str
+) -> None:
+    card = FakeGpu(processes=[(2**22 + 5, 100)])
+    got = run(monkeypatch, FakeNvml([card]), ["0"], own_pids=own)
+    assert got["foreign_processes"] is None
+    assert why in got["missing"]["foreign_processes"]
+
+
+def test_one_reading_is_no_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    got = run(monkeypatch, FakeNvml([FakeGpu()]), ["0"], seconds=0)
+    assert got["power_w_mean"] is None
+    assert got["missing"]["power_w_mean"] == "needs two readings"
+    assert got["temperature_c_max"] == 50
+
+
+def test_the_thread_samples_and_stops_and_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "pynvml", FakeNvml([FakeGpu()]))
+    before = time.process_time()
+    with Sampler(["0"], period_s=0.05) as sampler:
+        time.sleep(0.6)
+    sampler.stop()
+    cpu_s = time.process_time() - before
+    assert sampler.result()["samples"] >= 4
+    assert cpu_s < 0.3  # ten times as often as by default, and still far from a busy loop
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 10), st.floats(0, 700)), min_size=1, max_size=40), st.floats(0, 700))
+def test_the_mean_power_lies_between_the_extremes(steps: list[tuple[float, float]], first: float) -> None:
+    t, readings = 0.0, [_reading(0.0, first)]
+    for gap, watt in steps:
+        t += gap
+        readings.append(_reading(t, watt))
+    got = telemetry.summarise(readings, frozenset(), {})
+    watts = [first, *(w for _, w in steps)]
+    assert min(watts) - 0.01 <= got["power_w_mean"] <= max(watts) + 0.01
+    assert got["energy_from_power_j"] == pytest.approx(got["power_w_mean"] * t, rel=1e-3, abs=0.1 + 0.01 * t)
+
+
+def _reading(t: float, watt: float) -> telemetry.Reading:
+    return telemetry.Reading(t, [watt], [t], [1.0], [1.0], [1.0], [1.0], [1.0], [0], [])
