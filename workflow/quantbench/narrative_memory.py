@@ -178,8 +178,8 @@ def _snapshot(facts: Facts, row: Json, base: Json) -> str:
     if not (is_number(row.get("vram_delta_mib")) and is_number(base.get("vram_delta_mib"))):
         return ""
     what = "The server's resident memory" if row["vram_source"] == "rss" else "VRAM in use by NVML"
-    grown = f"{integer(row['vram_delta_mib'])} MiB at start, {facts.label(facts.baseline)}'s by {integer(base['vram_delta_mib'])} MiB"
-    sentence = f"{what} grew by {grown}"
+    own, other = integer(row["vram_delta_mib"]), integer(base["vram_delta_mib"])
+    sentence = f"{what} grew by {own} MiB at start, {facts.label(facts.baseline)}'s by {other} MiB"
     return (
         f"{sentence}: {_less(row['vram_delta_reduction_pct'])}."
         if is_number(row.get("vram_delta_reduction_pct"))
@@ -238,8 +238,8 @@ def _nvml_sentence(facts: Facts) -> str:
     deltas = [row["vram_delta_mib"] for row in facts.memory if is_number(row.get("vram_delta_mib"))]
     spread = f" (here {integer(min(deltas))} to {integer(max(deltas))} MiB)" if len(deltas) > 1 else ""
     return (
-        f"NVML's used memory is about equal for all models{spread} because vLLM fills its share of the card whatever the "
-        "weights take; what quantization saves in weights becomes KV cache."
+        f"NVML's used memory is about equal for all models{spread} because vLLM fills its share of the card whatever "
+        "the weights take; what quantization saves in weights becomes KV cache."
     )
 
 

@@ -20,7 +20,7 @@ def surprises(facts: Facts) -> list[str]:
         label, row = facts.label(variant), facts.memory_of(variant)
         found += [
             _few_saved(label, row),
-            _nvml_differs(facts, label, row),
+            _nvml_differs(label, row),
             _slow_start(facts, variant),
             *_settings(facts, variant),
         ]
@@ -34,8 +34,8 @@ def _few_saved(label: str, row: Json) -> str:
     if promised is None or not is_number(actual) or promised - actual <= 10:
         return ""
     return (
-        f"{label}: weights shrank by {percent(actual / 100)}, not by the {percent(promised / 100)} that its bits suggest; "
-        "layers that stay in 16 bits (embeddings, output layer) and scales are the likely reason."
+        f"{label}: weights shrank by {percent(actual / 100)}, not by the {percent(promised / 100)} that its bits "
+        "suggest; layers that stay in 16 bits (embeddings, output layer) and scales are the likely reason."
     )
 
 
@@ -63,7 +63,7 @@ def _settings(facts: Facts, variant: str) -> list[str]:
     """Settings of the server that differ from the baseline's."""
     own: Json = facts.ready.get(variant, {}).get("settings") or {}
     base: Json = facts.ready.get(facts.baseline, {}).get("settings") or {}
-    differing = [key for key in own if key in base and own[key] != base[key]]
+    differing = [key for key in own if key != "missing" and key in base and own[key] != base[key]]
     return [
         f"{facts.label(variant)}: `{key}` is {_shown(own[key])}, the baseline's is {_shown(base[key])}."
         for key in differing

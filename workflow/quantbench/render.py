@@ -1,0 +1,65 @@
+"""Pages from sections: Markdown and one self-contained HTML file, through jinja2 templates."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+
+
+def markdown(template: str, **context: Any) -> str:
+    """Render a Markdown template; several blank lines become one."""
+    environment = _environment(autoescape=False)
+    environment.filters["cell"] = _markdown_cell
+    text = environment.get_template(template).render(**context)
+    return _squeeze(text)
+
+
+def html(template: str, **context: Any) -> str:
+    """Render an HTML template; everything is escaped but `inline` marks and charts passed as Markup."""
+    environment = _environment(autoescape=True)
+    environment.filters["inline"] = _inline
+    return environment.get_template(template).render(**context)
+
+
+def _environment(*, autoescape: bool) -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=autoescape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _markdown_cell(text: str) -> str:
+    """Table cells are one line and must not end the column."""
+    return " ".join(str(text).replace("|", "\\|").split())
+
+
+def _inline(text: str) -> Markup:
+    """Escape, then `code` and **bold**."""
+    safe = str(escape(text))
+    safe = re.sub(r"`([^`]+)`", r"<code>\1</code>", safe)
+    return Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", safe))
+
+
+def _squeeze(text: str) -> str:
+    """At most one blank line in a row outside fences, none at the start, one newline at the end."""
+    kept: list[str] = []
+    fence = ""
+    for line in text.splitlines():
+        mark = re.match(r"`{3,}", line)
+        if mark and not fence:
+            fence = mark[0]
+        elif fence and line == fence:
+            fence = ""
+        if line.strip() or fence or (kept and kept[-1].strip()):
+            kept.append(line if fence else line.rstrip())
+    return "\n".join(kept).strip("\n") + "\n"
