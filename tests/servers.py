@@ -1,0 +1,69 @@
+"""Specs of stand-in servers, and a place for them to live in: shared by the tests of lanes and servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from quantbench import processes
+
+FAKE = Path(__file__).parent / "fake_vllm.py"
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def fake_spec(folder: Path, model: str = "alpha", **changes: Any) -> dict[str, Any]:
+    """A server spec for tests/fake_vllm.py; its source is made in `folder`. Keys of settings may be given directly."""
+    source = folder / "models" / model
+    source.mkdir(parents=True, exist_ok=True)
+    (source / "config.json").write_text(json.dumps({"model_type": "fake"}))
+    (source / "model.safetensors").write_bytes(b"\0" * 64)
+    settings = {
+        "command": [sys.executable, str(FAKE)], "max_model_len": 1024, "gpu_memory_utilization": 0.9, "max_num_seqs": 64,
+        "dtype": "bfloat16", "quantization": None, "load_format": "auto", "kv_cache_gib": 0.125,
+        "tensor_parallel_size": 1, "enforce_eager": True, "prefix_caching": False, "threads": 1, "args": [],
+        "env": {}, "start_timeout_s": 20,
+    }  # fmt: skip
+    settings |= {key: changes.pop(key) for key in list(changes) if key in settings}
+    spec = {
+        "model": model, "lane": "cpu0", "devices": ["cpu"], "mode": "auto", "endpoint": None, "port": free_port(),
+        "source": str(source), "served_name": model, "platform": "cpu",
+        "claimed": {"quantization": "none", "bits": 16.0}, "settings": settings,
+    }  # fmt: skip
+    return spec | changes
+
+
+def gpu_spec(folder: Path, model: str = "alpha", **changes: Any) -> dict[str, Any]:
+    """The same on a pretended GPU: the stand-in takes the device's memory while it is awake."""
+    env = {"FAKE_GPU_DIR": str(folder / "gpu"), **changes.pop("env", {})}
+    return fake_spec(folder, model, platform="cuda", lane="gpu0", devices=["0"], env=env, **changes)
+
+
+def behave(folder: Path, **rules: Any) -> dict[str, str]:
+    """Write a control file and return the environment that points a stand-in to it."""
+    path = folder / "behaviour.json"
+    path.write_text(json.dumps(rules))
+    return {"FAKE_VLLM_CONTROL": str(path)}
+
+
+def left_over(state_dir: Path) -> list[str]:
+    """Processes that belong to the servers of a state folder (their supervisors included)."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            environ = (entry / "environ").read_bytes()
+            ours = f"QUANTBENCH_STATE_DIR={state_dir}".encode() in environ.split(b"\0")
+            if ours and int(entry.name) != os.getpid() and processes.alive(processes.token(int(entry.name))):
+                found.append(f"{entry.name} {(entry / 'cmdline').read_text()[:120]}")
+        except (OSError, ValueError):
+            continue
+    return found

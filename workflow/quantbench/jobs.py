@@ -1,0 +1,46 @@
+"""The frame of every script: progress on stderr, errors in words, and no job that outlives its run."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from quantbench import owner
+from quantbench.errors import QuantbenchError
+
+
+def run(job: Any, main: Callable[[Any], None]) -> None:
+    """Call `main(job)` (job is `snakemake`) and exit 1 if it fails.
+
+    A QuantbenchError is a message for the user: it goes to stderr and to the rule's log, without a traceback. Any other
+    error is ours: the log gets the traceback, stderr its last line.
+    """
+    owner.end_with_owner()
+    log = Path(str(job.log[0])) if len(job.log) else None
+    try:
+        main(job)
+    except QuantbenchError as error:
+        _fail(log, str(error), str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        _fail(log, traceback.format_exc(), f"{type(error).__name__}: {error}" + (f"\n  log:    {log}" if log else ""))
+    else:
+        if log:
+            _write(log, "done\n")
+
+
+def _fail(log: Path | None, whole: str, short: str) -> None:
+    if log:
+        _write(log, whole + "\n")
+    print(short, file=sys.stderr, flush=True)
+    sys.exit(1)
+
+
+def _write(log: Path, text: str) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as handle:
+        handle.write(text)

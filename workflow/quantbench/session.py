@@ -1,0 +1,36 @@
+"""The life of one model's server, from its events: the content of session.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from quantbench import owner, registry
+from quantbench.vllm_server import resolved
+
+Json = dict[str, Any]
+
+
+def record(spec: Mapping[str, Any]) -> Json:
+    """session.json of a spec's server, over all runs that its folder has seen."""
+    events = registry.read_events(owner.server_home(spec["model"]))
+    mode = "endpoint" if spec["endpoint"] else resolved(spec)["mode"]
+    return summarize(spec["model"], mode, events)
+
+
+def summarize(model: str, mode: str, events: Sequence[Mapping[str, Any]]) -> Json:
+    """Memory as of the last stop; seconds that blocks measured and that leases held the lane. Pure."""
+    stops = [e for e in events if e["event"] == "stop" and "memory_returned" in e]
+    leases = [e for e in events if e["event"] == "lease"]
+    last = stops[-1] if stops else {}
+    measured = [float(e["measured_s"]) for e in leases if e.get("measured_s") is not None]
+    return {
+        "model": model,
+        "mode": mode,
+        "events": [dict(e) for e in events],
+        "memory_before_mib": last.get("memory_before_mib"),
+        "memory_after_stop_mib": last.get("memory_after_stop_mib"),
+        "memory_returned": last.get("memory_returned"),
+        "measured_s": round(sum(measured), 3) if measured else None,
+        "held_s": round(sum(float(e["seconds"]) for e in leases), 3) if leases else None,
+    }

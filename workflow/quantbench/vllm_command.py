@@ -1,0 +1,106 @@
+"""Server spec → the exact command and environment of `vllm serve`. Pure.
+
+A spec is plain JSON and the only thing that defines a server; docs/architecture.md lists its keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from quantbench.errors import QuantbenchError
+
+Spec = Mapping[str, Any]
+
+HOST = "127.0.0.1"
+UNSET = ("VLLM_CPU_KVCACHE_SPACE", "VLLM_CONFIGURE_LOGGING", "VLLM_LOGGING_CONFIG_PATH", "VLLM_LOGGING_PREFIX")
+"""Variables that would change the server behind the spec's back, or hide what its log says."""
+
+
+def spec_hash(spec: Spec) -> str:
+    """12 hex digits that name this exact server."""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def url(spec: Spec) -> str:
+    """Base URL without a trailing slash (and without /v1)."""
+    if spec["endpoint"]:
+        return str(spec["endpoint"]).rstrip("/").removesuffix("/v1")
+    return f"http://{HOST}:{spec['port']}"
+
+
+def build(spec: Spec) -> tuple[list[str], dict[str, str]]:
+    """Return (argv, additions to the environment).
+
+    `spec["mode"]` must be resolved (not `auto`): sleep mode adds a flag. Raises QuantbenchError for a CPU server
+    without `kv_cache_gib`, which would take 92 % of the machine's memory.
+    """
+    settings = spec["settings"]
+    argv = [*map(str, settings["command"]), "serve", str(spec["source"])]
+    argv += ["--served-model-name", str(spec["served_name"]), "--host", HOST, "--port", str(spec["port"])]
+    argv += ["--max-model-len", str(settings["max_model_len"]), "--max-num-seqs", str(settings["max_num_seqs"])]
+    argv += ["--dtype", str(settings["dtype"])]
+    argv += ["--enable-prefix-caching" if settings.get("prefix_caching") else "--no-enable-prefix-caching"]
+    # vLLM's own sampling defaults, not those that a checkpoint brings; and no line per request in the log
+    argv += ["--generation-config", "vllm", "--disable-uvicorn-access-log"]
+    if settings.get("quantization"):
+        argv += ["--quantization", str(settings["quantization"])]
+    if settings.get("load_format", "auto") != "auto":
+        argv += ["--load-format", str(settings["load_format"])]
+    if settings.get("kv_cache_gib"):
+        argv += ["--kv-cache-memory-bytes", str(int(settings["kv_cache_gib"] * 2**30))]
+    env = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    # Each layer's quantization method in the log: the evidence that a variant is quantized.
+    env |= {"VLLM_LOGGING_LEVEL": "INFO", "VLLM_LOG_MODEL_INSPECTION": "1"}
+    more, more_env = _cpu(settings) if spec["platform"] == "cpu" else _cuda(spec, settings)
+    return [*argv, *more, *map(str, settings.get("args") or [])], env | more_env | dict(settings.get("env") or {})
+
+
+def _cpu(settings: Spec) -> tuple[list[str], dict[str, str]]:
+    if not settings.get("kv_cache_gib"):
+        raise QuantbenchError(
+            "config: server.kv_cache_gib is not set; without it a CPU server takes 92 % of the memory",
+            remedy="set server.kv_cache_gib (for example 0.25)",
+        )
+    # The engine in the process of its worker, threads not pinned: with one process more, two cores deliver whole
+    # replies in one burst, and the time to the first token is lost.
+    env = {
+        "CUDA_VISIBLE_DEVICES": "",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": str(settings.get("threads") or 1),
+    }
+    return ["--enforce-eager"], env
+
+
+def _cuda(spec: Spec, settings: Spec) -> tuple[list[str], dict[str, str]]:
+    env = {"CUDA_VISIBLE_DEVICES": ",".join(spec["devices"]), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    argv = ["--gpu-memory-utilization", str(settings["gpu_memory_utilization"])]
+    if int(settings.get("tensor_parallel_size") or 1) > 1:
+        argv += ["--tensor-parallel-size", str(settings["tensor_parallel_size"])]
+    if settings.get("enforce_eager"):
+        argv += ["--enforce-eager"]
+    if settings.get("threads"):
+        env["OMP_NUM_THREADS"] = str(settings["threads"])
+    if spec["mode"] == "sleep":
+        argv += ["--enable-sleep-mode"]
+        env["VLLM_SERVER_DEV_MODE"] = "1"  # without it there is no /sleep; the server listens on loopback only
+    return argv, env
+
+
+def serve_sh(spec: Spec) -> str:
+    """The same command as a script to run by hand, in the folder where snakemake runs."""
+    argv, env = build(spec)
+    lines = ["#!/bin/sh", f"# The server of {spec['model']}, exactly as quantbench starts it (spec {spec_hash(spec)})."]
+    lines += [f"unset {' '.join(UNSET)}"]
+    lines += [f"export {key}={shlex.quote(value)}" for key, value in env.items()]
+    groups: list[list[str]] = [[]]
+    for word in argv:
+        if word.startswith("--") and groups[-1]:
+            groups.append([])
+        groups[-1].append(shlex.quote(word))
+    lines += ["exec " + " \\\n  ".join(" ".join(group) for group in groups)]
+    return "\n".join(lines) + "\n"

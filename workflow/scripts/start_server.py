@@ -1,0 +1,17 @@
+"""Bring the model's server up on its lane and write down what it is."""
+
+from quantbench import files, jobs, lane, ready
+from quantbench.vllm_command import serve_sh
+from quantbench.vllm_server import resolved
+
+
+def main(job):
+    spec, endpoint = job.params.spec, job.params.spec["endpoint"]
+    script = f"#!/bin/sh\n# Not ours: {endpoint} is already running.\n" if endpoint else serve_sh(resolved(spec))
+    with lane.lease(spec, why="start rule") as lease:
+        facts = ready.of_endpoint(spec) if endpoint else lease.state["ready"]
+    files.write_text(job.output.serve_sh, script)
+    files.write_json(job.output.ready, {**facts, "gpu_name": job.params.get("gpu_name")})
+
+
+jobs.run(snakemake, main)

@@ -1,0 +1,12 @@
+"""Stop the model's server if it is up, and write down its whole life."""
+
+from quantbench import files, jobs, lane, session
+
+
+def main(job):
+    spec = job.params.spec
+    lane.stop(spec)
+    files.write_json(job.output.session, session.record(spec))
+
+
+jobs.run(snakemake, main)
