@@ -1,0 +1,271 @@
+"""The stream parser: nothing but a whole, clean stream is a success, however the bytes are cut."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from quantbench.records import Exchange, RequestRecord
+from quantbench.sse import events, record
+
+QUICK = settings(max_examples=80, deadline=None)
+TIMING = {"first_ns": None, "last_ns": None, "end_ns": None, "reads": 0, "first_chunk_tokens": 0}
+
+
+def message(**fields: Any) -> bytes:
+    return b"data: " + orjson.dumps(fields) + b"\n\n"
+
+
+def usage(tokens: int) -> dict[str, Any]:
+    return {"prompt_tokens": 7, "completion_tokens": tokens, "total_tokens": 7 + tokens}
+
+
+def chunk(total: int, *, tokens: int = 1, finish: str | None = None, chat: bool = False, **extra: Any) -> bytes:
+    text = "é w" * tokens
+    content: dict[str, Any] = {"delta": {"content": text}} if chat else {"text": text}
+    choice = {"index": 0, **content, "finish_reason": finish, "token_ids": [5] * tokens}
+    return message(choices=[choice], usage=usage(total), system_fingerprint="fp", **extra)
+
+
+ROLE = message(
+    choices=[{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}], usage=usage(0)
+)
+ERROR = b'data: {"error": {"message": "EngineCore died", "code": 500}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+def stream(count: int = 5, *, chat: bool = False) -> list[bytes]:
+    """A clean stream, one message per part."""
+    body = [chunk(i, finish="length" if i == count else None, chat=chat) for i in range(1, count + 1)]
+    return ([ROLE] if chat else []) + body + [message(choices=[], usage=usage(count)), DONE]
+
+
+def judge(parts: list[bytes], *, expected: int | None = None, status: int | None = 200, **over: Any) -> RequestRecord:
+    exchange = Exchange(0, "p", 0, 10_000, [100 * (i + 1) for i in range(len(parts))], parts, status, "complete")
+    return record(replace(exchange, **over), expected_tokens=expected, keep_text=True)
+
+
+def cut(body: bytes, places: list[int]) -> list[bytes]:
+    edges = sorted({0, len(body), *(p % (len(body) + 1) for p in places)})
+    return [body[a:b] for a, b in pairwise(edges)]
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_clean_stream(chat: bool) -> None:
+    seen = judge(stream(5, chat=chat), expected=5)
+    assert (seen.ok, seen.reason, seen.http_status, seen.finish_reason) == (True, None, 200, "length")
+    assert (seen.prompt_tokens, seen.completion_tokens, seen.chunks, seen.first_chunk_tokens) == (7, 5, 5, 1)
+    first = 200 if chat else 100  # the role chunk is no token
+    assert (seen.first_ns, seen.last_ns, seen.reads) == (first, first + 400, 5)
+    assert seen.text == "é w" * 5
+    assert seen.fingerprint == "fp"
+
+
+def test_tokens_are_credited_per_read() -> None:
+    parts = [chunk(4, tokens=4) + chunk(6, tokens=2), chunk(8, tokens=2, finish="stop"), *stream(8)[-2:]]
+    seen = judge(parts)
+    assert (seen.first_chunk_tokens, seen.chunks, seen.reads, seen.completion_tokens) == (6, 3, 2, 8)
+
+
+def test_usage_credits_tokens_where_ids_are_absent() -> None:
+    def plain(total: int, finish: str | None = None) -> bytes:
+        return message(choices=[{"index": 0, "text": "", "finish_reason": finish}], usage=usage(total))
+
+    seen = judge([plain(3), plain(4), plain(5, "stop"), *stream(5)[-2:]])
+    assert (seen.ok, seen.first_chunk_tokens, seen.chunks) == (True, 3, 3)
+
+
+def test_a_server_that_tells_nothing_per_chunk_shares_tokens_evenly() -> None:
+    def plain(finish: str | None = None) -> bytes:
+        return message(choices=[{"index": 0, "delta": {"content": "x"}, "finish_reason": finish}])
+
+    seen = judge([plain(), plain(), plain(), plain("stop"), *stream(16)[-2:]])
+    assert (seen.ok, seen.chunks, seen.completion_tokens, seen.first_chunk_tokens) == (True, 4, 16, 4)
+
+
+def test_an_eos_chunk_without_text_counts_by_its_token_ids() -> None:
+    last = message(choices=[{"index": 0, "text": "", "finish_reason": "stop", "token_ids": [2]}])
+    seen = judge([chunk(1), last, *stream(2)[-2:]])
+    assert (seen.ok, seen.chunks, seen.last_ns) == (True, 2, 200)
+
+
+HTML = b"<html><body>Bad gateway</body></html>"
+FAILURES: dict[str, tuple[list[bytes], dict[str, Any], str]] = {
+    "error in band": ([*stream()[:2], ERROR, DONE], {}, "in_band_error"),
+    "error, then cut": ([*stream()[:2], ERROR], {"ending": "disconnected"}, "in_band_error"),
+    "error after [DONE]": ([*stream(), ERROR], {}, "in_band_error"),
+    "error after [DONE], unterminated": ([*stream(), ERROR.rstrip()], {}, "in_band_error"),
+    "error as an event": ([*stream()[:2], b"event: error\ndata: oh no\n\n", *stream()[2:]], {}, "in_band_error"),
+    "error event without data": ([b"event: error\n\n", *stream()], {}, "in_band_error"),
+    "object error": ([message(object="error", message="no"), *stream()], {}, "in_band_error"),
+    "bare error line": ([*stream()[:2], b'{"error": "x"}\n', *stream()[2:]], {}, "in_band_error"),
+    "finish_reason error": ([chunk(1, finish="error"), *stream()[1:]], {}, "in_band_error"),
+    "finish_reason abort": ([chunk(1, finish="abort"), *stream()[1:]], {}, "in_band_error"),
+    "error beside choices": ([chunk(1, error={"message": "x"}), *stream()[1:]], {}, "in_band_error"),
+    "200 with a JSON error": ([b'{"error": {"message": "x"}}'], {}, "in_band_error"),
+    "200 with pretty JSON error": ([b'{\n "error": {\n "message": "x"}\n}\n'], {}, "in_band_error"),
+    "200 with a JSON reply": ([b'{"choices": [{"text": "hi"}], "usage": null}'], {}, "bad_stream"),
+    "200 with HTML": ([HTML], {}, "bad_stream"),
+    "200 and nothing": ([], {}, "truncated"),
+    "HTTP 500 JSON": ([b'{"error": {}}'], {"status": 500}, "http_5xx"),
+    "HTTP 502 HTML": ([HTML], {"status": 502}, "http_5xx"),
+    "HTTP 429 empty": ([], {"status": 429}, "http_4xx"),
+    "HTTP 404": ([b"{}"], {"status": 404}, "http_4xx"),
+    "HTTP 302": ([], {"status": 302}, "bad_stream"),
+    "HTTP 500 with a clean stream": (stream(), {"status": 500}, "http_5xx"),
+    "never connected": ([], {"status": None, "ending": "connect", "sent_ns": None}, "connect"),
+    "hang": (stream()[:3], {"ending": "timeout"}, "timeout"),
+    "reset": (stream()[:3], {"ending": "disconnected"}, "disconnected"),
+    "reset after [DONE]": (stream(), {"ending": "disconnected"}, "disconnected"),
+    "cancelled": (stream()[:3], {"ending": "cancelled"}, "cancelled"),
+    "bad HTTP": (stream()[:3], {"ending": "bad_http"}, "bad_stream"),
+    "truncated": (stream()[:3], {}, "truncated"),
+    "no [DONE]": (stream()[:-1], {}, "truncated"),
+    "no usage": ([c.replace(b"usage", b"wsage") for c in stream()], {}, "no_usage"),
+    "usage null": (
+        [message(choices=[{"index": 0, "text": "x", "finish_reason": "stop"}], usage=None), DONE],
+        {},
+        "no_usage",
+    ),
+    "usage of strings": (
+        [message(choices=[{"index": 0, "text": "x", "finish_reason": "stop"}], usage={"completion_tokens": "1"}), DONE],
+        {},
+        "no_usage",
+    ),
+    "no finish_reason": ([chunk(1), *stream(1)[1:]], {}, "no_finish_reason"),
+    "no tokens": ([message(choices=[], usage=usage(0)), DONE], {}, "no_tokens"),
+    "role only": ([ROLE, message(choices=[], usage=usage(0)), DONE], {}, "no_tokens"),
+    "two choices": (
+        [message(choices=[{"index": 1, "text": "x", "finish_reason": None}]), *stream()],
+        {},
+        "bad_stream",
+    ),
+    "bad JSON": ([b"data: {oops\n\n", *stream()], {}, "bad_stream"),
+    "bad UTF-8": ([b'data: {"choices": "\xff\xfe"}\n\n', *stream()], {}, "bad_stream"),
+    "JSON that is no object": ([b"data: 17\n\n", *stream()], {}, "bad_stream"),
+    "unknown object": ([message(hello="world"), *stream()], {}, "bad_stream"),
+    "data after [DONE]": ([*stream(), chunk(6)], {}, "bad_stream"),
+    "text between": ([*stream()[:2], b"Internal Server Error\n\n", *stream()[2:]], {}, "bad_stream"),
+    "token count": (stream(4), {"expected": 5}, "token_count"),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_what_is_not_a_success(name: str) -> None:
+    parts, over, reason = FAILURES[name]
+    seen = judge(parts, **over)
+    assert (seen.ok, seen.reason) == (False, reason)
+
+
+def test_what_the_server_said_is_kept() -> None:
+    assert "EngineCore died" in (judge([*stream()[:2], ERROR]).detail or "")
+    assert "Bad gateway" in (judge([HTML], status=502).detail or "")
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [b": ping\n\n", b"\n\n\n", b"id: 7\nretry: 100\n\n", b"event: message\n\n", b"data:\n\n", b"data\n\n"],
+)
+def test_what_the_standard_allows_changes_nothing(noise: bytes) -> None:
+    body = stream()
+    assert judge([body[0], noise, *body[1:], noise]).ok
+
+
+def test_named_events_multi_line_data_and_a_byte_order_mark() -> None:
+    body = stream(2)
+    split = body[0].replace(b'"choices"', b'\ndata: "choices"', 1)
+    assert judge([b"\xef\xbb\xbfevent: chunk\n" + split, *body[1:]], expected=2).ok
+
+
+def test_a_huge_line() -> None:
+    long = message(choices=[{"index": 0, "text": "x" * 1_000_000, "finish_reason": None, "token_ids": [1]}])
+    assert judge([long, *stream()[1:]], expected=5).ok
+
+
+def test_rows_round_trip() -> None:
+    seen = judge(stream())
+    assert RequestRecord.from_row(seen.row()) == replace(seen, text=None)
+
+
+@QUICK
+@given(
+    places=st.lists(st.integers(0, 10_000), max_size=40),
+    newline=st.sampled_from([b"\n", b"\r\n", b"\r"]),
+    chat=st.booleans(),
+    count=st.integers(1, 6),
+)
+def test_any_cut_of_the_bytes_gives_the_same_record(places: list[int], newline: bytes, chat: bool, count: int) -> None:
+    body = b"".join(stream(count, chat=chat))
+    whole = judge([body], expected=count)
+    seen = judge(cut(body.replace(b"\n", newline), places), expected=count)
+    assert whole.ok
+    assert replace(seen, **TIMING) == replace(whole, **TIMING)
+    assert 1 <= seen.reads <= seen.chunks == count
+    assert 1 <= seen.first_chunk_tokens <= count
+    assert (seen.reads == 1) == (seen.first_ns == seen.last_ns) == (seen.first_chunk_tokens == count)
+
+
+@QUICK
+@given(keep=st.integers(0, 10_000), places=st.lists(st.integers(0, 10_000), max_size=9), chat=st.booleans())
+def test_a_truncated_stream_is_never_a_success(keep: int, places: list[int], chat: bool) -> None:
+    body = b"".join(stream(3, chat=chat))
+    assert not judge(cut(body[: keep % len(body)], places), expected=3).ok
+
+
+@QUICK
+@given(
+    where=st.integers(0, 100),
+    kind=st.sampled_from(
+        [
+            ERROR,
+            b"event: error\ndata: x\n\n",
+            message(object="error"),
+            message(error="x", choices=[]),
+            ERROR.replace(b"\n", b"\r\n"),
+            message(error={}, usage=usage(5)),
+        ]
+    ),
+    places=st.lists(st.integers(0, 10_000), max_size=9),
+)
+def test_an_injected_error_is_never_a_success(where: int, kind: bytes, places: list[int]) -> None:
+    parts = stream(5)
+    parts.insert(where % (len(parts) + 1), kind)
+    seen = judge(cut(b"".join(parts), places), expected=5)
+    assert (seen.ok, seen.reason) == (False, "in_band_error")
+
+
+@QUICK
+@given(parts=st.lists(st.binary(max_size=60), max_size=8), status=st.sampled_from([200, 404, 500, None]))
+def test_any_bytes_at_all_are_judged_and_refused(parts: list[bytes], status: int | None) -> None:
+    seen = judge(parts, status=status)
+    assert not seen.ok
+    assert seen.reason
+
+
+@QUICK
+@given(st.lists(st.sampled_from([b"data: a", b"data:b", b": c", b"", b"event: e", b"x", b"data"]), max_size=12))
+def test_every_line_ending_gives_the_same_events(lines: list[bytes]) -> None:
+    found = [[(name, data) for _, name, data in events([end.join([*lines, b""])])] for end in (b"\n", b"\r\n", b"\r")]
+    assert found[0] == found[1] == found[2]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = ["choices", "usage", "error", "index", "text", "delta", "token_ids", "finish_reason", "object", "type"]
+
+
+@QUICK
+@given(
+    st.dictionaries(st.sampled_from(KEYS), json_values | st.lists(st.dictionaries(st.sampled_from(KEYS), json_values)))
+)
+def test_any_json_shape_is_survived(fields: dict[str, Any]) -> None:
+    seen = judge([message(**fields), *stream(2)], expected=2)
+    assert not (seen.ok and fields.get("error") is not None)

@@ -1,0 +1,8 @@
+"""`python -m quantbench <command>`."""
+
+from __future__ import annotations
+
+from quantbench.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())
