@@ -1,0 +1,50 @@
+"""The pooled 95th percentile: what it needs, and that it behaves like a ratio. Coverage: test_simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from quantbench.pooled import pooled_ratio
+
+
+def blocks(k, m, scale=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    return [(scale * rng.lognormal(0, 0.1, m)).tolist() for _ in range(k)]
+
+
+def test_four_blocks_of_25_support_a_p95_ratio():
+    a, b = blocks(4, 25), blocks(4, 25, 1.3, seed=1)
+    found = pooled_ratio(a, b)
+    assert found.reason is None
+    assert found.ratio == pytest.approx(np.quantile(np.concatenate(b), 0.95) / np.quantile(np.concatenate(a), 0.95))
+    assert found.low < 1.3 < found.high
+    assert found.p_value < 0.05
+
+
+def test_exchanging_the_arms_inverts_it():
+    a, b = blocks(4, 30), blocks(4, 30, 1.2, seed=1)
+    ab, ba = pooled_ratio(a, b), pooled_ratio(b, a)
+    assert ab.ratio * ba.ratio == pytest.approx(1)
+    assert ab.low * ba.high == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("k", "m", "reason"),
+    [(0, 0, "P95_NEEDS_N72"), (4, 17, "P95_NEEDS_N72"), (2, 40, "NEEDS_3_PAIRS"), (5, 15, "BLOCK_NEEDS_N20")],
+)
+def test_what_is_too_little_has_no_interval(k, m, reason):
+    found = pooled_ratio(blocks(k, m), blocks(k, m, seed=1))
+    assert (found.low, found.high, found.p_value, found.reason) == (None, None, None, reason)
+
+
+def test_values_without_a_log_are_refused():
+    bad = blocks(4, 25)
+    bad[0][0] = math.inf
+    assert pooled_ratio(bad, blocks(4, 25)).reason == "NOT_POSITIVE"
+
+
+def test_unpaired_blocks_are_an_error():
+    with pytest.raises(ValueError, match="3 variant"):
+        pooled_ratio(blocks(4, 25), blocks(3, 25))

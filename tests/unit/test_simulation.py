@@ -1,0 +1,183 @@
+"""Do the intervals hold what they promise, on a machine that drifts and has noise from run to run?
+
+The machine: every slot of time the speed takes a step of a random walk (1 % per slot), and each block has an error of
+its own (CV 1.5 %). Thousands of such sessions are simulated with numpy; the same formulas are checked against
+`quantbench.stats` and `quantbench.pooled`, one by one, on some of them.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+from quantbench.pairing import Block
+from quantbench.pooled import pooled_ratio
+from quantbench.stats import paired_ratio, tost
+from quantbench.verdict import METRICS, aa_summary
+from scipy import stats as scipy_stats
+
+TRIALS = 20_000
+DRIFT, NOISE = 0.01, 0.015
+# 3 standard errors of a 5 % share over TRIALS
+MONTE_CARLO = 3 * np.sqrt(0.05 * 0.95 / TRIALS)
+
+
+def slots(n, order):
+    """Time slots of the blocks of A and B: A B B A … or A … A B … B."""
+    if order == "abba":
+        pairs = [(2 * i, 2 * i + 1) if i % 2 == 0 else (2 * i + 1, 2 * i) for i in range(n)]
+        return [a for a, _ in pairs], [b for _, b in pairs]
+    return list(range(n)), list(range(n, 2 * n))
+
+
+@functools.cache
+def sessions(n, order="abba", trials=TRIALS):
+    """log values of A and B without any true difference, each (trials, n)."""
+    rng = np.random.default_rng(n)
+    walk = np.cumsum(rng.normal(0, DRIFT, (trials, 2 * n)), axis=1)
+    a, b = slots(n, order)
+    return tuple(walk[:, s] + rng.normal(0, NOISE, (trials, n)) for s in (a, b))
+
+
+def t_intervals(d):
+    """Mean, half-width and standard error of the paired t interval, row by row."""
+    n = d.shape[1]
+    error = d.std(axis=1, ddof=1) / np.sqrt(n)
+    return d.mean(axis=1), scipy_stats.t.ppf(0.975, n - 1) * error, error
+
+
+def equivalence_p(mean, error, n, margin):
+    return scipy_stats.t.sf((np.log1p(margin) - abs(mean)) / error, n - 1)
+
+
+@pytest.mark.parametrize("n", [4, 7, 10])
+def test_the_simulated_formulas_are_those_of_the_library(n):
+    a, b = sessions(n)
+    mean, half, error = t_intervals(b - a)
+    for i in range(20):
+        ci = paired_ratio(np.exp(a[i]), np.exp(b[i]))
+        assert np.log([ci.ratio, ci.low, ci.high]) == pytest.approx([mean[i], mean[i] - half[i], mean[i] + half[i]])
+        assert tost(ci, 0.02) == pytest.approx(equivalence_p(mean[i], error[i], n, 0.02))
+
+
+@pytest.mark.parametrize("n", range(4, 11))
+def test_interleaved_intervals_cover_the_truth_in_95_percent(n):
+    a, b = sessions(n)
+    mean, half, _ = t_intervals(b - a)
+    assert np.mean(abs(mean) <= half) == pytest.approx(0.95, abs=0.01)
+
+
+@pytest.mark.parametrize("n", range(4, 11))
+def test_a_against_a_differs_in_at_most_5_percent(n):
+    a, b = sessions(n)
+    mean, half, _ = t_intervals(b - a)
+    assert np.mean(abs(mean) > half) <= 0.05 + MONTE_CARLO
+
+
+def test_the_aa_control_with_all_its_metrics_differs_in_at_most_5_percent():
+    trials, n, cell = 300, 6, ("chat", 8, 128)
+    rng = np.random.default_rng(1)
+    primary = dict(zip(("workload", "concurrency", "max_tokens"), cell, strict=True)) | {"metric": METRICS[0]}
+    logs = np.stack([np.stack(sessions(n, "abba", trials)) for _ in METRICS])
+    logs = logs + rng.normal(0, NOISE, logs.shape)  # metric, arm, trial, block
+
+    def arm(which, trial):
+        return [
+            Block(k, 0.0, {m: float(np.exp(logs[i, which, trial, k])) for i, m in enumerate(METRICS)}, True)
+            for k in range(n)
+        ]
+
+    alarms = 0
+    for trial in range(trials):
+        found = aa_summary({cell: {"a": arm(0, trial), "a__aa": arm(1, trial)}}, "a", primary, 0.02)
+        alarms += any(found[m]["different"] for m in METRICS)
+    assert alarms / trials <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials)
+
+
+@pytest.mark.parametrize("n", range(4, 11))
+@pytest.mark.parametrize("margin", [0.02, 0.05])
+def test_a_true_ratio_at_the_margin_is_called_equivalent_in_at_most_5_percent(n, margin):
+    a, b = sessions(n)
+    mean, _, error = t_intervals(b + np.log1p(margin) - a)
+    assert np.mean(equivalence_p(mean, error, n, margin) < 0.05) <= 0.05 + MONTE_CARLO
+
+
+def test_equivalence_is_found_where_it_is_true_and_there_are_enough_blocks():
+    a, b = sessions(10)
+    mean, _, error = t_intervals(b - a)
+    assert np.mean(equivalence_p(mean, error, 10, 0.05) < 0.05) > 0.95
+
+
+@pytest.mark.parametrize(("n", "most"), [(4, 0.90), (6, 0.80), (10, 0.65)])
+def test_arm_by_arm_the_coverage_collapses_and_more_blocks_make_it_worse(n, most):
+    """Why interleaving is required: drift between the arms is read as a difference of the models."""
+    a, b = sessions(n, "aabb")
+    mean, half, _ = t_intervals(b - a)
+    paired = np.mean(abs(mean) <= half)
+    spread = np.sqrt(a.var(axis=1, ddof=1) / n + b.var(axis=1, ddof=1) / n)
+    welch = np.mean(abs(mean) <= scipy_stats.t.ppf(0.975, 2 * n - 2) * spread)
+    assert paired < most
+    assert welch < most + 0.05
+
+
+# --- the 95th percentile of short blocks, pooled ---------------------------------------------------------------
+
+SHAPES = {
+    "narrow": lambda z: 0.1 * z,
+    "wide": lambda z: 0.3 * z,
+    "tail": lambda z: np.log1p(scipy_stats.expon.ppf(scipy_stats.norm.cdf(z))),
+    "two modes": lambda z: np.where(z > scipy_stats.norm.ppf(0.9), 1.0, 0.05 * z),
+}
+
+
+def requests(shape, trials, k, m, wave, arm, rng):
+    """log latencies (trials, k blocks, m requests); requests in groups of `wave` share half of their variance."""
+    z = rng.normal(size=(trials, k, m))
+    if wave > 1:
+        shared = rng.normal(size=(trials, k, -(-m // wave))).repeat(wave, axis=2)[:, :, :m]
+        z = np.sqrt(0.5) * (z + shared)
+    log_block = sessions(k, "abba", trials)[arm]
+    return SHAPES[shape](z) + log_block[:, :, None]
+
+
+def pooled_intervals(a, b):
+    """Estimate and half-width of pooled_ratio for many trials at once."""
+    trials, k, m = a.shape
+    n, t = k * m, scipy_stats.t.ppf(0.975, k - 1)
+    pools = [np.sort(np.exp(x.reshape(trials, n)), axis=1) for x in (a, b)]
+    mid_a, mid_b = (np.log(np.quantile(x, 0.95, axis=1)) for x in pools)
+    sections = [np.log(np.quantile(np.exp(x), 0.95, axis=2)) for x in (a, b)]
+    mean = mid_b - mid_a
+    spread = np.sqrt(((sections[1] - sections[0] - mean[:, None]) ** 2).sum(axis=1) / (k - 1))
+    low, high = int(scipy_stats.binom.ppf(0.025, n, 0.95)) - 1, int(scipy_stats.binom.ppf(0.975, n, 0.95))
+    (low_a, high_a), (low_b, high_b) = ((np.log(x[:, low]), np.log(x[:, high])) for x in pools)
+    tail = np.maximum(np.hypot(mid_b - low_b, high_a - mid_a), np.hypot(high_b - mid_b, mid_a - low_a))
+    return mean, np.maximum(t * spread / np.sqrt(k), tail)
+
+
+def test_the_simulated_pooled_interval_is_that_of_the_library():
+    rng = np.random.default_rng(2)
+    a, b = (requests("wide", 10, 4, 25, 8, arm, rng) for arm in (0, 1))
+    mean, half = pooled_intervals(a, b)
+    for i in range(10):
+        ci = pooled_ratio(np.exp(a[i]).tolist(), np.exp(b[i]).tolist())
+        assert np.log([ci.ratio, ci.low, ci.high]) == pytest.approx([mean[i], mean[i] - half[i], mean[i] + half[i]])
+
+
+@pytest.mark.parametrize("wave", [1, 8], ids=["independent requests", "requests in step"])
+@pytest.mark.parametrize(("k", "m"), [(3, 25), (4, 25), (6, 25), (4, 40)])
+@pytest.mark.parametrize(
+    ("shape_a", "shape_b"),
+    [("narrow", "narrow"), ("wide", "wide"), ("tail", "tail"), ("narrow", "wide"), ("two modes", "two modes")],
+)
+def test_pooled_p95_intervals_cover_at_least_95_percent(shape_a, shape_b, k, m, wave):
+    trials = 4000
+    rng = np.random.default_rng(3)
+    a = requests(shape_a, trials, k, m, wave, 0, rng)
+    b = requests(shape_b, trials, k, m, wave, 1, rng)
+    quantile = float(scipy_stats.norm.ppf(0.95))
+    truth = float(SHAPES[shape_b](np.array(quantile)) - SHAPES[shape_a](np.array(quantile)))
+    mean, half = pooled_intervals(a, b)
+    coverage = np.mean(abs(mean - truth) <= half)
+    assert coverage >= 0.95 - 3 * np.sqrt(0.05 * 0.95 / trials)

@@ -1,0 +1,226 @@
+"""Statistics against textbook values, independent formulas, and inputs that must give a reason instead of a number."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from quantbench import stats
+from quantbench.stats import RatioCI, paired_ratio, percentile
+
+positive = st.floats(0.01, 1e6)
+factors = st.floats(-0.2, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("q", "n", "reason"),
+    [(50, 0, "NO_VALUES"), (95, 71, "P95_NEEDS_N72"), (99, 999, "P99_NEEDS_N1000")],
+)
+def test_a_percentile_below_its_n_is_blank_with_a_reason(q, n, reason):
+    found = percentile(range(1, n + 1), q)
+    assert (found.value, found.low, found.high, found.n, found.reason) == (None, None, None, n, reason)
+
+
+@pytest.mark.parametrize(("q", "n"), [(50, 6), (95, 72), (99, 1000)])
+def test_a_percentile_with_just_enough_values_has_a_ci(q, n):
+    found = percentile(range(n), q)
+    assert found.reason is None
+    assert found.value == pytest.approx(np.percentile(range(n), q))
+    assert found.low < found.value < found.high
+
+
+def test_a_median_of_few_values_has_no_ci():
+    found = percentile([3.0, 1.0, 2.0], 50)
+    assert (found.value, found.low, found.high, found.reason) == (2.0, None, None, "CI_NEEDS_N6")
+
+
+def test_failures_as_infinity_move_the_percentile_and_never_become_nan():
+    values = list(range(100))
+    assert percentile([*values, *[math.inf] * 20], 50).value == pytest.approx(59.5)
+    assert percentile([*values, *[math.inf] * 20], 95).reason == "FALLS_ON_FAILURE"
+    at_the_edge = percentile([*values, *[math.inf] * 3], 95)
+    assert (at_the_edge.value, at_the_edge.high, at_the_edge.reason) == (
+        pytest.approx(96.9),
+        None,
+        "CI_FALLS_ON_FAILURE",
+    )
+    assert percentile([math.inf] * 3, 50).value is None
+
+
+def test_nan_is_refused():
+    with pytest.raises(ValueError, match="NaN"):
+        percentile([1.0, math.nan], 50)
+
+
+@given(st.lists(st.floats(0, 1e6) | st.just(math.inf), max_size=200), st.sampled_from([50, 95, 99]))
+def test_a_percentile_is_finite_or_blank_with_a_reason(values, q):
+    found = percentile(values, q)
+    for x in (found.value, found.low, found.high):
+        assert x is None or math.isfinite(x)
+    assert (found.value is None or found.low is None or found.high is None) == (found.reason is not None)
+    if found.low is not None:
+        assert found.low <= found.value * (1 + 1e-12)
+
+
+@pytest.mark.parametrize(("q", "n"), [(50, 25), (95, 100)])
+def test_the_order_statistic_ci_covers_95_percent(q, n):
+    rng = np.random.default_rng(1)
+    hits = 0
+    truth = -math.log(1 - q / 100)
+    for _ in range(300):
+        found = percentile(rng.exponential(size=n), q)
+        hits += found.low <= truth <= found.high
+    assert hits / 300 >= 0.95 - 3 * math.sqrt(0.05 * 0.95 / 300)
+
+
+def test_paired_ratio_is_the_t_interval_of_the_log_ratios():
+    a, b = [100.0, 110.0, 90.0, 105.0], [120.0, 130.0, 111.0, 124.0]
+    d = np.log(np.array(b) / np.array(a))
+    half = 3.182446305 * d.std(ddof=1) / 2
+    found = paired_ratio(a, b)
+    assert found.ratio == pytest.approx(math.exp(d.mean()))
+    assert (found.low, found.high) == pytest.approx((math.exp(d.mean() - half), math.exp(d.mean() + half)))
+    assert (found.n, found.reason) == (4, None)
+    assert 0 < found.p_value < 0.001
+
+
+@given(st.lists(st.tuples(positive, factors), min_size=3, max_size=12))
+def test_exchanging_the_arms_inverts_the_ratio_and_its_ci(pairs):
+    a, b = [x for x, _ in pairs], [x * math.exp(f) for x, f in pairs]
+    ab, ba = paired_ratio(a, b), paired_ratio(b, a)
+    assert ab.ratio * ba.ratio == pytest.approx(1)
+    assert ab.reason == ba.reason
+    if ab.reason is None:
+        assert ab.low * ba.high == pytest.approx(1)
+        assert ab.p_value == pytest.approx(ba.p_value)
+
+
+@given(st.lists(st.tuples(positive, factors), min_size=3, max_size=12), st.floats(0.1, 10))
+def test_the_unit_does_not_matter_and_p_agrees_with_the_ci(pairs, unit):
+    a, b = [x for x, _ in pairs], [x * math.exp(f) for x, f in pairs]
+    one, other = paired_ratio(a, b), paired_ratio([x * unit for x in a], [x * unit for x in b])
+    assert one.ratio == pytest.approx(other.ratio)
+    if one.reason is None and abs(one.p_value - 0.05) > 1e-6:
+        assert (one.p_value < 0.05) == (not one.low <= 1 <= one.high)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "reason"),
+    [
+        ([], [], "NO_VALUES"),
+        ([1.0, 2.0, 0.0], [1.0, 2.0, 3.0], "NOT_POSITIVE"),
+        ([1.0, 2.0, 3.0], [1.0, -2.0, 3.0], "NOT_POSITIVE"),
+        ([1.0, 2.0, 3.0], [1.0, math.inf, 3.0], "NOT_FINITE"),
+        ([1.0, 2.0, math.nan], [1.0, 2.0, 3.0], "NOT_FINITE"),
+    ],
+)
+def test_values_that_have_no_log_give_a_reason(a, b, reason):
+    assert paired_ratio(a, b) == RatioCI(None, None, None, len(a), None, None, reason)
+
+
+def test_two_pairs_give_the_ratio_and_no_test():
+    found = paired_ratio([100, 100], [120, 122])
+    assert found.ratio == pytest.approx(1.21, abs=0.001)
+    assert (found.low, found.p_value, found.reason) == (None, None, "NEEDS_3_PAIRS")
+
+
+def test_copies_are_not_measurements():
+    assert paired_ratio([1, 2, 3], [1, 2, 3]).reason == "NO_VARIATION"
+
+
+def test_unequal_lengths_are_an_error():
+    with pytest.raises(ValueError, match="2 baseline"):
+        paired_ratio([1, 2], [1, 2, 3])
+
+
+@given(st.floats(-0.1, 0.1), st.floats(0.001, 0.1), st.integers(3, 20), st.floats(0.005, 0.2))
+def test_tost_says_equivalent_exactly_where_the_90_percent_ci_is_inside(mean, sd, n, margin):
+    ci = stats.ratio_from_logs(mean, sd, n)
+    inner = stats.ratio_from_logs(mean, sd, n, 0.90)
+    inside = 1 / (1 + margin) < inner.low and inner.high < 1 + margin
+    p = stats.tost(ci, margin)
+    if abs(p - 0.05) > 1e-9:
+        assert (p < 0.05) == inside
+
+
+def test_tost_needs_a_margin_and_an_interval():
+    with pytest.raises(ValueError, match="margin"):
+        stats.tost(paired_ratio([1, 2, 3], [1, 2, 4]), 0)
+    assert stats.tost(paired_ratio([1], [2]), 0.02) is None
+
+
+def test_holm_against_a_worked_example():
+    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert stats.holm([0.5, None, 0.02]) == pytest.approx([0.5, None, 0.04])
+    assert stats.holm([]) == []
+
+
+@given(st.lists(st.none() | st.floats(0, 1), max_size=20))
+def test_holm_keeps_order_and_never_lowers(ps):
+    adjusted = stats.holm(ps)
+    known = [(p, q) for p, q in zip(ps, adjusted, strict=True) if p is not None]
+    assert all(q >= p and q <= 1 for p, q in known)
+    assert all(q is None for p, q in zip(ps, adjusted, strict=True) if p is None)
+    in_order = sorted(known)
+    assert [q for _, q in in_order] == sorted(q for _, q in known)
+
+
+@given(st.floats(0.001, 0.05), st.floats(0.005, 0.1))
+def test_blocks_needed_is_the_smallest_n_that_is_narrow_enough(sd, margin):
+    n = stats.blocks_needed(sd, margin)
+    assert stats.half_width(stats.ratio_from_logs(0.0, sd, n)) <= margin * (1 + 1e-9)
+    if n > 3:
+        assert stats.half_width(stats.ratio_from_logs(0.0, sd, n - 1)) > margin
+
+
+def test_blocks_beyond_the_cap_are_not_promised():
+    assert stats.blocks_needed(1.0, 0.01, cap=50) is None
+    assert stats.half_width(RatioCI(1.0, None, None, 2, None, None, "NEEDS_3_PAIRS")) is None
+
+
+def test_drift_finds_a_planted_trend_and_not_noise():
+    seconds = [60.0 * i for i in range(10)]
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.002, 10)
+    trend = stats.drift(seconds, [100 * math.exp(0.05 * i / 9 + noise[i]) for i in range(10)])
+    assert trend.percent == pytest.approx(5, abs=0.7)
+    assert trend.low < trend.percent < trend.high
+    assert trend.p_value < 0.01
+    flat = stats.drift(seconds, [100 * math.exp(x) for x in noise])
+    assert abs(flat.percent) < 0.5
+    assert flat.p_value > 0.05
+
+
+@pytest.mark.parametrize(
+    ("seconds", "values", "reason"),
+    [
+        ([], [], "NO_VALUES"),
+        ([0, 1], [1, 2], "NEEDS_3_BLOCKS"),
+        ([5, 5, 5], [1, 2, 3], "NEEDS_3_BLOCKS"),
+        ([0, 1, 2], [1, 0, 3], "NOT_POSITIVE"),
+        ([0, 1, 2, 3], [1, 2, 3, 4], "TREND_TEST_NEEDS_5_BLOCKS"),
+        ([0, 1, 2, 3, 4], [1, 1, 1, 1, 1], "NO_VARIATION"),
+    ],
+)
+def test_drift_without_support_has_no_test(seconds, values, reason):
+    found = stats.drift(seconds, values)
+    assert (found.p_value, found.reason) == (None, reason)
+
+
+@pytest.mark.parametrize(("b", "c", "p"), [(5, 0, 0.062), (6, 0, 0.031), (5, 1, 0.219), (8, 1, 0.039), (0, 0, 1)])
+def test_mcnemar_exact(b, c, p):
+    assert stats.mcnemar(b, c) == pytest.approx(p, abs=0.001)
+
+
+@pytest.mark.parametrize(("n", "upper"), [(10, 0.308), (15, 0.218), (60, 0.0596)])
+def test_clopper_pearson_for_no_event_at_all(n, upper):
+    assert stats.clopper_pearson(0, n) == pytest.approx((0, upper), abs=0.001)
+
+
+def test_clopper_pearson_limits():
+    assert stats.clopper_pearson(0, 0) is None
+    with pytest.raises(ValueError, match="3 successes of 2"):
+        stats.clopper_pearson(3, 2)
