@@ -68,10 +68,10 @@ class AiohttpConnection:
             ending, detail = "timeout", f"no end after {timeout_s:g} s"
         except aiohttp.ClientConnectorError as error:
             ending, detail = "connect", str(error)
+        except (aiohttp.ClientResponseError, ValueError) as error:  # no HTTP, or a URL that is none
+            ending, detail = "bad_http", str(error)
         except (aiohttp.ClientError, OSError) as error:
             ending, detail = "disconnected", str(error)
-        except ValueError as error:
-            ending, detail = "bad_http", str(error)
         return Exchange(index, prompt_id, sent_ns, time.monotonic_ns(), times, parts, status, ending, detail)
 
     async def close(self) -> None:

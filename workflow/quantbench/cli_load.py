@@ -85,7 +85,9 @@ def _specs(args: argparse.Namespace) -> list[LoadSpec]:
     """The grid as specs; raises QuantbenchError for what is missing."""
     if not args.url:
         raise QuantbenchError("no URL", remedy="give --url http://host:port or set URL in the environment")
-    endpoint: Endpoint = args.endpoint or ("chat" if args.url.rstrip("/").endswith("/chat/completions") else "completions")
+    endpoint: Endpoint = args.endpoint or (
+        "chat" if args.url.rstrip("/").endswith("/chat/completions") else "completions"
+    )
     endpoint_url(args.url, endpoint)
     prompts = read_prompts(args.prompts)
     model = args.model or _only_model(args.url, endpoint, args.api_key)
@@ -217,6 +219,9 @@ def show_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[
     from rich.table import Table
 
     table = Table(title=title, show_header=False)
+    table.add_column(no_wrap=True)
+    for _ in rows:
+        table.add_column(overflow="fold", justify="right")
     for column in columns:
         cells = (_cell(row[column]) for row in rows)
         table.add_row(column, *(f"{c:.4g}" if isinstance(c, float) else "" if c is None else str(c) for c in cells))

@@ -1,0 +1,147 @@
+"""The command line: the specification's environment variables, one CSV row per point, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import polars
+import pytest
+from quantbench import calibration
+from quantbench.cli import COMMANDS, main
+from quantbench.truth_server import TruthServer
+from quantbench.truth_stream import MODEL, Schedule
+
+LIBRARY = Path(__file__).resolve().parents[2] / "workflow"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[TruthServer]:
+    with TruthServer(Schedule(ttft_ms=3, itl_ms=0.5)) as running:
+        yield running
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> str:
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"id": "a", "prompt": "One?"}\n\n{"id": "b", "prompt": "Two?"}\n')
+    return str(path)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_grid_appends_rows_to_one_csv(
+    server: TruthServer, prompts: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, requests = tmp_path / "grid.csv", tmp_path / "requests.parquet"
+    grid = ["--concurrency", "1,2", "--max-tokens", "4,6", "--requests", "2", "--blocks", "2"]
+    common = ["load", "--url", server.url, "--prompts", prompts, *grid]
+    assert main([*common, "--out", str(out), "--requests-out", str(requests)]) == 0
+    rows = rows_of(out)
+    assert [(r["max_tokens"], r["concurrency"]) for r in rows] == [("4", "1"), ("4", "2"), ("6", "1"), ("6", "2")]
+    assert {(r["model"], r["failures"], r["valid"], r["blocks"]) for r in rows} == {(MODEL, "0", "true", "2")}
+    assert all(float(r["throughput_tok_s"]) > 0 and r["p95_ttft_ms"] == "" for r in rows)
+    assert "throughput_tok_s" in capsys.readouterr().out
+    frame = polars.read_parquet(requests)
+    assert frame.height == 4 * 2 * 2
+    assert frame["ok"].all()
+
+
+def test_the_environment_names_the_defaults(
+    server: TruthServer, prompts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "deep" / "x.csv"
+    environment = {"URL": f"{server.url}/v1/chat/completions", "OUT_CSV": str(out), "GPU_NAME": "RTX", "MODEL": MODEL}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    requests = tmp_path / "r.jsonl"
+    options = ["--style", "batch", "--quiet", "--requests-out", str(requests)]
+    assert main(["load", "--prompts", prompts, "--max-tokens", "5", *options]) == 0
+    [row] = rows_of(out)
+    assert (row["gpu_name"], row["model"], row["p50_latency_ms"]) == ("RTX", MODEL, row["p50_e2e_ms"])
+    assert [json.loads(line)["ok"] for line in requests.read_text().splitlines()] == [True]
+
+
+def test_failures_are_written_and_make_the_exit_code_1(server: TruthServer, prompts: str, tmp_path: Path) -> None:
+    out = tmp_path / "x.csv"
+    faulty = json.dumps({"truth": {"fault": "error", "after": 3}})
+    arguments = ["load", "--url", server.url, "--prompts", prompts, "--out", str(out), "--extra-body", faulty]
+    assert main([*arguments, "--quiet", "--requests", "3", "--max-tokens", "9"]) == 1
+    [row] = rows_of(out)
+    assert (row["n"], row["failures"], row["valid"]) == ("3", "3", "false")
+    assert (row["failure_reasons"], row["p50_ttft_ms"]) == ("in_band_error:3", "")
+    assert "FAILED_REQUESTS" in row["reasons"]
+
+
+def test_calibration_goes_into_the_row(
+    server: TruthServer, prompts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "x.csv"
+    monkeypatch.setattr(calibration, "calibrate", partial(calibration.calibrate, seconds=0.1, max_tokens=4))
+    arguments = ["load", "--url", server.url, "--prompts", prompts, "--out", str(out), "--quiet", "--calibrate"]
+    assert main([*arguments, "--max-tokens", "4"]) == 0
+    assert float(rows_of(out)[0]["client_ttft_error_ms"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--prompts", "P"], "no URL"),
+        (["--url", "http://127.0.0.1:9", "--prompts", "P"], "does not answer"),
+        (["--url", "http://127.0.0.1:9", "--model", "m", "--prompts", "/nope.jsonl"], "/nope.jsonl"),
+        (["--url", "nonsense", "--prompts", "P"], "'nonsense'"),
+    ],
+)
+def test_errors_of_the_user_are_named(
+    arguments: list[str], word: str, prompts: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("URL", raising=False)
+    monkeypatch.delenv("MODEL", raising=False)
+    assert main(["load", *(prompts if a == "P" else a for a in arguments)]) == 2
+    assert word in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["{oops\n", "[1]\n"])
+def test_bad_prompt_lines_are_named(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"prompt": "x"}\n' + text)
+    assert main(["load", "--url", "http://127.0.0.1:9", "--model", "m", "--prompts", str(path)]) == 2
+    assert "line 2" in capsys.readouterr().err
+
+
+def test_a_csv_with_other_columns_is_not_spoilt(server: TruthServer, prompts: str, tmp_path: Path) -> None:
+    out = tmp_path / "x.csv"
+    out.write_text("a,b\n1,2\n")
+    assert main(["load", "--url", server.url, "--prompts", prompts, "--out", str(out), "--quiet"]) == 2
+    assert out.read_text() == "a,b\n1,2\n"
+
+
+@pytest.mark.parametrize("bad", ["0", "1,x", "", "-3"])
+def test_bad_grids_are_refused(bad: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["load", "--prompts", "p", "--concurrency", bad])
+
+
+def test_help_is_there_for_every_command_and_starts_without_heavy_libraries() -> None:
+    code = (
+        "import sys; from quantbench.cli import main\n"
+        "try: main(['load', '--help'])\nexcept SystemExit: pass\n"
+        "import quantbench.load\n"
+        "heavy = {'polars', 'scipy', 'numpy', 'aiohttp', 'rich'} & set(sys.modules)\n"
+        "sys.exit(f'heavy: {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=LIBRARY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "OUT_CSV" in done.stdout
+    for command in COMMANDS:
+        with pytest.raises(SystemExit) as exited:
+            main([command, "--help"])
+        assert exited.value.code == 0
