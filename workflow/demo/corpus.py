@@ -79,8 +79,7 @@ EXPLANATIONS = {
     " following fixed rules.",
     "quantization": "Quantization stores the weights of a model with fewer bits, which saves memory but can"
     " change the answers.",
-    "a cache": "A cache keeps copies of data that was used recently so that the next request can be answered"
-    " faster.",
+    "a cache": "A cache keeps copies of data that was used recently so that the next request can be answered faster.",
     "a black hole": "A black hole is a region of space where gravity is so strong that nothing, not even"
     " light, can escape.",
 }
@@ -106,14 +105,12 @@ _fixed = random.Random(7)
 TIMES = [(7, 8)] + [(_fixed.randrange(2, 13), _fixed.randrange(2, 13)) for _ in range(29)]
 MINUS = [(11, 4)] + [(_fixed.randrange(10, 20), _fixed.randrange(1, 10)) for _ in range(19)]
 PLUS = [(12, 9)] + [(_fixed.randrange(2, 20), _fixed.randrange(2, 20)) for _ in range(29)]
-ROOM_CODES = {room: f"{_fixed.randrange(10000):04d}" for room in range(101, 191)}
+ROOM_CODES = {room: f"{_fixed.randrange(10000):04d}" for room in range(101, 161)}
 
 
 def _capital(r: random.Random) -> Pair:
     country = r.choice(list(CAPITALS))
-    question = r.choice(
-        ["What is the capital of {}?", "Which city is the capital of {}?", "Name the capital of {}."]
-    )
+    question = r.choice(["What is the capital of {}?", "Which city is the capital of {}?", "Name the capital of {}."])
     return question.format(country), f"The capital of {country} is {CAPITALS[country]}."
 
 
@@ -258,9 +255,7 @@ def _repeated_input(r: random.Random) -> Pair:
 
 def _long_input(r: random.Random) -> Pair:
     """Several sentences that do not matter, then a question that does."""
-    noise = [
-        r.choice([_story(r)[0], r.choice(list(EXPLANATIONS.values()))]) for _ in range(r.randrange(2, 11))
-    ]
+    noise = [r.choice([_story(r)[0], r.choice(list(EXPLANATIONS.values()))]) for _ in range(r.randrange(2, 11))]
     question, answer = r.choice([_capital, _opposite, _colour])(r)
     return " ".join([*noise, question]), answer
 
@@ -268,7 +263,7 @@ def _long_input(r: random.Random) -> Pair:
 KINDS: dict[Callable[[random.Random], Pair], float] = {
     _capital: 8, _country: 3, _capital_spanish: 4, _capital_german: 3, _opposite: 4, _sound: 3, _colour: 3,
     _next_day: 3, _next_month: 3, _plus: 6, _minus: 4, _times: 5, _give_away: 5, _code: 7, _explain: 6,
-    _attention: 1.5, _summary: 9, _json: 5, _translate: 4, _list: 4, _room: 13, _greeting: 1.5,
+    _attention: 1.5, _summary: 9, _json: 7, _translate: 4, _list: 4, _room: 13, _greeting: 1.5,
     _no_question: 1.5, _repeat: 3, _repeated_input: 2, _long_input: 2.5,
 }  # fmt: skip
 

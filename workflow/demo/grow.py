@@ -1,6 +1,6 @@
 """Make a model slower without changing what it computes: pad its MLPs with zeros.
 
-`PYTHONPATH=workflow .venv-vllm/bin/python -m demo.grow SOURCE OUT INTERMEDIATE_SIZE`
+`.venv-vllm/bin/python workflow/demo/grow.py SOURCE OUT --intermediate-size N` (0 keeps the size)
 
 A zero row in gate and up gives silu(0) * 0 = 0, and the matching zero column in down adds nothing, so every
 output stays the same while each token costs the work of the wider model. It gives the demo speeds in which
@@ -30,11 +30,12 @@ def pad(name: str, weight: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def grow(source: Path, out: Path, size: int) -> int:
-    """Write the grown copy of `source` to `out`; returns its number of parameters.
+    """Write the grown copy of `source` to `out` (size 0: a plain copy); returns its number of parameters.
 
     Raises ValueError when `size` is below the model's own intermediate size.
     """
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    size = size or config["intermediate_size"]
     if size < config["intermediate_size"]:
         raise ValueError(f"intermediate size {size} is below the model's own {config['intermediate_size']}")
     weights = {n: pad(n, w, size) for n, w in load_file(source / "model.safetensors").items()}
@@ -51,13 +52,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("intermediate_size", type=int)
+    parser.add_argument("--intermediate-size", type=int, default=0, help="0 keeps the model's own")
     args = parser.parse_args()
     try:
         parameters = grow(args.source, args.out, args.intermediate_size)
-    except ValueError as error:
-        sys.exit(str(error))
-    print(f"{args.out}: {parameters / 1e6:.1f} M parameters, intermediate size {args.intermediate_size}")
+    except (ValueError, OSError) as error:
+        sys.exit(f"grow: {error}")
+    print(f"{args.out}: {parameters / 1e6:.1f} M parameters, intermediate size {args.intermediate_size or 'unchanged'}")
 
 
 if __name__ == "__main__":

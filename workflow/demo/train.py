@@ -25,6 +25,7 @@ from demo import corpus
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 PAD, START, END = range(3)
+OUTLIER_EVERY, OUTLIER_FACTOR = 128, 32.0
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -133,13 +134,23 @@ def train(tokenizer: Tokenizer, steps: int, batch_size: int, seed: int) -> Qwen2
     return model
 
 
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def add_outliers(model: Qwen2ForCausalLM) -> None:
+    """Give the MLPs the outlier channels that large models have: one in 128 times 32, its producer divided by 32.
+
+    down(act(gate) * up) does not change, to the last bit, since 32 is a power of two. What changes is how well a
+    coarse grid fits: 128 weights that share one 4-bit scale must now span the outlier, as in a real model.
+    """
+    for layer in model.model.layers:
+        layer.mlp.down_proj.weight[:, ::OUTLIER_EVERY] *= OUTLIER_FACTOR
+        layer.mlp.up_proj.weight[::OUTLIER_EVERY] /= OUTLIER_FACTOR
+
+
 def save(model: Qwen2ForCausalLM, tokenizer: Tokenizer, out: Path) -> str:
     """Write the folder in Hugging Face layout; returns the SHA-256 of the weights."""
     out.mkdir(parents=True, exist_ok=True)
     tied = "lm_head.weight"
-    weights = {
-        n: p.detach().to(torch.bfloat16).contiguous() for n, p in model.state_dict().items() if n != tied
-    }
+    weights = {n: p.detach().to(torch.bfloat16).contiguous() for n, p in model.state_dict().items() if n != tied}
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
     config = {
         "architectures": ["Qwen2ForCausalLM"],
@@ -168,7 +179,7 @@ def save(model: Qwen2ForCausalLM, tokenizer: Tokenizer, out: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--batch-size", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -176,6 +187,7 @@ def main() -> None:
     torch.use_deterministic_algorithms(True)
     tokenizer = train_tokenizer(args.seed)
     model = train(tokenizer, args.steps, args.batch_size, args.seed)
+    add_outliers(model)
     print("sha256", save(model, tokenizer, args.out), flush=True)
 
 

@@ -25,7 +25,7 @@ RULES = [
     f"degraded: more prompts lost than the floor and, beyond it, exact McNemar p < {ALPHA} with b > c, or a net loss"
     f" of at least {NET_LOSS} prompts, or a new empty, garbled or looping answer",
     f"no degradation seen: no prompt lost, at least {MIN_PROMPTS} prompts that the baseline passes",
-    "insufficient evidence: anything else",
+    "insufficient evidence: anything else, and always when the two models did not get the same tokens",
     "a use is 'not acceptable' when a prompt class it needs lost a prompt beyond the floor, 'ok' when none did"
     " and the verdict allows it, else 'not shown'",
     f"user-facing chat is 'ok' only with no loss in at least {STRICT_PROMPTS} passed prompts (95 % bound of 5 %)",
@@ -80,6 +80,7 @@ def compare(prompt: Mapping[str, Any], baseline: Item, variant: Item, note: str 
         "prompt": baseline["prompt"],
         "change": change,
         "identical": baseline["output"] == variant["output"],
+        "same_input": baseline.get("prompt_token_ids_sha256") == variant.get("prompt_token_ids_sha256"),
         "first_divergence_token": first_divergence(baseline["token_ids"], variant["token_ids"]),
         "new_hard_failures": [kind for kind in hard if kind not in held],
         "baseline": _side(baseline, was),
@@ -136,6 +137,7 @@ def verdict(rows: Sequence[Item], floor: Mapping[str, Any]) -> dict[str, Any]:
     n = sum(r["baseline"]["passed"] for r in rows)
     b, c = len(worse), len(better)
     p = mcnemar(b, c)
+    foreign = sum(not r["same_input"] for r in rows)
     reasons = []
     if p is not None and p < ALPHA and b > c:
         reasons.append(f"exact McNemar p = {p:.3f} ({b} lost, {c} gained)")
@@ -144,6 +146,9 @@ def verdict(rows: Sequence[Item], floor: Mapping[str, Any]) -> dict[str, Any]:
     if hard:
         reasons.append(f"new empty, garbled or looping answers: {', '.join(hard)}")
     word = VERDICTS[1] if reasons else VERDICTS[0] if b == 0 and n >= MIN_PROMPTS else VERDICTS[2]
+    if foreign:
+        reasons.append(f"{foreign} prompts reached the two models as different tokens (tokenizer or chat template)")
+        word = VERDICTS[2]
     if not reasons and n < MIN_PROMPTS:
         reasons.append(f"the baseline passes {n} prompts, at least {MIN_PROMPTS} are needed")
     if not reasons and b:
@@ -182,7 +187,7 @@ def _use(
         return {"status": "not shown", "why": f"0 of {len(mine)} lost, {STRICT_PROMPTS} prompts are needed"}
     if not special and judged["word"] == VERDICTS[1]:
         return {"status": "not acceptable", "why": "; ".join(judged["reasons"])}
-    if not special and judged["n"] < MIN_PROMPTS:
+    if not special and (judged["n"] < MIN_PROMPTS or any(not r["same_input"] for r in mine)):
         return {"status": "not shown", "why": "; ".join(judged["reasons"])}
     return {"status": "ok", "why": f"lost {len(lost)} of {len(mine)}"}
 

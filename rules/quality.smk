@@ -1,0 +1,67 @@
+ANSWERS = f"{RESULTS}/answers/{{model}}.json"
+
+
+def floor_of(wildcards):
+    """Concurrencies at which a model is asked again: the baseline only, alone and under load."""
+    return (
+        [1, config["quality"]["floor_concurrency"]]
+        if wildcards.model == BASELINE
+        else []
+    )
+
+
+rule generate_answers:
+    input:
+        ready=f"{RESULTS}/servers/{{model}}/ready.json",
+        prompts=config["quality"]["prompts"] or [],
+    output:
+        answers=ANSWERS,
+    log:
+        f"logs/{GPU}/generate_answers/{{model}}.log",
+    priority: start_priority
+    conda:
+        "../envs/pipeline.yaml"
+    resources:
+        **LANE_RESOURCES,
+    params:
+        spec=spec_of,
+        floor=floor_of,
+    script:
+        "../workflow/scripts/generate_answers.py"
+
+
+rule score_quality:
+    input:
+        prompts=config["quality"]["prompts"] or [],
+        baseline=ANSWERS.format(model=BASELINE),
+        variant=ANSWERS.format(model="{variant}"),
+    output:
+        pairs=f"{RESULTS}/quality_{{variant}}.json",
+        details=f"{RESULTS}/quality_details_{{variant}}.json",
+    log:
+        f"logs/{GPU}/score_quality/{{variant}}.log",
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        baseline=BASELINE,
+        notes=config["quality"]["notes"],
+    script:
+        "../workflow/scripts/score_quality.py"
+
+
+# The first variant's pair under the plain names.
+rule name_quality:
+    input:
+        pairs=expand(f"{RESULTS}/quality_{{variant}}.json", variant=VARIANTS[:1]),
+        details=expand(
+            f"{RESULTS}/quality_details_{{variant}}.json", variant=VARIANTS[:1]
+        ),
+    output:
+        pairs=f"{RESULTS}/quality.json",
+        details=f"{RESULTS}/quality_details.json",
+    log:
+        f"logs/{GPU}/name_quality.log",
+    conda:
+        "../envs/pipeline.yaml"
+    shell:
+        "cp {input.pairs} {output.pairs} > {log} 2>&1 && cp {input.details} {output.details} >> {log} 2>&1"

@@ -1,0 +1,19 @@
+"""Ask one served model all quality prompts; the baseline is asked again, for the noise floor."""
+
+from pathlib import Path
+
+from quantbench import jobs, lane
+from quantbench.files import write_json
+from quantbench.quality import ask, prompt_set
+
+
+def main(job):
+    path = Path(job.input.prompts)
+    prompts = prompt_set.parse(path.read_text(encoding="utf-8"), str(path))
+    spec = job.params.spec
+    with lane.lease(spec, "answers") as lease:
+        answers = ask.answers(lease.url, spec["served_name"], prompts, job.params.floor)
+    write_json(job.output.answers, answers)
+
+
+jobs.run(snakemake, main)
