@@ -28,8 +28,8 @@ def fake_spec(folder: Path, model: str = "alpha", **changes: Any) -> dict[str, A
     (source / "config.json").write_text(json.dumps({"model_type": "fake"}))
     (source / "model.safetensors").write_bytes(b"\0" * 64)
     settings = {
-        "command": [sys.executable, str(FAKE)], "max_model_len": 1024, "gpu_memory_utilization": 0.9, "max_num_seqs": 64,
-        "dtype": "bfloat16", "quantization": None, "load_format": "auto", "kv_cache_gib": 0.125,
+        "command": [sys.executable, str(FAKE)], "max_model_len": 1024, "gpu_memory_utilization": 0.9,
+        "max_num_seqs": 64, "dtype": "bfloat16", "quantization": None, "load_format": "auto", "kv_cache_gib": 0.125,
         "tensor_parallel_size": 1, "enforce_eager": True, "prefix_caching": False, "threads": 1, "args": [],
         "env": {}, "start_timeout_s": 20,
     }  # fmt: skip

@@ -52,7 +52,7 @@ def gather(state: registry.State) -> Json:
             log=display(state["log"]),
         ) from error
     facts = _frame(spec, url) | {
-        "mode": spec["mode"],
+        "mode": state["mode"],
         "started_at": state["started_at"],
         "log": display(state["log"]),
         "quantization": verdict,

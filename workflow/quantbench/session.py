@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quantbench import owner, registry
-from quantbench.vllm_server import resolved
+from quantbench.vllm_server import mode_of
 
 Json = dict[str, Any]
 
@@ -14,7 +14,7 @@ Json = dict[str, Any]
 def record(spec: Mapping[str, Any]) -> Json:
     """session.json of a spec's server, over all runs that its folder has seen."""
     events = registry.read_events(owner.server_home(spec["model"]))
-    mode = "endpoint" if spec["endpoint"] else resolved(spec)["mode"]
+    mode = mode_of(spec)
     return summarize(spec["model"], mode, events)
 
 

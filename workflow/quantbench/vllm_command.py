@@ -32,10 +32,10 @@ def url(spec: Spec) -> str:
     return f"http://{HOST}:{spec['port']}"
 
 
-def build(spec: Spec) -> tuple[list[str], dict[str, str]]:
+def build(spec: Spec, mode: str) -> tuple[list[str], dict[str, str]]:
     """Return (argv, additions to the environment).
 
-    `spec["mode"]` must be resolved (not `auto`): sleep mode adds a flag. Raises QuantbenchError for a CPU server
+    `mode` is the resolved one (`modes.resolve`): sleep mode adds a flag. Raises QuantbenchError for a CPU server
     without `kv_cache_gib`, which would take 92 % of the machine's memory.
     """
     settings = spec["settings"]
@@ -55,7 +55,7 @@ def build(spec: Spec) -> tuple[list[str], dict[str, str]]:
     env = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     # Each layer's quantization method in the log: the evidence that a variant is quantized.
     env |= {"VLLM_LOGGING_LEVEL": "INFO", "VLLM_LOG_MODEL_INSPECTION": "1"}
-    more, more_env = _cpu(settings) if spec["platform"] == "cpu" else _cuda(spec, settings)
+    more, more_env = _cpu(settings) if spec["platform"] == "cpu" else _cuda(spec, settings, mode)
     return [*argv, *more, *map(str, settings.get("args") or [])], env | more_env | dict(settings.get("env") or {})
 
 
@@ -76,7 +76,7 @@ def _cpu(settings: Spec) -> tuple[list[str], dict[str, str]]:
     return ["--enforce-eager"], env
 
 
-def _cuda(spec: Spec, settings: Spec) -> tuple[list[str], dict[str, str]]:
+def _cuda(spec: Spec, settings: Spec, mode: str) -> tuple[list[str], dict[str, str]]:
     env = {"CUDA_VISIBLE_DEVICES": ",".join(spec["devices"]), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     argv = ["--gpu-memory-utilization", str(settings["gpu_memory_utilization"])]
     if int(settings.get("tensor_parallel_size") or 1) > 1:
@@ -85,15 +85,15 @@ def _cuda(spec: Spec, settings: Spec) -> tuple[list[str], dict[str, str]]:
         argv += ["--enforce-eager"]
     if settings.get("threads"):
         env["OMP_NUM_THREADS"] = str(settings["threads"])
-    if spec["mode"] == "sleep":
+    if mode == "sleep":
         argv += ["--enable-sleep-mode"]
         env["VLLM_SERVER_DEV_MODE"] = "1"  # without it there is no /sleep; the server listens on loopback only
     return argv, env
 
 
-def serve_sh(spec: Spec) -> str:
+def serve_sh(spec: Spec, mode: str) -> str:
     """The same command as a script to run by hand, in the folder where snakemake runs."""
-    argv, env = build(spec)
+    argv, env = build(spec, mode)
     lines = ["#!/bin/sh", f"# The server of {spec['model']}, exactly as quantbench starts it (spec {spec_hash(spec)})."]
     lines += [f"unset {' '.join(UNSET)}"]
     lines += [f"export {key}={shlex.quote(value)}" for key, value in env.items()]

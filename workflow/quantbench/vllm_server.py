@@ -41,9 +41,9 @@ class SwitchError(Exception):
     """A server did not go to sleep or did not wake up; the message says how."""
 
 
-def resolved(spec: Spec) -> dict[str, Any]:
-    """The spec with `auto` replaced by the mode that its server is started for."""
-    return {**spec, "mode": modes.resolve(spec, preflight.versions(spec)["vllm"])[0]}
+def mode_of(spec: Spec) -> str:
+    """The mode that the spec's server is started for: `auto` resolved by platform and vLLM's version."""
+    return modes.resolve(spec, preflight.versions(spec)["vllm"])[0]
 
 
 def start(spec: Spec, why: str) -> State:
@@ -60,7 +60,7 @@ def start(spec: Spec, why: str) -> State:
         _wait_ready(state)
         state |= {"phase": "ready", "start_s": round(time.monotonic() - begin, 2)}
         registry.save(state)
-        registry.add_event(state["home"], "start", seconds=state["start_s"], why=why, mode=state["spec"]["mode"])
+        registry.add_event(state["home"], "start", seconds=state["start_s"], why=why, mode=state["mode"])
         state["ready"] = ready_facts.gather(state)
         return registry.save(state)
     except BaseException as error:
@@ -70,16 +70,17 @@ def start(spec: Spec, why: str) -> State:
 
 def _prepare(spec: Spec) -> State:
     """Write the state before anything runs, so that whatever happens the server can be found by its mark."""
-    home, spec_hash, exact = owner.server_home(spec["model"]), command.spec_hash(spec), resolved(spec)
+    home, spec_hash, mode = owner.server_home(spec["model"]), command.spec_hash(spec), mode_of(spec)
     home.mkdir(parents=True, exist_ok=True)
     log = home / "server.log"
-    argv, _ = command.build(exact)
+    argv, _ = command.build(spec, mode)
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     with log.open("a") as handle:
         handle.write(f"\n# quantbench {started}: {shlex.join(argv)}\n")
     state: State = {
         "key": f"{spec['model']}-{spec_hash}",
-        "spec": exact,
+        "spec": dict(spec),
+        "mode": mode,
         "spec_hash": spec_hash,
         "owner": owner.current(),
         "mark": uuid.uuid4().hex,
@@ -98,7 +99,7 @@ def _prepare(spec: Spec) -> State:
 
 
 def _launch(state: State) -> None:
-    argv, env = command.build(state["spec"])
+    argv, env = command.build(state["spec"], state["mode"])
     folder = registry.folder(state)
     launch = {key: state[key] for key in ("owner", "mark", "log", "home")} | {
         "argv": argv,
@@ -173,7 +174,7 @@ def sleep(state: State, why: str) -> None:
     """Free the device for another server: sleep mode on CUDA, a frozen process set on the CPU. Raises SwitchError."""
     begin, spec = time.monotonic(), state["spec"]
     used = device_memory.used_mib(spec)
-    if spec["mode"] == "sleep":
+    if state["mode"] == "sleep":
         _sleep_mode(state, used)
     elif spec["platform"] == "cpu":
         # An idle engine still polls (1.5 % of a core each, measured); a frozen one takes nothing from the others.
@@ -204,7 +205,7 @@ def _sleep_mode(state: State, used: float | None) -> None:
 def wake(state: State, why: str) -> None:
     """Wake a sleeping server and check that it answers with tokens. Raises SwitchError."""
     begin, spec = time.monotonic(), state["spec"]
-    if state["asleep"] and spec["mode"] == "sleep":
+    if state["asleep"] and state["mode"] == "sleep":
         _wake_mode(state)
     elif spec["platform"] == "cpu":
         processes.signal_all(registry.members(state), signal.SIGCONT)

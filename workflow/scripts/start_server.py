@@ -2,12 +2,12 @@
 
 from quantbench import files, jobs, lane, ready
 from quantbench.vllm_command import serve_sh
-from quantbench.vllm_server import resolved
+from quantbench.vllm_server import mode_of
 
 
 def main(job):
     spec, endpoint = job.params.spec, job.params.spec["endpoint"]
-    script = f"#!/bin/sh\n# Not ours: {endpoint} is already running.\n" if endpoint else serve_sh(resolved(spec))
+    script = f"#!/bin/sh\n# Not ours: {endpoint} is already running.\n" if endpoint else serve_sh(spec, mode_of(spec))
     with lane.lease(spec, why="start rule") as lease:
         facts = ready.of_endpoint(spec) if endpoint else lease.state["ready"]
     files.write_text(job.output.serve_sh, script)
