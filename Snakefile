@@ -42,8 +42,8 @@ onstart:
 
 
 onsuccess:
-    lane.sweep(OWNER, "run finished")
+    lane.sweep("run finished")
 
 
 onerror:
-    lane.sweep(OWNER, "run failed")
+    lane.sweep("run failed")

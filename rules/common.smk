@@ -130,7 +130,12 @@ def model_dir(name):
 
 def made_here(name):
     """True for the demo model and for models quantized here."""
-    return PLAN.source(name) == model_dir(name)
+    return PLAN.made_here(name)
+
+
+def answers_of_model(wildcards):
+    """Answers to the quality prompts that one server gives."""
+    return [f"{RESULTS}/answers/{wildcards.model}.json"] if config["quality"]["prompts"] else []
 
 
 def start_priority(wildcards):

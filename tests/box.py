@@ -38,11 +38,16 @@ def small_config(command: list[str]) -> dict[str, Any]:
     return {
         "gpu": GPU,
         "lanes": {"one": {"devices": ["cpu"]}, "two": {"devices": ["7"]}},
-        "server": {"command": command, "platform": "cpu", "max_model_len": 2048, "start_timeout_s": 60},
+        "server": {
+            "command": command,
+            "platform": "cpu",
+            "max_model_len": 2048,
+            "kv_cache_gib": 0.1,
+            "start_timeout_s": 60,
+        },
         "models": {
-            "alpha": {"source": "models/alpha", "port": ports[0], "lane": "one"},
-            "beta": {"source": "models/beta", "port": ports[1], "lane": "one"},
-            "gamma": {"source": "models/gamma", "port": ports[2], "lane": "two"},
+            name: {"source": f"models/{name}", "load_format": "dummy", "port": port, "lane": lane}
+            for name, port, lane in zip(("alpha", "beta", "gamma"), ports, ("one", "one", "two"), strict=True)
         },
         "select": ["alpha", "beta"],
         "baseline": "alpha",
@@ -65,6 +70,7 @@ class Box:
         self.path = path
         self.state = path / "state"
         self.command = command
+        path.mkdir(parents=True)
         for part in PARTS:
             source = ROOT / part
             (shutil.copytree if source.is_dir() else shutil.copy2)(source, path / part)
@@ -85,7 +91,7 @@ class Box:
 
     def environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("QUANTBENCH_")}
-        return {**kept, STATE: str(self.state), "FAKE_VLLM_DIR": str(self.state)}
+        return {**kept, STATE: str(self.state)}
 
     def command_line(self, *args: str, cores: int = 1) -> list[str]:
         return [

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
+import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import polars as pl
 import pytest
 from box import GPU, ROOT, Box, jobs
 
 FAKE = [sys.executable, str(ROOT / "tests" / "fake_vllm.py")]
 CELL = f"results/{GPU}/cells/{{}}/chat/c{{}}_t16.csv"
 CELLS = sorted(CELL.format(model, c) for model in ("alpha", "beta") for c in (1, 4))
+
+
+def misbehave(**rules: object) -> dict[str, object]:
+    """Model settings that make its stand-in server misbehave; see tests/fake_vllm.py."""
+    return {"server": {"env": {"FAKE_VLLM": json.dumps(rules)}}}
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +67,7 @@ def test_a_run_builds_every_tuple_and_a_second_one_has_nothing_to_do(template: B
 
 
 def test_blocks_of_a_lane_are_interleaved(template: Box) -> None:
-    order = [(e["model"], e["cell"]) for e in template.events("block begins")]
+    order = [(e["model"], e["cell"].rpartition("/")[0]) for e in template.events("block begins")]
     for cell in {cell for _, cell in order}:
         assert [model for model, c in order if c == cell] == ["alpha", "beta", "beta", "alpha"]
 
@@ -196,11 +205,8 @@ def test_a_killed_server_costs_one_block_at_most(fresh: Box, when: str) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (
-            {"server": {"args": ["--fail-start", "vllm serve: error: unrecognized arguments: --wrong-flag"]}},
-            "--wrong-flag",
-        ),
-        ({"server": {"args": ["--fail-start", "torch.OutOfMemoryError: CUDA out of memory."]}}, "memory"),
+        (misbehave(fail="vllm serve: error: unrecognized arguments: --wrong-flag"), "--wrong-flag"),
+        (misbehave(fail="torch.OutOfMemoryError: CUDA out of memory."), "memory"),
         ({"source": "models/missing"}, "models/missing"),
         ({"source": "someone/not-in-the-cache"}, "hf download someone/not-in-the-cache"),
     ],
@@ -208,6 +214,7 @@ def test_a_killed_server_costs_one_block_at_most(fresh: Box, when: str) -> None:
 def test_a_server_that_cannot_start_names_cause_log_and_remedy(
     fresh: Box, change: dict[str, object], words: str
 ) -> None:
+    sound = dict(fresh.config["models"]["beta"])
     fresh.config["models"]["beta"] |= change
     fresh.save()
     printed = fresh.run("capacity", options=["--keep-going"], ok=False)
@@ -215,19 +222,13 @@ def test_a_server_that_cannot_start_names_cause_log_and_remedy(
     assert "remedy" in printed
     assert set(fresh.kept("cells/alpha/chat/*.csv")) == {c for c in CELLS if "alpha" in c}, "the other model completes"
     fresh.assert_none_left()
-    fresh.config["models"]["beta"] = {
-        "source": "models/beta",
-        "port": fresh.config["models"]["beta"]["port"],
-        "lane": "one",
-    }
+    fresh.config["models"]["beta"] = sound
     fresh.save()
     fresh.run("capacity")
     assert fresh.kept("cells/*/chat/*.csv") == CELLS
 
 
 def test_a_taken_port_is_named(fresh: Box) -> None:
-    import socket
-
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", fresh.config["models"]["alpha"]["port"]))
         sock.listen()
@@ -238,14 +239,10 @@ def test_a_taken_port_is_named(fresh: Box) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
-    [("error-in-band", "in_band_error"), ("truncate", "truncated"), ("http-500", "http_5xx"), ("hang", "timeout")],
+    [("error", "in_band_error"), ("truncate", "truncated"), ("http_500", "http_5xx"), ("hang", "timeout")],
 )
 def test_failed_requests_invalidate_the_cell_and_are_counted(fresh: Box, fault: str, reason: str) -> None:
-    import csv
-
-    import polars as pl
-
-    fresh.config["models"]["beta"]["server"] = {"args": ["--fault", fault, "--fault-every", "3"]}
+    fresh.config["models"]["beta"] |= misbehave(stream=fault, after=4)
     fresh.config["block"]["timeout_s"] = 2
     fresh.save()
     fresh.run(CELL.format("beta", 4))

@@ -1,8 +1,8 @@
 """Make the model folders of the H100 reference run: a real architecture, no weights (`load_format: dummy`).
 
 The GPU machine of that run had no model hub. The folders hold the shape of Qwen2.5-1.5B-Instruct (its config.json), the
-quantization_config that its AWQ and GPTQ releases carry, and a tokenizer: the demo model's, padded with filler tokens to
-the same vocabulary size, so that every token id that random weights can produce can also be decoded.
+quantization_config that its AWQ and GPTQ releases carry, and a tokenizer: the demo model's, padded with filler tokens
+to the same vocabulary size, so that every token id that random weights can produce can also be decoded.
 
     python benchmarks/reference_h100/make_models.py models/h100
 """
@@ -62,6 +62,14 @@ QUANTIZATION: dict[str, dict[str, Any] | None] = {
         "true_sequential": True,
         "model_name_or_path": None,
         "model_file_base_name": "model",
+        # vLLM reads from the safetensors headers which layers are quantized; without weights it finds none and would
+        # serve plain BF16 without a word. So the layers are named.
+        "modules_in_block_to_quantize": [
+            ["self_attn.k_proj", "self_attn.v_proj", "self_attn.q_proj"],
+            ["self_attn.o_proj"],
+            ["mlp.up_proj", "mlp.gate_proj"],
+            ["mlp.down_proj"],
+        ],
     },
 }
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quantbench import bottleneck, guards, lane, load, metrics, server_metrics, vllm_log
+from quantbench import bottleneck, guards, lane, load, metrics, registry, server_metrics, vllm_log
 from quantbench.configuration import AA_SUFFIX
 from quantbench.errors import QuantbenchError
-from quantbench.files import read_json, write_json
-from quantbench.prompts import requests_for
+from quantbench.load_spec import LoadSpec
 from quantbench.records import RequestRecord
 from quantbench.telemetry import Sampler
 from quantbench.watch import Watch
@@ -45,29 +44,29 @@ class Block:
 
 
 def measure(block: Block, ready: Json) -> tuple[list[RequestRecord], Json]:
-    """Run one block on its lane. Returns the requests and the context (docs/architecture.md, without judgement)."""
+    """Run one block on its lane. Returns the requests and the context (docs/architecture.md), not yet judged."""
     prompts = read_prompts(block.prompts)
-    with lane.lease(block.spec) as lease:
+    with lane.lease(block.spec, why=block.seed) as lease:
         watch = Watch(lease.url, lease.log)
         sampler = Sampler(block.spec["devices"], own_pids=lease.pids)
 
-        def before() -> None:
+        def begin() -> None:
             watch.start()
             sampler.start()
 
-        def after() -> None:
+        def end() -> None:
             sampler.stop()
             watch.stop()
 
+        _event(block, lease, "block begins")
         try:
-            result = load.run_block(_load_spec(block, lease.url, prompts), before=before, after=after)
+            result = load.run_block(_load_spec(block, lease.url, prompts), before=begin, after=end)
         finally:
             sampler.stop()
             watch.close()
-        own_pids = lease.pids
-        how = lease.facts()
-    server = _server_facts(watch, ready, result.records)
-    telemetry = sampler.result(own_pids)
+        lease.measured_s = result.context["duration_s"]
+        _event(block, lease, "block ends")
+    telemetry = sampler.result()
     context = {
         "protocol": block.knobs["protocol"],
         "gpu": block.gpu,
@@ -76,21 +75,14 @@ def measure(block: Block, ready: Json) -> tuple[list[RequestRecord], Json]:
         **{key: block.knobs[key] for key in ("workload", "style", "concurrency", "max_tokens")},
         "block": block.number,
         **result.context,
-        "metrics": {},
-        "server": server,
+        "metrics": metrics.block_metrics(
+            result.records, block.knobs["concurrency"], energy_j=telemetry.get("energy_j")
+        ),
+        "server": _server_facts(watch, ready, result.records),
         "telemetry": telemetry,
-        "lane": how,
+        "lane": lease.facts(),
     }
-    context["metrics"] = block_figures(result.records, context)
-    return list(result.records), context
-
-
-def block_figures(records: Sequence[RequestRecord], context: Mapping[str, Any]) -> Json:
-    """Block metrics of the records, with J per token where the card told its energy."""
-    figures = metrics.block_metrics(records, context["concurrency"])
-    energy = context["telemetry"].get("energy_j")
-    tokens = figures["tokens_out"]
-    return {**figures, "j_per_token": energy / tokens if energy and tokens else None}
+    return result.records, context
 
 
 def judged(context: Mapping[str, Any], ready: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> Json:
@@ -122,27 +114,22 @@ def read_prompts(path: Path) -> list[Json]:
     return prompts
 
 
-def keep_context(path: Path, context: Mapping[str, Any]) -> None:
-    """Write a block's context."""
-    write_json(path, context)
+def _event(block: Block, lease: lane.Lease, event: str) -> None:
+    if lease.state:
+        registry.add_event(lease.state["home"], event, model=block.arm, lane=block.spec["lane"], cell=block.seed)
 
 
-def read_calibration(path: Path) -> Json:
-    """Read one calibration."""
-    calibration: Json = read_json(path)
-    return calibration
-
-
-def _load_spec(block: Block, url: str, prompts: Sequence[Mapping[str, Any]]) -> load.LoadSpec:
+def _load_spec(block: Block, url: str, prompts: Sequence[Mapping[str, Any]]) -> LoadSpec:
     knobs = block.knobs
-    return load.LoadSpec(
-        base_url=url,
+    return LoadSpec(
+        url=url,
         model=block.spec["served_name"],
         endpoint=knobs["endpoint"],
         concurrency=knobs["concurrency"],
         max_tokens=knobs["max_tokens"],
-        prompts=requests_for(prompts, template=knobs["template"], seed=block.seed),
-        warmup_prompts=requests_for(prompts, template=knobs["template"], seed=block.seed, warmup=True),
+        prompts=prompts,
+        template=knobs["template"],
+        seed=block.seed,
         min_seconds=knobs["min_seconds"],
         min_requests=knobs["min_requests"],
         warmup_requests=knobs["warmup_requests"],

@@ -129,9 +129,12 @@ class Plan:
 
     def source(self, name: str) -> str:
         """Hub id or folder that vLLM loads."""
+        return f"models/{name}" if self.made_here(name) else str(self.config["models"][name]["source"] or "")
+
+    def made_here(self, name: str) -> bool:
+        """True for the demo model and for models that are quantized here."""
         model = self.config["models"][name]
-        made_here = model["quantize"] or model["source"] == "demo"
-        return f"models/{name}" if made_here else str(model["source"] or "")
+        return bool(model["quantize"]) or model["source"] == "demo"
 
     def claim(self, name: str) -> str:
         """What the model says it is."""
@@ -244,6 +247,8 @@ def _cell_faults(config: Json) -> Iterable[str]:
         match = re.fullmatch(r"(.+)/c(\d+)_t(\d+)", key)
         if not match or match[1] not in config["workloads"]:
             yield f"extra_blocks '{key}' is not a cell; write for example {next(iter(config['workloads']))}/c8_t128"
+    if config["server"]["platform"] == "cpu" and config["server"]["kv_cache_gib"] is None:
+        yield "server.kv_cache_gib must be set for platform cpu: without it a server takes nearly all memory"
     limit = config["server"]["max_model_len"]
     for name, workload in config["workloads"].items():
         for tokens in workload["max_tokens"]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from quantbench import block, jobs, tables_io
-from quantbench.files import read_json
+from quantbench.files import read_json, write_json
 
 
 def main(job):
@@ -19,7 +19,7 @@ def main(job):
     ready = read_json(job.input.ready)
     records, context = block.measure(wanted, ready)
     tables_io.write_records(job.output.records, records)
-    block.keep_context(job.output.context, block.judged(context, ready, None))
+    write_json(job.output.context, block.judged(context, ready, None))
 
 
 jobs.run(snakemake, main)
