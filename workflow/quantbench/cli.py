@@ -16,6 +16,8 @@ from quantbench.errors import QuantbenchError
 COMMANDS: dict[str, tuple[str, str]] = {
     "load": ("quantbench.cli_load", "measure an OpenAI-compatible server: one CSV row per point of the grid"),
     "calibrate": ("quantbench.cli_calibrate", "measure the load client itself against a known-truth server"),
+    "refine": ("quantbench.cli_refine", "add blocks until the comparisons are as precise as wanted"),
+    "config-doc": ("quantbench.cli_config_doc", "rewrite the key table of config/README.md from the schema"),
 }
 
 

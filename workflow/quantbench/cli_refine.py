@@ -1,0 +1,92 @@
+"""Edge: `quantbench refine` adds rounds of blocks until the comparisons reach `precision` or the budget is spent.
+
+Each round is an ordinary snakemake run with more `extra_blocks`; what it measures is kept and counted from then on.
+Whether to go on depends on the width of the CIs only, never on what they say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from quantbench import precision, settings
+from quantbench.configuration import Plan
+from quantbench.errors import QuantbenchError
+from quantbench.files import read_json
+from quantbench.schema import deep_merge
+
+Json = dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("--cores", type=int, default=1, help="as for snakemake (default 1)")
+    parser.add_argument("--configfile", type=Path, nargs="*", default=[], help="as for snakemake")
+    parser.add_argument("--precision", type=float, help="wanted half-width (0.02 is 2 %%); default: the config's")
+    parser.add_argument("--budget-minutes", type=float, help="stop after this long; default: refine.budget_minutes")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Add rounds; 0 when all reachable comparisons are precise enough, 1 when the budget ended first."""
+    overwrite: Json = deep_merge(*(settings.read_yaml(path) for path in args.configfile))
+    if args.precision is not None:
+        overwrite["precision"] = args.precision
+    plan = settings.load(Path.cwd(), overwrite)
+    target = plan.config["precision"]
+    if target is None:
+        raise QuantbenchError("no precision is set", remedy="give --precision 0.02, or set `precision` in the config")
+    minutes = args.budget_minutes or plan.config["refine"]["budget_minutes"]
+    end = time.monotonic() + 60 * minutes
+    _snakemake(args, plan, {})
+    while True:
+        rows, measured, cost = _state(plan)
+        left = end - time.monotonic()
+        more = precision.next_round(rows, target, measured, left, cost, most_blocks=plan.config["refine"]["max_blocks"])
+        if not more:
+            return _report(rows, target, measured, left)
+        print(f"refine: adding {', '.join(f'{n} blocks of {cell}' for cell, n in more.items())}", file=sys.stderr)
+        _snakemake(args, plan, precision.extra_blocks(more, measured, plan.config["blocks"]))
+
+
+def _state(plan: Plan) -> tuple[list[Json], dict[str, int], dict[str, float]]:
+    """Comparison rows, blocks on disk per cell, and seconds that one more block of each cell takes (all arms)."""
+    results = Path("results") / plan.gpu
+    rows: list[Json] = read_json(results / "comparison" / "verdict.json")["rows"]
+    measured: dict[str, int] = {}
+    cost: dict[str, float] = {}
+    for cell in plan.cells(plan.baseline):
+        key = f"{cell[0]}/c{cell[1]}_t{cell[2]}"
+        measured[key] = min(settings.blocks_on_disk(results, arm, cell) for arm in plan.models)
+        folders = [results / "raw" / arm / cell[0] / f"c{cell[1]}_t{cell[2]}" for arm in plan.models]
+        cost[key] = sum(_mean_seconds(folder) for folder in folders)
+    return rows, measured, cost
+
+
+def _mean_seconds(folder: Path) -> float:
+    seconds = [read_json(path)["duration_s"] for path in folder.glob("b*.json")]
+    return sum(seconds) / len(seconds) if seconds else 0.0
+
+
+def _snakemake(args: argparse.Namespace, plan: Plan, extra: dict[str, int]) -> None:
+    files = ["--configfile", *map(str, args.configfile)] if args.configfile else []
+    values = [f"gpu={plan.gpu}", f"precision={plan.config['precision']}"]
+    values += [f"extra_blocks={json.dumps(extra)}"] if extra else []
+    line = [sys.executable, "-m", "snakemake", "--cores", str(args.cores), *files, "--config", *values]
+    done = subprocess.run(line, check=False)
+    if done.returncode:
+        raise QuantbenchError("a round of blocks failed", remedy="the lines above say why; finished blocks are kept")
+
+
+def _report(rows: list[Json], target: float, measured: dict[str, int], left: float) -> int:
+    missing = precision.plan(rows, target, measured)["missing"]
+    if not missing:
+        print(f"refine: every reachable comparison is within ±{100 * target:g} %", file=sys.stderr)
+        return 0
+    why = "the budget is spent" if left <= 0 else "no further round fits the budget"
+    print(f"refine: {why}; {len(missing)} comparisons are still wider than ±{100 * target:g} %", file=sys.stderr)
+    return 1
