@@ -1,0 +1,37 @@
+"""docs/measurement.md names every metric of a verdict and quotes the limits that the code has. Guards: test_guards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from quantbench import pairing, pooled, precision, stats, verdict
+from quantbench.metrics import METRICS
+
+TEXT = (Path(__file__).parents[2] / "docs" / "measurement.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("metric", [m.name for m in METRICS if m.unit in ("tok/s", "requests/s", "J/token")])
+def test_every_rate_is_defined(metric):
+    assert f"| `{metric}` |" in TEXT
+
+
+@pytest.mark.parametrize("time", ["TTFT", "E2E", "TPOT", "chunk gap"])
+def test_every_time_is_defined(time):
+    assert f"| {time} |" in TEXT
+
+
+@pytest.mark.parametrize("code", ["better", "worse", "equivalent", "undecided", "no_test", "invalid"])
+def test_every_code_is_explained(code):
+    assert f"`{code}`" in TEXT
+
+
+def test_the_limits_in_the_text_are_those_of_the_code():
+    assert "| p95 | n ≥ 72 |" in TEXT
+    assert "| p99 | n ≥ 1 000 |" in TEXT
+    assert stats.PERCENTILE_NEEDS == {50: 1, 95: 72, 99: 1000}
+    assert f"Fewer than {stats.MIN_PAIRS} pairs" in TEXT
+    assert f"each at least {pooled.MIN_BLOCK}" in TEXT
+    assert f"within {pairing.MAX_PAIR_GAP_S / 60:.0f} minutes" in TEXT
+    assert f"flagged above {verdict.DRIFT_LIMIT_PCT:.0f} %" in TEXT
+    assert f"above {precision.MOST_BLOCKS} blocks" in TEXT

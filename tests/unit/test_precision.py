@@ -1,0 +1,79 @@
+"""How many blocks a precision needs, and the command that adds them."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from quantbench.precision import command, extra_blocks, next_round, plan
+from quantbench.stats import ratio_from_logs
+
+
+def row(sd, n=6, cell=("chat", 8, 128), metric="throughput_tok_s", code="undecided"):
+    ci = ratio_from_logs(0.01, sd, n)
+    return {
+        "workload": cell[0], "concurrency": cell[1], "max_tokens": cell[2], "variant": "w8", "metric": metric,
+        "ratio": ci.ratio, "ci_low": ci.low, "ci_high": ci.high, "n_pairs": n, "code": code,
+    }  # fmt: skip
+
+
+def test_reached_missing_and_out_of_reach():
+    rows = [row(0.01), row(0.04, metric="p50_ttft_ms"), row(2.0, metric="p95_ttft_ms")]
+    found = plan(rows, 0.02, {"chat/c8_t128": 6}, 6)
+    assert [e["metric"] for e in found["reached"]] == ["throughput_tok_s"]
+    assert [e["metric"] for e in found["missing"]] == ["p50_ttft_ms"]
+    assert [e["metric"] for e in found["out_of_reach"]] == ["p95_ttft_ms"]
+    more = found["missing"][0]["blocks_more"]
+    assert found["command"] == command({"chat/c8_t128": more + more % 2})
+
+
+@given(st.floats(0.003, 0.05), st.integers(3, 12))
+def test_the_blocks_asked_for_would_reach_the_target_at_the_same_spread(sd, n):
+    found = plan([row(sd, n)], 0.02, {"chat/c8_t128": n}, n)
+    for entry in found["missing"]:
+        ci = ratio_from_logs(0.0, sd, n + entry["blocks_more"])
+        assert math.expm1((math.log(ci.high) - math.log(ci.low)) / 2) <= 0.02 * (1 + 1e-6)
+
+
+def test_without_a_target_there_is_nothing_to_say():
+    assert plan([row(0.1)], None) == {"target": None, "reached": [], "missing": [], "out_of_reach": [], "command": None}
+
+
+def test_two_pairs_need_a_third_and_refused_comparisons_need_none():
+    found = plan([row(0.01, 2), row(0.5, code="invalid")], 0.02, {"chat/c8_t128": 2}, 2)
+    assert [e["blocks_more"] for e in found["missing"]] == [1]
+
+
+def test_the_command_is_what_a_shell_gives_to_snakemake():
+    words = shlex.split(command({"chat/c8_t128": 4, "batch/c16_t256": 2}))
+    assert words[:4] == ["snakemake", "--cores", "1", "--config"]
+    key, value = words[4].split("=", 1)
+    assert (key, json.loads(value)) == ("extra_blocks", {"batch/c16_t256": 2, "chat/c8_t128": 4})
+
+
+def test_extra_blocks_count_from_the_planned_ones_and_on_top_of_what_is_on_disk():
+    assert extra_blocks({"a/c1_t1": 4}, {"a/c1_t1": 10}, 6) == {"a/c1_t1": 8}
+    assert extra_blocks({"a/c1_t1": 4}, {}, 6) == {"a/c1_t1": 4}
+
+
+def test_a_round_is_small_even_and_within_the_budget():
+    rows = [row(0.04), row(0.02, cell=("chat", 1, 128)), row(0.001, cell=("chat", 16, 128))]
+    measured = {"chat/c8_t128": 6, "chat/c1_t128": 6, "chat/c16_t128": 6}
+    assert next_round(rows, 0.02, measured, 1e9, 60) == {"chat/c8_t128": 4, "chat/c1_t128": 2}
+    assert next_round(rows, 0.02, measured, 250, 60) == {"chat/c1_t128": 2, "chat/c8_t128": 2}
+    assert next_round(rows, 0.02, measured, 30, 60) == {}
+    assert next_round(rows, 0.5, measured, 1e9, 60) == {}
+
+
+def test_a_cell_at_its_most_blocks_is_left_alone():
+    assert next_round([row(0.04)], 0.02, {"chat/c8_t128": 40}, 1e9, 60) == {}
+    assert next_round([row(0.04)], 0.02, {"chat/c8_t128": 38}, 1e9, 60) == {"chat/c8_t128": 2}
+
+
+@pytest.mark.parametrize("seconds", [60, {"chat/c8_t128": 60.0}])
+def test_seconds_per_block_may_differ_by_cell(seconds):
+    assert next_round([row(0.04)], 0.02, {"chat/c8_t128": 6}, 125, seconds) == {"chat/c8_t128": 2}

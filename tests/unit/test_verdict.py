@@ -1,0 +1,243 @@
+"""Codes, words and refusals of the verdict, on planted differences."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from quantbench.verdict import METRICS, build_verdict
+
+PRIMARY = {"workload": "chat", "concurrency": 8, "max_tokens": 128, "metric": "throughput_tok_s"}
+COLUMNS = [
+    "gpu_name", "workload", "baseline", "variant", "concurrency", "max_tokens", "metric", "baseline_value",
+    "variant_value", "ratio", "ci_low", "ci_high", "n_pairs", "p_value", "p_holm", "margin", "code", "words", "primary",
+    "interleaved", "valid", "reasons",
+]  # fmt: skip
+
+
+def context(model, n, t, speed=1.0, noise=None, valid=True, reasons=(), cell=("chat", 8, 128), **metrics):
+    """A block whose speed is `speed` times the baseline's, apart from noise."""
+    e = noise or (lambda: 0.0)
+    values = {
+        "throughput_tok_s": 1000 * speed * math.exp(e()),
+        "p50_ttft_ms": 20 / speed * math.exp(e()),
+        "p95_ttft_ms": 30 / speed * math.exp(e()),
+        "p50_e2e_ms": 900 / speed * math.exp(e()),
+        "p95_e2e_ms": 950 / speed * math.exp(e()),
+        "p50_tpot_ms": 7 / speed * math.exp(e()),
+        "j_per_token": 0.1 / speed * math.exp(e()),
+    }
+    return {
+        "gpu_name": "GPU", "model": model, "workload": cell[0], "concurrency": cell[1], "max_tokens": cell[2],
+        "block": n, "started_unix": t, "valid": valid, "reasons": list(reasons), "metrics": values | metrics,
+    }  # fmt: skip
+
+
+def run(speeds, blocks=6, sd=0.005, seed=0, order="abba", cell=("chat", 8, 128), **planted):
+    """Block contexts of arms {model: speed}, interleaved or arm by arm; planted: {model: {block: overrides}}."""
+    rng, contexts, t = random.Random(seed), [], 0.0
+    turns = [(m, n) for m in speeds for n in range(1, blocks + 1)]
+    if order == "abba":
+        turns = [(m, n) for n in range(1, blocks + 1) for m in (list(speeds) if n % 2 else list(speeds)[::-1])]
+    for model, n in turns:
+        t += 20
+        more = planted.get(model, {}).get(n, {})
+        contexts.append(context(model, n, t, speeds[model], lambda: rng.gauss(0, sd), cell=cell, **more))
+    return contexts
+
+
+def verdict(contexts, **kwargs):
+    return build_verdict(contexts, baseline="bf16", primary=PRIMARY, **kwargs)
+
+
+def row(found, metric="throughput_tok_s", variant="w8"):
+    return next(r for r in found["rows"] if r["metric"] == metric and r["variant"] == variant)
+
+
+def test_rows_have_the_columns_of_the_contract():
+    found = verdict(run({"bf16": 1, "w8": 1.2}))
+    assert [list(r) for r in found["rows"]] == [COLUMNS] * len(METRICS)
+    assert [r["metric"] for r in found["rows"]] == list(METRICS)
+    assert [r["primary"] for r in found["rows"]] == [True] + [False] * 6
+
+
+@pytest.mark.parametrize(("speed", "code", "tok", "time", "energy"), [
+    (1.2, "better", "higher throughput by 20.", "faster by 16.", "less energy by 16."),
+    (0.8, "worse", "lower throughput by 20.", "slower by 25.", "more energy by 25."),
+])  # fmt: skip
+def test_direction_of_every_metric(speed, code, tok, time, energy):
+    found = verdict(run({"bf16": 1, "w8": speed}, sd=0.001))
+    assert {r["code"] for r in found["rows"]} == {code}
+    for r in found["rows"]:
+        start = tok if r["metric"] == "throughput_tok_s" else energy if r["metric"] == "j_per_token" else time
+        number = float(r["words"].split(" by ")[1].split(" ")[0])
+        assert r["words"].startswith(start.split(" by ")[0])
+        assert number == pytest.approx(float(start.split(" by ")[1]), abs=1.0)
+
+
+def test_words_carry_the_interval_and_agree_with_the_figures():
+    r = row(verdict(run({"bf16": 1, "w8": 1.1})))
+    assert r["ratio"] == pytest.approx(r["variant_value"] / r["baseline_value"])
+    assert r["words"] == (
+        f"higher throughput by {100 * (r['ratio'] - 1):.1f} % "
+        f"[{100 * (r['ci_low'] - 1):.1f} %, {100 * (r['ci_high'] - 1):.1f} %]"
+    )
+
+
+def test_equivalent_within_the_margin():
+    r = row(verdict(run({"bf16": 1, "w8": 1.001}, sd=0.002)))
+    assert r["code"] == "equivalent"
+    assert r["words"].startswith("equivalent within 2.0 %: ")
+
+
+def test_undecided_says_what_the_data_allow_and_how_many_blocks_would_help():
+    r = row(verdict(run({"bf16": 1, "w8": 1.0}, sd=0.03, seed=3)))
+    assert r["code"] == "undecided"
+    assert "no significant difference: data allow " in r["words"]
+    assert " to " in r["words"]
+    assert "more blocks would resolve 2.0 %" in r["words"]
+
+
+def test_two_pairs_show_values_and_no_test():
+    r = row(verdict(run({"bf16": 1, "w8": 1.2}, blocks=2)))
+    assert (r["code"], r["ci_low"], r["p_value"]) == ("no_test", None, None)
+    assert r["ratio"] == pytest.approx(1.2, abs=0.05)
+    assert r["words"].startswith("no test possible (2 pairs of blocks, a test needs 3): ")
+
+
+def test_invalid_blocks_are_refused_and_the_rest_still_decides():
+    bad = {2: {"valid": False, "reasons": ["failed_requests"], "throughput_tok_s": 1.0}}
+    r = row(verdict(run({"bf16": 1, "w8": 1.2}, w8=bad)))
+    assert (r["code"], r["n_pairs"], r["valid"]) == ("better", 5, True)
+    assert r["reasons"] == ["failed_requests (w8 block 2)"]
+    assert r["ratio"] == pytest.approx(1.2, abs=0.02)
+
+
+def test_with_fewer_than_three_valid_pairs_there_is_no_figure():
+    bad = {n: {"valid": False, "reasons": ["nan_logits"]} for n in (1, 2, 3, 4)}
+    r = row(verdict(run({"bf16": 1, "w8": 1.2}, w8=bad)))
+    assert (r["code"], r["valid"], r["ratio"], r["variant_value"], r["ci_low"]) == ("invalid", False, None, None, None)
+    assert "nan_logits (w8 block 1)" in r["words"]
+
+
+def test_a_failed_pair_guard_refuses_the_whole_variant_only():
+    found = verdict(run({"bf16": 1, "w8": 1.2, "w4": 0.9}), pair_failures={"w8": ["tokenizer"]})
+    assert {r["code"] for r in found["rows"] if r["variant"] == "w8"} == {"invalid"}
+    assert row(found)["words"] == "not valid: tokenizer"
+    assert {r["code"] for r in found["rows"] if r["variant"] == "w4"} == {"worse"}
+
+
+def test_arm_by_arm_is_seen_in_the_times_and_said():
+    apart = row(verdict(run({"bf16": 1, "w8": 1.2}, order="arms")))
+    assert not apart["interleaved"]
+    assert apart["words"].endswith("the blocks were not interleaved: drift is not excluded")
+    beside = row(verdict(run({"bf16": 1, "w8": 1.2})))
+    assert beside["interleaved"]
+    assert "interleaved" not in beside["words"]
+
+
+def test_the_primary_is_tested_as_it_is_and_the_rest_as_a_family():
+    found = verdict(run({"bf16": 1, "w8": 1.02}, sd=0.01, seed=5))
+    primary, rest = found["rows"][0], found["rows"][1:]
+    assert primary["p_holm"] is None
+    assert sorted(r["p_holm"] for r in rest)[0] == pytest.approx(6 * min(r["p_value"] for r in rest))
+    for r in rest:
+        assert (r["code"] in ("better", "worse")) <= (r["p_holm"] < 0.05)
+
+
+def test_what_is_significant_only_alone_says_so():
+    for seed in range(200):
+        found = verdict(run({"bf16": 1, "w8": 1.02}, sd=0.01, seed=seed))
+        hit = [r for r in found["rows"] if r["code"] == "undecided" and r["p_value"] < 0.05]
+        if hit:
+            assert "after correction for 6 comparisons" in hit[0]["words"]
+            return
+    pytest.fail("no such row in 200 runs")
+
+
+def test_another_variant_does_not_change_the_verdict_on_the_first():
+    two = verdict(run({"bf16": 1, "w8": 1.02}, sd=0.01))
+    three = verdict([*run({"bf16": 1, "w8": 1.02}, sd=0.01), *run({"w4": 0.9}, seed=9)])
+    keep = [(r["metric"], r["code"], r["p_holm"]) for r in three["rows"] if r["variant"] == "w8"]
+    assert keep == [(r["metric"], r["code"], r["p_holm"]) for r in two["rows"]]
+
+
+def test_short_blocks_get_a_pooled_p95_and_without_requests_a_reason():
+    rng = random.Random(1)
+    speeds = {"bf16": 1, "w8": 1.5}
+    blank = {n: {"p95_ttft_ms": None, "p95_e2e_ms": None} for n in range(1, 5)}
+    contexts = run(speeds, blocks=4, bf16=blank, w8=blank)
+    samples = {
+        (m, "chat", 8, 128, n): {
+            "ttft_ms": [20 / speed * rng.lognormvariate(0, 0.1) for _ in range(25)],
+        }
+        for m, speed in speeds.items()
+        for n in range(1, 5)
+    }
+    found = verdict(contexts, samples=samples)
+    ttft, e2e = row(found, "p95_ttft_ms"), row(found, "p95_e2e_ms")
+    assert ttft["code"] == "better"
+    assert ttft["ci_low"] < 1 / 1.5 < ttft["ci_high"]
+    assert "P95_POOLED" in ttft["reasons"]
+    assert (e2e["code"], e2e["ratio"], e2e["reasons"]) == ("no_test", None, ["P95_NEEDS_N72"])
+    assert e2e["words"] == "no test possible: a 95th percentile needs 72 requests per arm"
+
+
+def test_the_aa_control_is_the_resolution_and_widens_the_margin():
+    found = verdict(run({"bf16": 1, "bf16__aa": 1, "w8": 1.2}, sd=0.03, seed=1))
+    aa = found["aa"]
+    assert (aa["present"], aa["cell"], found["trusted"]) == (True, "chat/c8_t128", True)
+    assert aa["throughput_tok_s"]["half_width"] > 0.02
+    assert row(found)["margin"] == aa["throughput_tok_s"]["half_width"]
+    assert {r["variant"] for r in found["rows"]} == {"w8"}
+    assert "it resolves ±" in found["words"]
+
+
+def test_an_aa_control_that_differs_condemns_the_run():
+    found = verdict(run({"bf16": 1, "bf16__aa": 1.1, "w8": 1.2}))
+    assert found["aa"]["throughput_tok_s"]["different"] is True
+    assert found["trusted"] is False
+    assert "not to be trusted" in found["words"]
+
+
+def test_without_or_with_too_small_an_aa_control_the_resolution_is_unknown():
+    absent = verdict(run({"bf16": 1, "w8": 1.2}))
+    assert absent["aa"]["present"] is False
+    assert "not known" in absent["words"]
+    small = verdict(run({"bf16": 1, "bf16__aa": 1}, blocks=2))
+    assert small["aa"]["throughput_tok_s"]["different"] is None
+    assert "too few blocks" in small["words"]
+    assert small["rows"] == []
+
+
+def test_drift_of_the_baseline_is_flagged():
+    rising = {n: {"throughput_tok_s": 1000 * (1 + 0.01 * n)} for n in range(1, 7)}
+    found = verdict(run({"bf16": 1, "w8": 1.2}, bf16=rising))["drift"]
+    assert [d["flagged"] for d in found] == [True]
+    assert found[0]["percent"] == pytest.approx(5, abs=0.5)
+    assert verdict(run({"bf16": 1, "w8": 1.2}))["drift"][0]["flagged"] is False
+
+
+def test_precision_names_the_blocks_and_the_command():
+    found = verdict(run({"bf16": 1, "w8": 1.2}, sd=0.02, seed=2), target=0.01, planned_blocks=6)["precision"]
+    assert found["missing"]
+    assert found["command"].startswith('snakemake --cores 1 --config \'extra_blocks={"chat/c8_t128": ')
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 7), st.floats(0.7, 1.4), st.floats(0.0005, 0.05))
+def test_codes_words_and_figures_never_contradict_each_other(seed, blocks, speed, sd):
+    for r in verdict(run({"bf16": 1, "w8": speed}, blocks=blocks, sd=sd, seed=seed))["rows"]:
+        higher = r["metric"] == "throughput_tok_s"
+        if r["code"] in ("better", "worse"):
+            assert not r["ci_low"] <= 1 <= r["ci_high"]
+            assert (r["code"] == "better") == ((r["ratio"] > 1) == higher)
+        if r["code"] == "equivalent":
+            assert 1 / (1 + r["margin"]) < r["ratio"] < 1 + r["margin"]
+        if blocks < 3:
+            assert (r["code"], r["ci_low"]) == ("no_test", None)
+        assert all(x is None or math.isfinite(x) for x in r.values() if isinstance(x, float))
+        assert r["words"]
