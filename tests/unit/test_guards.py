@@ -205,6 +205,15 @@ def test_a_restart_seen_in_the_counters_fails_and_leaves_the_counters_unknown():
     assert "server_restart" in guards.failed(guards.evaluate_block(**facts))
 
 
+def test_a_block_without_a_steady_window_is_a_warning_unless_the_load_was_never_there():
+    facts = clean_block()
+    put(facts, "context.metrics.steady_s", None)
+    put(facts, "context.client.concurrency_held", 0.75)
+    assert troubled(guards.evaluate_block(**facts)) == [("ramp_share", "warn")]
+    put(facts, "context.client.concurrency_held", 0.4)
+    assert guards.failed(guards.evaluate_block(**facts)) == ["concurrency_not_held"]
+
+
 def test_nan_in_the_log_counts_without_the_counter():
     facts = clean_block()
     put(facts, "context.server.delta.corrupted_requests", None)
@@ -325,6 +334,14 @@ def test_arm_by_arm_and_drift_are_found_in_the_times():
     for n, block in enumerate(facts["contexts_a"]):
         block["metrics"]["throughput_tok_s"] = 256 * (1 + 0.01 * n)
     assert troubled(guards.evaluate_pair(**facts)) == [("drift", "warn")]
+
+
+def test_a_comparison_is_refused_for_its_servers_too():
+    facts = clean_pair()
+    assert guards.comparison_failures(*facts.values()) == []
+    facts["ready_b"]["quantization"]["verified"] = False
+    facts["ready_b"]["settings"]["dtype"] = "float16"
+    assert guards.comparison_failures(*facts.values()) == ["dtype", "not_quantized"]
 
 
 def test_memory_that_did_not_come_back_fails_the_run():

@@ -14,6 +14,7 @@ from quantbench.guard_facts import Facts, Finding, Missing, found, good
 _THERMAL = ("thermal", "hwslowdown", "powerbrake")
 _POWER_CAP = ("powercap",)
 _FALLBACKS = ("unquantized", "emulat", "dequant", "fallback", "reference", "naive")
+HELD = "concurrency_held"
 PLAIN = ("", "none", "bf16", "bfloat16", "fp16", "float16")
 
 
@@ -47,13 +48,18 @@ def short_block(facts: Facts) -> Finding:
 
 
 def concurrency_not_held(facts: Facts) -> Finding:
-    held, least = float(facts.need("context.client.concurrency_held")), facts.limit("concurrency_held")
-    return found(held < least, f"{held:.1%} of the asked concurrency was in flight (at least {least:.0%})")
+    # without a steady window the share is over the whole block, ramp and drain included
+    steady = facts.get("context.metrics.steady_s") is not None
+    held, least = facts.need("context.client.concurrency_held"), facts.limit(HELD if steady else f"{HELD}_short")
+    over = "the steady window" if steady else "the whole block (no steady window)"
+    return found(held < least, f"{held:.1%} of the asked concurrency was in flight over {over} (at least {least:.0%})")
 
 
 def ramp_share(facts: Facts) -> Finding:
+    metrics, least = facts.need("context.metrics"), facts.limit("steady_share")
+    if "steady_s" in metrics and metrics["steady_s"] is None:
+        return found(True, "no steady window: ramp and drain only")
     steady = facts.need("context.metrics.steady_s") / facts.need("context.metrics.duration_s")
-    least = facts.limit("steady_share")
     return found(steady < least, f"the steady window is {steady:.0%} of the block (at least {least:.0%})")
 
 

@@ -13,7 +13,8 @@ Status = Literal["ok", "fail", "warn", "unknown"]
 # Limits of the checks; a config may override each (`config["limits"]`).
 LIMITS: dict[str, float] = {
     "prefix_cache_hit_share": 0.0,  # hits / queries
-    "concurrency_held": 0.95,  # mean share of the asked concurrency
+    "concurrency_held": 0.95,  # mean share of the asked concurrency over the steady window
+    "concurrency_held_short": 0.60,  # over the whole block, where it has no steady window
     "steady_share": 0.5,  # steady window / block
     "min_block_s": 5.0,
     "requests_per_slot": 2.0,

@@ -18,6 +18,7 @@ __all__ = [
     "Guard",
     "GuardResult",
     "by_id",
+    "comparison_failures",
     "evaluate_block",
     "evaluate_pair",
     "evaluate_run",
@@ -54,6 +55,14 @@ def evaluate_pair(
     blocks = {"blocks_a": list(contexts_a), "blocks_b": list(contexts_b)}
     facts = Facts({"a": ready_a, "b": ready_b, **blocks, "config": config or {}})
     return [evaluate(guard, facts) for guard in PAIR]
+
+
+def comparison_failures(
+    ready_a: Json, ready_b: Json, contexts_a: Sequence[Json], contexts_b: Sequence[Json]
+) -> list[str]:
+    """Ids of all that refuses the comparison as a whole: what differs between the arms, or is wrong with a server."""
+    servers = [*evaluate_server(ready_a), *evaluate_server(ready_b)]
+    return list(dict.fromkeys(failed([*evaluate_pair(ready_a, ready_b, contexts_a, contexts_b), *servers])))
 
 
 def evaluate_run(sessions: Json) -> list[GuardResult]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 
-AA_SUFFIX = "__aa"
+from quantbench.configuration import AA_SUFFIX
+
 RESTART = "restart"
 ROUNDS = 64  # later blocks share the last place
 SPARE_CELLS = 64  # places for cells that are asked for by name and are in no grid

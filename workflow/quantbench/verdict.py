@@ -8,11 +8,12 @@ variant are one family, corrected with Holm's method for both tests.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from quantbench import verdict_words as words
+from quantbench.configuration import AA_SUFFIX
 from quantbench.pairing import BlockKey, Cell, Measured, Pairs, Samples, arms_of, measure, pair_up
 from quantbench.precision import MOST_BLOCKS, plan
 from quantbench.stats import MIN_PAIRS, blocks_needed, drift, half_width, holm, tost
@@ -28,7 +29,6 @@ METRICS = (
     "p50_tpot_ms",
     "j_per_token",
 )
-AA_SUFFIX = "__aa"
 ALPHA = 0.05
 DRIFT_LIMIT_PCT = 2.0
 
@@ -76,34 +76,36 @@ def build_verdict(
     rows: list[Json] = []
     for variant in variants:
         blockers = tuple((pair_failures or {}).get(variant, ()))
-        family = [
-            Row(
-                cell,
-                variant,
-                metric,
-                measured,
-                _margin(margin, aa, metric),
-                pairs,
-                blockers,
-                _is(cell, metric, primary),
-            )
-            for cell, pairs in _pairs(cells, baseline, variant)
-            for metric, measured in ((m, measure(pairs, m)) for m in METRICS)
-        ]
+        family = _family(cells, baseline, variant, primary, blockers, lambda metric: _margin(margin, aa, metric))
         rows += [_written(row, gpu_name, baseline) for row in correct(family)]
-    different = [m for m in METRICS if aa.get(m, {}).get("different")]
     return {
         "baseline": baseline,
         "primary": dict(primary),
         "margin": margin,
         "confidence": 1 - ALPHA,
         "aa": aa,
-        "trusted": not different,
+        "trusted": not any(aa.get(m, {}).get("different") for m in METRICS),
         "words": aa["words"],
         "drift": [d for cell, arms in cells.items() if (d := drift_of(cell, arms.get(baseline, ())))],
         "rows": rows,
         "precision": plan(rows, target, _on_disk(cells), planned_blocks),
     }
+
+
+def _family(
+    cells: Mapping[Cell, Mapping[str, Any]],
+    baseline: str,
+    variant: str,
+    primary: Mapping[str, Any],
+    blockers: tuple[str, ...],
+    margin_of: Callable[[str], float],
+) -> list[Row]:
+    """All comparisons of one variant, uncorrected."""
+    return [
+        Row(cell, variant, m, measure(pairs, m), margin_of(m), pairs, blockers, _is(cell, m, primary))
+        for cell, pairs in _pairs(cells, baseline, variant)
+        for m in METRICS
+    ]
 
 
 def _pairs(cells: Mapping[Cell, Mapping[str, Any]], baseline: str, variant: str) -> Iterable[tuple[Cell, Pairs]]:
