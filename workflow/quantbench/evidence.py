@@ -49,7 +49,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`verified`: the model is what its config says. `bits_per_weight`: measured, mean over linear layers, with scales.
+    """`verified`: the model is what its config says.
+
+    `bits_per_weight`: mean over the linear layers with their scales, from the checkpoint, else from the weight memory
+    (then the middle of the interval that a sentence gives); None where neither tells.
 
     `sentences` hold the evidence, pro and contra; `remedy` is "" where verified.
     """
@@ -95,7 +98,7 @@ def judge(claimed: Claim | None, facts: Facts) -> Verdict:
         verified=verified,
         method=claimed.method if claimed else "none",
         label=label,
-        bits_per_weight=bits if bits is not None else stored if verified else None,
+        bits_per_weight=stored if verified and stored is not None else bits,
         kernel=facts.log.kernel,
         sentences=tuple(sentences),
         remedy="" if verified else _remedy(claimed, bool(against)),
@@ -182,7 +185,7 @@ def _memory(claimed: Claim | None, facts: Facts, sizes: Sizes | None) -> tuple[l
         low <= full and high >= full * 0.97,
     )
     text = f"{total:.2f} GiB of weights are {max(low, 0):.1f} to {high:.1f} bits per weight of the linear layers"
-    measured = round((low + high) / 2, 2) if high - low < 3 else None
+    measured = round((low + high) / 2, 1) if high - low < 2 else None
     if bits is None:
         return [_Finding(-1 if is_full else 0, f"{text}.", unquantized=is_full)], measured
     if is_claimed:
@@ -203,9 +206,10 @@ def _against_baseline(claimed: Claim | None, facts: Facts, weights: float | None
 
 def _disk(claimed: Claim | None, facts: Facts) -> tuple[list[_Finding], float | None]:
     """Bits per linear weight of the checkpoint. It proves nothing about what runs, but can contradict."""
-    stored = stored_bits(facts.tensors) if facts.tensors else None
+    stored = stored_bits(facts.tensors, (claimed.weight_bits if claimed else 4) or 4) if facts.tensors else None
     if stored is None or (claimed and claimed.online):
         return [], None
+    stored = round(stored, 3)
     text = f"the checkpoint stores {stored:.2f} bits per weight of the linear layers"
     bits = claimed.bits if claimed else 16
     if bits is None and stored > 12:

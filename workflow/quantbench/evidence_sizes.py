@@ -24,7 +24,7 @@ _ONLINE: dict[str, tuple[int | None, int | None]] = {
 _LABEL = re.compile(r"W(\d+)A(\d+)")
 _DTYPE_BITS = {"F64": 64, "F32": 32, "I32": 32, "U32": 32, "I64": 64, "BF16": 16, "F16": 16, "I16": 16, "U16": 16}
 _LINEAR_PART = re.compile(
-    r"^(?P<module>.*(?:\b|_)(?:[qkvogw]\w*_proj|qkv_proj|o_proj|dense|fc\d|w[123]))\."
+    r"^(?P<module>.*\.(?:\w+_proj|dense\w*|fc\d|w[123]))\."
     r"(?P<part>weight|weight_packed|weight_scale(?:_inv)?|weight_zero_point|weight_global_scale|qweight|qzeros|scales)$"
 )
 
@@ -83,8 +83,8 @@ def claim_of(config: Mapping[str, Any], quantization: str | None = None) -> Clai
         return _compressed_tensors(method, stated, ignored)
     if method in ("fp8", "fbgemm_fp8"):
         block = stated.get("weight_block_size")
-        overhead = 32 / (block[0] * block[1]) if isinstance(block, list) and len(block) == 2 else 0.0
-        return Claim(method, 8, 8, overhead, ignored)
+        blocks = isinstance(block, list) and len(block) == 2 and all(isinstance(b, int) and b > 0 for b in block)
+        return Claim(method, 8, 8, 32 / (block[0] * block[1]) if blocks else 0.0, ignored)
     if method == "bitsandbytes":
         return Claim(method, 4 if stated.get("load_in_4bit") else 8, 16, 0.0, ignored, online=True)
     return Claim(method, None, None, 0.0, ignored)
@@ -173,10 +173,11 @@ def _matches(pattern: str, name: str) -> bool:
     return f".{pattern}." in f".{name}."
 
 
-def stored_bits(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> float | None:
+def stored_bits(tensors: Mapping[str, tuple[str, tuple[int, ...]]], packed_bits: int = 4) -> float | None:
     """Stored bits per weight of the linear layers, from safetensors headers: name → (dtype, shape).
 
-    The number of weights follows from the shape of 8- and 16-bit tensors; packed 4-bit int32 tensors hold eight each.
+    The number of weights follows from the shape of 8- and 16-bit tensors, and of GPTQ's indices and scales; other packed
+    tensors do not tell how many bits a weight has: `packed_bits` are assumed.
     """
     bits = weights = 0
     for name, (dtype, shape) in tensors.items():
@@ -187,16 +188,16 @@ def stored_bits(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> float | N
         bits += stored
         if m["part"] in ("weight", "weight_packed", "qweight"):
             packed = dtype in ("I32", "U32", "I64")
-            weights += _packed_weights(m["module"], tensors, stored) if packed else _count(shape)
+            weights += _packed_weights(m["module"], tensors, stored // packed_bits) if packed else _count(shape)
     return bits / weights if weights else None
 
 
-def _packed_weights(module: str, tensors: Mapping[str, tuple[str, tuple[int, ...]]], stored: int) -> int:
-    """Weights in a packed tensor: from group indices (GPTQ: one per input) where present, else four bits each."""
+def _packed_weights(module: str, tensors: Mapping[str, tuple[str, tuple[int, ...]]], assumed: int) -> int:
+    """Weights in a packed tensor: from group indices (GPTQ: one per input) where present, else as assumed."""
     index, scales = tensors.get(f"{module}.g_idx"), tensors.get(f"{module}.scales")
     if index and scales:
         return index[1][0] * scales[1][-1]
-    return stored // 4
+    return assumed
 
 
 def _count(shape: tuple[int, ...]) -> int:

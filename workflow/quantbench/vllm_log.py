@@ -19,13 +19,14 @@ _LINE = re.compile(
     r"(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL|FATAL) \d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d+)? "
     r"\[(?P<source>[^\]]+:\d+)\] ?(?P<message>.*)$"
 )
+_PROCESS = re.compile(r"^(?:\([\w.:-]+ pid=\d+\) )+")
 _NOT_FOUND = "not found: looked for “{}”"
 _EAGER = "not applicable: eager mode compiles nothing and captures no graphs"
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the log. Lines that vLLM's logger did not write have level "" and the whole line as message.
+    """One line of the log. Lines that vLLM's logger did not write have level "" and all but the process as message.
 
     `origin` is the process and the source line that wrote it.
     """
@@ -94,7 +95,7 @@ def lines(text: str) -> list[Line]:
 def _line(text: str) -> Line:
     m = _LINE.match(text)
     if not m:
-        return Line(text, "", "", text)
+        return Line(text, "", "", _PROCESS.sub("", text, count=1))
     return Line(text, m["level"], f"{m['process']} {m['pid']} {m['source']}", m["message"])
 
 

@@ -71,8 +71,8 @@ _CONCURRENCY = "Maximum concurrency for … tokens per request: …x"
 # The first row of a field that matches anything wins; of the lines it matches, the last counts.
 ROWS: tuple[Pattern, ...] = (
     # start-up phases
-    _row("startup", "weights_s", "Model loading took … GiB memory and … seconds",
-         rf"Model loading took [\d.,]+ ?[KMGT]i?B memory and {NUMBER} seconds", _float, "0.26-0.33 CUDA"),
+    _row("startup", "weights_s", "Model loading took … GiB and … seconds",
+         rf"Model loading took [\d.,]+ ?[KMGT]i?B(?: memory)? and {NUMBER} seconds", _float, "0.26-0.33 CUDA"),
     _row("startup", "weights_s", "Loading weights took … seconds", rf"Loading weights took {NUMBER} seconds", _float),
     _row("startup", "compile_s", "torch.compile took … s in total",
          rf"{_TAG}torch\.compile took {NUMBER} s in total", _float),
@@ -85,8 +85,9 @@ ROWS: tuple[Pattern, ...] = (
     _row("startup", "engine_init_s", "init engine (profile, create kv cache, warmup model) took … s",
          rf"init engine \([^)]*\) took {NUMBER} (?:s\b|seconds)", _float),
     # memory
-    _row("memory", "weights_gib", "Model loading took … GiB memory",
-         rf"Model loading took {SIZE} memory", _gib, "0.26-0.33 CUDA; the CPU build logs no such line"),
+    _row("memory", "weights_gib", "Model loading took … GiB",
+         rf"Model loading took {SIZE}(?: memory)? and ", _gib,
+         "0.26-0.33 CUDA, without 'memory' in 0.26's V2 runner; not on the CPU"),
     _row("memory", "kv_cache_gib", "Available KV cache memory: … GiB",
          rf"Available KV cache memory: {SIZE}", _gib, "0.26-0.33 CUDA"),
     _row("memory", "kv_cache_gib", "reserved … GiB memory for KV Cache",

@@ -1,0 +1,79 @@
+"""detect: the profile for this machine's GPU, or words that say how to write one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from quantbench import detect
+from quantbench.errors import QuantbenchError
+
+PROFILES = {
+    path.stem: (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("match") or {}
+    for path in (Path(__file__).parents[2] / "config" / "gpus").glob("*.yaml")
+}
+
+
+def card(name: str, gib: float) -> dict[str, Any]:
+    return {"name": name, "total_mib": round(gib * 1024), "driver": "580.95.05"}
+
+
+@pytest.mark.parametrize(  # names and sizes as NVML gives them
+    ("name", "mib", "profile"),
+    [
+        ("NVIDIA H100 80GB HBM3", 81559, "h100-80gb"),
+        ("NVIDIA H100 PCIe", 81559, "h100-80gb"),
+        ("NVIDIA A100-SXM4-80GB", 81920, "a100-80gb"),
+        ("NVIDIA A100 80GB PCIe", 81920, "a100-80gb"),
+        ("NVIDIA L4", 23034, "l4-24gb"),
+        ("NVIDIA RTX 2000 Ada Generation", 16380, "rtx2000-ada-16gb"),
+    ],
+)
+def test_shipped_profiles_match_their_cards(name: str, mib: int, profile: str) -> None:
+    choice = detect.choose_profile([card(name, mib / 1024)], PROFILES)
+    assert choice.profile == profile
+    assert name in choice.reason
+    assert "\n" not in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "gib"),
+    [("NVIDIA L40S", 45), ("NVIDIA A100-SXM4-40GB", 40), ("NVIDIA H100 NVL", 94), ("NVIDIA GeForce RTX 4090", 24)],
+)
+def test_an_unknown_card_is_an_error_that_names_it_and_the_nearest_profile(name: str, gib: float) -> None:
+    with pytest.raises(QuantbenchError) as caught:
+        detect.choose_profile([card(name, gib)], PROFILES)
+    assert name in caught.value.what
+    assert "copy config/gpus/" in caught.value.remedy
+    assert name in caught.value.remedy
+
+
+def test_the_nearest_profile_is_the_one_nearest_in_memory() -> None:
+    with pytest.raises(QuantbenchError, match=r"copy config/gpus/l4-24gb\.yaml"):
+        detect.choose_profile([card("NVIDIA GeForce RTX 4090", 23.9)], PROFILES)
+
+
+def test_no_gpu_is_the_cpu() -> None:
+    assert detect.choose_profile([], PROFILES) == detect.Choice("cpu", "NVML shows no GPU")
+
+
+def test_the_first_of_several_gpus_counts() -> None:
+    choice = detect.choose_profile([card("NVIDIA L4", 22.5), card("NVIDIA H100 80GB HBM3", 79.6)], PROFILES)
+    assert choice.profile == "l4-24gb"
+    assert "first of 2 GPUs" in choice.reason
+
+
+def test_the_longer_name_wins_and_a_tie_is_an_error() -> None:
+    profiles: dict[str, Any] = {"any": {"name": ["nvidia"]}, "exact": {"name": ["nvidia l4"]}, "none": {}}
+    assert detect.choose_profile([card("NVIDIA L4", 22.5)], profiles).profile == "exact"
+    profiles["other"] = {"name": ["NVIDIA L4"], "memory_gib": [20, 30]}
+    with pytest.raises(QuantbenchError, match="exact, other match"):
+        detect.choose_profile([card("NVIDIA L4", 22.5)], profiles)
+
+
+def test_memory_that_is_not_known_matches_no_range() -> None:
+    unknown = {"name": "NVIDIA L4", "total_mib": None, "driver": None}
+    with pytest.raises(QuantbenchError, match="memory unknown"):
+        detect.choose_profile([unknown], PROFILES)
