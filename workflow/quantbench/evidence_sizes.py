@@ -82,9 +82,10 @@ def claim_of(config: Mapping[str, Any], quantization: str | None = None) -> Clai
     if method == "compressed-tensors":
         return _compressed_tensors(method, stated, ignored)
     if method in ("fp8", "fbgemm_fp8"):
-        block = stated.get("weight_block_size")
-        blocks = isinstance(block, list) and len(block) == 2 and all(isinstance(b, int) and b > 0 for b in block)
-        return Claim(method, 8, 8, 32 / (block[0] * block[1]) if blocks else 0.0, ignored)
+        match stated.get("weight_block_size"):
+            case [int(rows), int(columns)] if rows > 0 and columns > 0:
+                return Claim(method, 8, 8, 32 / (rows * columns), ignored)
+        return Claim(method, 8, 8, 0.0, ignored)
     if method == "bitsandbytes":
         return Claim(method, 4 if stated.get("load_in_4bit") else 8, 16, 0.0, ignored, online=True)
     return Claim(method, None, None, 0.0, ignored)
@@ -176,8 +177,8 @@ def _matches(pattern: str, name: str) -> bool:
 def stored_bits(tensors: Mapping[str, tuple[str, tuple[int, ...]]], packed_bits: int = 4) -> float | None:
     """Stored bits per weight of the linear layers, from safetensors headers: name → (dtype, shape).
 
-    The number of weights follows from the shape of 8- and 16-bit tensors, and of GPTQ's indices and scales; other packed
-    tensors do not tell how many bits a weight has: `packed_bits` are assumed.
+    The number of weights follows from the shape of 8- and 16-bit tensors, and of GPTQ's indices and scales; other
+    packed tensors do not tell how many bits a weight has: `packed_bits` are assumed.
     """
     bits = weights = 0
     for name, (dtype, shape) in tensors.items():
