@@ -66,6 +66,9 @@ def small_config(command: list[str]) -> dict[str, Any]:
 class Box:
     """One working folder; every process of it carries the folder's state dir in its environment."""
 
+    gpu = GPU
+    timeout = 240
+
     def __init__(self, path: Path, command: list[str]) -> None:
         self.path = path
         self.state = path / "state"
@@ -110,10 +113,16 @@ class Box:
     def run(self, *args: str, cores: int = 1, options: list[str] | None = None, ok: bool = True) -> str:
         """Run snakemake to its end; returns what it printed."""
         line = self.command_line(*args, cores=cores)
-        at = line.index("--config")
+        at = line.index("--nocolor")
         line[at:at] = options or []
         done = subprocess.run(
-            line, cwd=self.path, env=self.environment(), text=True, timeout=240, capture_output=True, check=False
+            line,
+            cwd=self.path,
+            env=self.environment(),
+            text=True,
+            timeout=self.timeout,
+            capture_output=True,
+            check=False,
         )
         printed = done.stdout + done.stderr
         assert (done.returncode == 0) == ok, printed[-6000:]
@@ -134,7 +143,7 @@ class Box:
         """What the lanes did: the events.jsonl of all servers, in order."""
         found = [
             json.loads(line)
-            for path in self.path.glob(f"results/{GPU}/servers/*/events.jsonl")
+            for path in self.path.glob(f"results/{self.gpu}/servers/*/events.jsonl")
             for line in path.read_text().splitlines()
         ]
         return sorted((e for e in found if kind in (None, e["event"])), key=lambda e: e["t"])
@@ -143,7 +152,7 @@ class Box:
         return [event["model"] for event in self.events("start")]
 
     def forget_events(self) -> None:
-        for path in self.path.glob(f"results/{GPU}/servers/*/events.jsonl"):
+        for path in self.path.glob(f"results/{self.gpu}/servers/*/events.jsonl"):
             path.unlink()
 
     def wait_for(self, condition: Any, seconds: float = 60) -> None:
@@ -153,7 +162,7 @@ class Box:
             time.sleep(0.02)
 
     def kept(self, pattern: str) -> list[str]:
-        return sorted(str(p.relative_to(self.path)) for p in self.path.glob(f"results/{GPU}/{pattern}"))
+        return sorted(str(p.relative_to(self.path)) for p in self.path.glob(f"results/{self.gpu}/{pattern}"))
 
     def left(self) -> Mapping[int, str]:
         """Living processes of this box."""

@@ -1,0 +1,174 @@
+"""The whole pipeline on real vLLM (CPU build), real weights and a really quantized copy; a reduced grid."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from box import PARTS, ROOT, Box, free_ports, jobs
+
+PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
+pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(1200)]
+
+SPEC_COLUMNS = [
+    *("gpu_name", "model", "workload", "concurrency", "max_tokens", "p50_ttft_ms", "p95_ttft_ms"),
+    *("p50_e2e_ms", "p95_e2e_ms", "throughput_tok_s"),
+]
+
+
+class RealBox(Box):
+    """The shipped CPU profile with a small grid; servers are real."""
+
+    gpu = "cpu"
+    timeout = 1100
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.state = path, path / "state"
+        path.mkdir(parents=True)
+        for part in PARTS:
+            (shutil.copytree if (ROOT / part).is_dir() else shutil.copy2)(ROOT / part, path / part)
+        ports = free_ports(3)
+        self.config = {
+            "gpu": "cpu",
+            "select": ["bf16", "int8"],
+            "vllm_python": str(PYTHON),
+            "server": {"command": [str(PYTHON), "-m", "vllm.entrypoints.cli.main"]},
+            "models": {
+                "bf16": {"grow": 1024, "port": ports[0]},
+                "int8": {"port": ports[1]},
+                "int4": {"port": ports[2]},
+            },
+            "workloads": {
+                "chat": {"concurrency": [1, 4], "max_tokens": [32]},
+                "batch_summarize": {"concurrency": [4], "max_tokens": [48]},
+            },
+            "primary": {"concurrency": 4},
+            "aa_control": True,
+            "blocks": 3,
+            "block": {"min_seconds": 1.5},
+        }
+        self.save()
+
+    def save(self) -> None:
+        (self.path / "mine.yaml").write_text(json.dumps(self.config))
+
+    def command_line(self, *args: str, cores: int = 1) -> list[str]:
+        line = super().command_line(*args, cores=cores)
+        at = line.index("--config")
+        line[at : at + 2] = ["--configfile", "mine.yaml"]
+        return line
+
+    def file(self, path: str) -> Path:
+        return self.path / "results" / self.gpu / path
+
+    def json(self, path: str) -> Any:
+        return json.loads(self.file(path).read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealBox]:
+    if not PYTHON.exists():
+        pytest.fail("no .venv-vllm: run `make setup`")
+    box = RealBox(tmp_path_factory.mktemp("real") / "box")
+    try:
+        box.run()
+        yield box
+    finally:
+        box.clean_up()
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_tuple_has_its_row_with_the_columns_of_the_spec(finished: RealBox) -> None:
+    for model in ("bf16", "int8"):
+        for cell in ("chat/c1_t32", "chat/c4_t32", "batch_summarize/c4_t48"):
+            (row,) = rows(finished.file(f"cells/{model}/{cell}.csv"))
+            assert list(row)[: len(SPEC_COLUMNS)] == SPEC_COLUMNS
+            assert row["valid"] == "true", (model, cell, row["reasons"])
+            assert (row["failures"], row["blocks"]) == ("0", "3")
+            assert float(row["throughput_tok_s"]) > 0
+            tokens = int(cell.rpartition("_t")[2])
+            assert int(row["tokens_out"]) == tokens * int(row["n"]), "ignore_eos: exactly max_tokens each"
+        assert len(rows(finished.file(f"capacity/chat_{model}.csv"))) == 2
+        batch = rows(finished.file(f"capacity/batch_summarize_{model}.csv"))
+        assert {"p50_latency_ms", "p95_latency_ms"} <= set(batch[0])
+
+
+def test_the_server_record_says_what_was_served(finished: RealBox) -> None:
+    bf16, int8 = finished.json("servers/bf16/ready.json"), finished.json("servers/int8/ready.json")
+    assert int8["quantization"]["verified"] is True
+    assert "8" in int8["quantization"]["label"]
+    assert int8["quantization"]["kernel"]
+    assert bf16["quantization"]["bits_per_weight"] == 16
+    assert bf16["test_completion"]["tokens"] > 0
+    assert bf16["memory"]["kv_cache_tokens"] > 0
+    assert bf16["tokenizer"]["probe_sha256"] == int8["tokenizer"]["probe_sha256"]
+    assert finished.file("servers/bf16/serve.sh").stat().st_mode & 0o100
+    for model in ("bf16", "int8"):
+        session = finished.json(f"servers/{model}/session.json")
+        assert session["memory_returned"] is True
+    finished.assert_none_left()
+
+
+def test_quality_is_the_pair_list_and_the_details_name_what_changed(finished: RealBox) -> None:
+    pairs = finished.json("quality.json")
+    assert len(pairs) >= 15
+    assert all(list(pair) == ["prompt", "bf16_output", "quant_output"] for pair in pairs)
+    assert any("Paris" in pair["bf16_output"] for pair in pairs)
+    assert finished.json("quality_details.json")
+
+
+def test_the_verdict_has_ratios_with_intervals_and_the_aa_control(finished: RealBox) -> None:
+    verdict = finished.json("comparison/verdict.json")
+    primary = [row for row in verdict["rows"] if row["primary"] and row["variant"] == "int8"]
+    assert len(primary) == 1
+    assert primary[0]["ci_low"] < primary[0]["ratio"] < primary[0]["ci_high"]
+    assert primary[0]["n_pairs"] == 3
+    assert verdict["aa"]["present"] is True
+
+
+def test_reports_are_written_and_hold_no_holes(finished: RealBox) -> None:
+    for name in ("notes.md", "cost.md", "decision.md", "best_practices.md", "report.html"):
+        text = finished.file(f"report/{name}").read_text()
+        assert len(text) > 500, name
+        for hole in (" nan", "None", "{{", "undefined"):
+            assert hole not in text, f"{name} holds {hole!r}"
+    notes = finished.file("report/notes.md").read_text()
+    sections = ("Model & VRAM Baseline", "Chat Capacity", "Batch Capacity", "Quality Sanity Check")
+    for section in sections:
+        assert section in notes
+
+
+def test_a_second_run_has_nothing_to_do_and_a_price_remakes_only_costs_and_reports(finished: RealBox) -> None:
+    assert "Nothing to be done" in finished.run()
+    finished.config["cost"] = {"hourly_price": 7.5}
+    finished.save()
+    made = jobs(finished.run())
+    assert made, "a new price must remake the cost report"
+    assert not set(made) & {"start_server", "measure_block", "summarize_tuple", "generate_answers", "stop_server"}
+    assert "7.5" in finished.file("report/cost.md").read_text()
+
+
+def test_a_variant_that_is_not_really_quantized_stops_before_anything_is_measured(finished: RealBox) -> None:
+    finished.config["models"]["fake8"] = {
+        "source": "models/bf16",
+        "quantization": "int8_per_channel_weight_only",
+        "quantize_flag": "int8_per_channel_weight_only",
+        "bits": 8,
+        "port": free_ports(1)[0],
+    }
+    finished.config["select"] = ["bf16", "int8", "fake8"]
+    finished.save()
+    printed = finished.run("results/cpu/cells/fake8/chat/c1_t32.csv", ok=False)
+    assert "fake8" in printed
+    assert "remedy" in printed
+    assert not finished.file("raw/fake8").exists()
+    finished.assert_none_left()
