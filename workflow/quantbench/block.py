@@ -74,6 +74,7 @@ def measure(block: Block, ready: Json) -> tuple[list[RequestRecord], Json]:
         "model": block.arm,
         **{key: block.knobs[key] for key in ("workload", "style", "concurrency", "max_tokens")},
         "block": block.number,
+        "min_seconds": block.knobs["min_seconds"],
         **result.context,
         "metrics": metrics.block_metrics(
             result.records, block.knobs["concurrency"], energy_j=telemetry.get("energy_j")
@@ -89,7 +90,7 @@ def judged(context: Mapping[str, Any], ready: Mapping[str, Any], calibration: Ma
     """The context with bottleneck, guards, valid and reasons, from its facts and the client's calibration."""
     facts = dict(context)
     facts["bottleneck"] = bottleneck.judge(facts, calibration or {})
-    results = guards.evaluate_block(facts, ready, calibration or {})
+    results = guards.evaluate_block(facts, ready, calibration or {}, {"min_seconds": facts["min_seconds"]})
     failed = [result.id for result in results if result.status == "fail"]
     facts["guards"] = [{"id": r.id, "status": r.status, "detail": r.detail} for r in results]
     facts["valid"], facts["reasons"] = not failed, failed
