@@ -8,6 +8,12 @@ from collections.abc import Mapping, Sequence
 from quantbench.facts import Cell, Facts, Json
 from quantbench.wording import is_number, percent, with_unit
 
+COLUMNS = (
+    *("baseline", "variant"),
+    *(f"{side}_{key}" for side in ("chat", "batch") for key in ("workload", "concurrency", "max_tokens")),
+    *(f"{side}_{key}" for side in ("chat", "batch") for key in ("ratio", "ci_low", "ci_high", "code")),
+    *("quotient", "quotient_ci_low", "quotient_ci_high", "helps_more", "hypothesis", "evidence", "reason"),
+)
 SPEC_CONCURRENCY = {"interactive": 16, "batch": 32}
 """Where chat and batch are set against each other, if the grid has it."""
 
@@ -31,9 +37,7 @@ def _impact_cell(facts: Facts, style: str) -> tuple[str, Cell] | None:
     return None
 
 
-def _impact_row(
-    facts: Facts, variant: str, chat: tuple[str, Cell] | None, batch: tuple[str, Cell] | None
-) -> Json:
+def _impact_row(facts: Facts, variant: str, chat: tuple[str, Cell] | None, batch: tuple[str, Cell] | None) -> Json:
     row: Json = {"baseline": facts.baseline, "variant": variant}
     sides = {"chat": chat, "batch": batch}
     found: dict[str, Json] = {}
@@ -60,10 +64,7 @@ def _impact_row(
 
 
 def _why_not(missing: Sequence[str], sides: Mapping[str, tuple[str, Cell] | None]) -> str:
-    words = {
-        side: "no such workload" if sides[side] is None else "no valid comparison in its cell"
-        for side in missing
-    }
+    words = {side: "no such workload" if sides[side] is None else "no valid comparison in its cell" for side in missing}
     return "; ".join(f"{side}: {reason}" for side, reason in words.items())
 
 
@@ -94,9 +95,7 @@ def _evidence(facts: Facts, variant: str, sides: Mapping[str, tuple[str, Cell] |
         row = facts.capacity_row(workload, variant, cell) or {}
         parts = [f"bottleneck: {str(seen.get('bottleneck', 'unknown')).replace('_', ' ')}"]
         if is_number(row.get("tokens_in")) and is_number(row.get("tokens_out")) and row["tokens_out"] > 0:
-            parts.append(
-                f"{with_unit(row['tokens_in'] / row['tokens_out'], 'prompt tokens per output token')}"
-            )
+            parts.append(f"{with_unit(row['tokens_in'] / row['tokens_out'], 'prompt tokens per output token')}")
         if is_number(seen.get("preemptions")) and seen["preemptions"] > 0:
             parts.append(f"{round(seen['preemptions'])} preemptions")
         told.append(f"{side} ({', '.join(parts)})")
@@ -125,9 +124,7 @@ def _hypothesis(facts: Facts, variant: str, row: Json) -> str:
 
 
 _UNKNOWN = "without confidence intervals the two ratios cannot be told apart, so nothing needs a cause yet"
-_NOT_TOLD_APART = (
-    "the intervals overlap, so the data show no difference between chat and batch that needs a cause"
-)
+_NOT_TOLD_APART = "the intervals overlap, so the data show no difference between chat and batch that needs a cause"
 _CHAT_MEMORY_BOUND = (
     "in chat few sequences decode at once, so a step mostly reads weights (memory-bound) and smaller "
     "weights help; batch has long prompts and more sequences (compute-bound), where "
@@ -135,8 +132,7 @@ _CHAT_MEMORY_BOUND = (
 _WEIGHT_ONLY = "weight-only quantization saves no arithmetic and must unpack the weights"
 _FEWER_BYTES = "reading fewer bytes matters less"
 _BATCH_COMPUTE_BOUND = (
-    "batch is compute-bound (long prompts, many sequences), "
-    "and quantized activations make the arithmetic cheaper"
+    "batch is compute-bound (long prompts, many sequences), and quantized activations make the arithmetic cheaper"
 )
 _BATCH_ROOM = (
     "smaller weights leave more room for the KV cache and so for concurrent sequences, which batch uses; "

@@ -14,6 +14,7 @@ from quantbench.wording import (
     listing,
     metric_name,
     number,
+    plural,
     ratio_interval,
     reason_codes,
     reason_words,
@@ -84,7 +85,16 @@ def focus_table(facts: Facts, workload: str) -> Table:
 def _blanks(facts: Facts, row: Json, metrics: Sequence[str]) -> list[str]:
     missing = [metric for metric in metrics if not is_number(row.get(metric))]
     words = reason_words(reason_codes(row.get("reasons")), facts.config.get("reason_words"))
-    return [f"Blank {listing(missing)}: {words or 'no valid block gives it'}."] if missing else []
+    found = [f"Blank {listing(missing)}: {words or 'no valid block gives it'}."] if missing else []
+    if row.get("valid") is False:
+        name = f"{facts.label(row['model'])} at c={row['concurrency']}"
+        found.append(f"{name}: {_refused(row)} ({words or 'no reason given'}).")
+    return found
+
+
+def _refused(row: Json) -> str:
+    count = row.get("blocks_invalid")
+    return f"{plural(int(count), 'block')} refused" if is_number(count) else "not all blocks are valid"
 
 
 def ratio_table(facts: Facts, workload: str) -> Table:
@@ -135,6 +145,7 @@ def compared_metrics(facts: Facts, workload: str) -> list[str]:
 def findings(facts: Facts, workload: str, variant: str) -> list[str]:
     """The sentences that one must be able to state about a variant in a workload."""
     return [
+        _ratios(facts, workload, variant),
         sentence_about(facts, workload, variant, "throughput_tok_s"),
         *(_tail_sentence(facts, workload, variant, name) for name in LATENCIES),
         _matters_most(facts, workload, variant),
@@ -142,6 +153,17 @@ def findings(facts: Facts, workload: str, variant: str) -> list[str]:
         _overhead(facts, workload, variant),
         _surprises(facts, workload, variant),
     ]
+
+
+def _ratios(facts: Facts, workload: str, variant: str) -> str:
+    """All throughput ratios in a row: "Tokens/sec ratios: c=1/8/16, max_tokens=128 → 1.43, 1.42, 1.40."."""
+    rows = [row for row in _rows(facts, workload, variant, "throughput_tok_s") if is_number(row["ratio"])]
+    told = []
+    for tokens in dict.fromkeys(row["max_tokens"] for row in rows):
+        some = [row for row in rows if row["max_tokens"] == tokens]
+        cells = f"c={'/'.join(str(row['concurrency']) for row in some)}, max_tokens={tokens}"
+        told.append(f"{cells} → " + ", ".join(f"{row['ratio']:.3f}" for row in some))
+    return f"Tokens/sec ratios: {'; '.join(told)}." if told else ""
 
 
 def sentence_about(facts: Facts, workload: str, variant: str, metric: str) -> str:
@@ -229,7 +251,7 @@ def _surprises(facts: Facts, workload: str, variant: str) -> str:
     odd = [short_cell(row, tails) for row in tails if row["concurrency"] in faster]
     if odd:
         told.append(f"p95 E2E got worse although tokens/sec improved at {listing(odd)}")
-    return sentence(f"Surprises: {'; '.join(told)}") if told else ""
+    return sentence(f"Surprises: {'; '.join(told) or 'none in these ratios'}") if rows else ""
 
 
 def bottleneck_sentences(facts: Facts, workload: str) -> list[str]:

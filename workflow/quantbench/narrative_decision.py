@@ -5,10 +5,10 @@ from __future__ import annotations
 from quantbench.decision import USES, Choice, best, choices, confidence
 from quantbench.document import Code, Part, Section, Table, bullets, table, text
 from quantbench.facts import Facts, Json
-from quantbench.narrative_cost import cost_sentences
+from quantbench.narrative_cost import cost_row, cost_sentences, currency
 from quantbench.narrative_measurement import doubts
 from quantbench.narrative_quality import lost_words
-from quantbench.narrative_words import clause, verdict_words
+from quantbench.narrative_words import CI_NOTE, clause
 from quantbench.wording import (
     BLANK,
     change,
@@ -16,6 +16,7 @@ from quantbench.wording import (
     is_number,
     listing,
     metric_name,
+    metric_unit,
     number,
     percent,
     plural,
@@ -118,51 +119,62 @@ def _workload(facts: Facts, name: str) -> str:
 
 
 def evidence_table(facts: Facts) -> Table:
-    """Figure | baseline | variant | ratio and CI | verdict, for the deciding cells, memory, quality and cost."""
+    """A row per figure, a column per model; variants show their value, the ratio with its CI, and the verdict."""
     rows: list[list[str]] = []
-    for variant in facts.variants:
-        rows += _speed_rows(facts, variant)
-        rows += _memory_rows(facts, variant)
-        if variant in facts.quality:
-            passed = facts.quality[variant]["passed"]
-            words = f"{facts.quality[variant]['verdict']['word']}; {lost_words(facts, variant)}"
-            rows.append(
-                [
-                    facts.label(variant),
-                    "prompts passed",
-                    integer(passed["baseline"]),
-                    integer(passed["variant"]),
-                    "",
-                    words,
-                ]
-            )
-    columns = ["model", "figure", facts.label(facts.baseline), "variant", "ratio [95 % CI]", "verdict"]
-    return table(columns, rows, words=(0, 1, 5))
-
-
-def _speed_rows(facts: Facts, variant: str) -> list[list[str]]:
-    rows = []
     for workload in facts.workloads():
-        cell = facts.deciding_cell(workload)
-        for metric in ("throughput_tok_s", "p50_ttft_ms", "p95_e2e_ms", "p50_tpot_ms", "j_per_token"):
-            row = facts.row(workload, variant, cell, metric) if cell else None
-            if row is None or not is_number(row["ratio"]):
-                continue
-            figure = f"{workload} c={row['concurrency']}: {metric_name(metric)} ({metric})"
-            values = (number(row["baseline_value"]), number(row["variant_value"]))
-            rows.append([facts.label(variant), figure, *values, ratio_interval(row), verdict_words(facts, row)])
-    return rows
-
-
-def _memory_rows(facts: Facts, variant: str) -> list[list[str]]:
-    rows = []
-    own, base = facts.memory_of(variant), facts.memory_of(facts.baseline)
+        for metric in ("throughput_tok_s", "p50_ttft_ms", _tail(facts, workload), "p50_tpot_ms", "j_per_token"):
+            rows += _speed_row(facts, workload, metric)
+        rows += _cost_row(facts, workload)
     for key, name in (("weights_gib", "weights (GiB)"), ("kv_cache_tokens", "KV cache (tokens)")):
-        if is_number(own.get(key)) and is_number(base.get(key)) and base[key] > 0:
-            ratio = own[key] / base[key]
+        values = [facts.memory_of(model).get(key) for model in facts.models]
+        if any(is_number(value) for value in values):
             shown = integer if key == "kv_cache_tokens" else number
-            rows.append([facts.label(variant), name, shown(base[key]), shown(own[key]), f"{ratio:.3f}", change(ratio)])
-    return rows
+            rows.append([name, *(shown(value) for value in values)])
+    if facts.quality:
+        passed = next(iter(facts.quality.values()))["passed"]["baseline"]
+        rows.append(["prompts passed", integer(passed), *(_passed(facts, variant) for variant in facts.variants)])
+    return table(["figure", *map(facts.label, facts.models)], rows, notes=[CI_NOTE], words=range(len(facts.models) + 1))
+
+
+def _tail(facts: Facts, workload: str) -> str:
+    """p95 E2E if the deciding cell has it, else the median."""
+    rows = [row for row in facts.compared(workload, metric="p95_e2e_ms") if _deciding(facts, row)]
+    return "p95_e2e_ms" if rows and all(is_number(row["ratio"]) for row in rows) else "p50_e2e_ms"
+
+
+def _deciding(facts: Facts, row: Json) -> bool:
+    return facts.deciding_cell(row["workload"]) == (row["concurrency"], row["max_tokens"])
+
+
+def _speed_row(facts: Facts, workload: str, metric: str) -> list[list[str]]:
+    found = {v: facts.row(workload, v, facts.deciding_cell(workload) or (0, 0), metric) for v in facts.variants}
+    base = [row["baseline_value"] for row in found.values() if row and is_number(row["baseline_value"])]
+    if not base:
+        return []
+    cell = facts.deciding_cell(workload) or (0, 0)
+    name = f"{workload} c={cell[0]}: {metric_name(metric)} ({metric_unit(metric)})"
+    return [[name, number(base[0]), *(_against(row) for row in found.values())]]
+
+
+def _against(row: Json | None) -> str:
+    if row is None or not is_number(row["ratio"]):
+        return "not compared"
+    return f"{number(row['variant_value'])}; {ratio_interval(row)}, {str(row['code']).replace('_', ' ')}"
+
+
+def _cost_row(facts: Facts, workload: str) -> list[list[str]]:
+    cell = facts.deciding_cell(workload)
+    costs = [cost_row(facts, workload, model, cell).get("cost_per_1m_tokens") for model in facts.models]
+    if not any(is_number(value) for value in costs):
+        return []
+    return [[f"{workload}: {currency(facts)} per 1M output tokens", *map(number, costs)]]
+
+
+def _passed(facts: Facts, variant: str) -> str:
+    if variant not in facts.quality:
+        return ""
+    details = facts.quality[variant]
+    return f"{integer(details['passed']['variant'])}; {details['verdict']['word']}"
 
 
 def what_got_worse(facts: Facts) -> list[str]:
@@ -218,15 +230,16 @@ def _rollback(facts: Facts) -> list[str]:
 
 def _alternatives(facts: Facts) -> list[str]:
     """The baseline and each variant: its action per use."""
-    words = {
-        "use": "usable",
-        "check": "faster, answers to be checked",
-        "keep": "no reason to change",
-        "undecided": "not decided",
-    }
     found = []
     for variant in facts.variants:
-        told = [f"{c.name.lower()}: {words[c.action]}" for s in USES for c in choices(facts, s) if c.variant == variant]
+        told = [f"{c.name.lower()}: {_outcome(c)}" for s in USES for c in choices(facts, s) if c.variant == variant]
         found.append(f"{facts.label(variant)}: {'; '.join(told) or BLANK}.")
     found.append(f"{facts.label(facts.baseline)} as it is, and a smaller unquantized model (not measured here).")
     return found
+
+
+def _outcome(choice: Choice) -> str:
+    """What an alternative came to, in a few words."""
+    if choice.action == "keep":
+        return "refused for its answers" if choice.quality == "not acceptable" else "no gain in speed"
+    return {"use": "usable", "check": "faster, answers to be checked", "undecided": "not decided"}[choice.action]

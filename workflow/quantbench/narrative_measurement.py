@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantbench.document import Part, Section, Table, bullets, table, text
+from quantbench.document import Code, Part, Section, Table, bullets, table, text, without_empty_columns
 from quantbench.facts import Facts, Json
 from quantbench.wording import (
     integer,
@@ -229,6 +229,25 @@ def _invalid(facts: Facts) -> list[str]:
         for (arm, cell), reasons in grouped.items()
         for why, numbers in reasons.items()
     ]
+
+
+def provenance(facts: Facts) -> Section:
+    """What exactly was served, and the command that makes it again."""
+    rows = []
+    for model in facts.models:
+        record = facts.ready.get(model, {})
+        seen: Json = record.get("quantization") or {}
+        cells = [
+            record.get("source"),
+            seen.get("method"),
+            seen.get("label"),
+            seen.get("kernel"),
+            record.get("system_fingerprint"),
+        ]
+        rows.append([facts.label(model), *(str(cell or "") for cell in cells), str(record.get("spec_hash") or "")])
+    columns = ["model", "source", "method", "label", "kernel", "fingerprint", "settings hash"]
+    served = without_empty_columns(table(columns, rows, words=range(7)))
+    return Section("Provenance", (served, Code(str(facts.config["command"]), caption="Reproduce")))
 
 
 def doubts_section(facts: Facts) -> Section:

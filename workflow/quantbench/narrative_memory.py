@@ -6,6 +6,7 @@ from quantbench.document import Code, Details, Part, Section, Table, bullets, ta
 from quantbench.facts import Facts, Json
 from quantbench.narrative_surprises import startup, surprises
 from quantbench.wording import (
+    capitalized,
     change,
     integer,
     is_number,
@@ -110,19 +111,14 @@ def startup_table(facts: Facts) -> Table:
     for key, name in PHASES.items():
         values = [(facts.ready.get(model, {}).get("startup") or {}).get(key) for model in facts.models]
         if any(is_number(value) for value in values):
-            rows.append([capital(name), *(number(value) for value in values)])
+            rows.append([capitalized(name), *(number(value) for value in values)])
         else:
             reasons = (startup(facts, facts.baseline).get("missing") or {}).get(key)
-            notes.append(f"{capital(name)}: {reasons or 'not reported'}.")
+            notes.append(f"{capitalized(name)}: {reasons or 'not reported'}.")
     caches = [str(startup(facts, model).get("compile_cache") or "") for model in facts.models]
     if any(caches):
         rows.append(["Compile cache", *caches])
     return table(["Start-up (s)", *map(facts.label, facts.models)], rows, caption="Start-up", notes=notes)
-
-
-def capital(words: str) -> str:
-    """First letter large."""
-    return words[:1].upper() + words[1:]
 
 
 def _about(facts: Facts, variant: str) -> list[str]:
@@ -171,6 +167,8 @@ def _weights(facts: Facts, row: Json, base: Json) -> str:
 
 
 def _less(reduction: float) -> str:
+    if abs(reduction) < 0.05:
+        return "no difference"
     return f"{percent(abs(reduction) / 100)} {'less' if reduction >= 0 else 'more'}"
 
 

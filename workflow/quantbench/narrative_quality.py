@@ -5,13 +5,13 @@ from __future__ import annotations
 from quantbench.document import Code, Details, Part, Section, Table, bullets, table, text
 from quantbench.facts import Facts, Json
 from quantbench.quality.score import MIN_PROMPTS, STRICT_PROMPTS
-from quantbench.wording import change, integer, is_number, listing, number, percent, plural, sentence
+from quantbench.wording import change, integer, is_number, listing, percent, plural, sentence
 
 NOT_MEASURED = (
     "The answers were not compared in this run, so nothing is known about quality. "
     "Do not ship a quantized model on speed alone."
 )
-STATUS_WORDS = {"ok": "OK for", "not acceptable": "Not acceptable for", "not shown": "Not shown to be OK for"}
+STATUS_WORDS = {"not acceptable": "Not acceptable for", "not shown": "Not shown to be OK for", "ok": "OK for"}
 BATCH_USE, CHAT_USE = "internal tools / batch jobs", "user-facing chat"
 
 
@@ -29,8 +29,8 @@ def _how(facts: Facts) -> str:
     classes = listing(entry["class"].replace("_", " ") for entry in details["classes"])
     return (
         f"{plural(details['prompts'], 'prompt')} ({classes}) went to both models, greedy, with the chat "
-        "template applied once. A prompt is passed when all its checks hold; the checks are automatic and simple, so read "
-        "the answers as well: all are in `quality.json`."
+        "template applied once. A prompt is passed when all its checks hold; the checks are automatic and simple, so "
+        "read the answers as well: all are in `quality.json` (with several variants in `quality_{variant}.json`)."
     )
 
 
@@ -40,9 +40,10 @@ def _pair(facts: Facts, variant: str) -> tuple[Part, ...]:
         text(verdict_sentence(facts, variant), _floor_sentence(details), _length_sentence(facts, details)),
         *bullets(use_sentences(details)),
         prompt_table(facts, variant),
-        text(_notes_sentence(details)),
+        text(
+            _notes_sentence(details), *(f"A person on this model: {sentence(str(n))}" for n in details.get("notes", []))
+        ),
         *_changed(facts, variant),
-        *bullets([sentence(str(note)) for note in details.get("notes", [])]),
     )
 
 
@@ -85,9 +86,7 @@ def _longer(ratio: float) -> str:
 def use_sentences(details: Json) -> list[str]:
     """ "OK for X: why" per use, the refusals first."""
     order = list(STATUS_WORDS)
-    uses = sorted(
-        details["uses"], key=lambda entry: -order.index(entry["status"]) if entry["status"] != "not acceptable" else -9
-    )
+    uses = sorted(details["uses"], key=lambda entry: order.index(entry["status"]))
     return [sentence(f"**{STATUS_WORDS[entry['status']]} {entry['use']}**: {entry['why']}") for entry in uses]
 
 
@@ -113,7 +112,11 @@ def prompt_table(facts: Facts, variant: str) -> Table:
         parting,
         "note by a person",
     ]
-    notes = [f"Blank in “{parting}”: the answers are the same."] if any(not row[5] for row in rows) else []
+    notes = (
+        [f"Blank in “{parting}”: the answers are the same."]
+        if any(item["identical"] for item in details["details"])
+        else []
+    )
     return table(columns, rows, caption=f"Prompts, {facts.label(variant)}", notes=notes, words=(0, 1, 2, 3, 4, 6))
 
 
@@ -123,7 +126,7 @@ def _prompt_row(item: Json) -> list[str]:
         item["class"].replace("_", " "),
         *("pass" if item[side]["passed"] else f"fail: {_failed(item[side])}" for side in ("baseline", "variant")),
         item["change"],
-        number(item["first_divergence_token"]) if item["first_divergence_token"] is not None else "",
+        integer(item["first_divergence_token"]),
         str(item.get("note") or ""),
     ]
 

@@ -56,7 +56,9 @@ def _slow_start(facts: Facts, variant: str) -> str:
     if not (is_number(own) and is_number(base) and base > 0) or 0.75 <= own / base <= 1.25:
         return ""
     how = f"{percent(abs(own / base - 1))} {'longer' if own > base else 'less time'}"
-    return f"{facts.label(variant)}: its start took {how} than that of {facts.label(facts.baseline)}."
+    caches = [startup(facts, model).get("compile_cache") for model in (variant, facts.baseline)]
+    unlike = f" (its compile cache was {caches[0]}, the baseline's {caches[1]})" if caches[0] != caches[1] else ""
+    return f"{facts.label(variant)}: its start took {how} than that of {facts.label(facts.baseline)}{unlike}."
 
 
 def _settings(facts: Facts, variant: str) -> list[str]:

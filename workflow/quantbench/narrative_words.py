@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from quantbench.facts import Facts, Json
 from quantbench.wording import (
     METRICS,
+    capitalized,
     change,
     change_interval,
     is_number,
@@ -86,5 +87,4 @@ def _log(ratio: float) -> float:
 
 def subject(metric: str) -> str:
     """The metric as the start of a sentence: "Tokens/sec", "p95 TTFT"."""
-    name = metric_name(metric)
-    return name if name[0] == "p" and name[1].isdigit() else name[0].upper() + name[1:]
+    return capitalized(metric_name(metric))

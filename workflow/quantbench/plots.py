@@ -15,10 +15,11 @@ import vl_convert
 
 from quantbench.facts import Facts
 from quantbench.files import atomic, write_text
+from quantbench.narrative_cost import chart_entries
 from quantbench.wording import is_number
 
 Chart = Any  # altair's chart classes share no typed base
-WIDTH = 560
+WIDTH = 620
 BASELINE_COLOR = "#8b929c"
 VARIANT_COLORS = ("#2b8fd9", "#e0762f", "#2fa67c", "#b067d8", "#c9a11a")
 PARTS = {
@@ -60,7 +61,7 @@ def save(chart: Chart, folder: Path, name: str) -> None:
 
 def _themed(chart: Chart, ink: str, background: str) -> dict[str, Any]:
     spec: dict[str, Any] = chart.to_dict()
-    text = {"labelColor": ink, "titleColor": ink, "labelFontSize": 13, "titleFontSize": 13, "titleFontWeight": "normal"}
+    text = {"labelColor": ink, "titleColor": ink, "labelFontSize": 14, "titleFontSize": 14, "titleFontWeight": "normal"}
     spec["background"] = background
     spec["config"] = {
         "font": "system-ui, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif",
@@ -90,45 +91,55 @@ def _chart(values: list[dict[str, Any]]) -> alt.Chart:
 
 def forest(facts: Facts) -> Chart | None:
     """Throughput ratio with CI per cell and variant; the band is the margin, filled points are shown differences."""
+    rows = [row for row in facts.compared(metric="throughput_tok_s") if is_number(row["ratio"])]
+    if not rows:
+        return None
     data = [
         {
-            "cell": f"{row['workload']}, c={row['concurrency']}, {row['max_tokens']} tokens",
+            "cell": _cell_name(facts, row),
             "model": facts.label(row["variant"]),
             "ratio": row["ratio"],
             "low": row["ci_low"] if is_number(row["ci_low"]) else row["ratio"],
             "high": row["ci_high"] if is_number(row["ci_high"]) else row["ratio"],
             "shown": row["code"] in ("better", "worse"),
-            "words": row["words"],
         }
-        for row in facts.compared(metric="throughput_tok_s")
-        if is_number(row["ratio"])
+        for row in rows
     ]
-    if not data:
-        return None
-    cells = list(dict.fromkeys(entry["cell"] for entry in data))
-    margin = max(row["margin"] for row in facts.compared(metric="throughput_tok_s"))
-    height = {"step": max(14, 34 / len(facts.variants)), "for": "offset"} if len(facts.variants) > 1 else {"step": 34}
-    y = alt.Y("cell:N", sort=cells, title=None, axis=alt.Axis(labelLimit=260, ticks=False, domain=False))
-    offset = alt.YOffset("model:N", sort=[facts.label(v) for v in facts.variants])
+    margin = max(row["margin"] for row in rows)
+    edges = [{"low": 1 - margin, "high": 1 + margin, "one": 1}]
     title = "tokens/sec, ratio to the baseline (95 % CI)"
-    x = alt.X("ratio:Q", title=title, scale=alt.Scale(zero=False))
-    base = _chart(data).encode(y=y, yOffset=offset, color=_color(facts, facts.variants))
-    bars = base.mark_rule(strokeWidth=2.5).encode(x=alt.X("low:Q", title=title), x2="high:Q")
-    points = base.mark_point(size=90, strokeWidth=2).encode(x=x, tooltip="words:N", fill=_filled(facts))
-    edge = [{"low": 1 - margin, "high": 1 + margin, "one": 1}]
-    band = _chart(edge).mark_rect(opacity=0.12, color=BASELINE_COLOR).encode(x="low:Q", x2="high:Q")
-    one = _chart(edge).mark_rule(strokeDash=[4, 3]).encode(x="one:Q")
-    return alt.layer(band, one, bars, points).properties(width=WIDTH - 120, height=height)
-
-
-def _filled(facts: Facts) -> Any:
-    """Shown differences are filled with the model's colour, others hollow."""
-    scale = alt.Scale(
-        domain=[facts.label(v) for v in facts.variants],
-        range=[VARIANT_COLORS[i % len(VARIANT_COLORS)] for i in range(len(facts.variants))],
+    ratio = alt.X("ratio:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=6))
+    base = _chart(data).encode(
+        y=_names([entry["cell"] for entry in data], "cell"),
+        yOffset=alt.YOffset("model:N", sort=[facts.label(v) for v in facts.variants]),
+        color=_color(facts, facts.variants),
     )
-    shown = alt.Fill("model:N", scale=scale, legend=None)
-    return alt.condition("datum.shown", shown, alt.value("transparent"))
+    bars = base.mark_rule(strokeWidth=2.5).encode(x=alt.X("low:Q", title=title), x2="high:Q")
+    points = base.mark_point(size=90, strokeWidth=2, opacity=1)
+    filled = points.mark_point(size=90, filled=True, opacity=1).transform_filter("datum.shown").encode(x=ratio)
+    hollow = points.transform_filter("!datum.shown").encode(x=ratio)
+    band = _chart(edges).mark_rect(opacity=0.14, color=BASELINE_COLOR).encode(x="low:Q", x2="high:Q")
+    one = _chart(edges).mark_rule(strokeDash=[4, 3]).encode(x="one:Q")
+    height = {"step": 20, "for": "offset"}
+    return alt.layer(band, one, bars, filled, hollow).properties(width=WIDTH - 200, height=height)
+
+
+def _cell_name(facts: Facts, row: dict[str, Any]) -> str:
+    """ "chat c=16", with max_tokens where a workload has several."""
+    several = len({tokens for _, tokens in facts.cells(row["workload"])}) > 1
+    return f"{row['workload']} c={row['concurrency']}" + (f", {row['max_tokens']} tokens" if several else "")
+
+
+def _names(names: list[str], field: str) -> alt.Y:
+    """A vertical axis of names, with room for the longest in any font."""
+    unique = list(dict.fromkeys(names))
+    extent = round(max(map(len, unique)) * 7.8)
+    return alt.Y(
+        f"{field}:N",
+        sort=unique,
+        title=None,
+        axis=alt.Axis(labelLimit=400, minExtent=extent, ticks=False, domain=False),
+    )
 
 
 def _lines(facts: Facts, workload: str, metrics: dict[str, str]) -> list[dict[str, Any]]:
@@ -148,7 +159,7 @@ def _lines(facts: Facts, workload: str, metrics: dict[str, str]) -> list[dict[st
     ]
 
 
-def _line_chart(facts: Facts, data: list[dict[str, Any]], title: str, width: int) -> alt.Chart:
+def _line_chart(facts: Facts, data: list[dict[str, Any]], title: str, width: int) -> Chart:
     ticks = sorted({entry["concurrency"] for entry in data})
     x = alt.X("concurrency:Q", title="concurrency", scale=alt.Scale(type="log", base=2, nice=False, padding=12))
     x = x.axis(values=ticks, format="d", grid=False)
@@ -197,7 +208,7 @@ def memory(facts: Facts) -> Chart | None:
         .mark_bar(height=20)
         .encode(
             x=alt.X("gib:Q", stack="zero", title="GiB, as the server reports them"),
-            y=alt.Y("model:N", sort=labels, title=None, axis=alt.Axis(labelLimit=220, ticks=False, domain=False)),
+            y=_names(labels, "model"),
             color=alt.Color("part:N", scale=scale, title=None),
             order="order:Q",
         )
@@ -209,7 +220,7 @@ def cost(facts: Facts) -> Chart | None:
     """Price per million output tokens, per workload and model; None without a price."""
     data = [
         {"model": facts.label(entry["model"]), "workload": entry["workload"], "cost": entry["cost"]}
-        for entry in cost_entries(facts)
+        for entry in chart_entries(facts)
         if is_number(entry["cost"])
     ]
     if not data:
@@ -220,7 +231,7 @@ def cost(facts: Facts) -> Chart | None:
         .mark_bar(height={"band": 0.8})
         .encode(
             x=alt.X("cost:Q", title=f"{currency} per 1M output tokens"),
-            y=alt.Y("workload:N", sort=facts.workloads(), title=None, axis=alt.Axis(ticks=False, domain=False)),
+            y=_names(facts.workloads(), "workload"),
             yOffset=alt.YOffset("model:N", sort=[facts.label(m) for m in facts.models]),
             color=_color(facts, facts.models),
         )

@@ -40,8 +40,8 @@ class Question:
 
 def section(facts: Facts) -> Section:
     """The table of questions, predictions, measurements and scores."""
-    rows = [row for question in QUESTIONS for row in _rows(facts, question)]
-    columns = ["question", "prediction", "model", "measured", "score"]
+    rows = [_row(facts, question) for question in QUESTIONS]
+    columns = ["question", "prediction", "measured", "score"]
     written = [q for q in QUESTIONS if facts.config["predictions"].get(q.id) is not None]
     intro = (
         f"{len(written)} of {len(QUESTIONS)} questions had a prediction before the run (`predictions` in the config)."
@@ -49,24 +49,23 @@ def section(facts: Facts) -> Section:
         else "No predictions were written before the run (`predictions` in the config); these are the questions and "
         "what was measured."
     )
-    shown = table(columns, rows, caption="Predictions against results", words=range(5))
+    shown = table(columns, rows, caption="Predictions against results", words=range(4))
     return Section("Predictions", (text(intro), shown))
 
 
-def _rows(facts: Facts, question: Question) -> list[list[str]]:
+def _row(facts: Facts, question: Question) -> list[str]:
+    """One question; with several variants each says what was measured, and what agrees is joined."""
     predicted = facts.config["predictions"].get(question.id)
-    told = "" if predicted is None else str(predicted)
-    found = [(variant, question.measure(facts, variant)) for variant in facts.variants]
-    return [
-        [
-            question.text if i == 0 else "″",
-            told,
-            facts.label(variant),
-            measured.words,
-            score(question, predicted, measured),
-        ]
-        for i, (variant, measured) in enumerate(found)
-    ]
+    found = {variant: question.measure(facts, variant) for variant in facts.variants}
+    words = _by_variant(facts, {variant: measured.words for variant, measured in found.items()})
+    scores = _by_variant(facts, {v: score(question, predicted, measured) for v, measured in found.items()})
+    return [question.text, "" if predicted is None else str(predicted), words, scores]
+
+
+def _by_variant(facts: Facts, told: dict[str, str]) -> str:
+    if len(set(told.values())) == 1:
+        return next(iter(told.values()))
+    return "; ".join(f"{facts.label(variant)}: {words}" for variant, words in told.items())
 
 
 def score(question: Question, predicted: str | float | None, measured: Measured) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
+from quantbench.pages import Page, Report
+
 TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
@@ -23,8 +25,20 @@ def markdown(template: str, **context: Any) -> str:
 def html(template: str, **context: Any) -> str:
     """Render an HTML template; everything is escaped but `inline` marks and charts passed as Markup."""
     environment = _environment(autoescape=True)
-    environment.filters["inline"] = _inline
+    environment.filters |= {"inline": _inline, "heading": _heading}
     return environment.get_template(template).render(**context)
+
+
+def page(content: Page) -> str:
+    """One Markdown page."""
+    return markdown("page.md.j2", title=content.title, lead=content.lead, sections=content.sections)
+
+
+def report(content: Report) -> str:
+    """The HTML report, one file without anything outside it."""
+    chapters = [(section, [(Markup(f.svg), f.caption) for f in figures]) for section, figures in content.chapters]
+    lead = [(Markup(figure.svg), figure.caption) for figure in content.lead]
+    return html("report.html.j2", report=content, lead=lead, chapters=chapters)
 
 
 def _environment(*, autoescape: bool) -> jinja2.Environment:
@@ -48,6 +62,11 @@ def _inline(text: str) -> Markup:
     safe = str(escape(text))
     safe = re.sub(r"`([^`]+)`", r"<code>\1</code>", safe)
     return Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", safe))
+
+
+def _heading(text: str) -> Markup:
+    """A column's name, which may break after an underscore."""
+    return Markup(str(_inline(text)).replace("_", "_<wbr>"))
 
 
 def _squeeze(text: str) -> str:

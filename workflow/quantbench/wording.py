@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
@@ -110,8 +111,8 @@ def listing(parts: Iterable[str], last: str = "and") -> str:
 
 
 def capitalized(text: str) -> str:
-    """The first letter large, the rest untouched ("p95 TTFT" → "P95 TTFT")."""
-    return text[:1].upper() + text[1:]
+    """The first letter large, but percentiles stay as they are ("p95 TTFT")."""
+    return text if re.match(r"p\d", text) else text[:1].upper() + text[1:]
 
 
 def sentence(text: str) -> str:
@@ -150,22 +151,35 @@ def metric_unit(metric: str) -> str:
     return METRICS[metric][1] if metric in METRICS else ""
 
 
-REASON_WORDS = {
-    "P95_NEEDS_N72": "a p95 needs at least 72 requests per block; raise `block.min_seconds` to get it",
-    "P99_NEEDS_N1000": "a p99 needs at least 1,000 requests per block",
-    "NO_BLOCKS": "it was not measured",
-}
-"""Reason codes that are not guards; guards bring their own words (quantbench.guards)."""
+_REASON_PATTERNS: tuple[tuple[str, str], ...] = (
+    (r"P(\d+)_NEEDS_N(\d+)", "a p{0} needs at least {1} requests; longer blocks give them"),
+    (r"CI_NEEDS_N(\d+)", "its confidence interval needs at least {0} values"),
+    (r"P95_POOLED", "blocks are too short for a p95 each, so the requests of all blocks are pooled"),
+    (r"MISSING_IN_(\d+)_PAIRS", "missing in {0} of the pairs"),
+    (r"NOT_MEASURED|NO_VALUES", "not measured"),
+    (r"(?:CI_)?FALLS_ON_FAILURE", "it falls on a failed request, which has no time"),
+    (r"([\w, ]+) \((.+) block (\d+)\)", "{1} block {2} is invalid ({0})"),
+)
+"""Reason codes that are not guards, as regular expressions; guards bring their own words (quantbench.guards)."""
 
 
 def reason_codes(reasons: object) -> list[str]:
-    """The codes of a `reasons` field, be it a list or the text of a CSV cell."""
+    """The codes of a `reasons` field, be it a list or the text of a CSV cell ("A; B")."""
     if isinstance(reasons, str):
-        reasons = reasons.replace(",", ";").replace(" ", ";").split(";")
-    return [str(code) for code in reasons if code] if isinstance(reasons, list | tuple) else []
+        reasons = reasons.split(";")
+    codes = [str(code).strip() for code in reasons] if isinstance(reasons, list | tuple) else []
+    return [code for code in codes if code]
 
 
 def reason_words(codes: Iterable[str], meanings: Mapping[str, str] | None = None) -> str:
-    """Codes as words, each once; an unknown code stays as it is, in backticks."""
-    known = REASON_WORDS | dict(meanings or {})
-    return "; ".join(dict.fromkeys(known.get(code, f"`{code}`") for code in codes))
+    """Codes as words, each once; `meanings` (of guards) win; an unknown code stays as it is, in backticks."""
+    return "; ".join(dict.fromkeys(_reason(code, meanings or {}) for code in codes))
+
+
+def _reason(code: str, meanings: Mapping[str, str]) -> str:
+    if code in meanings:
+        return meanings[code]
+    for pattern, words in _REASON_PATTERNS:
+        if match := re.fullmatch(pattern, code):
+            return words.format(*match.groups())
+    return f"`{code}`"

@@ -1,0 +1,106 @@
+from quantbench import report_plan
+
+# The grid, and what was asked for by name and lies on disk.
+POINTS = {arm: report_plan.points(PLAN, arm, ROOT / RESULTS) for arm in ARMS}
+STEMS = [
+    stem for arm in ARMS for cell in POINTS[arm] for stem in block_stems(arm, *cell)
+]
+CALIBRATIONS = expand(
+    CALIBRATION,
+    concurrency=sorted({cell[1] for cells_ in POINTS.values() for cell in cells_}),
+)
+READY = expand(f"{RESULTS}/servers/{{model}}/ready.json", model=MODELS)
+SESSIONS = expand(f"{RESULTS}/servers/{{model}}/session.json", model=MODELS)
+CAPACITY = expand(
+    f"{RESULTS}/capacity/{{workload}}_{{model}}.csv", workload=WORKLOADS, model=MODELS
+)
+
+
+rule combine_capacity:
+    input:
+        lambda wildcards: [
+            CELL.format(arm=wildcards.model, workload=w, concurrency=c, max_tokens=t)
+            for w, c, t in POINTS.get(wildcards.model, [])
+            if w == wildcards.workload
+        ],
+    output:
+        f"{RESULTS}/capacity/{{workload}}_{{model}}.csv",
+    log:
+        f"logs/{GPU}/combine_capacity/{{workload}}_{{model}}.log",
+    conda:
+        "../envs/pipeline.yaml"
+    script:
+        "../workflow/scripts/combine_capacity.py"
+
+
+# One job for all workloads: Holm's correction is over all comparisons of a variant.
+rule compare_models:
+    input:
+        contexts=[f"{stem}.json" for stem in STEMS],
+        records=[f"{stem}.parquet" for stem in STEMS],
+        ready=READY,
+        calibrations=CALIBRATIONS,
+    output:
+        verdict=f"{RESULTS}/comparison/verdict.json",
+        tables=expand(f"{RESULTS}/comparison/{{workload}}.csv", workload=WORKLOADS),
+    log:
+        f"logs/{GPU}/compare_models.log",
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        comparison=report_plan.comparison(PLAN),
+    script:
+        "../workflow/scripts/compare_models.py"
+
+
+rule describe_measurement:
+    input:
+        contexts=[f"{stem}.json" for stem in STEMS],
+        ready=READY,
+        sessions=SESSIONS,
+        calibrations=CALIBRATIONS,
+    output:
+        f"{RESULTS}/measurement.json",
+    log:
+        f"logs/{GPU}/describe_measurement.log",
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        baseline=BASELINE,
+    script:
+        "../workflow/scripts/describe_measurement.py"
+
+
+rule tabulate_memory:
+    input:
+        ready=READY,
+        sessions=SESSIONS,
+    output:
+        f"{RESULTS}/memory.csv",
+    log:
+        f"logs/{GPU}/tabulate_memory.log",
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        memory=report_plan.memory(PLAN),
+    script:
+        "../workflow/scripts/tabulate_memory.py"
+
+
+rule compare_chat_batch:
+    input:
+        verdict=f"{RESULTS}/comparison/verdict.json",
+        capacity=CAPACITY,
+        memory=f"{RESULTS}/memory.csv",
+        ready=READY,
+        measurement=f"{RESULTS}/measurement.json",
+    output:
+        f"{RESULTS}/comparison/chat_vs_batch.csv",
+    log:
+        f"logs/{GPU}/compare_chat_batch.log",
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        report=report_plan.report(PLAN),
+    script:
+        "../workflow/scripts/compare_chat_batch.py"

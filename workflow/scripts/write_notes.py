@@ -1,0 +1,12 @@
+"""Result files -> the notes, as Markdown."""
+
+from quantbench import jobs, pages, render, results_tree
+from quantbench.files import write_text
+
+
+def main(job):
+    facts = results_tree.load_facts(job.input, job.params.report)
+    write_text(job.output[0], render.page(pages.notes(facts)))
+
+
+jobs.run(snakemake, main)
