@@ -21,12 +21,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def fake_spec(folder: Path, model: str = "alpha", **changes: Any) -> dict[str, Any]:
-    """A server spec for tests/fake_vllm.py; its source is made in `folder`. Keys of settings may be given directly."""
-    source = folder / "models" / model
-    source.mkdir(parents=True, exist_ok=True)
-    (source / "config.json").write_text(json.dumps({"model_type": "fake"}))
-    (source / "model.safetensors").write_bytes(b"\0" * 64)
+def fake_spec(folder: Path | None, model: str = "alpha", **changes: Any) -> dict[str, Any]:
+    """A spec for tests/fake_vllm.py; `folder` gets its source. `changes` are keys of the spec or of its settings."""
+    source = (folder or Path()) / "models" / model
+    if folder:
+        source.mkdir(parents=True, exist_ok=True)
+        (source / "config.json").write_text(json.dumps({"model_type": "fake"}))
+        (source / "model.safetensors").write_bytes(b"\0" * 64)
     settings = {
         "command": [sys.executable, str(FAKE)], "max_model_len": 1024, "gpu_memory_utilization": 0.9,
         "max_num_seqs": 64, "dtype": "bfloat16", "quantization": None, "load_format": "auto", "kv_cache_gib": 0.125,

@@ -147,6 +147,14 @@ def test_too_little_host_memory_to_park_the_weights(home, monkeypatch):
     assert "host memory" in lease.note
 
 
+def test_the_arithmetic_of_a_second_server_is_on_record(home, monkeypatch):
+    card(monkeypatch, used_mib=1500, free_mib=14880, total_mib=16380)
+    monkeypatch.setattr(vllm_server, "_FREED_S", 0.1)
+    run_lease(gpu_spec(home, "alpha", gpu_memory_utilization=0.85))
+    assert run_lease(gpu_spec(home, "beta", gpu_memory_utilization=0.85)).mode == "sleep"
+    assert events("beta", "fits")[0]["why"] == ("GPU 0: 14880 MiB free on the GPU, 0.85 × 16380 = 13923 MiB needed")
+
+
 def test_a_foreign_process_that_took_the_memory_is_named(home, monkeypatch):
     memory = card(monkeypatch, used_mib=0, free_mib=16000, total_mib=16000)
     monkeypatch.setattr(vllm_server, "_FREED_S", 0.1)
@@ -162,7 +170,8 @@ def test_a_foreign_process_that_took_the_memory_is_named(home, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("victim", "who"), [("awake", "server"), ("awake", "engine"), ("awake", "supervisor"), ("sleeping", "server")]
+    ("victim", "who"),
+    [("awake", "server"), ("awake", "engine"), ("awake", "supervisor"), ("sleeping", "server"), ("sleeping", "engine")],
 )
 def test_a_killed_server_is_started_anew(home, victim, who):
     alpha, beta = gpu_spec(home, "alpha"), gpu_spec(home, "beta")
@@ -181,7 +190,7 @@ def test_a_killed_server_is_started_anew(home, victim, who):
     if who != "engine":
         assert processes.until(lambda: not registry.members(state), 8)  # before anybody asks
     lease = run_lease(spec)
-    assert lease.action == "started"
+    assert (lease.action, lease.mode, lease.note) == ("started", "sleep", "")  # a death is no reason to fall back
     assert lease.state["mark"] != state["mark"]
     assert vllm_client.complete(lease.url, spec["served_name"])["tokens"] == 16
 

@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,7 +12,7 @@ from quantbench import modes, vllm_command
 from quantbench.errors import QuantbenchError
 from servers import fake_spec
 
-SPEC = fake_spec(Path("/tmp/quantbench-test-command"))
+SPEC = fake_spec(None)
 CUDA = {**SPEC, "platform": "cuda", "devices": ["2", "3"]}
 
 
@@ -115,6 +114,6 @@ def test_mode(spec, version, mode):
 
 @given(st.floats(0, 1e6), st.floats(1, 1e6), st.floats(0.1, 1))
 def test_shortages_state_their_arithmetic(free, total, share):
-    fits = modes.gpu_shortage(free, total, share)
-    assert (fits is None) == (free >= share * total)
-    assert (modes.host_shortage(free, total) is None) == (free >= total + modes.HOST_RESERVE_MIB)
+    assert modes.gpu_fit(free, total, share).fits == (free >= share * total)
+    assert modes.host_fit(free, total).fits == (free >= total + modes.HOST_RESERVE_MIB)
+    assert f"{free:.0f} MiB" in modes.gpu_fit(free, total, share).arithmetic

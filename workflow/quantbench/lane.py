@@ -146,12 +146,29 @@ def _switch(spec: Spec, mine: State | None, others: list[State], why: str) -> Le
             if others and (shortage := _gpu_shortage(spec)):
                 raise vllm_server.SwitchError(shortage)
         except vllm_server.SwitchError as error:
+            if died := _died([*others, *([mine] if mine else [])]):
+                return _switch(spec, _without(mine, died), [s for s in others if s not in died], why)
             mode, note = _fall_back(spec, str(error))
     if mode == "restart":
         for state in [*others, *([mine] if mine else [])]:
             vllm_server.stop(state, f"{spec['model']} is next")
+    elif others and (sums := preflight.check_gpu_memory(spec)):
+        registry.add_event(owner.server_home(spec["model"]), "fits", why="; ".join(sums))
     state = vllm_server.start(spec, why)
     return Lease(command.url(spec), "started", mode, 0.0, note, state)
+
+
+def _died(states: list[State]) -> list[State]:
+    """Stop and return those that a switch failed on because they are dead: no reason to give the mode up."""
+    died = [s for s in states if not s["asleep"] or s["mode"] == "sleep"]
+    died = [s for s in died if not (registry.is_up(s) and vllm_client.healthy(s["url"], timeout=5))]
+    for state in died:
+        vllm_server.stop(state, "was dead")
+    return died
+
+
+def _without(mine: State | None, died: list[State]) -> State | None:
+    return None if mine in died else mine
 
 
 def _shortage(spec: Spec, mine: State | None, others: list[State]) -> str | None:
@@ -164,7 +181,8 @@ def _shortage(spec: Spec, mine: State | None, others: list[State]) -> str | None
     parked = [_weights_mib(state) for state in others if not state["asleep"]]
     known = [_weights_mib(state) for state in others]
     new = preflight.checkpoint_mib(spec) or max(known, default=0.0)  # dummy weights: taken like the largest known
-    return modes.host_shortage(preflight.host_available_mib(), sum(parked) + new)
+    fit = modes.host_fit(preflight.host_available_mib(), sum(parked) + new)
+    return None if fit.fits else fit.arithmetic
 
 
 def _weights_mib(state: State) -> float:

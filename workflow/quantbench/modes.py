@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 Spec = Mapping[str, Any]
@@ -38,23 +39,26 @@ def resolve(spec: Spec, vllm_version: str | None) -> tuple[str, str]:
     return "sleep", "one GPU, all servers resident, one awake"
 
 
-def gpu_shortage(free_mib: float, total_mib: float, utilization: float) -> str | None:
-    """Why a server with this share does not fit beside what is on the GPU now; None if it does.
+@dataclass(frozen=True)
+class Fit:
+    """Whether something fits, and the arithmetic in words."""
 
-    vLLM refuses to start where less than utilization × total is free.
-    """
+    fits: bool
+    arithmetic: str
+
+
+def gpu_fit(free_mib: float, total_mib: float, utilization: float) -> Fit:
+    """Does a server with this share fit beside what is on the GPU? vLLM starts only if utilization × total is free."""
     need = utilization * total_mib
-    if free_mib >= need:
-        return None
-    return f"{free_mib:.0f} MiB free on the GPU, {utilization} × {total_mib:.0f} = {need:.0f} MiB needed"
+    words = f"{free_mib:.0f} MiB free on the GPU, {utilization} × {total_mib:.0f} = {need:.0f} MiB needed"
+    return Fit(free_mib >= need, words)
 
 
-def host_shortage(available_mib: float, to_park_mib: float) -> str | None:
-    """Why host memory does not suffice to park these weights (sleep level 1); None if it does."""
+def host_fit(available_mib: float, to_park_mib: float) -> Fit:
+    """Does host memory hold these weights while their servers sleep (sleep level 1)?"""
     need = to_park_mib + HOST_RESERVE_MIB
-    if available_mib >= need:
-        return None
-    return (
+    words = (
         f"{available_mib:.0f} MiB of host memory available, {to_park_mib:.0f} (weights) + {HOST_RESERVE_MIB:.0f} "
         f"(reserve) = {need:.0f} MiB needed"
     )
+    return Fit(available_mib >= need, words)

@@ -163,21 +163,26 @@ def port_holder(port: int) -> str:
     return "another process"
 
 
-def check_gpu_memory(spec: Spec) -> None:
-    """Enough memory must be free on each of the server's GPUs; the error names who holds it. No NVML: no check."""
-    if spec["platform"] != "cuda":
-        return
+def check_gpu_memory(spec: Spec) -> list[str]:
+    """Enough memory must be free on each of the server's GPUs; the error names who holds it.
+
+    Returns the arithmetic per GPU; empty on the CPU and without NVML, where nothing can be checked.
+    """
+    sums = []
     for device in spec["devices"]:
         card = device_memory.snapshot([device])
         if card is None:
-            return
+            return []
         utilization = float(spec["settings"]["gpu_memory_utilization"])
-        shortage = modes.gpu_shortage(card["free_mib"], card["total_mib"], utilization)
-        if shortage:
+        fit = modes.gpu_fit(card["free_mib"], card["total_mib"], utilization)
+        sums.append(f"GPU {device}: {fit.arithmetic}")
+        if not fit.fits:
+            users = device_memory.users(card)
             raise QuantbenchError(
-                f"server of {spec['model']}: GPU {device} is not free: {shortage}; used by {device_memory.users(card)}",
+                f"server of {spec['model']}: GPU {device} is not free: {fit.arithmetic}; used by {users}",
                 remedy="end those processes, or lower server.gpu_memory_utilization",
             )
+    return sums
 
 
 def host_available_mib() -> float:

@@ -59,7 +59,7 @@ def gather(state: registry.State) -> Json:
         "memory": _memory(spec, log, page),
         "vram": _vram(state),
         "startup": log.record("startup"),
-        "settings": _settings(log),
+        "settings": _settings(log) | {"inherited_env": inherited(spec, state["mode"])},
     }
     facts["startup"]["total_s"] = state["start_s"]
     facts["startup"]["missing"].pop("total_s", None)
@@ -199,6 +199,16 @@ def _amx(env: Mapping[str, str]) -> bool:
         return "amx_tile" in Path("/proc/cpuinfo").read_text()
     except OSError:
         return False
+
+
+def inherited(spec: Spec, mode: str) -> dict[str, str]:
+    """Variables of the caller that vLLM reads and the spec does not set: not part of the spec, but of the result."""
+    own = command.build(spec, mode)[1]
+    return {
+        key: value
+        for key, value in sorted(os.environ.items())
+        if key.startswith(("VLLM_", "OMP_", "MKL_", "KMP_")) and key not in own and key not in command.UNSET
+    }
 
 
 def _memory(spec: Spec, log: vllm_log.LogFacts, page: Json) -> Json:

@@ -80,7 +80,13 @@ def members(state: Mapping[str, Any]) -> list[int]:
 
 def is_up(state: Mapping[str, Any]) -> bool:
     """Do the supervisor and the API server both live?"""
-    return processes.alive(leader(state)) and bool(processes.supervisors(str(state["mark"])))
+    return processes.alive(leader(state)) and supervised(state)
+
+
+def supervised(state: Mapping[str, Any]) -> bool:
+    """Does its supervisor live?"""
+    value = _read(folder(state) / "process.json")
+    return processes.alive(value["supervisor"]) if value else bool(processes.supervisors(str(state["mark"])))
 
 
 def log_text(state: Mapping[str, Any]) -> str:

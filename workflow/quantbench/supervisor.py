@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from quantbench import claims, files, processes, registry
+from quantbench import claims, files, owner, processes, registry
 
 Json = dict[str, Any]
 _LOOK_S = 1.0
@@ -28,7 +28,7 @@ _LOOK_S = 1.0
 class Watch:
     """Wakes up when the owner, the server or a signal needs attention."""
 
-    def __init__(self, owner: str) -> None:
+    def __init__(self, owner_token: str) -> None:
         self.asked = False
         self.wake_r, wake_w = os.pipe()
         os.set_blocking(wake_w, False)
@@ -36,7 +36,7 @@ class Watch:
         signal.signal(signal.SIGTERM, self._ask)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        self.owner = processes.pidfd(owner)
+        self.owner = processes.pidfd(owner_token)
 
     def _ask(self, *_: object) -> None:
         self.asked = True
@@ -81,6 +81,9 @@ def spawn(launch: Json) -> subprocess.Popen[bytes]:
     env = {key: value for key, value in os.environ.items() if key not in dropped}
     # vLLM leaves its sockets in the temporary folder: it gets its own. Compile caches stay where they are.
     env.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}")
+    paths = [p for p in env.pop("PYTHONPATH", "").split(os.pathsep) if p and p != str(owner.LIBRARY)]
+    if paths:  # our own library is not for the server
+        env["PYTHONPATH"] = os.pathsep.join(paths)
     env |= launch["env"] | {processes.MARK: launch["mark"], "TMPDIR": launch["scratch"]}
     with Path(launch["log"]).open("ab") as log:
         return subprocess.Popen(

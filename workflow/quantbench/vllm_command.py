@@ -16,8 +16,14 @@ from quantbench.errors import QuantbenchError
 Spec = Mapping[str, Any]
 
 HOST = "127.0.0.1"
-UNSET = ("VLLM_CPU_KVCACHE_SPACE", "VLLM_CONFIGURE_LOGGING", "VLLM_LOGGING_CONFIG_PATH", "VLLM_LOGGING_PREFIX")
-"""Variables that would change the server behind the spec's back, or hide what its log says."""
+UNSET = (
+    "VLLM_CPU_KVCACHE_SPACE",
+    "VLLM_API_KEY",
+    "VLLM_CONFIGURE_LOGGING",
+    "VLLM_LOGGING_CONFIG_PATH",
+    "VLLM_LOGGING_PREFIX",
+)
+"""Variables that would overrule the spec, lock us out, or hide what the log says."""
 
 
 def spec_hash(spec: Spec) -> str:

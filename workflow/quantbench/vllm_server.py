@@ -129,7 +129,7 @@ def _wait_ready(state: State) -> None:
     before = [e["seconds"] for e in registry.read_events(state["home"]) if e["event"] == "start"]
     while True:
         elapsed = time.monotonic() - begin
-        if registry.ended(state) or (elapsed > 2 and not processes.supervisors(state["mark"])):
+        if registry.ended(state) or (elapsed > 2 and not registry.supervised(state)):
             raise _failure(state, "ended while it was starting")
         if registry.leader(state) and vllm_client.healthy(state["url"]):
             break
