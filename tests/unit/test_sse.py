@@ -138,6 +138,7 @@ FAILURES: dict[str, tuple[list[bytes], dict[str, Any], str]] = {
         "no_usage",
     ),
     "no finish_reason": ([chunk(1), *stream(1)[1:]], {}, "no_finish_reason"),
+    "empty finish_reason": ([chunk(1, finish=""), *stream(1)[1:]], {}, "no_finish_reason"),
     "no tokens": ([message(choices=[], usage=usage(0)), DONE], {}, "no_tokens"),
     "role only": ([ROLE, message(choices=[], usage=usage(0)), DONE], {}, "no_tokens"),
     "two choices": (
@@ -150,6 +151,7 @@ FAILURES: dict[str, tuple[list[bytes], dict[str, Any], str]] = {
     "JSON that is no object": ([b"data: 17\n\n", *stream()], {}, "bad_stream"),
     "unknown object": ([message(hello="world"), *stream()], {}, "bad_stream"),
     "data after [DONE]": ([*stream(), chunk(6)], {}, "bad_stream"),
+    "[DONE] without its field": ([*stream()[:-1], b"[DONE]\n\n"], {}, "bad_stream"),
     "text between": ([*stream()[:2], b"Internal Server Error\n\n", *stream()[2:]], {}, "bad_stream"),
     "token count": (stream(4), {"expected": 5}, "token_count"),
 }

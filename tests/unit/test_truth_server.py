@@ -52,10 +52,12 @@ def test_it_ends_with_the_process_that_started_it() -> None:
         process.stdin = None
 
 
-def test_the_jitter_depends_on_seed_and_key_only() -> None:
+def test_the_jitter_depends_on_seed_and_number_only() -> None:
     schedule = Schedule(ttft_ms=10, jitter_ms=40)
-    firsts = [plan(schedule, {}, chat=False, key=f"k{i}", number=i).first_ns for i in range(200)]
-    assert firsts == [plan(schedule, {}, chat=True, key=f"k{i}", number=9).first_ns for i in range(200)]
+    firsts = [plan(schedule, {}, chat=False, number=i).first_ns for i in range(200)]
+    assert firsts == [plan(schedule, {}, chat=True, number=i).first_ns for i in range(200)]
+    other = Schedule(ttft_ms=10, jitter_ms=40, seed=1)
+    assert firsts != [plan(other, {}, chat=False, number=i).first_ns for i in range(200)]
     assert 10 * MS <= min(firsts) < 15 * MS
     assert 45 * MS < max(firsts) < 50 * MS
 
@@ -64,13 +66,13 @@ def test_the_jitter_depends_on_seed_and_key_only() -> None:
 @pytest.mark.parametrize("chat", [False, True])
 def test_every_fault_has_a_plan(fault: str, chat: bool) -> None:
     schedule = Schedule(fault=fault, after=2, fault_every=2)
-    good, bad = (plan(schedule, {"max_tokens": 5}, chat=chat, key="k", number=n) for n in (0, 1))
+    good, bad = (plan(schedule, {"max_tokens": 5}, chat=chat, number=n) for n in (0, 1))
     assert (len(good.tokens), good.closing, good.token_count) == (5, "keep", 5)
     assert (good == bad) == (fault == "")
 
 
 def test_a_request_may_change_the_schedule_but_not_invent_fields() -> None:
-    changed = plan(Schedule(), {"max_tokens": 8, "truth": {"tokens_per_chunk": 4}}, chat=False, key="k", number=0)
+    changed = plan(Schedule(), {"max_tokens": 8, "truth": {"tokens_per_chunk": 4}}, chat=False, number=0)
     assert len(changed.tokens) == 2
     with pytest.raises(QuantbenchError, match="unknown schedule field"):
-        plan(Schedule(), {"truth": {"speed": 9}}, chat=False, key="k", number=0)
+        plan(Schedule(), {"truth": {"speed": 9}}, chat=False, number=0)

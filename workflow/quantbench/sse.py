@@ -137,7 +137,7 @@ def record(
 
 def _take(seen: _Seen, read: int, name: bytes, data: bytes, keep_text: bool) -> None:
     """Fold one event into `seen`."""
-    if data == b"[DONE]" and name not in {b"error", UNTERMINATED}:
+    if data == b"[DONE]" and name not in {b"error", UNTERMINATED, UNKNOWN_FIELD}:
         seen.done = True
         return
     try:
@@ -173,8 +173,9 @@ def _take_chunk(seen: _Seen, read: int, message: dict[str, Any], keep_text: bool
         return
     if seen.fingerprint is None and type(message.get("system_fingerprint")) is str:
         seen.fingerprint = message["system_fingerprint"]
-    if type(choice.get("finish_reason")) is str:
-        seen.finish_reason = choice["finish_reason"]
+    finish = choice.get("finish_reason")
+    if finish and type(finish) is str:
+        seen.finish_reason = finish
     text = _text(choice)
     if keep_text and text:
         seen.text.append(text)

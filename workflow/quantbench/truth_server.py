@@ -168,7 +168,7 @@ class _Server(asyncio.Protocol):
                 return
             text = request["messages"][0]["content"] if chat else request["prompt"]
             key = str(text)[:24]
-            reply = plan(self.sender.schedule, request, chat=chat, key=key, number=self.sender.number)
+            reply = plan(self.sender.schedule, request, chat=chat, number=self.sender.number)
             self.sender.number += 1
             self.send(reply.head)
             self.sender.add(_Stream(self, key, received_ns, reply))

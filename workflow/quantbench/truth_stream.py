@@ -5,7 +5,7 @@ The wire format is vLLM's: continuous usage, token ids, a role-only first chunk 
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -70,11 +70,11 @@ class Plan:
     token_count: int
 
 
-def plan(schedule: Schedule, body: Mapping[str, Any], *, chat: bool, key: str, number: int) -> Plan:
-    """The reply to the `number`-th request. The jitter depends on seed and key (the prompt's beginning) only."""
+def plan(schedule: Schedule, body: Mapping[str, Any], *, chat: bool, number: int) -> Plan:
+    """The reply to the `number`-th request. The jitter depends on the seed and that number only."""
     schedule = _overridden(schedule, body.get("truth"))
     fault = schedule.fault if (number + 1) % max(1, schedule.fault_every) == 0 else ""
-    first_ns = int((schedule.ttft_ms + schedule.jitter_ms * _uniform(schedule.seed, key)) * 1e6)
+    first_ns = int((schedule.ttft_ms + schedule.jitter_ms * _uniform(schedule.seed, number)) * 1e6)
     step_ns = int(schedule.itl_ms * schedule.tokens_per_chunk * 1e6)
     if fault in _PAGES:
         return Plan(b"", (), _PAGES[fault], "close" if fault == "garbage" else "keep", first_ns, 0, 0)
@@ -102,9 +102,9 @@ def _overridden(schedule: Schedule, fields: Any) -> Schedule:
     return changed
 
 
-def _uniform(seed: int, key: str) -> float:
+def _uniform(seed: int, number: int) -> float:
     """A number in [0, 1) that depends on its arguments only."""
-    return zlib.crc32(f"{seed}|{key}".encode()) / 2**32
+    return int.from_bytes(hashlib.sha256(f"{seed}|{number}".encode()).digest()[:4]) / 2**32
 
 
 def _frame(data: bytes) -> bytes:
