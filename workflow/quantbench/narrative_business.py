@@ -78,7 +78,7 @@ def business_case(facts: Facts) -> list[str]:
     gains = [row["saving_pct"] / 100 for row in savings if row.get("code") == "better"]
     first = f"The business case for quantization on {facts.gpu_name}: "
     if not gains:
-        first += "no saving is shown by this run, so there is none on grounds of speed."
+        first += "this run shows no saving, so speed alone gives no case."
     elif len(gains) == 1 or max(gains) - min(gains) < 0.001:
         first += f"a saving of {percent(max(gains))} per token is shown."
     else:
@@ -87,9 +87,7 @@ def business_case(facts: Facts) -> list[str]:
     quality = [f"{facts.label(v)}: {lost_words(facts, v)}, {d['verdict']['word']}" for v, d in facts.quality.items()]
     return [
         first,
-        f"Against it stands quality: {'; '.join(quality)}."
-        if quality
-        else "Quality was not compared, so the saving is unproven.",
+        f"Against it stands quality: {'; '.join(quality)}." if quality else UNPROVEN,
         "One bad answer in front of a customer can cost more than months of such savings, so take it first where "
         "outputs are checked or sampled (internal tools, batch jobs).",
         "Refuse it where a wrong answer is dangerous or quality must be documented, until an evaluation on your own "

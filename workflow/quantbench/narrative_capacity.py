@@ -251,7 +251,9 @@ def _surprises(facts: Facts, workload: str, variant: str) -> str:
     odd = [short_cell(row, tails) for row in tails if row["concurrency"] in faster]
     if odd:
         told.append(f"p95 E2E got worse although tokens/sec improved at {listing(odd)}")
-    return sentence(f"Surprises: {'; '.join(told) or 'none in these ratios'}") if rows else ""
+    if not rows:
+        return ""
+    return sentence(f"Surprises: {'; '.join(told)}") if told else "No surprises in these ratios."
 
 
 def bottleneck_sentences(facts: Facts, workload: str) -> list[str]:

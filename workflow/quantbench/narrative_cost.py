@@ -138,11 +138,11 @@ def saving_sentence(facts: Facts, workload: str, variant: str) -> str:
     if row["code"] == "better":
         return f"{percent(saved / 100)} cost reduction with {label} in {workload}{interval}."
     if row["code"] == "worse":
-        return f"None: {label} costs {percent(-saved / 100)} more in {workload}{_more(row)}."
+        return f"No cost reduction: {label} costs {percent(-saved / 100)} more in {workload}{_more(row)}."
     if row["code"] == "equivalent":
-        return f"None: {label} costs the same in {workload} within the margin{interval}."
+        return f"No cost reduction: {label} costs the same in {workload} within the margin{interval}."
     measured = f"measured {percent(saved / 100)}{interval}"
-    return f"None shown for {label} in {workload}: {measured}, which may be chance."
+    return f"No cost reduction is shown for {label} in {workload}: {measured}, which may be chance."
 
 
 def _more(row: Json) -> str:

@@ -244,7 +244,5 @@ def _nvml_sentence(facts: Facts) -> str:
 def _surprise_list(facts: Facts) -> tuple[Part, ...]:
     found = surprises(facts)
     return (
-        (text("Surprises in these figures:"), *bullets(found))
-        if found
-        else (text("None of these figures is a surprise."),)
+        (text("Surprises in these figures:"), *bullets(found)) if found else (text("No surprises in these figures."),)
     )

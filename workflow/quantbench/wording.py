@@ -63,9 +63,8 @@ def with_unit(value: object, unit: str, digits: int = 3) -> str:
 
 def percent(fraction: object, digits: int = 1) -> str:
     """0.123 → "12.3 %"; no sign of its own but a minus."""
-    if not is_number(fraction):
+    if not is_number(fraction) or not is_number(value := float(fraction) * 100):
         return BLANK
-    value = float(fraction) * 100
     text = f"{value:,.{digits if abs(value) < 100 else 0}f}"
     if not text.strip("-0."):
         text = text.lstrip("-")
@@ -122,8 +121,8 @@ def sentence(text: str) -> str:
 
 
 def seconds(value: object) -> str:
-    """A duration: "350 ms", "12.3 s", "4 min 10 s", "2 h 05 min"."""
-    if not is_number(value):
+    """A duration: "350 ms", "12.3 s", "4 min 10 s", "2 h 05 min"; negative ones are blank."""
+    if not is_number(value) or value < 0:
         return BLANK
     s = float(value)
     if s < 1:
@@ -155,6 +154,14 @@ _REASON_PATTERNS: tuple[tuple[str, str], ...] = (
     (r"P(\d+)_NEEDS_N(\d+)", "a p{0} needs at least {1} requests; longer blocks give them"),
     (r"CI_NEEDS_N(\d+)", "its confidence interval needs at least {0} values"),
     (r"P95_POOLED", "blocks are too short for a p95 each, so the requests of all blocks are pooled"),
+    (r"NEEDS_(\d+)_(?:PAIRS|BLOCKS)", "a test needs at least {0} pairs of blocks"),
+    (r"P95_CI_NEEDS_MORE_VALUES", "the pooled requests are too few for its confidence interval"),
+    (r"BLOCK_NEEDS_N(\d+)", "a pooled percentile needs {0} requests in each block"),
+    (r"NO_VARIATION", "all pairs have the same ratio, so they are copies or rounded values"),
+    (r"NOT_FINITE|NOT_POSITIVE", "a block has a value that is not a positive number"),
+    (r"UNPAIRED_BLOCKS_(\d+)", "blocks without a partner: {0}"),
+    (r"STEADY_TOO_SHORT", "the steady part of a block is too short"),
+    (r"FAILURES_AT_P(\d+)", "so many requests failed that p{0} is one of them"),
     (r"MISSING_IN_(\d+)_PAIRS", "missing in {0} of the pairs"),
     (r"NOT_MEASURED|NO_VALUES", "not measured"),
     (r"(?:CI_)?FALLS_ON_FAILURE", "it falls on a failed request, which has no time"),

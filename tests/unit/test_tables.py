@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from quantbench import impact, tables
+from quantbench.errors import QuantbenchError
+from report_fixture import Scenario, facts
+
+
+def _tuple(concurrency: int, model: str = "m", workload: str = "chat", p95: float | None = 1.0) -> pl.DataFrame:
+    row = {"model": model, "workload": workload, "concurrency": concurrency, "max_tokens": 128, "p95_ttft_ms": p95}
+    return pl.DataFrame([row])
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=8, unique=True))
+def test_capacity_holds_every_tuple_once_in_order(concurrencies: list[int]) -> None:
+    table = tables.combine_capacity([_tuple(c) for c in concurrencies], "m", "chat")
+    assert table["concurrency"].to_list() == sorted(concurrencies)
+
+
+def test_capacity_takes_blank_columns_and_refuses_strangers_and_copies() -> None:
+    mixed = tables.combine_capacity([_tuple(1, p95=None), _tuple(8)], "m", "chat")
+    assert mixed["p95_ttft_ms"].to_list() == [None, 1.0]
+    with pytest.raises(QuantbenchError, match="found rows of"):
+        tables.combine_capacity([_tuple(1), _tuple(8, model="other")], "m", "chat")
+    with pytest.raises(QuantbenchError, match="twice"):
+        tables.combine_capacity([_tuple(1), _tuple(1)], "m", "chat")
+
+
+def test_memory_reduction_and_reasons() -> None:
+    found = facts(Scenario(variants=("awq",)))
+    base, awq = found.memory
+    assert base["weights_reduction_pct"] == 0
+    assert awq["weights_reduction_pct"] == pytest.approx((1 - 1.1 / 2.98) * 100)
+    assert awq["non_torch_gib"] is None
+    assert "non_torch_gib: not found: looked for" in awq["missing"]
+    assert "NVML" in awq["sources"]
+
+
+def test_memory_of_a_model_without_a_record_is_blank_with_its_reason() -> None:
+    rows = tables.memory_rows({"a": "A", "b": "B"}, "a", {"a": {"memory": {"weights_gib": 2.0}, "vram": None}}, {})
+    assert rows[1]["weights_gib"] is None
+    assert rows[1]["missing"] == "all: no ready.json for this model"
+    assert list(rows[0]) == list(rows[1])
+
+
+def test_impact_takes_the_specified_cells_and_says_which_gains_more() -> None:
+    awq, fp8 = facts(Scenario(variants=("awq", "fp8"))).impact
+    assert (awq["chat_concurrency"], awq["batch_concurrency"]) == (16, 32)
+    assert awq["helps_more"] == "chat"
+    assert "weight-only" in awq["hypothesis"]
+    assert fp8["helps_more"] == "batch"
+    assert "front end" in fp8["hypothesis"], "what limits the chat cell comes before any theory"
+    assert awq["quotient_ci_low"] < awq["quotient"] < awq["quotient_ci_high"] < 1
+    assert set(awq) <= set(impact.COLUMNS)
+
+
+def test_impact_without_batch_or_without_error_bars_claims_nothing() -> None:
+    (alone,) = facts(Scenario(workloads=("chat",))).impact
+    assert alone["reason"] == "batch: no such workload"
+    assert alone["hypothesis"] is None
+    (untested,) = facts(Scenario(blocks=2)).impact
+    assert untested["helps_more"] == "unknown"
+    assert "nothing needs a cause" in untested["hypothesis"]

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+from quantbench import wording as w
+
+anything = st.one_of(st.none(), st.floats(), st.integers(), st.text(max_size=3), st.booleans())
+finite = st.floats(min_value=1e-6, max_value=1e12)
+
+
+@given(anything)
+def test_no_formatter_ever_prints_a_broken_number(value: object) -> None:
+    for text in (w.number(value), w.integer(value), w.percent(value), w.change(value), w.seconds(value)):
+        assert not any(word in text.lower() for word in ("nan", "inf", "none", "true", "false"))
+
+
+@given(finite)
+def test_a_number_keeps_three_significant_digits(x: float) -> None:
+    shown = float(w.number(x).replace(",", ""))
+    assert math.isclose(shown, x, rel_tol=0.0051)
+
+
+@given(st.floats(min_value=0.01, max_value=50))
+def test_change_has_the_sign_of_the_change(ratio: float) -> None:
+    text = w.change(ratio)
+    if ratio > 1.001:
+        assert text.startswith("+")
+    elif ratio < 0.999:
+        assert text.startswith("−")
+
+
+def test_examples() -> None:
+    assert [w.number(x) for x in (1234.5, 12.345, 0.01234, 9.996, 0, None)] == [
+        "1,234",
+        "12.3",
+        "0.0123",
+        "10.0",
+        "0",
+        "–",
+    ]
+    assert [w.change(x) for x in (1.123, 0.95, 1.0, 0.99999, None)] == ["+12.3 %", "−5.0 %", "0.0 %", "0.0 %", "–"]
+    assert [w.seconds(x) for x in (0.35, 12.34, 250, 7500)] == ["350 ms", "12.3 s", "4 min 10 s", "2 h 05 min"]
+    assert w.plural(1, "block") == "1 block"
+    assert w.plural(2, "query", "queries") == "2 queries"
+    assert w.listing(["a", "b", "c"]) == "a, b and c"
+    assert w.sentence("p95 TTFT fell") == "p95 TTFT fell."
+    assert w.sentence("tokens/sec rose.") == "Tokens/sec rose."
+
+
+def test_reasons_become_words_and_unknown_codes_stay() -> None:
+    codes = w.reason_codes("P95_NEEDS_N72; prefix_cache (awq block 2);NEW_CODE")
+    assert codes == ["P95_NEEDS_N72", "prefix_cache (awq block 2)", "NEW_CODE"]
+    words = w.reason_words(codes)
+    assert "at least 72 requests" in words
+    assert "awq block 2 is invalid (prefix_cache)" in words
+    assert "`NEW_CODE`" in words
+    assert w.reason_words(["prefix_cache"], {"prefix_cache": "Prefix cache hits"}) == "Prefix cache hits"
