@@ -80,6 +80,8 @@ rule materialize_model:
         model=one_of(
             name for name, m in config["models"].items() if m["source"] == "demo"
         ),
+    # Before any server starts: a lane interleaves only the models that are ready.
+    priority: 10**8
     conda:
         "../envs/pipeline.yaml"
     params:
@@ -100,6 +102,8 @@ rule quantize_model:
         "logs/models/{model}.log",
     wildcard_constraints:
         model=one_of(name for name, m in config["models"].items() if m["quantize"]),
+    # Before any server starts: a lane interleaves only the models that are ready.
+    priority: 10**8
     conda:
         "../envs/pipeline.yaml"
     params:
