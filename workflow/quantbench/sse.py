@@ -160,6 +160,8 @@ def _take_chunk(seen: _Seen, read: int, message: dict[str, Any], keep_text: bool
     """Fold one well-formed, error-free chunk: usage, finish_reason, and the tokens that it brought."""
     usage, choices = message.get("usage"), message.get("choices")
     total = None
+    if seen.fingerprint is None and type(message.get("system_fingerprint")) is str:
+        seen.fingerprint = message["system_fingerprint"]  # vLLM: on the chunk of the usage only
     if type(usage) is dict:
         seen.usage = usage
         total = _count(usage.get("completion_tokens"))
@@ -171,8 +173,6 @@ def _take_chunk(seen: _Seen, read: int, message: dict[str, Any], keep_text: bool
     if type(choice) is not dict or choice.get("index", 0) != 0:
         seen.fail("bad_stream", "more or other than the one choice that was asked for")
         return
-    if seen.fingerprint is None and type(message.get("system_fingerprint")) is str:
-        seen.fingerprint = message["system_fingerprint"]
     finish = choice.get("finish_reason")
     if finish and type(finish) is str:
         seen.finish_reason = finish
