@@ -9,6 +9,7 @@ import math
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ class Scenario:
     cpu: bool = False
 
 
+@lru_cache
 def facts(scenario: Scenario) -> Facts:
     """The facts of a scenario, without files."""
     rng = random.Random(7)
