@@ -78,7 +78,7 @@ def test_failures_are_written_and_make_the_exit_code_1(server: TruthServer, prom
     [row] = rows_of(out)
     assert (row["n"], row["failures"], row["valid"]) == ("3", "3", "false")
     assert (row["failure_reasons"], row["p50_ttft_ms"]) == ("in_band_error:3", "")
-    assert "FAILED_REQUESTS" in row["reasons"]
+    assert "failed_requests" in row["reasons"]
 
 
 def test_calibration_goes_into_the_row(

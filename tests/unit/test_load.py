@@ -57,6 +57,7 @@ def test_a_block(server: TruthServer, transport: str, endpoint: str) -> None:
     assert all((r.first_ns or 0) - (r.sent_ns or 0) >= 3e6 for r in records)
     assert all((r.last_ns or 0) - (r.sent_ns or 0) >= 3e6 + 11 * 0.5e6 for r in records)
     assert all((r.sent_ns or 0) <= (r.first_ns or 0) <= (r.last_ns or 0) <= (r.end_ns or 0) for r in records)
+    assert {r.fingerprint for r in records} == {MODEL}
     assert client["connections_opened"] == 3
     assert 0 < client["concurrency_held"] <= 1
     assert {"cpu_s", "cpu_share", "loop_lag_p50_ms", "loop_lag_p99_ms", "coalesced_share"} <= set(client)
@@ -103,7 +104,8 @@ def test_only_the_requests_that_fail_are_failures() -> None:
 
 def test_several_tokens_per_chunk(server: TruthServer) -> None:
     [record] = complete(spec(server, concurrency=1, extra_body={"truth": {"tokens_per_chunk": 4}}))
-    assert (record.ok, record.chunks, record.completion_tokens, record.first_chunk_tokens) == (True, 3, 12, 4)
+    assert (record.ok, record.chunks, record.completion_tokens) == (True, 3, 12)
+    assert record.first_chunk_tokens in (4, 8, 12)  # a busy machine may read several chunks at once
     assert record.text == "".join(f" t{i % 10}" for i in range(12))
 
 

@@ -29,7 +29,7 @@ def chunk(total: int, *, tokens: int = 1, finish: str | None = None, chat: bool 
     text = "é w" * tokens
     content: dict[str, Any] = {"delta": {"content": text}} if chat else {"text": text}
     choice = {"index": 0, **content, "finish_reason": finish, "token_ids": [5] * tokens}
-    return message(choices=[choice], usage=usage(total), system_fingerprint="fp", **extra)
+    return message(choices=[choice], usage=usage(total), **extra)
 
 
 ROLE = message(
@@ -42,7 +42,7 @@ DONE = b"data: [DONE]\n\n"
 def stream(count: int = 5, *, chat: bool = False) -> list[bytes]:
     """A clean stream, one message per part."""
     body = [chunk(i, finish="length" if i == count else None, chat=chat) for i in range(1, count + 1)]
-    return ([ROLE] if chat else []) + body + [message(choices=[], usage=usage(count)), DONE]
+    return ([ROLE] if chat else []) + body + [message(choices=[], usage=usage(count), system_fingerprint="fp"), DONE]
 
 
 def judge(parts: list[bytes], *, expected: int | None = None, status: int | None = 200, **over: Any) -> RequestRecord:

@@ -62,9 +62,9 @@ def test_an_invalid_block_is_left_out_and_the_row_says_so() -> None:
 
 
 def test_without_a_valid_block_the_numbers_are_shown_as_invalid() -> None:
-    row = tuple_row(IDENTITY, [(block(80, 2, failed=8), context(valid=False, reasons=["FAILED_REQUESTS"]))])
+    row = tuple_row(IDENTITY, [(block(80, 2, failed=8), context(valid=False, reasons=["failed_requests"]))])
     assert (row["valid"], row["blocks"], row["n"], row["failures"]) == (False, 0, 80, 8)
-    assert row["reasons"] == "FAILED_REQUESTS;FAILURES_AT_P95"
+    assert row["reasons"] == "failed_requests;FAILURES_AT_P95"
     assert row["adj_p95_ttft_ms"] is None
 
 

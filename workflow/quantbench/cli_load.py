@@ -162,7 +162,7 @@ def _measure(args: argparse.Namespace, spec: LoadSpec, place: str) -> tuple[dict
         with block_progress(title, spec.min_requests, spec.min_seconds, quiet=args.quiet) as progress:
             result = run_block(replace(spec, seed=seed), progress=progress)
         failed = any(not r.ok for r in result.records)
-        judged = {"valid": not failed, "reasons": ["FAILED_REQUESTS"] if failed else []}
+        judged = {"valid": not failed, "reasons": ["failed_requests"] if failed else []}
         blocks.append((result.records, {**result.context, **judged}))
     # Here, as polars and scipy take longer to import than a client should take to start.
     from quantbench.summary import tuple_row

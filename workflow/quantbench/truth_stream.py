@@ -151,7 +151,6 @@ def _message(
             "created": 0,
             "model": MODEL,
             "choices": [choice],
-            "system_fingerprint": MODEL,
             "usage": counts if usage else None,
         }
     )
@@ -177,10 +176,11 @@ def _tail(chat: bool, count: int, fault: str) -> bytes:
         "total_tokens": PROMPT_TOKENS + count,
         "completion_tokens": count,
     }
-    last: dict[str, Any] = {
+    last = {
         "object": "chat.completion.chunk" if chat else "text_completion",
         "choices": [],
         "usage": usage,
+        "system_fingerprint": MODEL,  # vLLM gives it here only
     }
     tail = b"" if fault == "no_usage" else _frame(b"data: %b\n\n" % orjson.dumps(last))
     tail += b"" if fault == "no_done" else _frame(b"data: [DONE]\n\n")
