@@ -264,7 +264,7 @@ json_values = st.recursive(
 KEYS = ["choices", "usage", "error", "index", "text", "delta", "token_ids", "finish_reason", "object", "type"]
 
 
-@QUICK
+@settings(max_examples=30, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(KEYS), json_values | st.lists(st.dictionaries(st.sampled_from(KEYS), json_values)))
 )

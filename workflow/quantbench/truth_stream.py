@@ -176,7 +176,7 @@ def _tail(chat: bool, count: int, fault: str) -> bytes:
         "total_tokens": PROMPT_TOKENS + count,
         "completion_tokens": count,
     }
-    last = {
+    last: dict[str, Any] = {
         "object": "chat.completion.chunk" if chat else "text_completion",
         "choices": [],
         "usage": usage,
