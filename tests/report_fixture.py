@@ -204,6 +204,7 @@ def _context(
         "started_at": datetime.fromtimestamp(t, UTC).isoformat(),
         "started_unix": t,
         "duration_s": 20.0,
+        "min_seconds": 20.0,
         "metrics": metrics,
         "client": {
             "cpu_s": 1.0,
@@ -381,7 +382,7 @@ def _ready(model: str, s: Scenario) -> Json:
         },
         "settings": {
             "max_model_len": 4096,
-            "dtype": "bfloat16" if model == "bf16" else "float16",
+            "dtype": "bfloat16",
             "enforce_eager": False,
         },
     }

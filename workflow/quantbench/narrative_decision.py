@@ -6,7 +6,7 @@ from quantbench.decision import USES, Choice, best, choices, confidence
 from quantbench.document import Code, Part, Section, Table, bullets, table, text
 from quantbench.facts import Facts, Json
 from quantbench.narrative_cost import cost_row, cost_sentences, currency
-from quantbench.narrative_measurement import doubts
+from quantbench.narrative_doubts import doubts
 from quantbench.narrative_quality import lost_words
 from quantbench.narrative_words import CI_NOTE, clause
 from quantbench.wording import (

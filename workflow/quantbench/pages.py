@@ -12,6 +12,7 @@ from quantbench import (
     narrative_cards,
     narrative_cost,
     narrative_decision,
+    narrative_doubts,
     narrative_measurement,
     narrative_memory,
     narrative_quality,
@@ -43,7 +44,7 @@ def notes(facts: Facts) -> Page:
             narrative_quality.section(facts),
             predictions.section(facts),
             narrative_measurement.how_section(facts),
-            narrative_measurement.doubts_section(facts),
+            narrative_doubts.doubts_section(facts),
         ),
     )
 
@@ -113,8 +114,8 @@ def report(facts: Facts, drawn: Mapping[str, str]) -> Report:
             ),
             (predictions.section(facts), ()),
             (narrative_measurement.how_section(facts), ()),
-            (narrative_measurement.doubts_section(facts), ()),
-            (narrative_measurement.provenance(facts), ()),
+            (narrative_doubts.doubts_section(facts), ()),
+            (narrative_doubts.provenance(facts), ()),
         ),
     )
 
