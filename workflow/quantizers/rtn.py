@@ -61,13 +61,8 @@ def round_to_nearest(name: str, module: torch.nn.Module) -> None:
 def copy_companions(source: Path, out: Path) -> None:
     """Tokenizer, template, generation settings: everything beside weights, their indices and config.json."""
     for file in sorted(source.iterdir()):
-        index = file.name.endswith(".index.json")
-        if (
-            file.is_file()
-            and file.suffix not in WEIGHT_FILES
-            and not index
-            and not (out / file.name).exists()
-        ):
+        other = file.name == "config.json" or file.name.endswith(".index.json") or file.suffix in WEIGHT_FILES
+        if file.is_file() and not other and file.name != "provenance.json":
             shutil.copyfile(file, out / file.name)
 
 
@@ -90,9 +85,7 @@ def quantize(source: Path, out: Path, scheme: str, group_size: int | None) -> in
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--scheme", required=True, choices=["W8A8", "W4A16", "FP8_DYNAMIC"])
