@@ -98,8 +98,8 @@ def log_text(state: Mapping[str, Any]) -> str:
 
 
 def add_event(home: Path | str, event: str, **more: Any) -> None:
-    """Append one line {t, event, …} to the events of a model's server; t is Unix time in seconds."""
-    line = json.dumps({"t": round(time.time(), 3), "event": event, **more}, default=str)
+    """Append one line {t, event, model, …} to the events of a model's server; t is Unix time in seconds."""
+    line = json.dumps({"t": round(time.time(), 3), "event": event, "model": Path(home).name, **more}, default=str)
     Path(home).mkdir(parents=True, exist_ok=True)
     fd = os.open(Path(home) / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
