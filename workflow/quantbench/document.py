@@ -66,7 +66,16 @@ class Details:
     kind: str = "details"
 
 
-Part = Paragraph | Bullets | Table | Code | Details
+@dataclass(frozen=True)
+class Compare:
+    """Two texts shown side by side, with what differs marked."""
+
+    left: Code
+    right: Code
+    kind: str = "compare"
+
+
+Part = Paragraph | Bullets | Table | Code | Details | Compare
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantbench.document import Code, Details, Part, Section, Table, bullets, table, text
+from quantbench.document import Code, Compare, Details, Part, Section, Table, bullets, table, text
 from quantbench.facts import Facts, Json
 from quantbench.quality.score import MIN_PROMPTS, STRICT_PROMPTS
 from quantbench.wording import change, integer, is_number, listing, percent, plural, sentence
@@ -167,8 +167,10 @@ def _verbatim(facts: Facts, variant: str, item: Json) -> list[Part]:
     return [
         text(f"`{item['id']}` ({item['class'].replace('_', ' ')}, {item['change']}){f': {why}' if why else ''}"),
         Code(str(item["prompt"]), caption="Prompt"),
-        Code(item["baseline"]["output"], caption=facts.label(facts.baseline)),
-        Code(item["variant"]["output"], caption=facts.label(variant)),
+        Compare(
+            Code(item["baseline"]["output"], caption=facts.label(facts.baseline)),
+            Code(item["variant"]["output"], caption=facts.label(variant)),
+        ),
     ]
 
 

@@ -68,7 +68,7 @@ def _themed(chart: Chart, ink: str, background: str) -> dict[str, Any]:
         "view": {"stroke": None},
         "axis": text
         | {"gridColor": ink, "gridOpacity": 0.15, "domainColor": ink, "tickColor": ink, "domainOpacity": 0.4},
-        "legend": text | {"orient": "top", "symbolSize": 120, "columns": 3, "labelLimit": 240},
+        "legend": text | {"orient": "top", "symbolSize": 120, "columns": 4, "labelLimit": 240},
         "header": text | {"labelFontWeight": "bold"},
         "title": {"color": ink, "subtitleColor": ink, "anchor": "start", "fontSize": 14},
         "rule": {"color": ink},
@@ -163,7 +163,10 @@ def _line_chart(facts: Facts, data: list[dict[str, Any]], title: str, width: int
     ticks = sorted({entry["concurrency"] for entry in data})
     x = alt.X("concurrency:Q", title="concurrency", scale=alt.Scale(type="log", base=2, nice=False, padding=12))
     x = x.axis(values=ticks, format="d", grid=False)
-    y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5))
+    y = alt.Y(
+        "value:Q", title=title, scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5, minExtent=54, titlePadding=8)
+    )
+    y = y.axis(tickCount=5, minExtent=54, titlePadding=8)
     chart = _chart(data).mark_line(point=alt.OverlayMarkDef(size=60), strokeWidth=2)
     return chart.encode(x=x, y=y, color=_color(facts, facts.models)).properties(width=width, height=220)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def markdown(template: str, **context: Any) -> str:
 def html(template: str, **context: Any) -> str:
     """Render an HTML template; everything is escaped but `inline` marks and charts passed as Markup."""
     environment = _environment(autoescape=True)
-    environment.filters |= {"inline": _inline, "heading": _heading}
+    environment.filters |= {"inline": _inline, "heading": _heading, "marked": _marked, "tone": _tone}
     return environment.get_template(template).render(**context)
 
 
@@ -58,10 +59,26 @@ def _markdown_cell(text: str) -> str:
 
 
 def _inline(text: str) -> Markup:
-    """Escape, then `code` and **bold**."""
-    safe = str(escape(text))
+    """Escape, then `code` and **bold**; no line breaks before a percent sign."""
+    safe = str(escape(text)).replace(" %", "\u00a0%")
     safe = re.sub(r"`([^`]+)`", r"<code>\1</code>", safe)
     return Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", safe))
+
+
+def _marked(text: str, other: str) -> Markup:
+    """The text with the words marked that the other one does not have in that place."""
+    words, others = re.findall(r"\S+|\s+", text), re.findall(r"\S+|\s+", other)
+    pieces = []
+    for tag, _, _, start, end in difflib.SequenceMatcher(None, others, words, autojunk=False).get_opcodes():
+        piece = escape("".join(words[start:end]))
+        pieces.append(piece if tag == "equal" or not piece else Markup("<mark>{}</mark>").format(piece))
+    return Markup("").join(pieces)
+
+
+def _tone(cell: str) -> str:
+    """The class of a table cell: short ones stay on one line, failures stand out."""
+    bad = cell.startswith("fail") or cell == "worse"
+    return " ".join((["s"] if len(cell) <= 24 else []) + (["bad"] if bad else []))
 
 
 def _heading(text: str) -> Markup:
