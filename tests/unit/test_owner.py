@@ -47,6 +47,15 @@ def test_a_zombie_is_not_alive():
     assert processes.pidfd(token) is None
 
 
+def test_a_job_whose_owner_died_before_it_began_does_not_begin(monkeypatch):
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    monkeypatch.setenv(owner.OWNER, processes.token(child.pid))
+    child.wait()
+    with pytest.raises(SystemExit) as caught:
+        owner.end_with_owner()
+    assert caught.value.code == 143
+
+
 def test_a_job_ends_with_its_owner(monkeypatch, tmp_path):
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     monkeypatch.setenv(owner.OWNER, processes.token(stranger.pid))

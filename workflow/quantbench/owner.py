@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -66,6 +67,9 @@ def state_dir() -> Path:
 
 def end_with_owner() -> None:
     """End this process when its owner is gone, so that no job goes on as an orphan after `kill -9` of snakemake."""
+    inherited = os.environ.get(OWNER, "")
+    if inherited.startswith(f"{socket.gethostname()}:") and not processes.alive(inherited):
+        sys.exit(143)  # killed while this job was starting
     tok = current()
     if processes.pid_of(tok) == os.getpid():
         return
