@@ -192,3 +192,21 @@ def test_practices_have_the_eight_items() -> None:
         "Quality-adjusted cost",
     ):
         assert f"**{item}**" in text
+
+
+def test_settings_that_only_one_model_has_are_told() -> None:
+    fast = facts(Scenario())
+    found = replace(fast, config=fast.config | {"server_differences": {"awq": {"max_num_seqs": 32}}})
+    assert "AWQ 4-bit is served with its own `max_num_seqs: 32`" in render.page(pages.notes(found))
+    ready = {**fast.ready, "awq": fast.ready["awq"] | {"settings": {"max_model_len": 2048, "enforce_eager": True}}}
+    text = render.page(pages.notes(replace(fast, ready=ready)))
+    assert "AWQ 4-bit: `max_model_len` is `2048`, the baseline's is `4096`." in text
+    assert "AWQ 4-bit: `enforce_eager` is on, the baseline's is off." in text
+
+
+def test_dummy_weights_are_declared() -> None:
+    fast = facts(Scenario())
+    text = render.page(
+        pages.notes(replace(fast, config=fast.config | {"load_formats": {"bf16": "dummy", "awq": "dummy"}}))
+    )
+    assert "BF16 and AWQ 4-bit ran with dummy weights" in text

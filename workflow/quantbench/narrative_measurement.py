@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quantbench.document import Part, Section, Table, bullets, table, text
-from quantbench.facts import Facts
+from quantbench.facts import Facts, Json
 from quantbench.wording import (
     integer,
     is_number,
@@ -38,6 +38,7 @@ def how_section(facts: Facts) -> Section:
         *bullets(
             [
                 _where(facts),
+                *_differences(facts),
                 _blocks(facts),
                 _order(facts),
                 _control(facts),
@@ -71,6 +72,16 @@ def _where(facts: Facts) -> str:
     first, last = facts.measurement.get("first_block_at"), facts.measurement.get("last_block_at")
     when = f"; measured from {_minute(first)} to {_minute(last)} UTC" if first and last else ""
     return sentence(f"Machine: {facts.gpu_name}{f' with {listing(told)}' if told else ''}{when}")
+
+
+def _differences(facts: Facts) -> list[str]:
+    """Server settings that the config gives to one model only."""
+    found: dict[str, Json] = facts.config.get("server_differences") or {}
+    told = {model: listing(f"`{key}: {value}`" for key, value in own.items()) for model, own in found.items()}
+    return [
+        f"{facts.label(model)} is served with its own {settings}; all else is the same for every model."
+        for model, settings in told.items()
+    ]
 
 
 def _minute(iso: str) -> str:

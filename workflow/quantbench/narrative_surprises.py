@@ -7,6 +7,9 @@ from typing import Any
 from quantbench.facts import Facts, Json
 from quantbench.wording import BLANK, is_number, percent
 
+HIDDEN = {"missing", "inherited_env"}
+"""Entries of `settings` that are no settings of the engine."""
+
 
 def startup(facts: Facts, model: str) -> Json:
     """The start-up phases of one model, empty where unknown."""
@@ -65,7 +68,7 @@ def _settings(facts: Facts, variant: str) -> list[str]:
     """Settings of the server that differ from the baseline's."""
     own: Json = facts.ready.get(variant, {}).get("settings") or {}
     base: Json = facts.ready.get(facts.baseline, {}).get("settings") or {}
-    differing = [key for key in own if key != "missing" and key in base and own[key] != base[key]]
+    differing = [key for key in own if key not in HIDDEN and key in base and own[key] != base[key]]
     return [
         f"{facts.label(variant)}: `{key}` is {_shown(own[key])}, the baseline's is {_shown(base[key])}."
         for key in differing
