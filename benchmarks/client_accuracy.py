@@ -118,8 +118,8 @@ def cell(client: Client, concurrency: int, tokenizer: Path) -> dict[str, Any]:
         "e2e_p50_error_ms": said.e2e_p50 - e2e[0],
         "server_saw_share": server_saw(truth, concurrency),
         "requests_per_s": len(truth) / wall,
-        # At concurrency 1 the difference of two start-ups is larger than what the tokens cost.
-        "cpu_s_per_1k_tokens": per_token * 1000 if concurrency > 1 else None,
+        # At concurrency 1, and on a busy machine, two start-ups can differ by more than what the tokens cost.
+        "cpu_s_per_1k_tokens": per_token * 1000 if concurrency > 1 and per_token > 0 else None,
         "startup_s": small["startup_s"],
         "startup_cpu_s": small["cpu_s"] - per_token * small["tokens"],
         "load_before": load_before,
