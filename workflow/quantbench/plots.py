@@ -133,7 +133,7 @@ def _cell_name(facts: Facts, row: dict[str, Any]) -> str:
 def _names(names: list[str], field: str) -> alt.Y:
     """A vertical axis of names, with room for the longest in any font."""
     unique = list(dict.fromkeys(names))
-    extent = round(max(map(len, unique)) * 7.8)
+    extent = round(max(map(len, unique)) * 8.8)
     return alt.Y(
         f"{field}:N",
         sort=unique,
