@@ -68,3 +68,8 @@ def test_a_job_ends_with_its_owner(monkeypatch, tmp_path):
     stranger.wait()
     assert job.wait(10) == 143
     assert time.monotonic() - begin < 5
+
+
+def test_a_pythonpath_of_the_user_stays_behind_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["/some/site", str(owner.LIBRARY), "/other"]))
+    assert owner.library_path().split(os.pathsep) == [str(owner.LIBRARY), "/some/site", "/other"]

@@ -35,10 +35,14 @@ def adopt(devices: Sequence[str] = (), servers: Path | str = "logs/servers") -> 
     os.environ[OWNER] = current()
     os.environ[DEVICES] = ",".join(sorted(set(devices)))
     os.environ[SERVERS] = str(servers)
-    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if str(LIBRARY) not in paths:
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(LIBRARY), *filter(None, paths)])
+    os.environ["PYTHONPATH"] = library_path()
     return os.environ[OWNER]
+
+
+def library_path() -> str:
+    """PYTHONPATH with the library's folder first, and what the user has set behind it (where vLLM may be)."""
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(LIBRARY)]
+    return os.pathsep.join([str(LIBRARY), *paths])
 
 
 def current() -> str:

@@ -114,7 +114,7 @@ def _launch(state: State) -> None:
     with (folder / "supervisor.log").open("ab") as log:
         subprocess.Popen(
             [sys.executable, "-m", "quantbench.supervisor", str(folder)],
-            env={**os.environ, "PYTHONPATH": str(owner.LIBRARY), processes.SUPERVISES: state["mark"]},
+            env={**os.environ, "PYTHONPATH": owner.library_path(), processes.SUPERVISES: state["mark"]},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -1,10 +1,10 @@
-"""Make the model folders of the H100 reference run: a real architecture, no weights (`load_format: dummy`).
+"""Make the model folders of the GPU reference run: a real architecture, no weights (`load_format: dummy`).
 
 The GPU machine of that run had no model hub. The folders hold the shape of Qwen2.5-1.5B-Instruct (its config.json), the
 quantization_config that its AWQ and GPTQ releases carry, and a tokenizer: the demo model's, padded with filler tokens
 to the same vocabulary size, so that every token id that random weights can produce can also be decoded.
 
-    python benchmarks/reference_h100/make_models.py models/h100
+    python benchmarks/reference_gpu/make_models.py models/dummy
 """
 
 from __future__ import annotations
