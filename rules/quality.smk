@@ -1,15 +1,6 @@
 ANSWERS = f"{RESULTS}/answers/{{model}}.json"
 
 
-def floor_of(wildcards):
-    """Concurrencies at which a model is asked again: the baseline only, alone and under load."""
-    return (
-        [1, config["quality"]["floor_concurrency"]]
-        if wildcards.model == BASELINE
-        else []
-    )
-
-
 rule generate_answers:
     input:
         ready=f"{RESULTS}/servers/{{model}}/ready.json",

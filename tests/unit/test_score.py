@@ -132,9 +132,15 @@ def test_advice_follows_the_class_that_was_lost() -> None:
     told = uses(rows("p" * 20) + rows("pw", "code"))
     assert told["code generation"] == "not acceptable"
     assert told["exact facts and look-ups"] == "ok"
-    assert told["internal tools / batch jobs"] == "ok"
+    assert told["internal tools / batch jobs"] == "not shown"
     assert told["user-facing chat"] == "not acceptable"
     assert told["summaries"] == "not shown"
+
+
+def test_two_prompts_show_nothing() -> None:
+    told = uses(rows("p" * 20) + rows("pp", "code"))
+    assert told["code generation"] == "not shown"
+    assert told["internal tools / batch jobs"] == "ok"
 
 
 def test_chat_needs_many_prompts_without_a_loss() -> None:

@@ -26,9 +26,9 @@ RULES = [
     f" of at least {NET_LOSS} prompts, or a new empty, garbled or looping answer",
     f"no degradation seen: no prompt lost, at least {MIN_PROMPTS} prompts that the baseline passes",
     "insufficient evidence: anything else, and always when the two models did not get the same tokens",
-    "a use is 'not acceptable' when a prompt class it needs lost a prompt beyond the floor, 'ok' when none did"
-    " and the verdict allows it, else 'not shown'",
-    f"user-facing chat is 'ok' only with no loss in at least {STRICT_PROMPTS} passed prompts (95 % bound of 5 %)",
+    f"a use is 'not acceptable' when prompts of a class it needs were lost beyond the floor (for batch jobs: when the"
+    f" pair is degraded); 'ok' when none was lost in at least {MIN_PROMPTS} passed prompts of it; else 'not shown'",
+    f"user-facing chat needs {STRICT_PROMPTS} passed prompts without a loss (about 5 % lost at most, 95 % one-sided)",
 ]
 # use, prompt classes that it needs (empty: all), whether it needs the strict number of prompts
 USES: list[tuple[str, tuple[str, ...], bool]] = [
@@ -179,17 +179,19 @@ def advice(rows: Sequence[Item], judged: Mapping[str, Any]) -> list[dict[str, st
 def _use(
     mine: Sequence[Item], lost: Sequence[str], special: bool, strict: bool, judged: Mapping[str, Any]
 ) -> dict[str, str]:
+    told = f"lost {len(lost)} of {len(mine)}" + (f": {', '.join(lost)}" if lost else "")
     if not mine:
         return {"status": "not shown", "why": "no prompt of this kind that the baseline passes"}
+    if any(not r["same_input"] for r in mine):
+        return {"status": "not shown", "why": "; ".join(judged["reasons"])}
     if lost and (special or strict or judged["word"] == VERDICTS[1]):
-        return {"status": "not acceptable", "why": f"lost {len(lost)} of {len(mine)}: {', '.join(lost)}"}
-    if strict and len(mine) < STRICT_PROMPTS:
-        return {"status": "not shown", "why": f"0 of {len(mine)} lost, {STRICT_PROMPTS} prompts are needed"}
+        return {"status": "not acceptable", "why": told}
     if not special and judged["word"] == VERDICTS[1]:
         return {"status": "not acceptable", "why": "; ".join(judged["reasons"])}
-    if not special and (judged["n"] < MIN_PROMPTS or any(not r["same_input"] for r in mine)):
-        return {"status": "not shown", "why": "; ".join(judged["reasons"])}
-    return {"status": "ok", "why": f"lost {len(lost)} of {len(mine)}"}
+    needed = STRICT_PROMPTS if strict else MIN_PROMPTS
+    if len(mine) < needed:
+        return {"status": "not shown", "why": f"{told}, {needed} prompts are needed"}
+    return {"status": "not shown" if lost else "ok", "why": told}
 
 
 def score(
