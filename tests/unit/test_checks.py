@@ -115,6 +115,7 @@ def test_short_repetition_is_no_loop(text: str) -> None:
     assert ok("no_repetition", text)
 
 
+@settings(deadline=None)
 @given(unit=st.text("abc ", min_size=1, max_size=20).filter(str.strip), lead=st.text(max_size=50))
 def test_any_unit_repeated_often_is_a_loop(unit: str, lead: str) -> None:
     assert checks.loop_at_end(lead + unit * 100)

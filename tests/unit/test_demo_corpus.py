@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from demo import corpus
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantbench.quality import code_check, pair, prompt_set
 
 ROOT = Path(__file__).parents[2]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_the_seed_decides_the_text(seed: int) -> None:
     first, second = random.Random(seed), random.Random(seed)

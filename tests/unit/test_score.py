@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantbench.errors import QuantbenchError
 from quantbench.quality import pair, score
@@ -81,6 +81,7 @@ def test_other_tokens_than_the_baseline_got_prove_nothing() -> None:
     assert score.verdict(pairs, NO_FLOOR)["word"] == "insufficient evidence"
 
 
+@settings(deadline=None)
 @given(b=st.integers(0, 30), c=st.integers(0, 30))
 def test_mcnemar_is_the_exact_binomial_test(b: int, c: int) -> None:
     p = score.mcnemar(b, c)
@@ -97,6 +98,7 @@ def test_published_values() -> None:
     assert score.upper_bound(0, 0) is None
 
 
+@settings(deadline=None)
 @given(n=st.integers(1, 200), data=st.data())
 def test_the_bound_is_clopper_pearson(n: int, data: st.DataObject) -> None:
     k = data.draw(st.integers(0, n))
@@ -104,6 +106,7 @@ def test_the_bound_is_clopper_pearson(n: int, data: st.DataObject) -> None:
     assert score.upper_bound(k, n) == pytest.approx(wanted, abs=1e-6)
 
 
+@settings(deadline=None)
 @given(a=st.lists(st.integers(0, 3), max_size=8), b=st.lists(st.integers(0, 3), max_size=8))
 def test_first_divergence(a: list[int], b: list[int]) -> None:
     at = score.first_divergence(a, b)
@@ -114,6 +117,7 @@ def test_first_divergence(a: list[int], b: list[int]) -> None:
         assert a[at : at + 1] != b[at : at + 1]
 
 
+@settings(deadline=None)
 @given(st.text("pfwbh", max_size=80))
 def test_any_outcome_gives_a_verdict_and_advice(pattern: str) -> None:
     result = score.score(rows(pattern), NO_FLOOR, baseline="bf16", variant="int4")
