@@ -83,7 +83,7 @@ def facts(scenario: Scenario) -> Facts:
         cost=cost.cost_report(
             [row for models in capacity.values() for rows in models.values() for row in rows],
             judged["rows"],
-            config["cost"],
+            price(scenario),
         ),
     )
     return Facts(**(vars(found) | {"impact": impact.impact_rows(found)}))
@@ -128,18 +128,18 @@ def _config(s: Scenario) -> Json:
         "variants": list(s.variants),
         "labels": {model: LABELS[model] for model in ("bf16", *s.variants)},
         "load_formats": {},
+        "server_differences": {},
         "workloads": {w: {"style": STYLES[w], "cells": [list(cell) for cell in GRID[w]]} for w in s.workloads},
         "primary": primary,
         "margin": 0.02,
         "precision": 0.02,
         "predictions": predicted if s.predictions else {},
-        "cost": _price(s),
         "command": "snakemake --cores 1 --configfile config/gpus/test-gpu.yaml",
         "reason_words": {"thermal_throttling": "Thermal throttling", "prefix_cache": "Prefix cache hits"},
     }
 
 
-def _price(s: Scenario) -> Json:
+def price(s: Scenario) -> Json:
     if not s.price:
         return {
             "hourly_price": None,

@@ -10,9 +10,9 @@ from typing import Any
 
 import polars as pl
 import pytest
-from quantbench import impact, jobs, results_tree
+from quantbench import impact, jobs, report_plan, results_tree, settings
 from quantbench.files import read_json
-from report_fixture import GRID, LABELS, Scenario, write_tree
+from report_fixture import GRID, LABELS, Scenario, facts, price, write_tree
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 Runner = Callable[..., None]
@@ -98,7 +98,7 @@ def test_from_blocks_to_pages(tmp_path: Path, run: Runner) -> None:
     run("tabulate_memory", measured, Named(csv=str(tmp_path / "memory.csv")), params={"memory": memory})
     impact_csv, cost_json = str(tmp_path / "comparison/chat_vs_batch.csv"), str(tmp_path / "cost.json")
     run("compare_chat_batch", _evidence(tmp_path), Named(csv=impact_csv), params={"report": config})
-    run("price_tokens", _evidence(tmp_path), Named(json=cost_json), params={"price": config["cost"]})
+    run("price_tokens", _evidence(tmp_path), Named(json=cost_json), params={"price": price(scenario)})
     quality = _all(tmp_path, "quality_details_*.json")
     inputs = _evidence(tmp_path, impact=impact_csv, cost=cost_json, quality=quality)
     for page in ("notes", "cost", "best_practices", "decision"):
@@ -138,3 +138,20 @@ def test_capacity_and_comparison_survive_the_round_trip(tmp_path: Path) -> None:
     assert again["chat"]["awq"][2]["throughput_tok_s"] == pytest.approx(
         found.capacity["chat"]["awq"][2]["throughput_tok_s"]
     )
+
+
+def test_reports_get_exactly_the_configuration_that_the_rules_pass() -> None:
+    root = SCRIPTS.parents[1]
+    plan = settings.load(root, {"gpu": "rtx2000-ada-16gb"})
+    assert set(facts(Scenario()).config) - {"reason_words"} == set(report_plan.report(plan))
+    assert "hourly_price" not in str(report_plan.report(plan)), "a price would remake what does not depend on it"
+
+
+def test_points_are_the_grid_and_what_lies_on_disk(tmp_path: Path) -> None:
+    plan = settings.load(SCRIPTS.parents[1], {"gpu": "rtx2000-ada-16gb"})
+    extra = tmp_path / "cells/bf16/chat/c4_t64.csv"
+    extra.parent.mkdir(parents=True)
+    extra.touch()
+    (extra.parent / "c1_t128.csv").touch()
+    (extra.parent / "notes.csv").touch()
+    assert report_plan.points(plan, "bf16", tmp_path) == [*plan.cells("bf16"), ("chat", 4, 64)]

@@ -115,6 +115,4 @@ class Facts:
         """What measurement.json says about one model's cell, empty where absent."""
         wanted = (model, workload, *cell)
         keys = ("model", "workload", "concurrency", "max_tokens")
-        return next(
-            (row for row in self.measurement.get("cells", []) if tuple(row[k] for k in keys) == wanted), {}
-        )
+        return next((row for row in self.measurement.get("cells", []) if tuple(row[k] for k in keys) == wanted), {})

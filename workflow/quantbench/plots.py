@@ -15,7 +15,7 @@ import vl_convert
 
 from quantbench.facts import Facts
 from quantbench.files import atomic, write_text
-from quantbench.narrative_cost import chart_entries
+from quantbench.narrative_cost import chart_entries, currency
 from quantbench.wording import is_number
 
 Chart = Any  # altair's chart classes share no typed base
@@ -228,12 +228,11 @@ def cost(facts: Facts) -> Chart | None:
     ]
     if not data:
         return None
-    currency = facts.config["cost"].get("currency", "")
     return (
         _chart(data)
         .mark_bar(height={"band": 0.8})
         .encode(
-            x=alt.X("cost:Q", title=f"{currency} per 1M output tokens"),
+            x=alt.X("cost:Q", title=f"{currency(facts)} per 1M output tokens"),
             y=_names(facts.workloads(), "workload"),
             yOffset=alt.YOffset("model:N", sort=[facts.label(m) for m in facts.models]),
             color=_color(facts, facts.models),
