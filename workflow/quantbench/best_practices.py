@@ -27,7 +27,9 @@ def _vram(facts: Facts) -> str:
             if is_number(row.get("vram_delta_reduction_pct")):
                 words += f" (whole server {percent(-row['vram_delta_reduction_pct'] / 100)})"
             told.append(words)
-    figures = listing(told) or "the log did not give the weight memory here"
+        elif is_number(row.get("checkpoint_reduction_pct")):
+            told.append(f"{facts.label(variant)} checkpoint files {percent(-row['checkpoint_reduction_pct'] / 100)}")
+    figures = listing(told) or "the log did not give the weight memory"
     rule = "**Quantization VRAM savings**: read the weights and the KV cache, not NVML's total."
     return f"{rule} On {facts.gpu_name}: {figures}."
 

@@ -26,6 +26,11 @@ class Choice:
     caveats: tuple[str, ...] = ()
 
     @property
+    def short_why(self) -> str:
+        """Why the quality is what it is, without the names of the prompts."""
+        return self.quality_why.partition(":")[0]
+
+    @property
     def name(self) -> str:
         """ "Chat" or "Batch"."""
         return USES[self.style][0]
@@ -81,8 +86,8 @@ def confidence(facts: Facts, choice: Choice) -> tuple[str, list[str]]:
     aa = facts.verdict.get("aa") or {}
     speed = choice.speed
     if speed is None or speed["code"] in ("no_test", "invalid", "undecided"):
-        reasons.append("the speed is not decided")
-    elif not speed["interleaved"]:
+        return "low", ["the speed is not decided"]
+    if not speed["interleaved"]:
         reasons.append("the models were not interleaved")
     if not aa.get("present"):
         reasons.append("no A/A control")

@@ -46,7 +46,7 @@ def summarize(
         "measured_s": sum(c["duration_s"] for c in ordered),
         "versions": {model: record.get("versions", {}) for model, record in ready.items()},
         "blocks": _blocks(ordered),
-        "order": _order(ordered),
+        "order": _order(ordered, list(ready)),
         "guards": _guards(ordered),
         "lane": _lane(ordered),
         "share": _share(sessions.values()),
@@ -96,15 +96,17 @@ def _blocks(contexts: Sequence[Json]) -> Json:
     }
 
 
-def _order(contexts: Sequence[Json]) -> Json:
-    """How the arms followed each other in each cell: A is the arm that was measured first."""
+def _order(contexts: Sequence[Json], models: Sequence[str]) -> Json:
+    """How the arms followed each other in each cell: A is the first of `models`, arms that are not in it come last."""
     cells: dict[tuple[str, int, int], list[str]] = defaultdict(list)
     for context in contexts:
         cells[_key(context)[1:]].append(context["model"])
     sequences = {cell: arms for cell, arms in cells.items() if len(set(arms)) > 1}
     interleaved = [arms for arms in sequences.values() if _changes(arms) >= len(set(arms))]
     longest = max(sequences.values(), key=len, default=[])
-    letters = {arm: chr(ord("A") + i) for i, arm in enumerate(dict.fromkeys(longest))}
+    ranks = {model: i for i, model in enumerate(models)}
+    arms = sorted(dict.fromkeys(longest), key=lambda arm: ranks.get(arm, len(ranks)))
+    letters = {arm: chr(ord("A") + i) for i, arm in enumerate(arms)}
     return {
         "cells": len(sequences),
         "interleaved": len(interleaved),
@@ -137,9 +139,7 @@ def _guards(contexts: Sequence[Json]) -> list[Json]:
 def _lane(contexts: Sequence[Json]) -> Json:
     lanes = [c["lane"] for c in contexts if c.get("lane")]
     switches = [
-        entry["switch_s"]
-        for entry in lanes
-        if entry.get("action") == "woken" and is_number(entry.get("switch_s"))
+        entry["switch_s"] for entry in lanes if entry.get("action") == "woken" and is_number(entry.get("switch_s"))
     ]
     return {
         "lanes": sorted({entry["lane"] for entry in lanes if entry.get("lane")}),
@@ -187,9 +187,7 @@ def _cells(contexts: Sequence[Json]) -> list[Json]:
     for key, group in _by_key(contexts).items():
         parts = Counter(str((c.get("bottleneck") or {}).get("part") or "unknown") for c in group)
         part = parts.most_common(1)[0][0]
-        sentences = [
-            c["bottleneck"].get("sentence") for c in group if (c.get("bottleneck") or {}).get("part") == part
-        ]
+        sentences = [c["bottleneck"].get("sentence") for c in group if (c.get("bottleneck") or {}).get("part") == part]
         telemetry = [c.get("telemetry") or {} for c in group]
         rows.append(
             _named(key)
@@ -200,9 +198,7 @@ def _cells(contexts: Sequence[Json]) -> list[Json]:
                 "bottleneck_blocks": parts[part],
                 "bottleneck_sentence": next((s for s in sentences if s), None),
                 "preemptions": _delta(group, "preemptions"),
-                "kv_usage_peak": max(
-                    (v for c in group if is_number(v := _peak(c, "kv_usage"))), default=None
-                ),
+                "kv_usage_peak": max((v for c in group if is_number(v := _peak(c, "kv_usage"))), default=None),
             }
             | {name: _mean(entry.get(name) for entry in telemetry) for name in TELEMETRY}
         )

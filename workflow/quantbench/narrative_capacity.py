@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from quantbench.document import Part, Section, Table, bullets, table, text, without_empty_columns
 from quantbench.facts import Cell, Facts, Json
-from quantbench.narrative_words import CI_NOTE, at_cells, clause, decided, short_cell, subject, verdict_words
+from quantbench.narrative_words import CI_NOTE, at_cells, decided, short_cell, subject, verdict_words
 from quantbench.wording import (
     change,
     integer,
@@ -29,6 +29,7 @@ COMPARED = {
     "interactive": ("throughput_tok_s", "p95_ttft_ms", "p95_e2e_ms"),
     "batch": ("throughput_tok_s", "p95_e2e_ms"),
 }
+DECIDED = ("better", "worse", "equivalent")
 LATENCIES = ("ttft_ms", "e2e_ms")
 BOTTLENECKS = {
     "engine": "the engine (the model itself)",
@@ -100,7 +101,8 @@ def _refused(row: Json) -> str:
 def ratio_table(facts: Facts, workload: str) -> Table:
     """Ratios with CI, a row per cell and variant; a p95 that n cannot support gives way to the p50 beside it."""
     metrics = compared_metrics(facts, workload)
-    rows, notes = [], [CI_NOTE]
+    rows: list[list[str]] = []
+    remarked: list[Json] = []
     for cell in facts.cells(workload):
         for variant in facts.variants:
             found = [facts.row(workload, variant, cell, metric) for metric in metrics]
@@ -109,24 +111,25 @@ def ratio_table(facts: Facts, workload: str) -> Table:
             cells = [ratio_interval(row) if row else "" for row in found]
             pairs = next((integer(row["n_pairs"]) for row in found if row), "")
             rows.append([*map(str, cell), facts.label(variant), *cells, verdict_words(facts, found[0]), pairs])
-            notes += [_remark(facts, row) for row in found if row]
+            remarked += [row for row in found if row]
     columns = ["concurrency", "max_tokens", "model", *(metric_name(m) for m in metrics), "tokens/sec verdict", "pairs"]
     return table(
         columns,
         rows,
         caption=f"Ratios to {facts.label(facts.baseline)}, {workload}",
-        notes=notes,
+        notes=[CI_NOTE, *_remarks(facts, remarked)],
         words=(2, len(metrics) + 3),
     )
 
 
-def _remark(facts: Facts, row: Json) -> str:
-    codes = reason_codes(row.get("reasons"))
-    return (
-        sentence(f"{metric_name(row['metric'])}: {reason_words(codes, facts.config.get('reason_words'))}")
-        if codes
-        else ""
-    )
+def _remarks(facts: Facts, rows: Sequence[Json]) -> list[str]:
+    """What the rows' reason codes say, with the metrics that share it joined."""
+    grouped: dict[str, dict[str, None]] = {}
+    for row in rows:
+        words = reason_words(reason_codes(row.get("reasons")), facts.config.get("reason_words"))
+        if words:
+            grouped.setdefault(words, {})[metric_name(row["metric"])] = None
+    return [sentence(f"{listing(metrics)}: {words}") for words, metrics in grouped.items()]
 
 
 def compared_metrics(facts: Facts, workload: str) -> list[str]:
@@ -212,6 +215,8 @@ def _mainly(facts: Facts, workload: str, variant: str) -> str:
         return ""
     metrics = ("throughput_tok_s", "p50_ttft_ms", "p50_e2e_ms", "p50_tpot_ms")
     found = [row for metric in metrics if (row := facts.row(workload, variant, cell, metric))]
+    if all(row["code"] in ("invalid", "no_test") for row in found):
+        return f"At c={cell[0]} nothing could be tested, so it is not known what quantization improves."
     better = [metric_name(row["metric"]) for row in found if row["code"] == "better"]
     worse = [metric_name(row["metric"]) for row in found if row["code"] == "worse"]
     at = f"At c={cell[0]} quantization"
@@ -229,7 +234,7 @@ def _overhead(facts: Facts, workload: str, variant: str) -> str:
         other = facts.row(workload, variant, (int(row["concurrency"]), int(row["max_tokens"])), "p50_e2e_ms")
         if row["code"] == "worse" and other and other["code"] != "worse":
             costly.append(short_cell(row, rows))
-    if not rows or all(row["code"] in ("no_test", "invalid") for row in rows):
+    if not any(row["code"] in DECIDED for row in rows):
         return ""
     if costly:
         return f"TTFT got worse while E2E did not at {listing(costly)}: extra work before the first token (prefill)."
@@ -251,7 +256,7 @@ def _surprises(facts: Facts, workload: str, variant: str) -> str:
     odd = [short_cell(row, tails) for row in tails if row["concurrency"] in faster]
     if odd:
         told.append(f"p95 E2E got worse although tokens/sec improved at {listing(odd)}")
-    if not rows:
+    if not any(row["code"] in DECIDED for row in rows):
         return ""
     return sentence(f"Surprises: {'; '.join(told)}") if told else "No surprises in these ratios."
 
@@ -268,33 +273,3 @@ def bottleneck_sentences(facts: Facts, workload: str) -> list[str]:
         f"{facts.label(model)}: {BOTTLENECKS.get(part, part)} at {listing(f'c={c}' for c, _ in cells)}."
         for (model, part), cells in grouped.items()
     ]
-
-
-def impact_section(facts: Facts) -> Section:
-    """Batch vs Chat quantization impact, a list per variant."""
-    parts: list[Part] = []
-    for row in facts.impact:
-        parts.append(text(f"**{facts.label(row['variant'])}**:"))
-        parts += bullets(impact_sentences(facts, row))
-    return Section("Batch vs Chat quantization impact", tuple(parts))
-
-
-def impact_sentences(facts: Facts, row: Json) -> list[str]:
-    """The three sentences of the comparison, or the reason why there are none."""
-    told = []
-    for side in ("chat", "batch"):
-        if row[f"{side}_workload"] is None:
-            continue
-        cell = (int(row[f"{side}_concurrency"]), int(row[f"{side}_max_tokens"]))
-        compared = facts.row(row[f"{side}_workload"], row["variant"], cell, "throughput_tok_s")
-        told.append(f"{side.capitalize()} at c={cell[0]}: tokens/sec {clause(facts, compared)}.")
-    if row.get("reason"):
-        return [*told, f"Chat and batch are not set against each other: {row['reason']}."]
-    if is_number(row.get("quotient_ci_low")):
-        told.append(
-            f"Gain in batch over gain in chat: {row['quotient']:.3f} "
-            f"[{row['quotient_ci_low']:.3f}, {row['quotient_ci_high']:.3f}]; helps more: {row['helps_more']}."
-        )
-    told.append(f"Why (a hypothesis, not tested): {row['hypothesis']}." if row.get("hypothesis") else "")
-    told.append(f"Evidence: {row['evidence']}." if row.get("evidence") else "")
-    return told

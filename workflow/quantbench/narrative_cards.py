@@ -45,7 +45,7 @@ def _card_line(facts: Facts, choice: Choice) -> str:
     told = [f"{speed} tokens/sec" if choice.speed and is_number(choice.speed["ratio"]) else f"{speed} (not compared)"]
     if choice.caveats:
         told.append(f"{listing(metric_name(m) for m in choice.caveats)} worse")
-    told.append(f"quality {choice.quality}{'' if choice.quality == 'not measured' else f': {choice.quality_why}'}")
+    told.append(f"quality {choice.quality}{'' if choice.quality == 'not measured' else f': {choice.short_why}'}")
     return sentence("; ".join(told))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from quantbench.cost import price_age_days
 from quantbench.document import Part, Section, Table, bullets, table, text, without_empty_columns
 from quantbench.facts import Cell, Facts, Json
-from quantbench.wording import BLANK, integer, is_number, listing, number, percent, plural, sentence
+from quantbench.wording import BLANK, change, integer, is_number, listing, number, percent, plural, sentence
 
 NO_PRICE = "No hourly price is given (`cost.hourly_price` in the config), so costs are blank; savings need no price."
 
@@ -141,8 +141,15 @@ def saving_sentence(facts: Facts, workload: str, variant: str) -> str:
         return f"No cost reduction: {label} costs {percent(-saved / 100)} more in {workload}{_more(row)}."
     if row["code"] == "equivalent":
         return f"No cost reduction: {label} costs the same in {workload} within the margin{interval}."
-    measured = f"measured {percent(saved / 100)}{interval}"
-    return f"No cost reduction is shown for {label} in {workload}: {measured}, which may be chance."
+    measured = f"measured cost {change(1 - saved / 100)}{_cost_interval(row)}"
+    return f"No cost reduction is shown for {label} in {workload}: {measured}, which is not significant."
+
+
+def _cost_interval(row: Json) -> str:
+    """The CI of a saving, as change of cost."""
+    if not (is_number(row.get("ci_low_pct")) and is_number(row.get("ci_high_pct"))):
+        return ", without a test"
+    return f" (95 % CI {change(1 - row['ci_high_pct'] / 100)} to {change(1 - row['ci_low_pct'] / 100)})"
 
 
 def _more(row: Json) -> str:

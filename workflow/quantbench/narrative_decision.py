@@ -62,7 +62,7 @@ def reason_sentence(facts: Facts, choice: Choice) -> str:
     if choice.caveats:
         told.append(f"{listing(metric_name(m) for m in choice.caveats)} got worse")
     quality = {"ok": "quality OK", "not acceptable": "quality not acceptable", "not shown": "quality not shown"}
-    told.append(f"{quality.get(choice.quality, 'quality not measured')} ({choice.quality_why})")
+    told.append(f"{quality.get(choice.quality, 'quality not measured')} ({choice.short_why})")
     return sentence(f"{facts.label(choice.variant)}: {'; '.join(told)}")
 
 

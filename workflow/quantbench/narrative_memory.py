@@ -12,7 +12,7 @@ from quantbench.wording import (
     is_number,
     listing,
     number,
-    percent,
+    reduction,
     seconds,
     with_unit,
 )
@@ -32,6 +32,7 @@ FIGURES = {
     "weights_gib": ("Weights", "GiB"),
     "weights_reduction_pct": ("Weights, reduction", "%"),
     "checkpoint_gib": ("Checkpoint files", "GiB"),
+    "checkpoint_reduction_pct": ("Checkpoint files, reduction", "%"),
     "kv_cache_gib": ("KV cache", "GiB"),
     "kv_cache_tokens": ("KV cache", "tokens"),
     "max_concurrency": ("Requests of full length that fit", ""),
@@ -159,17 +160,13 @@ def _as_vllm_sees_it(record: Json) -> str:
 
 def _weights(facts: Facts, row: Json, base: Json) -> str:
     if not is_number(row.get("weights_reduction_pct")):
-        return "Its weight memory cannot be compared: the log does not give it for both models."
+        files = row.get("checkpoint_reduction_pct")
+        told = f"; its checkpoint files take {reduction(files)}" if is_number(files) else ""
+        return f"Its weight memory cannot be compared, as the log does not give it for both models{told}."
     return (
         f"Its weights take {with_unit(row['weights_gib'], 'GiB')} instead of {with_unit(base['weights_gib'], 'GiB')}: "
-        f"{_less(row['weights_reduction_pct'])}."
+        f"{reduction(row['weights_reduction_pct'])}."
     )
-
-
-def _less(reduction: float) -> str:
-    if abs(reduction) < 0.05:
-        return "no difference"
-    return f"{percent(abs(reduction) / 100)} {'less' if reduction >= 0 else 'more'}"
 
 
 def _snapshot(facts: Facts, row: Json, base: Json) -> str:
@@ -179,7 +176,7 @@ def _snapshot(facts: Facts, row: Json, base: Json) -> str:
     own, other = integer(row["vram_delta_mib"]), integer(base["vram_delta_mib"])
     sentence = f"{what} grew by {own} MiB at start, {facts.label(facts.baseline)}'s by {other} MiB"
     return (
-        f"{sentence}: {_less(row['vram_delta_reduction_pct'])}."
+        f"{sentence}: {reduction(row['vram_delta_reduction_pct'])}."
         if is_number(row.get("vram_delta_reduction_pct"))
         else f"{sentence}."
     )
@@ -198,7 +195,8 @@ def _startup_sentence(facts: Facts, variant: str) -> str:
     if not (is_number(own) and is_number(base)):
         return "Start-up times are not known for both models."
     caches = [startup(facts, m).get("compile_cache") for m in (variant, facts.baseline)]
-    cache = f" (compile cache: {caches[0]} and {caches[1]})" if all(caches) else ""
+    same = f" (compile cache {caches[0]} for both)"
+    cache = (same if caches[0] == caches[1] else f" (compile cache {caches[0]} and {caches[1]})") if all(caches) else ""
     return (
         f"It answered {seconds(own)} after its start, {facts.label(facts.baseline)} after {seconds(base)}{cache}; "
         "one start each, so this is an observation and not a test."

@@ -198,7 +198,8 @@ def risk_paragraph(facts: Facts) -> str:
 def lost_words(facts: Facts, variant: str) -> str:
     """ "2 of 15 prompts lost (a, b)", for tables and decisions."""
     judged = facts.quality[variant]["verdict"]
-    names = f" ({listing(judged['lost'])})" if judged["lost"] else ""
+    named = judged["lost"] if len(judged["lost"]) <= 3 else [*judged["lost"][:2], f"{len(judged['lost']) - 2} more"]
+    names = f" ({listing(named)})" if named else ""
     return f"{integer(len(judged['lost']))} of {plural(judged['n'], 'prompt')} lost{names}"
 
 

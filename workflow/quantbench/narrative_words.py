@@ -19,6 +19,7 @@ from quantbench.wording import (
     reason_words,
 )
 
+CORRECTED = "after correction for the number of comparisons"
 CI_NOTE = "Ratios are variant / baseline, with the 95 % confidence interval in brackets."
 
 
@@ -33,10 +34,16 @@ def clause(facts: Facts, row: Json | None) -> str:
         return f"changed by {change(ratio)} in this sample, with too few blocks for a test"
     if row["code"] == "equivalent":
         return f"did not change: equivalent within {percent(row['margin'])} (95 % CI {interval})"
+    if row["code"] == "undecided" and _excludes_one(row):
+        return f"changed by {change(ratio)} (95 % CI {interval}), which is not significant {CORRECTED}"
     if row["code"] == "undecided":
         return f"shows no significant difference (the data allow {interval})"
     verb = _verb(str(row["metric"]), ratio)
     return f"{verb} by {percent(abs(ratio - 1))} (95 % CI {interval})"
+
+
+def _excludes_one(row: Json) -> bool:
+    return bool(is_number(row.get("ci_low")) and (row["ci_low"] > 1 or row["ci_high"] < 1))
 
 
 def _verb(metric: str, ratio: float) -> str:

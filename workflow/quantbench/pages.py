@@ -13,6 +13,7 @@ from quantbench import (
     narrative_cost,
     narrative_decision,
     narrative_doubts,
+    narrative_impact,
     narrative_measurement,
     narrative_memory,
     narrative_quality,
@@ -40,7 +41,7 @@ def notes(facts: Facts) -> Page:
             narrative_memory.section(facts),
             *narrative_capacity.sections(facts, "interactive"),
             *narrative_capacity.sections(facts, "batch"),
-            narrative_capacity.impact_section(facts),
+            narrative_impact.section(facts),
             narrative_quality.section(facts),
             predictions.section(facts),
             narrative_measurement.how_section(facts),
@@ -105,7 +106,7 @@ def report(facts: Facts, drawn: Mapping[str, str]) -> Report:
         lead=figures("throughput_ratio"),
         chapters=(
             *chapters,
-            (narrative_capacity.impact_section(facts), ()),
+            (narrative_impact.section(facts), ()),
             (narrative_memory.section(facts), figures("memory")),
             (narrative_quality.section(facts), ()),
             (

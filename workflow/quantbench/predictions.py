@@ -13,7 +13,7 @@ from quantbench.document import Section, table, text
 from quantbench.facts import Facts, Json
 from quantbench.narrative_quality import lost_words
 from quantbench.narrative_words import clause, decided
-from quantbench.wording import is_number, listing, percent, seconds
+from quantbench.wording import change, is_number, listing, reduction, seconds
 
 TOLERANCE_POINTS = 10
 OPEN, FOR_YOU = "open: the data do not decide", "for you to judge"
@@ -98,9 +98,11 @@ def _vram(facts: Facts, variant: str) -> Measured:
     weights, whole = row.get("weights_reduction_pct"), row.get("vram_delta_reduction_pct")
     told = []
     if is_number(weights):
-        told.append(f"weights {percent(weights / 100)} less")
+        told.append(f"weights {reduction(weights)}")
     if is_number(whole):
-        told.append(f"whole server {percent(whole / 100)} less")
+        told.append(f"whole server {reduction(whole)}")
+    if is_number(row.get("checkpoint_reduction_pct")):
+        told.append(f"checkpoint files {reduction(row['checkpoint_reduction_pct'])}")
     answer = weights if is_number(weights) else None
     return Measured(f"{listing(told) or 'not measured'}{' (scored on the weights)' if told and answer else ''}", answer)
 
@@ -222,14 +224,14 @@ def _failure_modes(facts: Facts, variant: str) -> Measured:
 
 
 def _saving(facts: Facts, variant: str) -> Measured:
-    saved = [
-        f"{w}: {percent(1 - 1 / row['ratio'])}"
-        for w in facts.workloads()
-        if (cell := facts.deciding_cell(w))
-        and (row := facts.row(w, variant, cell, "throughput_tok_s"))
+    costs = [
+        f"{workload} {change(1 / row['ratio'])}"
+        for workload in facts.workloads()
+        if (cell := facts.deciding_cell(workload))
+        and (row := facts.row(workload, variant, cell, "throughput_tok_s"))
         and is_number(row["ratio"])
     ]
-    return Measured(f"cost per token less by ({', '.join(saved)})" if saved else "no saving could be computed")
+    return Measured(f"cost per token: {listing(costs)}" if costs else "no cost could be compared")
 
 
 def _utilisation(facts: Facts, variant: str) -> Measured:

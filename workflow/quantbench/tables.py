@@ -32,13 +32,9 @@ def combine_capacity(tuples: Sequence[pl.DataFrame], model: str, workload: str) 
     strangers = table.filter((pl.col("model") != model) | (pl.col("workload") != workload))
     if strangers.height:
         found = strangers.select("model", "workload").unique().rows()
-        raise QuantbenchError(
-            f"capacity of {model}, {workload}: found rows of {found}", remedy="delete the moved CSVs"
-        )
+        raise QuantbenchError(f"capacity of {model}, {workload}: found rows of {found}", remedy="delete the moved CSVs")
     if table.select("max_tokens", "concurrency").is_duplicated().any():
-        raise QuantbenchError(
-            f"capacity of {model}, {workload}: a tuple occurs twice", remedy="delete the copy"
-        )
+        raise QuantbenchError(f"capacity of {model}, {workload}: a tuple occurs twice", remedy="delete the copy")
     return table
 
 
@@ -77,9 +73,7 @@ def _memory_row(model: str, label: str, record: Json, base: Json, session: Json)
         row[name] = memory.get(name)
         if name in ("weights_gib", "checkpoint_gib"):
             row[name.replace("_gib", "_reduction_pct")] = _reduction(memory.get(name), base_memory.get(name))
-    row["kv_cache_tokens_ratio"] = _quotient(
-        memory.get("kv_cache_tokens"), base_memory.get("kv_cache_tokens")
-    )
+    row["kv_cache_tokens_ratio"] = _quotient(memory.get("kv_cache_tokens"), base_memory.get("kv_cache_tokens"))
     row["after_stop_mib"] = session.get("memory_after_stop_mib")
     row["memory_returned"] = session.get("memory_returned")
     row["sources"] = _sources(row)
@@ -108,7 +102,7 @@ def _missing(record: Json, row: Json) -> dict[str, str]:
 
 def _reduction(value: Any, base: Any) -> float | None:
     quotient = _quotient(value, base)
-    return None if quotient is None else (1 - quotient) * 100
+    return None if quotient is None else round((1 - quotient) * 100, 3)
 
 
 def _quotient(value: Any, base: Any) -> float | None:

@@ -120,6 +120,15 @@ def sentence(text: str) -> str:
     return text if not text or text[-1] in ".!?:" else f"{text}."
 
 
+def reduction(value: object) -> str:
+    """A reduction in percent: 63.1 → "63.1 % less", −0.8 → "0.8 % more", 0.01 → "no difference"."""
+    if not is_number(value):
+        return BLANK
+    if abs(value) < 0.05:
+        return "no difference"
+    return f"{percent(abs(value) / 100)} {'less' if value > 0 else 'more'}"
+
+
 def seconds(value: object) -> str:
     """A duration: "350 ms", "12.3 s", "4 min 10 s", "2 h 05 min"; negative ones are blank."""
     if not is_number(value) or value < 0:
@@ -183,10 +192,15 @@ def reason_words(codes: Iterable[str], meanings: Mapping[str, str] | None = None
     return "; ".join(dict.fromkeys(_reason(code, meanings or {}) for code in codes))
 
 
+def _meaning(text: str, meanings: Mapping[str, str]) -> str:
+    """Guard ids inside a code ("a, b") as words."""
+    return ", ".join(meanings.get(part, part) for part in text.split(", "))
+
+
 def _reason(code: str, meanings: Mapping[str, str]) -> str:
     if code in meanings:
         return meanings[code]
     for pattern, words in _REASON_PATTERNS:
         if match := re.fullmatch(pattern, code):
-            return words.format(*match.groups())
+            return words.format(*(_meaning(group, meanings) for group in match.groups()))
     return f"`{code}`"
