@@ -22,8 +22,15 @@ UNSET = (
     "VLLM_CONFIGURE_LOGGING",
     "VLLM_LOGGING_CONFIG_PATH",
     "VLLM_LOGGING_PREFIX",
+    # Snakemake gives every job one thread by these; that is not meant for a server.
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "GOTO_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
 )
-"""Variables that would overrule the spec, lock us out, or hide what the log says."""
+"""Variables that would overrule the spec, lock us out, or hide what the log says; `threads` and `env` set them anew."""
 
 
 def spec_hash(spec: Spec) -> str:
