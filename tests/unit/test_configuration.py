@@ -52,6 +52,7 @@ def test_defaults_are_complete_and_the_input_is_left_alone() -> None:
         ({"blokcs": 3}, "unknown key 'blokcs' (did you mean 'blocks'?)"),
         ({"blocks": "many"}, "blocks: wants integer, got 'many'"),
         ({"select": ["bf16", "gptq"]}, "select names 'gptq'"),
+        ({"select_workloads": ["chart"]}, "select_workloads names 'chart'"),
         ({"models": {"awq": {"port": 8000}}}, "models.awq.port 8000 is already the port of models.bf16"),
         ({"workloads": {"chat": {"concurrency": [0]}}}, "workloads.chat.concurrency.0: 0 must be >= 1"),
         ({"models": {"awq": {"quantisation": "awq"}}}, "unknown key 'models.awq.quantisation'"),
@@ -81,6 +82,12 @@ def test_numbers_given_as_text_on_the_command_line_are_understood() -> None:
 def test_select_keeps_the_baseline_first_and_needs_no_edit_of_the_dict() -> None:
     assert list(plan(select=["awq", "bf16"]).models) == ["bf16", "awq"]
     assert plan(select=["awq"], baseline="awq").variants == []
+
+
+def test_workloads_can_be_left_out() -> None:
+    more = {"workloads": {"tickets": {"prompts": "t.jsonl", "concurrency": [2], "max_tokens": [8]}}}
+    assert [cell[0] for cell in plan(**more).cells("bf16")] == ["chat", "chat", "tickets"]
+    assert [cell[0] for cell in plan(**more, select_workloads=["tickets"]).cells("bf16")] == ["tickets"]
 
 
 def test_unselected_models_may_share_a_port() -> None:

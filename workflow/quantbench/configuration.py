@@ -188,7 +188,14 @@ def served_model(arm: str) -> str:
 def make_plan(config: Mapping[str, Any], config_schema: Mapping[str, Any]) -> Plan:
     """Validate, fill defaults and cross-check. Raises QuantbenchError with one line that names every faulty key."""
     plan = Plan(schema.validate(config, config_schema))
-    faults = list(_cross_checks(plan.config))
+    wanted = plan.config["select_workloads"] or list(plan.config["workloads"])
+    faults = [
+        f"select_workloads names '{name}', which is not in workloads"
+        for name in wanted
+        if name not in plan.config["workloads"]
+    ]
+    plan.config["workloads"] = {name: w for name, w in plan.config["workloads"].items() if name in wanted}
+    faults = faults or list(_cross_checks(plan.config))
     if faults:
         raise QuantbenchError(f"config: {'; '.join(faults)}", remedy="see config/README.md for every key")
     return plan
