@@ -33,7 +33,7 @@ rule write_notes:
     conda:
         "../envs/pipeline.yaml"
     params:
-        report=report_plan.report(PLAN),
+        report=report_plan.report(PLAN, predictions=True),
     script:
         "../workflow/scripts/write_notes.py"
 
@@ -98,6 +98,6 @@ rule write_report:
     conda:
         "../envs/pipeline.yaml"
     params:
-        report=report_plan.report(PLAN),
+        report=report_plan.report(PLAN, predictions=True),
     script:
         "../workflow/scripts/write_report.py"

@@ -143,7 +143,8 @@ def test_capacity_and_comparison_survive_the_round_trip(tmp_path: Path) -> None:
 def test_reports_get_exactly_the_configuration_that_the_rules_pass() -> None:
     root = SCRIPTS.parents[1]
     plan = settings.load(root, {"gpu": "rtx2000-ada-16gb"})
-    assert set(facts(Scenario()).config) - {"reason_words"} == set(report_plan.report(plan))
+    assert set(facts(Scenario()).config) - {"reason_words"} == set(report_plan.report(plan, predictions=True))
+    assert "predictions" not in report_plan.report(plan)
     assert "hourly_price" not in str(report_plan.report(plan)), "a price would remake what does not depend on it"
 
 

@@ -41,8 +41,11 @@ def memory(plan: Plan) -> Json:
     return {"baseline": plan.baseline, "labels": {model: plan.label(model) for model in plan.models}}
 
 
-def report(plan: Plan) -> Json:
-    """What the reports depend on beside their input files; no price, it is in cost.json."""
+def report(plan: Plan, *, predictions: bool = False) -> Json:
+    """What the reports depend on beside their input files; no price, it is in cost.json.
+
+    Pages that score the predictions get them, others are not remade for them.
+    """
     models = plan.config["models"]
     cells = plan.cells(plan.baseline)
     return {
@@ -60,8 +63,8 @@ def report(plan: Plan) -> Json:
         "primary": plan.primary,
         "margin": plan.config["margin"],
         "precision": plan.config["precision"],
-        "predictions": plan.config["predictions"],
         "command": f"snakemake --cores 1 --config gpu={plan.gpu}",
+        **({"predictions": plan.config["predictions"]} if predictions else {}),
     }
 
 
