@@ -18,7 +18,7 @@ _held: list[int] = []
 
 
 def enter(folder: Path) -> None:
-    """Hold the folder until this process ends. If another run has it: wait, then run this command again from its start."""
+    """Hold the folder until this process ends. If another run has it: wait, then run this command again."""
     if os.environ.get(SHARED) == "1":
         return
     path = folder / ".snakemake" / "quantbench.lock"
