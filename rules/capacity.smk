@@ -4,9 +4,9 @@ rule calibrate_client:
     log:
         f"logs/{GPU}/calibrate_client/c{{concurrency}}.log",
     priority: 10**8
-    threads: workflow.cores
     conda:
         "../envs/pipeline.yaml"
+    threads: workflow.cores
     script:
         "../workflow/scripts/calibrate_client.py"
 

@@ -29,7 +29,9 @@ WORKLOADS = config["workloads"]
 VLLM_PYTHON = config["vllm_python"]
 
 CELL = f"{RESULTS}/cells/{{arm}}/{{workload}}/c{{concurrency}}_t{{max_tokens}}.csv"
-BLOCK = f"{RESULTS}/raw/{{arm}}/{{workload}}/c{{concurrency}}_t{{max_tokens}}/b{{block}}"
+BLOCK = (
+    f"{RESULTS}/raw/{{arm}}/{{workload}}/c{{concurrency}}_t{{max_tokens}}/b{{block}}"
+)
 CALIBRATION = f"{RESULTS}/client/calibration_c{{concurrency}}.json"
 
 SCHEDULE = Schedule(
@@ -64,14 +66,18 @@ def block_stems(arm, workload, concurrency, max_tokens):
     cell = (workload, int(concurrency), int(max_tokens))
     count = PLAN.blocks(cell, settings.blocks_on_disk(ROOT / RESULTS, arm, cell))
     return [
-        BLOCK.format(arm=arm, workload=workload, concurrency=cell[1], max_tokens=cell[2], block=n)
+        BLOCK.format(
+            arm=arm, workload=workload, concurrency=cell[1], max_tokens=cell[2], block=n
+        )
         for n in range(1, count + 1)
     ]
 
 
 def blocks_of_arm(arm):
     """Contexts of all blocks of an arm's grid."""
-    return [f"{stem}.json" for cell in PLAN.cells(arm) for stem in block_stems(arm, *cell)]
+    return [
+        f"{stem}.json" for cell in PLAN.cells(arm) for stem in block_stems(arm, *cell)
+    ]
 
 
 def blocks_of_model(wildcards):
@@ -91,7 +97,12 @@ def block_contexts(wildcards):
 
 
 def _tuple(wildcards):
-    return wildcards.arm, wildcards.workload, wildcards.concurrency, wildcards.max_tokens
+    return (
+        wildcards.arm,
+        wildcards.workload,
+        wildcards.concurrency,
+        wildcards.max_tokens,
+    )
 
 
 def prompts_of(wildcards):
@@ -111,16 +122,22 @@ def spec_of(wildcards):
 
 def knobs_of(wildcards):
     """All that defines a block beside the server and the prompts."""
-    return PLAN.block_knobs(wildcards.workload, int(wildcards.concurrency), int(wildcards.max_tokens))
+    return PLAN.block_knobs(
+        wildcards.workload, int(wildcards.concurrency), int(wildcards.max_tokens)
+    )
 
 
 def on_lane(number):
     """One unit of a lane's resource for the jobs of that lane, none for others."""
     name = list(config["lanes"])[number]
-    return lambda wildcards: int(PLAN.lane_of(wildcards.get("arm") or wildcards.get("model")) == name)
+    return lambda wildcards: int(
+        PLAN.lane_of(wildcards.get("arm") or wildcards.get("model")) == name
+    )
 
 
-LANE_RESOURCES = {f"lane{number}": on_lane(number) for number in range(len(config["lanes"]))}
+LANE_RESOURCES = {
+    f"lane{number}": on_lane(number) for number in range(len(config["lanes"]))
+}
 
 
 def model_dir(name):
@@ -135,7 +152,11 @@ def made_here(name):
 
 def answers_of_model(wildcards):
     """Answers to the quality prompts that one server gives."""
-    return [f"{RESULTS}/answers/{wildcards.model}.json"] if config["quality"]["prompts"] else []
+    return (
+        [f"{RESULTS}/answers/{wildcards.model}.json"]
+        if config["quality"]["prompts"]
+        else []
+    )
 
 
 def start_priority(wildcards):
@@ -150,4 +171,9 @@ def stop_priority(wildcards):
 
 def block_priority(wildcards):
     """A B B A: see quantbench.schedule."""
-    return SCHEDULE.block(*_tuple(wildcards)[:2], int(wildcards.concurrency), int(wildcards.max_tokens), int(wildcards.block))
+    return SCHEDULE.block(
+        *_tuple(wildcards)[:2],
+        int(wildcards.concurrency),
+        int(wildcards.max_tokens),
+        int(wildcards.block),
+    )
