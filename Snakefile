@@ -34,7 +34,7 @@ rule all:
     input:
         rules.capacity.input,
         expand(f"{RESULTS}/servers/{{model}}/session.json", model=MODELS),
-        reports(),
+        REPORTS,
 
 
 onstart:

@@ -177,3 +177,6 @@ def block_priority(wildcards):
         int(wildcards.max_tokens),
         int(wildcards.block),
     )
+
+
+owner.announce_blocks(sum(len(blocks_of_arm(arm)) for arm in ARMS))

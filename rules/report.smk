@@ -20,7 +20,6 @@ REPORTS = [
     ),
     *([f"{RESULTS}/quality.json"] if EVIDENCE["quality"] else []),
 ]
-reports = REPORTS.copy
 
 
 rule write_notes:

@@ -7,12 +7,27 @@ judged from the kept facts (`judged`), so that a better guard or a new calibrati
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quantbench import bottleneck, guards, lane, load, metrics, registry, server_metrics, vllm_log
+import psutil
+
+from quantbench import (
+    bottleneck,
+    guards,
+    lane,
+    load,
+    metrics,
+    owner,
+    processes,
+    progress,
+    registry,
+    server_metrics,
+    vllm_log,
+)
 from quantbench.configuration import AA_SUFFIX
 from quantbench.errors import QuantbenchError
 from quantbench.load_spec import LoadSpec
@@ -84,6 +99,19 @@ def measure(block: Block, ready: Json) -> tuple[list[RequestRecord], Json]:
         "lane": lease.facts(),
     }
     return result.records, context
+
+
+def say_progress(block: Block, context: Mapping[str, Any]) -> None:
+    """One line on stderr: what was measured, how many blocks are kept, how long the rest will take."""
+    kept = list(Path("results", block.gpu, "raw").glob("*/*/*/b*.json"))
+    begun = psutil.Process(processes.pid_of(owner.current())).create_time()
+    ended = sorted(path.stat().st_mtime for path in kept if path.stat().st_mtime >= begun)
+    figures = context["metrics"]
+    rate = figures["throughput_tok_s"]
+    what = (
+        f"{block.arm} {block.seed}: {f'{rate:.0f} tok/s' if rate else 'no throughput'}, {figures['failures']} failures"
+    )
+    print(f"{what} | {progress.line(ended, owner.planned_blocks(), len(kept))}", file=sys.stderr, flush=True)
 
 
 def judged(context: Mapping[str, Any], ready: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> Json:

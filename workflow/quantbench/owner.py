@@ -16,6 +16,7 @@ from pathlib import Path
 
 from quantbench import processes
 
+BLOCKS = "QUANTBENCH_BLOCKS"
 OWNER, DEVICES, SERVERS, STATE = (
     "QUANTBENCH_OWNER",
     "QUANTBENCH_DEVICES",
@@ -49,6 +50,16 @@ def current() -> str:
     """The owner's token: the inherited one if that process lives on this host, else this process."""
     inherited = os.environ.get(OWNER)
     return inherited if inherited and processes.alive(inherited) else processes.token(os.getpid())
+
+
+def announce_blocks(count: int) -> None:
+    """Tell the jobs how many blocks the configuration asks for; for the progress line only."""
+    os.environ[BLOCKS] = str(count)
+
+
+def planned_blocks() -> int:
+    """Blocks that the configuration asks for, 0 if nobody said."""
+    return int(os.environ.get(BLOCKS, "0"))
 
 
 def devices() -> list[str]:

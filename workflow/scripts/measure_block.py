@@ -20,6 +20,7 @@ def main(job):
     records, context = block.measure(wanted, ready)
     tables_io.write_records(job.output.records, records)
     write_json(job.output.context, block.judged(context, ready, None))
+    block.say_progress(wanted, context)
 
 
 jobs.run(snakemake, main)

@@ -1,0 +1,24 @@
+"""The progress line."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quantbench import progress
+
+
+def test_the_pace_of_this_run_gives_the_estimate() -> None:
+    assert progress.line([], 60, 0) == "0 of 60 blocks"
+    assert progress.line([100.0], 60, 1) == "1 of 60 blocks"
+    assert progress.line([100.0, 110.0, 120.0], 60, 30) == "30 of 60 blocks, about 5 min left"
+    assert progress.line([0.0, 10.0], 4, 2) == "2 of 4 blocks, about 20 s left"
+    assert progress.line([0.0, 60.0], 240, 2) == "2 of 240 blocks, about 3 h 58 min left"
+    assert progress.line([0.0, 10.0], 4, 4) == "4 of 4 blocks"
+
+
+@given(st.lists(st.floats(0, 1e6), max_size=5).map(sorted), st.integers(0, 500), st.integers(0, 500))
+def test_never_a_negative_or_endless_estimate(ended: list[float], planned: int, kept: int) -> None:
+    text = progress.line(ended, planned, kept)
+    assert "-" not in text
+    assert "nan" not in text
