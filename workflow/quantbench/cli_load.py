@@ -148,7 +148,7 @@ def _measure(args: argparse.Namespace, spec: LoadSpec, place: str) -> tuple[dict
     from dataclasses import replace
 
     from quantbench.load import run_block
-    from quantbench.progress import block_progress
+    from quantbench.load_progress import block_progress
 
     calibration = None
     if args.calibrate:
