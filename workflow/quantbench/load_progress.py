@@ -1,26 +1,32 @@
-"""How far the blocks of a run are, and how long the rest will take. Pure."""
+"""Edge: a progress line for a block of load. It is drawn once a second at most, as drawing delays the client."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
-def line(ended: Sequence[float], planned: int, kept: int) -> str:
-    """One line for a person.
+@contextlib.contextmanager
+def block_progress(
+    title: str, requests: int, seconds: float, *, quiet: bool = False
+) -> Iterator[Callable[[int, float], None] | None]:
+    """Yield the callback for `load.run_block`, or None when there is no terminal to draw on."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]} replies"))
+    bars = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, auto_refresh=False)
+    with bars:
+        task = bars.add_task(title, total=1.0, done=0)
 
-    `ended`: Unix times at which the blocks of this run ended, in order; `planned`: blocks that the configuration asks
-    for, `kept`: those on disk. The estimate is the pace of this run; without two blocks there is none.
-    """
-    left = max(0, planned - kept)
-    told = f"{kept} of {max(planned, kept)} blocks"
-    if not left or len(ended) < 2:
-        return told
-    seconds = left * (ended[-1] - ended[0]) / (len(ended) - 1)
-    return f"{told}, about {_duration(seconds)} left"
+        def update(done: int, elapsed: float) -> None:
+            shares = [done / requests] if requests else []
+            shares += [elapsed / seconds] if seconds else []
+            bars.update(task, completed=min([1.0, *shares]) if shares else 0.0, done=done, refresh=True)
 
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{round(seconds)} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+        yield update
+        bars.update(task, completed=1.0, refresh=True)
