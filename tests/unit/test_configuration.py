@@ -67,6 +67,7 @@ def test_defaults_are_complete_and_the_input_is_left_alone() -> None:
             {"models": {"own": {"port": 8002, "quantize": {"from": "none"}}}},
             "models.own.quantize.from 'none' is not in models",
         ),
+        ({"models": {"awq": {"load_format": "dummy"}}}, "models.awq has dummy weights"),
         ({"margin": -1}, "margin: -1 must be > 0"),
         ({"lanes": {"gpu0": {"devices": ["zero"]}}}, "lanes.gpu0.devices.0"),
     ],

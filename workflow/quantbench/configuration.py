@@ -219,6 +219,8 @@ def _cross_checks(config: Json) -> Iterable[str]:
                 yield f"models.{name}.port {model['port']} is already the port of models.{ports[model['port']]}"
             ports[model["port"]] = name
         yield from _model_faults(name, model, models, lanes)
+        if model["load_format"] == "dummy" and config["quality"]["prompts"]:
+            yield f"models.{name} has dummy weights, whose answers mean nothing; set quality.prompts to null"
     yield from _primary_faults(config)
     yield from _cell_faults(config)
 

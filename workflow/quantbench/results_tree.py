@@ -93,15 +93,22 @@ def pair_results(
     contexts: Sequence[Json], ready: Mapping[str, Json], baseline: str, variant: str
 ) -> list[guards.GuardResult]:
     """The guards of one comparison."""
+    return guards.evaluate_pair(*_sides(contexts, ready, baseline, variant))
+
+
+def _sides(
+    contexts: Sequence[Json], ready: Mapping[str, Json], baseline: str, variant: str
+) -> tuple[Json, Json, list[Json], list[Json]]:
+    """Server records and blocks of both arms."""
     a, b = ([c for c in contexts if c["model"] == model] for model in (baseline, variant))
-    return guards.evaluate_pair(ready.get(baseline, {}), ready.get(variant, {}), a, b)
+    return ready.get(baseline, {}), ready.get(variant, {}), a, b
 
 
 def pair_failures(
     contexts: Sequence[Json], ready: Mapping[str, Json], baseline: str, variants: Iterable[str]
 ) -> dict[str, list[str]]:
     """{variant: guards that make its whole comparison invalid}."""
-    return {v: guards.failed(pair_results(contexts, ready, baseline, v)) for v in variants}
+    return {v: guards.comparison_failures(*_sides(contexts, ready, baseline, v)) for v in variants}
 
 
 def other_guards(
