@@ -67,6 +67,13 @@ def test_a_block(server: TruthServer, transport: str, endpoint: str) -> None:
     assert len({key[:12] for key in keys}) == 12  # warm-up included, no prompt comes twice
 
 
+def test_warm_up_requests_may_be_shorter_than_the_measured_ones(server: TruthServer) -> None:
+    server.log()
+    result = run_block(spec(server, min_requests=3, warmup_max_tokens=4))
+    assert {r.completion_tokens for r in result.records} == {12}
+    assert sorted(row["tokens"] for row in server.log()) == [4, 4, 4, 12, 12, 12]
+
+
 REASONS = {
     "error": "in_band_error",
     "late_error": "in_band_error",

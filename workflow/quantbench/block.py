@@ -162,6 +162,7 @@ def _load_spec(block: Block, url: str, prompts: Sequence[Mapping[str, Any]]) -> 
         min_seconds=knobs["min_seconds"],
         min_requests=knobs["min_requests"],
         warmup_requests=knobs["warmup_requests"],
+        warmup_max_tokens=knobs["warmup_max_tokens"],
         timeout_s=knobs["timeout_s"],
     )
 

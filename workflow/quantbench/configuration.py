@@ -165,6 +165,7 @@ class Plan:
             "min_seconds": block["min_seconds"],
             "min_requests": block["min_requests_per_slot"] * concurrency,
             "warmup_requests": block["warmup_requests_per_slot"] * concurrency,
+            "warmup_max_tokens": block["warmup_max_tokens"],
             "timeout_s": block["timeout_s"],
         }
 

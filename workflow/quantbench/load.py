@@ -111,7 +111,8 @@ async def _warm_up(spec: LoadSpec, connections: list[Connection]) -> None:
     source = requests_for(spec.prompts, template=spec.template, seed=spec.seed, warmup=True)
     # An exact count may be less than a wave; with seconds it goes on in whole waves.
     limit = count if spec.warmup_seconds <= 0 else 0
-    await _run_phase(Phase(spec, source, count, spec.warmup_seconds, limit), connections)
+    short = replace(spec, max_tokens=min(spec.max_tokens, spec.warmup_max_tokens or spec.max_tokens))
+    await _run_phase(Phase(short, source, count, spec.warmup_seconds, limit), connections)
 
 
 @contextlib.contextmanager

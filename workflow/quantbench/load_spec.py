@@ -27,6 +27,7 @@ class LoadSpec:
     min_seconds, min_requests   the block issues requests until both are reached, and then to the end of a wave
     max_requests    an upper limit that wins over both (0: none)
     warmup_requests None: one wave; warm-up ends when these and `warmup_seconds` are both reached
+    warmup_max_tokens   tokens of each warm-up request; None: max_tokens
     timeout_s       per request, from sending to the end of its reply
     ignore_eos      ask for exactly max_tokens, and count any other number of tokens as a failure
     seed            names the sequence of prompts; give both models of a comparison the same
@@ -47,6 +48,7 @@ class LoadSpec:
     max_requests: int = 0
     warmup_requests: int | None = None
     warmup_seconds: float = 0.0
+    warmup_max_tokens: int | None = None
     timeout_s: float = 600.0
     ignore_eos: bool = True
     seed: str = "quantbench"
