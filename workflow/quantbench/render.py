@@ -26,7 +26,13 @@ def markdown(template: str, **context: Any) -> str:
 def html(template: str, **context: Any) -> str:
     """Render an HTML template; everything is escaped but `inline` marks and charts passed as Markup."""
     environment = _environment(autoescape=True)
-    environment.filters |= {"inline": _inline, "heading": _heading, "marked": _marked, "tone": _tone}
+    environment.filters |= {
+        "inline": _inline,
+        "heading": _heading,
+        "marked": _marked,
+        "tone": _tone,
+        "ci_below": _ci_below,
+    }
     return environment.get_template(template).render(**context)
 
 
@@ -63,6 +69,11 @@ def _inline(text: str) -> Markup:
     safe = str(escape(text)).replace(" %", "\u00a0%")
     safe = re.sub(r"`([^`]+)`", r"<code>\1</code>", safe)
     return Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", safe))
+
+
+def _ci_below(text: Markup) -> Markup:
+    """A cell that is a value and its interval, `1.10 [1.03, 1.18]`, with the interval on a line of its own."""
+    return Markup(re.sub(r"^(\S+) (\[[^\]]+\])$", r'\1<span class="ci">\2</span>', str(text)))
 
 
 def _marked(text: str, other: str) -> Markup:
