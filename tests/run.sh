@@ -18,8 +18,10 @@ if [ "$what" = check ] || [ "$what" = all ]; then
   done
 fi
 case "$what" in
-  unit) step "unit and property tests"; pytest tests/unit ;;
+  unit) step "unit and property tests"; pytest tests/unit -n 2 ;;
   all)
-    step "unit, property, life-cycle and end-to-end tests (real vLLM on the CPU)"
-    pytest tests ;;
+    step "unit and property tests, life cycle (stand-in servers)"
+    pytest tests -m "not vllm and not slow" -n 2
+    step "real vLLM on the CPU, the demo model made again, quantizers"
+    pytest tests -m "vllm or slow" ;;
 esac

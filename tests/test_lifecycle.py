@@ -242,10 +242,14 @@ def test_a_taken_port_is_named(fresh: Box) -> None:
     [("error", "in_band_error"), ("truncate", "truncated"), ("http_500", "http_5xx"), ("hang", "timeout")],
 )
 def test_failed_requests_invalidate_the_cell_and_are_counted(fresh: Box, fault: str, reason: str) -> None:
-    fresh.config["models"]["beta"] |= misbehave(stream=fault, after=4)
+    control = fresh.path / "control.json"
+    fresh.config["models"]["beta"]["server"] = {"env": {"FAKE_VLLM_CONTROL": str(control)}}
     fresh.config["block"]["timeout_s"] = 2
     fresh.save()
-    fresh.run(CELL.format("beta", 4))
+    run = fresh.spawn(CELL.format("beta", 4))
+    fresh.wait_for(lambda: fresh.events("start"))
+    control.write_text(json.dumps({"stream": fault, "after": 4}))
+    assert run.wait(120) == 0, (fresh.path / "out.txt").read_text()[-3000:]
     row = next(csv.DictReader((fresh.path / CELL.format("beta", 4)).open()))
     assert int(row["failures"]) > 0
     assert row["valid"] == "false"
