@@ -17,13 +17,22 @@ Behaviour is a JSON object, from the variable FAKE_VLLM and, read anew at every 
                     no [DONE]) | error (in-band error object) | hang | no_usage | http_500 (before anything is sent)
     refuse          list of sleep, wake, health, metrics, tokenize: answered with HTTP 500 (tokenize: 404)
     ignore_sigterm  true: SIGTERM does nothing, as with a request in flight
-    fingerprint     system_fingerprint of every answer ("fake-1")
+    slow            [n, s]: every n-th completion takes s seconds more
+    short           number of tokens that every answer has fewer than was asked for (0)
+    burst           number of chunks per write (1): several messages arrive in one read
+    fingerprint     system_fingerprint of every answer ("fake-1"); of a list, one after the other
     salt            number added to every token id: another tokenizer
     bos             number of begin-of-text tokens at the head of a chat prompt (0)
+    template        false: a chat prompt is the bare text of its messages
     prefix_hits, preemptions    added to these counters
+    grow            object: what each answered completion adds to a sample of /metrics (named without "vllm:")
+    cache_dtype     as /metrics tells it ("auto")
     started         Unix time reported as process_start_time_seconds (a change looks like a restart)
     unquantized     true: the log shows plain layers though config.json claims a quantization
-    incident        text: logged as a WARNING at every completion
+    incident        text: logged as a WARNING (or at `incident_level`) at every completion
+    say             list of texts: logged by the engine while it starts
+    engine          object: fields of the logged engine configuration (kv_cache_dtype, speculative_config)
+    kernel, attention    names of the linear kernel and of the attention backend as logged
     weights_gib     as logged (CUDA only; 1.0)
     version         as /version says ("0.32.0")
 """
@@ -99,7 +108,7 @@ class FakeServer:
         self.args, self.memory, self.asleep = args, Memory(), False
         self.name = args.served_model_name or args.source
         self.started = time.time()
-        self.counters = {"prompt": 0, "generation": 0, "success": 0, "running": 0}
+        self.counters = {"prompt": 0, "generation": 0, "success": 0, "running": 0, "asked": 0}
 
     def boot(self) -> None:
         """Log what vLLM logs at a start, or die as it does."""
@@ -121,20 +130,28 @@ class FakeServer:
             config = json.loads(Path(self.args.source, "config.json").read_text())
         method = (config.get("quantization_config") or {}).get("quant_method") or self.args.quantization
         plain = rules.get("unquantized") or not method
+        engine = {"speculative_config": None, "kv_cache_dtype": "auto"} | rules.get("engine", {})
+        graphs = "NONE: 0" if self.args.enforce_eager else "FULL_AND_PIECEWISE: (2, 1)"
         eager, caching = self.args.enforce_eager, self.args.enable_prefix_caching
         log(f"Using max model len {self.args.max_model_len}", source="model.py:2152")
         log(
-            f"Initializing a V1 LLM engine (v0.32.0) with config: model='{self.args.source}', speculative_config=None, "
-            f"dtype=torch.bfloat16, max_seq_len={self.args.max_model_len}, tensor_parallel_size=1, "
-            f"quantization={None if plain else method}, enforce_eager={eager}, kv_cache_dtype=auto, "
-            f"enable_prefix_caching={caching}, ",
+            f"Initializing a V1 LLM engine (v0.32.0) with config: model='{self.args.source}', "
+            f"speculative_config={engine['speculative_config']}, "
+            f"dtype=torch.{self.args.dtype}, max_seq_len={self.args.max_model_len}, tensor_parallel_size=1, "
+            f"quantization={None if plain else method}, enforce_eager={eager}, "
+            f"kv_cache_dtype={engine['kv_cache_dtype']}, enable_prefix_caching={caching}, "
+            f"compilation_config={{'cudagraph_mode': <CUDAGraphMode.{graphs}>}}",
             process="EngineCore",
         )
+        log(f"Using {rules.get('attention', 'FAKE_ATTN')} backend.", process="EngineCore")
+        for text in rules.get("say", []):
+            log(text, process="EngineCore")
         if not plain:
             kernel, layer = KERNELS.get(method, KERNELS["compressed-tensors"])
-            log(f"Using {kernel} for {layer}", process="EngineCore")
+            log(f"Using {rules.get('kernel', kernel)} for {layer}", process="EngineCore")
         if os.environ.get("CUDA_VISIBLE_DEVICES"):
             log(f"Model loading took {rules.get('weights_gib', 1.0)} GiB memory and 0.05 seconds", process="EngineCore")
+            log("Available KV cache memory: 8.0 GiB", process="EngineCore")
         else:
             log("Loading weights took 0.05 seconds", process="EngineCore")
         tokens = "131,072 tokens, Maximum concurrency for 1,024 tokens per request: 128.00x"
@@ -156,7 +173,8 @@ class FakeServer:
         if "metrics" in rules.get("refuse", []):
             return web.Response(status=500)
         started, hits = rules.get("started", self.started), rules.get("prefix_hits", 0)
-        cache = 'block_size="128",cache_dtype="auto",kv_cache_size_tokens="131072",kv_cache_max_concurrency="128.0"'
+        cache = 'block_size="128",kv_cache_size_tokens="131072",kv_cache_max_concurrency="128.0"'
+        cache += f',cache_dtype="{rules.get("cache_dtype", "auto")}"'
         label = f'{{engine="0",model_name="{self.name}"}}'
         rows = {
             "process_start_time_seconds": started,
@@ -172,7 +190,11 @@ class FakeServer:
             f"vllm:request_queue_time_seconds_sum{label}": 0.0,
             f"vllm:request_queue_time_seconds_count{label}": c["success"],
             f'vllm:request_success_total{{engine="0",finished_reason="length",model_name="{self.name}"}}': c["success"],
+            f"vllm:corrupted_requests_total{label}": 0,
         }
+        for name, amount in rules.get("grow", {}).items():
+            key = name if name.startswith("process_") else f"vllm:{name}{label}"
+            rows[key] = rows.get(key, 0) + amount * c["success"]
         return web.Response(text="".join(f"{key} {value}\n" for key, value in rows.items()))
 
     def _ids(self, text: str) -> list[int]:
@@ -185,7 +207,8 @@ class FakeServer:
         body = await request.json()
         if "messages" in body:
             text = " ".join(str(m["content"]) for m in body["messages"])
-            ids = [1] * behaviour().get("bos", 0) + self._ids(text)
+            ids = [2, *self._ids(text), 3] if behaviour().get("template", True) else self._ids(text)
+            ids = [1] * behaviour().get("bos", 0) + ids
         else:
             bos = behaviour().get("bos", 0) and body.get("add_special_tokens", True)
             ids = [1] * bool(bos) + self._ids(body["prompt"])
@@ -214,11 +237,14 @@ class FakeServer:
         if rules.get("stream") == "http_500" or self.asleep or self.engine.poll() is not None:
             return web.json_response({"error": {"message": "Internal server error", "code": 500}}, status=500)
         if rules.get("incident"):
-            log(str(rules["incident"]), "WARNING")
+            log(str(rules["incident"]), rules.get("incident_level", "WARNING"))
         prompt = body.get("prompt") or " ".join(str(m["content"]) for m in body.get("messages", []))
+        self.counters["asked"] += 1
         reply = Reply(self, body, rules, chat, len(self._ids(str(prompt))))
         self.counters["running"] += 1
+        every, seconds = rules.get("slow", (1, 0))
         try:
+            await asyncio.sleep(0 if self.counters["asked"] % every else seconds)
             return await (reply.stream(request) if body.get("stream") else reply.whole())
         finally:
             self.counters["running"] -= 1
@@ -231,9 +257,11 @@ class Reply:
         self, server: FakeServer, body: dict[str, Any], rules: dict[str, Any], chat: bool, prompt: int
     ) -> None:
         self.server, self.body, self.rules, self.chat, self.prompt = server, body, rules, chat, prompt
-        self.n = int(body.get("max_tokens") or body.get("max_completion_tokens") or 16)
+        self.n = int(body.get("max_tokens") or body.get("max_completion_tokens") or 16) - rules.get("short", 0)
         kind = "chat.completion" if chat else "text_completion"
         fingerprint = rules.get("fingerprint", "fake-1")
+        if isinstance(fingerprint, list):
+            fingerprint = fingerprint[server.counters["asked"] % len(fingerprint)]
         self.base = {
             "id": "fake",
             "object": kind,
@@ -275,14 +303,18 @@ class Reply:
                 self.event({**self.base, "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
             )
         fault, after = self.rules.get("stream", "ok"), self.rules.get("after", 10)
-        per_chunk, sent = self.rules.get("tokens", 1), 0
+        per_chunk, burst, sent = self.rules.get("tokens", 1), self.rules.get("burst", 1), 0
+        held: list[bytes] = []
         while sent < self.n:
             if sent >= after and fault in ("die", "truncate", "error", "hang"):
                 return await self.misbehave(fault, request, reply)
             step = min(per_chunk, self.n - sent)
             await asyncio.sleep(step * self.rules.get("token_s", 0.0005))
             sent += step
-            await reply.write(self.chunk(" word" * step, "length" if sent == self.n else None))
+            held.append(self.chunk(" word" * step, "length" if sent == self.n else None))
+            if len(held) == burst or sent == self.n:
+                await reply.write(b"".join(held))
+                held.clear()
         self.count()
         if (self.body.get("stream_options") or {}).get("include_usage") and fault != "no_usage":
             await reply.write(self.event({**self.base, "choices": [], "usage": self.usage()}))
@@ -312,6 +344,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--served-model-name")
     parser.add_argument("--max-model-len", type=int, default=1024)
+    parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--quantization")
     parser.add_argument("--enforce-eager", action="store_true")
     parser.add_argument("--enable-prefix-caching", action=argparse.BooleanOptionalAction, default=False)

@@ -56,6 +56,8 @@ REAL = [
     ("cpu-0.32.0-fp8-online-no-inspection", TINY, None, "fp8_per_channel", "W8A8"),
     ("h200-vllm-0.26.0-fp8", QWEN_1_5B, None, "fp8", "W8A8"),
     ("h200-vllm-0.26.0-awq-no-memory-left", QWEN_1_5B, AWQ, None, "W4A16"),
+    ("h100-vllm-0.26.0-awq", QWEN_1_5B, AWQ, None, "W4A16"),
+    ("h100-vllm-0.26.0-gptq", QWEN_1_5B, GPTQ, None, "W4A16"),
     ("cuda-0.33.0-awq-warm", QWEN_1_5B, AWQ, None, "W4A16"),
     ("cuda-0.26.0-fp8-weight-only-eager", QWEN_1_5B, None, "fp8", "W8A16"),
     ("cuda-0.33.0-fp8-weight-only-eager", QWEN_1_5B, None, "fp8", "W8A16"),

@@ -60,7 +60,7 @@ def ready(claimed="none", weights=3.0):
             "prefix_caching": False, "attention_backend": "FLASH_ATTN", "cuda_graphs": "FULL_AND_PIECEWISE",
             "speculative": False, "sampling_defaults_overridden": False,
         },
-        "tokenizer": {"probe_sha256": "aa", "chat_probe_sha256": "bb", "chat_bos_count": 0},
+        "tokenizer": {"probe_sha256": "aa", "chat_probe_sha256": "bb", "chat_bos_count": 0, "chat_is_plain": False},
     }  # fmt: skip
 
 
@@ -103,6 +103,7 @@ BLOCK_FAULTS = [
     ("concurrency_not_held", "context.client.concurrency_held", 0.7),
     ("ramp_share", "context.metrics.steady_s", 5.0),
     ("output_length", "context.max_tokens", 129),
+    ("output_length", "context.failure_reasons", {"token_count": 1}),
     ("prefix_cache", "context.server.delta.prefix_cache_hits", 16),
     ("jit_compilation", "context.server.incidents", [{"id": "jit", "line": "… during inference …"}]),
     ("jit_compilation", "context.server.incidents", [{"id": "graph_capture", "line": "Capturing …"}]),
@@ -239,7 +240,7 @@ SERVER_FAULTS = [
     ("not_quantized", "quantization.verified", False),
     ("kernel_fallback", "quantization.kernel", "UnquantizedLinearMethod"),
     ("chat_template", "tokenizer.chat_bos_count", 2),
-    ("chat_template", "tokenizer.chat_probe_sha256", "aa"),
+    ("chat_template", "tokenizer.chat_is_plain", True),
     ("chat_template", "tokenizer.chat_served_sha256", "zz"),
     ("sampling_defaults", "settings.sampling_defaults_overridden", True),
 ]

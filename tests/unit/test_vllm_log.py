@@ -106,15 +106,17 @@ def test_cuda_formats(version: str) -> None:
 @pytest.mark.parametrize(
     ("name", "weights", "kv_tokens", "kernel", "capture_gib"),
     [
-        ("bf16", 2.98, 695984, None, 0.33),
-        ("fp8", 1.75, 1024272, "CutlassFP8ScaledMMLinearKernel", 0.21),
-        ("gptq-served-unquantized", 2.98, 208688, None, 0.37),
+        ("h200-vllm-0.26.0-bf16", 2.98, 695984, None, 0.33),
+        ("h200-vllm-0.26.0-fp8", 1.75, 1024272, "CutlassFP8ScaledMMLinearKernel", 0.21),
+        ("h200-vllm-0.26.0-gptq-served-unquantized", 2.98, 208688, None, 0.37),
+        ("h100-vllm-0.26.0-awq", 1.12, 2322288, "MacheteLinearKernel", 0.28),
+        ("h100-vllm-0.26.0-gptq", 1.12, 2309152, "MacheteLinearKernel", 0.28),
     ],
 )
 def test_a_recorded_start_on_a_gpu(
     name: str, weights: float, kv_tokens: int, kernel: str | None, capture_gib: float
 ) -> None:
-    facts = vllm_log.parse(text(f"h200-vllm-0.26.0-{name}.log"))
+    facts = vllm_log.parse(text(f"{name}.log"))
     assert facts.memory["weights_gib"] == weights
     assert facts.memory["kv_cache_tokens"] == kv_tokens
     assert facts.memory["cuda_graphs_gib"] == capture_gib

@@ -1,0 +1,482 @@
+"""Each guard is proven by a fault that a server or NVML really shows, over the library's whole path.
+
+Blocks are measured through `block.measure` on tests/fake_vllm.py, which the lane starts, sends to sleep and stops
+itself; NVML is tests/fake_nvml.py. One fault is planted per case, and exactly its guard must fail or warn.
+What only facts can show is named at the end, with the reason; tests/unit/test_guards.py plants those.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_nvml import FakeGpu, FakeNvml
+from quantbench import block, gpu, guards, lane, owner, preflight, processes, registry, session, vllm_server
+from quantbench.errors import QuantbenchError
+from servers import behave, gpu_spec, left_over
+
+pytestmark = pytest.mark.timeout(120)
+TOKEN_S = 0.002
+CALIBRATION = {"concurrency": 2, "limit_tok_s": 50_000.0, "ttft_error_p50_ms": 0.05}
+KNOBS = {
+    "protocol": 1, "workload": "chat", "style": "chat", "concurrency": 2, "max_tokens": 8, "min_seconds": 0.25,
+    "min_requests": 4, "warmup_requests": 2, "warmup_max_tokens": 4, "timeout_s": 10.0, "endpoint": "completions",
+    "template": None,
+}  # fmt: skip
+W4 = {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 4}}}}
+FP8 = {"quant_method": "fp8"}
+NO_FP8 = "Your GPU does not have native support for FP8 computation but FP8 quantization is being used. Weight-only FP8 compression will be used"  # fmt: skip
+JIT = "Triton kernel JIT compilation during inference: _fwd_kernel"
+STEADY_NOISE = ("client_loop_lag_tail", "client_loop_lag", "coalesced_reads", "energy_mismatch", "client_error")
+"""Guards of the client's and the sampler's own timing: on a busy machine they may warn truly, beside the planted fault."""
+
+
+class LiveNvml(FakeNvml):
+    """Its clock is the machine's, as the sampler's is."""
+
+    @property
+    def now(self) -> float:
+        return time.monotonic()
+
+    @now.setter
+    def now(self, _: float) -> None: ...
+
+
+class Arm:
+    """One model: its stand-in server, how that behaves, and blocks measured on it."""
+
+    def __init__(self, folder: Path, name: str, **changes: Any) -> None:
+        self.folder, self.name, self.blocks = folder / name, name, 0
+        self.folder.mkdir(exist_ok=True)
+        claim = changes.pop("claim", None)
+        if claim:
+            changes["claimed"] = {"quantization": claim["quant_method"], "bits": 8.0 if claim is FP8 else 4.0}
+        self.static = changes.pop("behaviour", {})
+        self.spec = gpu_spec(folder, name, env=self.behave(), **changes)
+        if claim:
+            Path(self.spec["source"], "config.json").write_text(json.dumps({"quantization_config": claim}))
+
+    def behave(self, **rules: Any) -> dict[str, str]:
+        return behave(self.folder, **{"token_s": TOKEN_S, "weights_gib": 0.5, **self.static, **rules})
+
+    def ready(self) -> dict[str, Any]:
+        """As the rule start_server writes it."""
+        with lane.lease(self.spec) as lease:
+            return {**lease.state["ready"], "gpu_name": "GPU"}
+
+    def measure(self, ready: dict[str, Any], prompts: str = "prompts.jsonl", **knobs: Any) -> dict[str, Any]:
+        """The context of one more block, not judged."""
+        self.blocks += 1
+        asked = block.Block(self.name, self.blocks, self.spec, KNOBS | knobs, "fake", "GPU", Path(prompts))
+        return block.measure(asked, ready)[1]
+
+
+def troubled(found: Any) -> set[tuple[str, str]]:
+    """(id, status) of all that is not ok, from guard results or from a judged context."""
+    rows = (
+        [(r["id"], r["status"]) for r in found["guards"]]
+        if isinstance(found, dict)
+        else [(r.id, r.status) for r in found]
+    )
+    return {row for row in rows if row[1] != "ok"}
+
+
+def of(*ids: str) -> set[tuple[str, str]]:
+    return {(guard, guards.by_id(guard).severity) for guard in ids}
+
+
+def noise(*but: str) -> set[tuple[str, str]]:
+    return of(*(guard for guard in STEADY_NOISE if guard not in but))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An own state folder, working folder, NVML and vLLM environment; nothing may be left behind."""
+    folder, patch = tmp_path_factory.mktemp("faults"), pytest.MonkeyPatch()
+    patch.chdir(folder)
+    patch.setenv(owner.STATE, str(folder / "state"))
+    for name in (owner.OWNER, owner.DEVICES, owner.SERVERS):
+        patch.delenv(name, raising=False)
+    installed = {"vllm": "0.32.0", "torch": "2.13.0", "python": "3.11.0"}
+    patch.setattr(preflight, "_versions", lambda interpreter: installed)
+    patch.setattr(vllm_server, "_FREED_S", 0.1)
+    for name, words in (("prompts", 12), ("longer", 24)):
+        lines = [json.dumps({"id": str(n), "prompt": f"{n} " + "word " * words}) for n in range(8)]
+        Path(f"{name}.jsonl").write_text("\n".join(lines))
+    try:
+        yield folder
+        lane.sweep("end of the tests")
+        assert processes.until(lambda: not left_over(folder / "state"), 8), left_over(folder / "state")
+    finally:
+        lane.sweep("end of the tests")
+        patch.undo()
+
+
+def ours(_: float) -> list[tuple[int, int]]:
+    """What NVML lists of our own servers."""
+    return [(pid, 500) for state in registry.servers() for pid in registry.members(state)]
+
+
+@pytest.fixture
+def card(home: Path, monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
+    """The one GPU, healthy."""
+    healthy = FakeGpu(processes=ours, energy_mj=lambda t: 300_000 * t)
+    monkeypatch.setattr(gpu, "pynvml", LiveNvml([healthy]))
+    return healthy
+
+
+@pytest.fixture(scope="module")
+def baseline(home: Path) -> Arm:
+    return Arm(home, "bf16")
+
+
+@pytest.fixture
+def bf16(baseline: Arm, card: FakeGpu) -> Iterator[Arm]:
+    baseline.behave()
+    yield baseline
+    baseline.behave()
+
+
+@contextmanager
+def variant(home: Path, **changes: Any) -> Iterator[Arm]:
+    """A quantized server beside the baseline, stopped afterwards."""
+    behaviour = {"weights_gib": 0.15, **changes.pop("behaviour", {})}
+    arm = Arm(home, "w4", **{"claim": W4, **changes}, behaviour=behaviour)
+    try:
+        yield arm
+    finally:
+        lane.stop(arm.spec)
+
+
+# A block whose server misbehaves: expected guards, the server's behaviour, knobs of the block.
+SERVER_SHOWS: list[tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = [
+    (("failed_requests",), {"stream": "truncate", "after": 4}, {}),
+    (("failed_requests",), {"stream": "error", "after": 4}, {}),
+    (("failed_requests",), {"stream": "die", "after": 4}, {}),
+    (("short_block", "ramp_share"), {"token_s": 0.05}, {"min_requests": 0}),
+    (("ramp_share",), {"slow": [23, 1.2]}, {}),
+    (("concurrency_not_held", "ramp_share"), {"slow": [4, 0.7]}, {"min_seconds": 0.02, "min_requests": 4}),
+    (("output_length", "failed_requests", "token_count"), {"short": 2}, {}),
+    (("prefix_cache",), {"grow": {"prefix_cache_queries_total": 20, "prefix_cache_hits_total": 16}}, {}),
+    (("jit_compilation",), {"incident": JIT}, {}),
+    (("jit_compilation",), {"incident": "Capturing CUDA graphs (decode, FULL)", "incident_level": "INFO"}, {}),
+    (("nan_logits",), {"grow": {"corrupted_requests_total": 1}}, {}),
+    (("nan_logits",), {"incident": "NaNs detected in logits"}, {}),
+    (("server_error",), {"incident": "EngineCore hit an error", "incident_level": "ERROR"}, {}),
+    (("server_error",), {"incident": "torch.OutOfMemoryError: CUDA out of memory"}, {}),
+    (("server_restart",), {"grow": {"process_start_time_seconds": 1}}, {}),
+    (("server_restart",), {"grow": {"num_preemptions_total": -1}}, {}),
+    (("config_drift",), {"fingerprint": ["fake-1", "fake-1", "fake-1", "fake-2"]}, {}),
+    (("config_drift",), {"fingerprint": "fake-2"}, {}),
+    (("token_count",), {"grow": {"generation_tokens_total": 3}}, {}),
+    (("preemption",), {"grow": {"num_preemptions_total": 1}}, {}),
+    (("queueing",), {"grow": {"request_queue_time_seconds_sum": 0.01}}, {}),
+    (("speculative",), {"grow": {"spec_decode_num_drafts_total": 4}}, {}),
+    (("coalesced_reads",), {"burst": 8}, {}),
+    (("merged_chunks",), {"tokens": 4}, {}),
+]  # fmt: skip
+NVML_SHOWS: list[tuple[str, dict[str, Any]]] = [
+    ("thermal_throttling", {"reasons": 0x20}),
+    ("thermal_throttling", {"reasons": 0x40}),
+    ("thermal_throttling", {"reasons": 0x80}),
+    ("power_cap", {"reasons": 0x4}),
+    ("foreign_process", {"processes": lambda t: [*ours(t), (1, 9000)]}),
+    ("energy_mismatch", {"energy_mj": lambda t: 200_000 * t}),
+]
+CLIENT_SHOWS: list[tuple[str, dict[str, float]]] = [
+    ("client_limit", {"limit_tok_s": 100.0}),
+    ("client_error", {"ttft_error_p50_ms": 2.0}),
+]
+
+
+def judge(arm: Arm, calibration: dict[str, Any] | None = None, **knobs: Any) -> dict[str, Any]:
+    ready = arm.ready()
+    return block.judged(arm.measure(ready, **knobs), ready, calibration or CALIBRATION)
+
+
+def test_a_clean_server_fails_no_guard_and_leaves_none_unknown(bf16: Arm) -> None:
+    found = judge(bf16)
+    assert troubled(found) <= noise()
+    assert found["valid"] or set(found["reasons"]) <= {"client_loop_lag"}
+    assert troubled(guards.evaluate_server(bf16.ready())) == set()
+
+
+@pytest.mark.parametrize(("ids", "rules", "knobs"), SERVER_SHOWS, ids=[f"{i[0]}-{next(iter(r))}" for i, r, _ in SERVER_SHOWS])
+def test_a_server_that_misbehaves_is_found_by_its_guard(
+    bf16: Arm, ids: tuple[str, ...], rules: dict[str, Any], knobs: dict[str, Any]
+) -> None:
+    bf16.ready()
+    bf16.behave(**rules)
+    found = judge(bf16, **knobs)
+    bad = {row for row in troubled(found) if row[1] != "unknown"}
+    assert of(*ids) <= bad <= of(*ids) | noise(*ids), found["guards"]
+    assert (
+        found["valid"] is not any(guards.by_id(i).severity == "fail" for i in ids)
+        or "client_loop_lag" in found["reasons"]
+    )
+    told = {row["id"]: row["detail"] for row in found["guards"]}
+    assert all(told[i] for i in ids)
+
+
+def test_answers_of_another_length_are_named_as_the_cause(bf16: Arm) -> None:
+    bf16.ready()
+    bf16.behave(short=2)
+    found = judge(bf16)
+    assert set(found["failure_reasons"]) == {"token_count"}
+    assert "token_count" in next(g["detail"] for g in found["guards"] if g["id"] == "failed_requests")
+
+
+@pytest.mark.parametrize(("guard", "figures"), NVML_SHOWS, ids=[f"{g}-{next(iter(f.values()))}"[:24] for g, f in NVML_SHOWS])
+def test_a_card_in_trouble_is_found_by_its_guard(bf16: Arm, card: FakeGpu, guard: str, figures: dict[str, Any]) -> None:
+    bf16.ready()
+    for name, value in figures.items():
+        setattr(card, name, value)
+    assert of(guard) <= troubled(judge(bf16)) <= of(guard) | noise(guard)
+
+
+@pytest.mark.parametrize(("guard", "figures"), CLIENT_SHOWS, ids=[g for g, _ in CLIENT_SHOWS])
+def test_a_client_that_is_the_limit_by_its_calibration(bf16: Arm, guard: str, figures: dict[str, float]) -> None:
+    assert of(guard) <= troubled(judge(bf16, CALIBRATION | figures)) <= of(guard) | noise(guard)
+
+
+@contextmanager
+def beside(work: Any) -> Iterator[None]:
+    """Run `work()` again and again in a thread of the client's process."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.is_set():
+            work()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def hold_interpreter(seconds: float, free: float) -> None:
+    """Stop every Python thread of this process for a while, without using the CPU: PyDLL keeps the interpreter lock."""
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+    time.sleep(free)
+
+
+def test_a_client_short_of_cpu(bf16: Arm) -> None:
+    ready = bf16.ready()
+    with beside(lambda: sum(range(2000))):
+        context = bf16.measure(ready)
+    failed = block.judged(context, ready, CALIBRATION)["reasons"]
+    assert "client_cpu" in failed
+    assert set(failed) <= {"client_cpu", "client_loop_lag"}
+
+
+@pytest.mark.parametrize(
+    ("guard", "hold", "free"), [("client_loop_lag", 0.03, 0.005), ("client_loop_lag_tail", 0.05, 0.15)]
+)
+def test_a_client_that_is_late(bf16: Arm, guard: str, hold: float, free: float) -> None:
+    ready = bf16.ready()
+    with beside(lambda: hold_interpreter(hold, free)):
+        context = bf16.measure(ready)
+    assert of(guard) <= troubled(block.judged(context, ready, CALIBRATION)) <= of(guard) | noise()
+
+
+def test_a_server_that_dies_within_the_block_is_no_valid_block(home: Path, card: FakeGpu) -> None:
+    arm = Arm(home, "mortal")
+    ready = arm.ready()
+    leader = processes.pid_of(registry.leader(next(s for s in registry.servers() if s["spec"]["model"] == "mortal")))
+    killer = threading.Timer(0.3, lambda: processes.signal_all([leader], 9))
+    killer.start()
+    found = block.judged(arm.measure(ready, min_seconds=0.8), ready, CALIBRATION)
+    killer.join()
+    lane.stop(arm.spec)
+    assert found["valid"] is False
+    assert "failed_requests" in found["reasons"]
+    assert {"connect", "disconnected"} & set(found["failure_reasons"])
+
+
+# A server that is not what it should be: guard, changes of its spec or behaviour.
+SERVERS: list[tuple[str, dict[str, Any]]] = [
+    ("kernel_fallback", {"behaviour": {"kernel": "DequantFallbackLinearKernel"}}),
+    ("kernel_fallback", {"claim": FP8, "behaviour": {"say": [NO_FP8]}}),
+    ("chat_template", {"behaviour": {"bos": 2}}),
+    ("chat_template", {"behaviour": {"template": False}}),
+    ("chat_template", {"behaviour": {"template": False, "bos": 1}}),
+    ("sampling_defaults", {"behaviour": {"say": ["Default vLLM sampling parameters have been overridden by the model's `generation_config.json`: `{'top_p': 0.8}`."]}}),
+]  # fmt: skip
+
+
+def test_a_clean_quantized_server_fails_no_guard(home: Path, card: FakeGpu) -> None:
+    with variant(home) as arm:
+        assert troubled(guards.evaluate_server(arm.ready())) == set()
+
+
+@pytest.mark.parametrize(("guard", "changes"), SERVERS, ids=[f"{g}-{next(iter(c['behaviour']))}" for g, c in SERVERS])
+def test_a_server_that_is_not_as_it_should_be(home: Path, card: FakeGpu, guard: str, changes: dict[str, Any]) -> None:
+    with variant(home, **changes) as arm:
+        assert troubled(guards.evaluate_server(arm.ready())) == of(guard)
+
+
+def test_speculative_decoding_in_the_settings_fails_every_block(home: Path, card: FakeGpu) -> None:
+    with variant(home, behaviour={"engine": {"speculative_config": "SpeculativeConfig(method='ngram')"}}) as arm:
+        assert of("speculative") <= troubled(judge(arm)) <= of("speculative") | noise()
+
+
+def test_not_quantized_is_refused_at_the_start_and_not_proven_at_an_endpoint(home: Path, bf16: Arm) -> None:
+    with (
+        variant(home, behaviour={"unquantized": True}) as arm,
+        pytest.raises(QuantbenchError, match="not what the config"),
+    ):
+        arm.ready()
+    served = bf16.ready()
+    from quantbench import ready
+
+    foreign = bf16.spec | {"model": "far", "endpoint": served["url"], "claimed": {"quantization": "awq", "bits": 4.0}}
+    with lane.lease(foreign):
+        found = guards.evaluate_server(ready.of_endpoint(foreign))
+    assert guards.failed(found) == ["not_quantized"]
+
+
+# A variant that differs in more than its quantization: guard, changes of its spec or behaviour.
+PAIRS: list[tuple[str, dict[str, Any]]] = [
+    ("execution_mode", {"enforce_eager": False}),
+    ("kv_cache_dtype", {"behaviour": {"engine": {"kv_cache_dtype": "fp8"}}}),
+    ("kv_cache_dtype", {"behaviour": {"cache_dtype": "fp8_e4m3"}}),
+    ("dtype", {"dtype": "float16"}),
+    ("max_model_len", {"max_model_len": 2048}),
+    ("prefix_caching", {"prefix_caching": True}),
+    ("attention_backend", {"behaviour": {"attention": "FLASHINFER"}}),
+    ("versions", {"behaviour": {"version": "0.33.0"}}),
+    ("memory_breakdown", {"behaviour": {"weights_gib": 0.5}}),
+]
+
+
+@pytest.fixture(scope="module")
+def arm_a(home: Path, baseline: Arm) -> dict[str, Any]:
+    """Ready record and one judged-free block of the baseline, for all comparisons."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(gpu, "pynvml", LiveNvml([FakeGpu(processes=ours, energy_mj=lambda t: 300_000 * t)]))
+    try:
+        baseline.behave()
+        ready = baseline.ready()
+        return {"ready_a": ready, "contexts_a": [baseline.measure(ready)]}
+    finally:
+        patch.undo()
+
+
+UNKNOWN_OF_ONE = {("not_interleaved", "unknown"), ("drift", "unknown")}
+"""One block of each arm tells no order and no trend."""
+
+
+def compare(arm_a: dict[str, Any], arm: Arm, **asked: Any) -> set[tuple[str, str]]:
+    ready = arm.ready()
+    facts = arm_a | {"ready_b": ready, "contexts_b": [arm.measure(ready, **asked)]}
+    found = troubled(guards.evaluate_pair(**facts))
+    refused = guards.comparison_failures(facts["ready_a"], ready, facts["contexts_a"], facts["contexts_b"])
+    assert set(refused) == {guard for guard, status in found if status == "fail"}
+    return found
+
+
+def test_a_clean_pair_fails_no_guard(home: Path, card: FakeGpu, arm_a: dict[str, Any]) -> None:
+    with variant(home) as arm:
+        assert compare(arm_a, arm) == UNKNOWN_OF_ONE
+
+
+@pytest.mark.parametrize(("guard", "changes"), PAIRS, ids=[f"{g}-{next(iter(c))}" for g, c in PAIRS])
+def test_a_variant_that_differs_in_more_than_its_quantization(
+    home: Path, card: FakeGpu, arm_a: dict[str, Any], guard: str, changes: dict[str, Any]
+) -> None:
+    with variant(home, **changes) as arm:
+        assert compare(arm_a, arm) == of(guard) | UNKNOWN_OF_ONE
+
+
+def test_another_tokenizer_and_another_template(home: Path, card: FakeGpu, arm_a: dict[str, Any]) -> None:
+    with variant(home, behaviour={"salt": 7}) as arm:
+        assert compare(arm_a, arm) == of("tokenizer", "template_differs") | UNKNOWN_OF_ONE
+        arm.static |= {"salt": 0, "bos": 1}
+        arm.behave()
+        lane.stop(arm.spec)
+        ready = arm.ready()  # a begin-of-text token changes plain prompts as well
+        assert {"tokenizer", "template_differs"} == set(
+            guards.failed(guards.evaluate_pair(**arm_a, ready_b=ready, contexts_b=[]))
+        )
+
+
+def test_other_prompts_and_other_clocks(home: Path, card: FakeGpu, arm_a: dict[str, Any]) -> None:
+    with variant(home) as arm:
+        assert compare(arm_a, arm, prompts="longer.jsonl") == of("prompt_length") | UNKNOWN_OF_ONE
+        card.sm_mhz = 1500
+        assert compare(arm_a, arm) == of("clocks_differ") | UNKNOWN_OF_ONE
+
+
+def test_order_change_of_configuration_and_restart_between_blocks(home: Path, bf16: Arm) -> None:
+    with variant(home) as arm:
+        ready_a, ready_b = bf16.ready(), arm.ready()
+        arm.blocks = bf16.blocks
+        a1, b1, b2, a2 = (x.measure(r) for x, r in ((bf16, ready_a), (arm, ready_b), (arm, ready_b), (bf16, ready_a)))
+        assert troubled(guards.evaluate_pair(ready_a, ready_b, [a1, a2], [b1, b2])) == {("drift", "unknown")}
+        arm.blocks, one_arm = arm.blocks - 2, [arm.measure(ready_b) for _ in range(2)]
+        found = guards.evaluate_pair(ready_a, ready_b, [a1, a2], one_arm)
+        assert troubled(found) == of("not_interleaved") | {("drift", "unknown")}
+        arm.behave(fingerprint="fake-2")
+        drifted = arm.measure(ready_b)
+        found = guards.evaluate_pair(ready_a, ready_b, [a1, a2], [b1, drifted])
+        assert guards.failed(found) == ["fingerprint_drift"]
+        arm.behave()
+        lane.stop(arm.spec)
+        again = arm.measure(arm.ready())
+        found = guards.evaluate_pair(ready_a, ready_b, [a1], [b1, again])
+        assert troubled(found) - UNKNOWN_OF_ONE == of("server_changed")
+
+
+def test_a_machine_that_gets_slower_is_drift(bf16: Arm, arm_a: dict[str, Any]) -> None:
+    ready, contexts = bf16.ready(), []
+    for slower in range(5):
+        bf16.behave(token_s=TOKEN_S * 1.4**slower)
+        contexts.append(bf16.measure(ready))
+    found = guards.evaluate_pair(ready, ready, contexts, arm_a["contexts_a"])
+    assert ("drift", "warn") in troubled(found)
+
+
+def test_memory_that_does_not_come_back_fails_the_run(home: Path, card: FakeGpu) -> None:
+    sessions = {}
+    for name, left in (("tidy", 520), ("leaky", 9000)):
+        arm = Arm(home, name, mode="restart")
+        card.used_mib = 520
+        arm.ready()
+        card.used_mib = left
+        lane.stop(arm.spec)
+        sessions[name] = session.record(arm.spec)
+    card.used_mib = 520
+    assert troubled(guards.evaluate_run({"tidy": sessions["tidy"]})) == set()
+    assert troubled(guards.evaluate_run(sessions)) == of("memory_returned")
+
+
+ONLY_BY_FACTS = {
+    "hardware": "gpu_name comes from the config, which is one for a whole run: no server can show another",
+    "answer_length": "every capacity request asks for an exact length, so an answer of another length is a failure, "
+    "and its block is invalid before it is compared (output_length, failed_requests)",
+}
+"""Guards that no server can trouble over the whole path; tests/unit/test_guards.py plants them in facts."""
+
+ELSEWHERE = {
+    "client_cpu", "client_loop_lag", "client_loop_lag_tail", "not_quantized", "tokenizer", "template_differs",
+    "prompt_length", "clocks_differ", "fingerprint_drift", "server_changed", "not_interleaved", "drift",
+    "memory_returned",
+}  # fmt: skip
+"""Planted above in tests of their own."""
+
+
+def test_no_guard_is_forgotten() -> None:
+    planted = {guard for ids, _, _ in SERVER_SHOWS for guard in ids} | ELSEWHERE
+    planted |= {guard for guard, _ in (*NVML_SHOWS, *CLIENT_SHOWS, *SERVERS, *PAIRS)}
+    assert planted.isdisjoint(ONLY_BY_FACTS)
+    assert planted | set(ONLY_BY_FACTS) == {guard.id for guard in guards.GUARDS}
