@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from fake_nvml import FakeGpu, FakeNvml
 from quantbench import block, gpu, guards, lane, owner, preflight, processes, registry, session, vllm_server
+from quantbench import ready as ready_facts
 from quantbench.errors import QuantbenchError
 from servers import behave, gpu_spec, left_over
 
@@ -32,10 +33,17 @@ KNOBS = {
 }  # fmt: skip
 W4 = {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 4}}}}
 FP8 = {"quant_method": "fp8"}
-NO_FP8 = "Your GPU does not have native support for FP8 computation but FP8 quantization is being used. Weight-only FP8 compression will be used"  # fmt: skip
+NO_FP8 = (
+    "Your GPU does not have native support for FP8 computation but FP8 quantization is being used. "
+    "Weight-only FP8 compression will be used leveraging the Marlin kernel."
+)
+ONE_WAVE = {"concurrency": 4, "warmup_requests": 4, "min_requests": 4, "min_seconds": 0.01}
+OVERRIDDEN = (
+    "Default vLLM sampling parameters have been overridden by the model's `generation_config.json`: `{'top_p': 0.8}`."
+)
 JIT = "Triton kernel JIT compilation during inference: _fwd_kernel"
-STEADY_NOISE = ("client_loop_lag_tail", "client_loop_lag", "coalesced_reads", "energy_mismatch", "client_error")
-"""Guards of the client's and the sampler's own timing: on a busy machine they may warn truly, beside the planted fault."""
+TIMING = ("client_loop_lag_tail", "client_loop_lag", "coalesced_reads", "energy_mismatch", "client_error")
+"""Guards of the client's and the sampler's own timing: on a busy machine they may rightly speak up as well."""
 
 
 class LiveNvml(FakeNvml):
@@ -93,7 +101,7 @@ def of(*ids: str) -> set[tuple[str, str]]:
 
 
 def noise(*but: str) -> set[tuple[str, str]]:
-    return of(*(guard for guard in STEADY_NOISE if guard not in but))
+    return of(*(guard for guard in TIMING if guard not in but))
 
 
 @pytest.fixture(scope="module")
@@ -159,10 +167,10 @@ def variant(home: Path, **changes: Any) -> Iterator[Arm]:
 SERVER_SHOWS: list[tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = [
     (("failed_requests",), {"stream": "truncate", "after": 4}, {}),
     (("failed_requests",), {"stream": "error", "after": 4}, {}),
-    (("failed_requests",), {"stream": "die", "after": 4}, {}),
+    (("failed_requests", "short_block"), {"stream": "die", "after": 4}, {}),
     (("short_block", "ramp_share"), {"token_s": 0.05}, {"min_requests": 0}),
     (("ramp_share",), {"slow": [23, 1.2]}, {}),
-    (("concurrency_not_held", "ramp_share"), {"slow": [4, 0.7]}, {"min_seconds": 0.02, "min_requests": 4}),
+    (("concurrency_not_held", "ramp_share", "short_block"), {"slow": [4, 0.7]}, ONE_WAVE),
     (("output_length", "failed_requests", "token_count"), {"short": 2}, {}),
     (("prefix_cache",), {"grow": {"prefix_cache_queries_total": 20, "prefix_cache_hits_total": 16}}, {}),
     (("jit_compilation",), {"incident": JIT}, {}),
@@ -208,7 +216,7 @@ def test_a_clean_server_fails_no_guard_and_leaves_none_unknown(bf16: Arm) -> Non
     assert troubled(guards.evaluate_server(bf16.ready())) == set()
 
 
-@pytest.mark.parametrize(("ids", "rules", "knobs"), SERVER_SHOWS, ids=[f"{i[0]}-{next(iter(r))}" for i, r, _ in SERVER_SHOWS])
+@pytest.mark.parametrize(("ids", "rules", "knobs"), SERVER_SHOWS, ids=[f"{i[0]}-{[*r]}" for i, r, _ in SERVER_SHOWS])
 def test_a_server_that_misbehaves_is_found_by_its_guard(
     bf16: Arm, ids: tuple[str, ...], rules: dict[str, Any], knobs: dict[str, Any]
 ) -> None:
@@ -233,7 +241,7 @@ def test_answers_of_another_length_are_named_as_the_cause(bf16: Arm) -> None:
     assert "token_count" in next(g["detail"] for g in found["guards"] if g["id"] == "failed_requests")
 
 
-@pytest.mark.parametrize(("guard", "figures"), NVML_SHOWS, ids=[f"{g}-{next(iter(f.values()))}"[:24] for g, f in NVML_SHOWS])
+@pytest.mark.parametrize(("guard", "figures"), NVML_SHOWS, ids=[f"{g}-{[*f]}" for g, f in NVML_SHOWS])
 def test_a_card_in_trouble_is_found_by_its_guard(bf16: Arm, card: FakeGpu, guard: str, figures: dict[str, Any]) -> None:
     bf16.ready()
     for name, value in figures.items():
@@ -310,7 +318,7 @@ SERVERS: list[tuple[str, dict[str, Any]]] = [
     ("chat_template", {"behaviour": {"bos": 2}}),
     ("chat_template", {"behaviour": {"template": False}}),
     ("chat_template", {"behaviour": {"template": False, "bos": 1}}),
-    ("sampling_defaults", {"behaviour": {"say": ["Default vLLM sampling parameters have been overridden by the model's `generation_config.json`: `{'top_p': 0.8}`."]}}),
+    ("sampling_defaults", {"behaviour": {"say": [OVERRIDDEN]}}),
 ]  # fmt: skip
 
 
@@ -337,11 +345,9 @@ def test_not_quantized_is_refused_at_the_start_and_not_proven_at_an_endpoint(hom
     ):
         arm.ready()
     served = bf16.ready()
-    from quantbench import ready
-
     foreign = bf16.spec | {"model": "far", "endpoint": served["url"], "claimed": {"quantization": "awq", "bits": 4.0}}
     with lane.lease(foreign):
-        found = guards.evaluate_server(ready.of_endpoint(foreign))
+        found = guards.evaluate_server(ready_facts.of_endpoint(foreign))
     assert guards.failed(found) == ["not_quantized"]
 
 
@@ -423,7 +429,8 @@ def test_order_change_of_configuration_and_restart_between_blocks(home: Path, bf
         arm.blocks = bf16.blocks
         a1, b1, b2, a2 = (x.measure(r) for x, r in ((bf16, ready_a), (arm, ready_b), (arm, ready_b), (bf16, ready_a)))
         assert troubled(guards.evaluate_pair(ready_a, ready_b, [a1, a2], [b1, b2])) == {("drift", "unknown")}
-        arm.blocks, one_arm = arm.blocks - 2, [arm.measure(ready_b) for _ in range(2)]
+        arm.blocks -= 2
+        one_arm = [arm.measure(ready_b) for _ in range(2)]
         found = guards.evaluate_pair(ready_a, ready_b, [a1, a2], one_arm)
         assert troubled(found) == of("not_interleaved") | {("drift", "unknown")}
         arm.behave(fingerprint="fake-2")

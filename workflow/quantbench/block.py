@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +95,7 @@ def measure(block: Block, ready: Json) -> tuple[list[RequestRecord], Json]:
         "metrics": metrics.block_metrics(
             result.records, block.knobs["concurrency"], energy_j=telemetry.get("energy_j")
         ),
+        "failure_reasons": dict(Counter(record.reason for record in result.records if not record.ok)),
         "server": _server_facts(watch, ready, result.records),
         "telemetry": telemetry,
         "lane": lease.facts(),

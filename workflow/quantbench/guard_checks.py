@@ -36,7 +36,8 @@ def _answered(facts: Facts) -> float:
 
 def failed_requests(facts: Facts) -> Finding:
     failures, n = facts.need("context.metrics.failures"), facts.need("context.metrics.n")
-    return found(failures > 0 or n == 0, f"{failures} of {n} requests failed")
+    why = ", ".join(f"{reason}: {count}" for reason, count in (facts.get("context.failure_reasons") or {}).items())
+    return found(failures > 0 or n == 0, f"{failures} of {n} requests failed" + (f" ({why})" if why else ""))
 
 
 def short_block(facts: Facts) -> Finding:
@@ -68,7 +69,10 @@ def output_length(facts: Facts) -> Finding:
         return good("answers end by themselves, as configured (ignore_eos: false)")
     expected = _answered(facts) * facts.need("context.max_tokens")
     tokens = facts.need("context.metrics.tokens_out")
-    return found(tokens != expected, f"{tokens} output tokens, {expected:.0f} expected")
+    # An answer of another length is a failed request, and tokens_out are those of the others.
+    wrong = (facts.get("context.failure_reasons") or {}).get("token_count", 0)
+    text = f"{tokens} output tokens, {expected:.0f} expected; {wrong} answers of another length"
+    return found(tokens != expected or wrong > 0, text)
 
 
 def prefix_cache(facts: Facts) -> Finding:
@@ -206,6 +210,8 @@ def coalesced_reads(facts: Facts) -> Finding:
 
 def merged_chunks(facts: Facts) -> Finding:
     tokens, chunks = facts.need("context.metrics.tokens_out"), facts.need("context.metrics.chunks")
+    if not tokens:
+        raise Missing("context.metrics.tokens_out is 0: nothing came in chunks")
     per, most = (tokens / chunks if chunks else float("inf")), facts.limit("tokens_per_chunk")
     return found(per > most, f"{tokens} tokens in {chunks} chunks")
 
@@ -228,11 +234,11 @@ def kernel_fallback(facts: Facts) -> Finding:
 
 def chat_template(facts: Facts) -> Finding:
     count = facts.need("ready.tokenizer.chat_bos_count")
-    chat, plain = facts.need("ready.tokenizer.chat_probe_sha256"), facts.need("ready.tokenizer.probe_sha256")
+    chat, plain = facts.need("ready.tokenizer.chat_probe_sha256"), facts.need("ready.tokenizer.chat_is_plain")
     served = facts.get("ready.tokenizer.chat_served_sha256")
     if count > 1:
         return found(True, f"a chat prompt begins with {count} begin-of-text tokens: a template was applied twice")
-    if chat == plain:
+    if plain:
         return found(True, "a chat prompt has the ids of the plain text: no template was applied")
     if served is not None and served != chat:
         return found(True, "the ids that the server used for a chat differ from those of its template")

@@ -17,11 +17,14 @@ Json = Mapping[str, Any]
 
 
 def _equal(*paths: str) -> Callable[[Facts], Finding]:
-    """A check that facts are known and equal in both arms."""
+    """A check that facts are known and equal in both arms. One that differs decides, whether or not all are known."""
 
     def check(facts: Facts) -> Finding:
-        pairs = [(path, facts.need(f"a.{path}"), facts.need(f"b.{path}")) for path in paths]
-        unequal = [f"{path}: {x} against {y}" for path, x, y in pairs if x != y]
+        pairs = [(path, facts.get(f"a.{path}"), facts.get(f"b.{path}")) for path in paths]
+        unequal = [f"{path}: {x} against {y}" for path, x, y in pairs if None not in (x, y) and x != y]
+        for path in () if unequal else paths:
+            facts.need(f"a.{path}")
+            facts.need(f"b.{path}")
         return found(bool(unequal), "; ".join(unequal) or ", ".join(f"{path}: {x}" for path, x, _ in pairs))
 
     return check

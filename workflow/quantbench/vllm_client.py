@@ -109,11 +109,12 @@ def _token_ids(url: str, **body: Any) -> list[int]:
 
 
 def tokenizer(url: str, model: str) -> Json:
-    """Fingerprints of the tokenizer: {probe_sha256, chat_probe_sha256, chat_bos_count}; null where not offered.
+    """Fingerprints of the tokenizer: {probe_sha256, chat_probe_sha256, chat_bos_count, chat_is_plain}.
 
-    `chat_bos_count` counts the tokenizer's begin-of-text token at the head of a chat prompt (2 is a known fault).
+    `chat_bos_count` counts the tokenizer's begin-of-text token at the head of a chat prompt (2 is a known fault);
+    `chat_is_plain`: a chat prompt has the ids of its bare text, so no template was applied. Null where not offered.
     """
-    facts: Json = {"probe_sha256": None, "chat_probe_sha256": None, "chat_bos_count": None}
+    facts: Json = dict.fromkeys(("probe_sha256", "chat_probe_sha256", "chat_bos_count", "chat_is_plain"))
     try:
         ids = [_token_ids(url, model=model, prompt=text) if text else [] for text in PROBES]
         facts["probe_sha256"] = hashlib.sha256(json.dumps(ids).encode()).hexdigest()
@@ -121,6 +122,7 @@ def tokenizer(url: str, model: str) -> Json:
         head = [token for token in ids[0] if token not in plain][:1]
         chat = _token_ids(url, model=model, messages=CHAT_PROBE, add_generation_prompt=True)
         facts["chat_probe_sha256"] = hashlib.sha256(json.dumps(chat).encode()).hexdigest()
+        facts["chat_is_plain"] = chat in (plain, ids[0])
         facts["chat_bos_count"] = _leading(chat, head[0]) if head and ids[0][0] == head[0] else 0
     except (ClientError, KeyError, TypeError, ValueError):
         pass
