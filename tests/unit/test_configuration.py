@@ -78,6 +78,10 @@ def test_a_fault_names_its_key(changes: dict[str, Any], words: str) -> None:
 
 def test_numbers_given_as_text_on_the_command_line_are_understood() -> None:
     assert plan(extra_blocks={"chat/c8_t128": "4"}, blocks="3").blocks(("chat", 8, 128)) == 7
+    assert plan(aa_control="false").arms == ["bf16", "awq"]
+    assert plan(precision="0.05").config["precision"] == 0.05
+    assert plan(precision="null", cost={"hourly_price": "2"}).config["cost"]["hourly_price"] == 2
+    assert "blocks: wants integer, got 'true'" in fault(blocks="true")
 
 
 def test_select_keeps_the_baseline_first_and_needs_no_edit_of_the_dict() -> None:

@@ -45,33 +45,41 @@ def fill_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
     return filled
 
 
-def numbers_from_text(value: Any, schema: Mapping[str, Any]) -> Any:
-    """Turn "4" into 4 where the schema wants a number: `--config 'a={"b": 4}'` delivers text."""
+def values_from_text(value: Any, schema: Mapping[str, Any]) -> Any:
+    """Turn "4" into 4 and "true" into true where the schema wants them: `--config` delivers text."""
     kinds = schema.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else kinds
-    if isinstance(value, str) and "string" not in kinds and {"integer", "number"} & set(kinds):
-        try:
-            return int(value)
-        except ValueError:
-            try:
-                return float(value) if "number" in kinds else value
-            except ValueError:
-                return value
+    if isinstance(value, str) and kinds and "string" not in kinds:
+        return _scalar(value, kinds)
     if isinstance(value, Mapping):
         further = schema.get("additionalProperties")
         properties = schema.get("properties", {})
         return {
-            key: numbers_from_text(item, properties.get(key, further if isinstance(further, Mapping) else {}))
+            key: values_from_text(item, properties.get(key, further if isinstance(further, Mapping) else {}))
             for key, item in value.items()
         }
     if isinstance(value, list):
-        return [numbers_from_text(item, schema.get("items", {})) for item in value]
+        return [values_from_text(item, schema.get("items", {})) for item in value]
     return value
+
+
+def _scalar(text: str, kinds: list[str]) -> Any:
+    if text.lower() in ("true", "false") and "boolean" in kinds:
+        return text.lower() == "true"
+    if text.lower() in ("null", "none") and "null" in kinds:
+        return None
+    for kind, convert in (("integer", int), ("number", int), ("number", float)):
+        if kind in kinds:
+            try:
+                return convert(text)
+            except ValueError:
+                continue
+    return text
 
 
 def validate(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Json:
     """Return the config with defaults; raise QuantbenchError with one line per fault that names the key."""
-    filled: Json = fill_defaults(numbers_from_text(config, schema), schema)
+    filled: Json = fill_defaults(values_from_text(config, schema), schema)
     faults = sorted(Draft202012Validator(schema).iter_errors(filled), key=lambda e: list(map(str, e.path)))
     if faults:
         lines = "; ".join(_explain(fault) for fault in faults)
