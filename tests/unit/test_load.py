@@ -109,6 +109,21 @@ def test_only_the_requests_that_fail_are_failures() -> None:
     assert sorted(str(r.reason) for r in records) == ["None"] * 9 + ["disconnected"] * 3
 
 
+def test_one_refused_request_among_others_is_a_failure_and_no_end_of_the_block() -> None:
+    with TruthServer(Schedule(ttft_ms=2, itl_ms=0.2, fault="http_400", fault_every=3)) as picky:
+        records = run_block(spec(picky, min_requests=12, warmup_requests=3)).records
+    assert sorted(str(r.reason) for r in records) == ["None"] * 8 + ["http_4xx"] * 4
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_a_server_that_refuses_everything_ends_the_block_in_words(warmup: int) -> None:
+    with (
+        TruthServer(Schedule(fault="http_400")) as strict,
+        pytest.raises(QuantbenchError, match=r"refuses requests for model .*prompt is too long"),
+    ):
+        run_block(spec(strict, min_requests=3, warmup_requests=warmup))
+
+
 def test_several_tokens_per_chunk(server: TruthServer) -> None:
     [record] = complete(spec(server, concurrency=1, extra_body={"truth": {"tokens_per_chunk": 4}}))
     assert (record.ok, record.chunks, record.completion_tokens) == (True, 3, 12)

@@ -62,7 +62,6 @@ async def _slot(phase: Phase, connection: Connection) -> None:
                 return
         exchange = await connection.start(index, prompt_id, body, phase.spec.timeout_s)
         phase.add(exchange)
-        check_reply(phase.spec, exchange)
 
 
 async def _run_phase(phase: Phase, connections: list[Connection], progress: Progress | None = None) -> None:
@@ -112,7 +111,16 @@ async def _warm_up(spec: LoadSpec, connections: list[Connection]) -> None:
     # An exact count may be less than a wave; with seconds it goes on in whole waves.
     limit = count if spec.warmup_seconds <= 0 else 0
     short = replace(spec, max_tokens=min(spec.max_tokens, spec.warmup_max_tokens or spec.max_tokens))
-    await _run_phase(Phase(short, source, count, spec.warmup_seconds, limit), connections)
+    phase = Phase(short, source, count, spec.warmup_seconds, limit)
+    await _run_phase(phase, connections)
+    _check_answered(phase)
+
+
+def _check_answered(phase: Phase) -> None:
+    """Raise if the server refused every request; one refused among others is a failed request and stays a record."""
+    if all(exchange.status != 200 for exchange in phase.exchanges):
+        for exchange in phase.exchanges:
+            check_reply(phase.spec, exchange)
 
 
 @contextlib.contextmanager
@@ -149,6 +157,7 @@ async def _run(
             await _run_phase(phase, connections, progress)
             cpu = time.process_time() - cpu
         await _call(after)
+        _check_answered(phase)
     finally:
         await asyncio.gather(*(connection.close() for connection in connections))
     duration = (max(e.end_ns or 0 for e in phase.exchanges) - phase.started_ns) / 1e9

@@ -84,7 +84,7 @@ def of_endpoint(spec: Spec) -> Json:
         "log": None,
         "quantization": {
             "claimed": claimed, "method": None, "label": claimed, "kernel": None, "bits_per_weight": None,
-            "verified": False, "evidence": [f"The config says {claimed}; no log, no proof."],
+            "verified": None, "evidence": [f"The config says {claimed}; no log, no proof."],
         },
         "memory": memory | {"checkpoint_gib": None, "missing": {k: reason for k, v in memory.items() if v is None}},
         "vram": None,

@@ -32,6 +32,7 @@ FAULTS = {
     "http_500": "HTTP 500 with a JSON error",
     "http_503": "HTTP 503 with an HTML page",
     "http_429": "HTTP 429 with an empty body",
+    "http_400": "HTTP 400 with a JSON error, as for a prompt that is too long",
     "json": "status 200 and a plain JSON error instead of a stream",
     "garbage": "bytes that are no HTTP",
 }
@@ -126,6 +127,7 @@ _PAGES = {
     "http_500": _page("500 Internal Server Error", "application/json", _JSON_ERROR),
     "http_503": _page("503 Service Unavailable", "text/html", b"<html><body>upstream is down</body></html>"),
     "http_429": _page("429 Too Many Requests", "text/plain", b""),
+    "http_400": _page("400 Bad Request", "application/json", b'{"error":{"message":"prompt is too long"}}'),
     "json": _page("200 OK", "application/json", _JSON_ERROR),
     "garbage": b"\x15\x03\x01\x00\x02\x02\x16 this is not HTTP\r\n\r\n",
 }
