@@ -30,6 +30,13 @@ def write_text(path: Path | str, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+def write_script(path: Path | str, text: str) -> None:
+    """Write an executable text file atomically."""
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")
+        part.chmod(0o755)
+
+
 def write_json(path: Path | str, value: Any) -> None:
     """Write indented UTF-8 JSON atomically; keys keep their order, NaN becomes null."""
     with atomic(path) as part:

@@ -10,7 +10,7 @@ def main(job):
     script = f"#!/bin/sh\n# Not ours: {endpoint} is already running.\n" if endpoint else serve_sh(spec, mode_of(spec))
     with lane.lease(spec, why="start rule") as lease:
         facts = ready.of_endpoint(spec) if endpoint else lease.state["ready"]
-    files.write_text(job.output.serve_sh, script)
+    files.write_script(job.output.serve_sh, script)
     files.write_json(job.output.ready, {**facts, "gpu_name": job.params.get("gpu_name")})
 
 
