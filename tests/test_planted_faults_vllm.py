@@ -116,15 +116,23 @@ def test_more_requests_than_sequences_queue(server: Any) -> None:
     assert found["valid"] or set(found["reasons"]) <= {"client_loop_lag"}
 
 
-def test_a_prompt_that_is_longer_than_the_model_takes_ends_the_block_in_words(server: Any) -> None:
-    """One among many is enough: a block without some of its prompts would be another workload."""
+def test_a_prompt_that_is_longer_than_the_model_takes_is_a_failed_request(server: Any) -> None:
+    """One among many makes the block invalid: without some of its prompts it would be another workload."""
     spec, _ = server
     lines = [*Path("short.jsonl").read_text().splitlines(), json.dumps({"id": "huge", "prompt": LONG * 5})]
     Path("huge.jsonl").write_text("\n".join(lines))
-    with pytest.raises(QuantbenchError, match=f"HTTP 400 .*maximum context length is {MAX_LEN} tokens"):
-        measured(server, 1, "huge", min_requests=9)
+    records, found = measured(server, 1, "huge", min_requests=9)
+    assert {record.reason for record in records if record.prompt_id == "huge"} == {"http_4xx"}
+    assert all(record.ok for record in records if record.prompt_id != "huge")
+    assert "failed_requests" in found["reasons"]
     with lane.lease(spec) as lease:
         assert lease.action == "reused"  # the server is well, only the request was not
+
+
+def test_prompts_that_are_all_too_long_end_the_block_in_words(server: Any) -> None:
+    Path("huge.jsonl").write_text(json.dumps({"id": "huge", "prompt": LONG * 5}))
+    with pytest.raises(QuantbenchError, match=f"HTTP 400 .*maximum context length is {MAX_LEN} tokens"):
+        measured(server, 1, "huge", min_requests=3)
 
 
 def test_the_server_record_shows_what_is_set_up_wrongly(server: Any) -> None:
