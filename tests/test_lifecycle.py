@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -270,3 +271,22 @@ def test_a_bad_config_is_one_line_before_any_server(fresh: Box) -> None:
     assert not fresh.started()
     assert "Traceback" not in printed
     assert time.monotonic() - began < 60
+
+
+def test_refine_adds_blocks_until_the_precision_or_the_most_blocks(done: Box) -> None:
+    done.config["refine"] = {"max_blocks": 4, "budget_minutes": 3}
+    done.config["workloads"]["chat"]["concurrency"] = [4]
+    done.save()
+    line = [sys.executable, "-m", "quantbench", "refine", "--precision", "0.000001"]
+    environment = done.environment() | {"PYTHONPATH": str(done.path / "workflow")}
+    (done.path / "mine.yaml").write_text(f"gpu: {GPU}\n")
+    line += ["--configfile", "mine.yaml"]
+    ran = subprocess.run(line, cwd=done.path, env=environment, text=True, timeout=200, capture_output=True, check=False)
+    assert "refine: adding 2 blocks of chat/c4_t16" in ran.stderr or "refine: adding 1 blocks" in ran.stderr, (
+        ran.stderr[-3000:]
+    )
+    assert ran.returncode == 1, "a millionth cannot be reached"
+    assert "still wider than" in ran.stderr
+    kept = done.kept("raw/*/chat/c4_t16/b*.json")
+    assert len(kept) == 2 * 4, "four blocks of each model, no more"
+    assert "Nothing to be done" in done.run("capacity"), "what was added stays part of the cell"
