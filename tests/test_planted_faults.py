@@ -23,7 +23,8 @@ from quantbench import ready as ready_facts
 from quantbench.errors import QuantbenchError
 from servers import behave, gpu_spec, left_over
 
-pytestmark = pytest.mark.timeout(120)
+# Slow: alone on the machine, as its guards judge timing.
+pytestmark = [pytest.mark.timeout(120), pytest.mark.slow]
 TOKEN_S = 0.002
 CALIBRATION = {"concurrency": 2, "limit_tok_s": 50_000.0, "ttft_error_p50_ms": 0.05}
 KNOBS = {
