@@ -186,7 +186,9 @@ def test_a_killed_server_is_started_anew(home, victim, who):
         "supervisor": processes.supervisors(state["mark"])[:1],
     }[who]
     assert pids
+    tokens = [processes.token(pid) for pid in pids]
     processes.signal_all(pids, signal.SIGKILL)
+    assert processes.until(lambda: not any(map(processes.alive, tokens)), 8)
     if who != "engine":
         assert processes.until(lambda: not registry.members(state), 8)  # before anybody asks
     lease = run_lease(spec)

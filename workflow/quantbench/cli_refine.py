@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Add rounds; 0 when all reachable comparisons are precise enough, 1 when the budget ended first."""
+    """Add rounds; 0 when all comparisons are precise enough, 1 otherwise."""
     overwrite: Json = deep_merge(*(settings.read_yaml(path) for path in args.configfile))
     if args.precision is not None:
         overwrite["precision"] = args.precision
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 def _state(plan: Plan) -> tuple[list[Json], dict[str, int], dict[str, float]]:
     """Comparison rows, blocks on disk per cell, and seconds that one more block of each cell takes (all arms)."""
     results = Path("results") / plan.gpu
-    rows: list[Json] = read_json(results / "comparison" / "verdict.json")["rows"]
+    compared: list[Json] = read_json(results / "comparison" / "verdict.json")["rows"]
     measured: dict[str, int] = {}
     cost: dict[str, float] = {}
     for cell in plan.cells(plan.baseline):
@@ -64,7 +64,8 @@ def _state(plan: Plan) -> tuple[list[Json], dict[str, int], dict[str, float]]:
         measured[key] = min(settings.blocks_on_disk(results, arm, cell) for arm in plan.models)
         folders = [results / "raw" / arm / cell[0] / f"c{cell[1]}_t{cell[2]}" for arm in plan.models]
         cost[key] = sum(_mean_seconds(folder) for folder in folders)
-    return rows, measured, cost
+    # Points that were asked for by name are compared too; only the grid is refined.
+    return [row for row in compared if precision.cell_of(row) in measured], measured, cost
 
 
 def _mean_seconds(folder: Path) -> float:
@@ -83,10 +84,13 @@ def _snakemake(args: argparse.Namespace, plan: Plan, extra: dict[str, int]) -> N
 
 
 def _report(rows: list[Json], target: float, measured: dict[str, int], left: float) -> int:
-    missing = precision.plan(rows, target, measured)["missing"]
-    if not missing:
-        print(f"refine: every reachable comparison is within ±{100 * target:g} %", file=sys.stderr)
+    plan = precision.plan(rows, target, measured)
+    wide = len(plan["missing"]) + len(plan["out_of_reach"])
+    if not wide:
+        print(f"refine: every comparison is within ±{100 * target:g} %", file=sys.stderr)
         return 0
     why = "the budget is spent" if left <= 0 else "no further round fits the budget"
-    print(f"refine: {why}; {len(missing)} comparisons are still wider than ±{100 * target:g} %", file=sys.stderr)
+    if not plan["missing"]:
+        why = f"what is left needs more than {precision.MOST_BLOCKS} blocks per cell: less noise would help more"
+    print(f"refine: {why}; {wide} comparisons are still wider than ±{100 * target:g} %", file=sys.stderr)
     return 1
