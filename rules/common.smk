@@ -140,11 +140,6 @@ LANE_RESOURCES = {
 }
 
 
-def model_dir(name):
-    """Folder of a model that is made here."""
-    return f"models/{name}"
-
-
 def made_here(name):
     """True for the demo model and for models quantized here."""
     return PLAN.made_here(name)

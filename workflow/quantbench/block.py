@@ -121,7 +121,7 @@ def judged(context: Mapping[str, Any], ready: Mapping[str, Any], calibration: Ma
     facts = dict(context)
     facts["bottleneck"] = bottleneck.judge(facts, calibration or {})
     results = guards.evaluate_block(facts, ready, calibration or {}, {"min_seconds": facts["min_seconds"]})
-    failed = [result.id for result in results if result.status == "fail"]
+    failed = guards.failed(results)
     facts["guards"] = [{"id": r.id, "status": r.status, "detail": r.detail} for r in results]
     facts["valid"], facts["reasons"] = not failed, failed
     return facts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from quantbench.document import Code, Compare, Details, Part, Section, Table, bullets, table, text
 from quantbench.facts import Facts, Json
 from quantbench.quality.score import MIN_PROMPTS, STRICT_PROMPTS
-from quantbench.wording import change, integer, is_number, listing, percent, plural, sentence
+from quantbench.wording import integer, is_number, listing, percent, plural, sentence
 
 NOT_MEASURED = (
     "The answers were not compared in this run, so nothing is known about quality. "
@@ -201,8 +201,3 @@ def lost_words(facts: Facts, variant: str) -> str:
     named = judged["lost"] if len(judged["lost"]) <= 3 else [*judged["lost"][:2], f"{len(judged['lost']) - 2} more"]
     names = f" ({listing(named)})" if named else ""
     return f"{integer(len(judged['lost']))} of {plural(judged['n'], 'prompt')} lost{names}"
-
-
-def length_change(facts: Facts, variant: str) -> str:
-    """ "+3.0 %" or a blank."""
-    return change(facts.quality[variant]["length"].get("mean_ratio"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from quantbench import server_metrics
 
@@ -43,14 +44,9 @@ class Watch:
             self._thread.join()
             self._thread = None
 
-    def peak(self) -> dict[str, float | None]:
+    def peak(self) -> dict[str, Any]:
         """Highest running, waiting and KV usage seen; None where the server does not tell."""
-        seen = [server_metrics.snapshot(page) for page in self._pages]
-        fields = {"running": "requests_running", "waiting": "requests_waiting", "kv_usage": "kv_usage"}
-        return {
-            name: max((s[field] for s in seen if s.get(field) is not None), default=None)
-            for name, field in fields.items()
-        }
+        return server_metrics.peak([server_metrics.snapshot(page) for page in self._pages])
 
     def log_window(self) -> str:
         """The log lines that were written since `start`."""

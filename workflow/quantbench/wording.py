@@ -144,11 +144,6 @@ def seconds(value: object) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def cell_name(concurrency: object, max_tokens: object) -> str:
-    """ "c=16, max_tokens=128"."""
-    return f"c={concurrency}, max_tokens={max_tokens}"
-
-
 def metric_name(metric: str) -> str:
     """A metric as prose says it; an unknown one keeps its column name."""
     return METRICS[metric][0] if metric in METRICS else metric
