@@ -25,9 +25,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
 
 from accuracy_clients import Client, Job, aiperf, guidellm, ours, percentiles, vllm
+from quantbench.client.truth_server import TruthServer
+from quantbench.client.truth_stream import Schedule
 from quantbench.files import write_json
-from quantbench.truth_server import TruthServer
-from quantbench.truth_stream import Schedule
 
 LIBRARY = Path(__file__).resolve().parent.parent / "workflow"
 WAVES = {1: 12, 16: 8, 64: 6, 256: 5}

@@ -20,10 +20,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
 
-from quantbench.http1 import HttpError, ReplyParser
-from quantbench.records import Ending, Exchange
-from quantbench.sse import record
-from quantbench.truth_stream import FAULTS, Schedule, plan
+from quantbench.client.http1 import HttpError, ReplyParser
+from quantbench.client.records import Ending, Exchange
+from quantbench.client.sse import record
+from quantbench.client.truth_stream import FAULTS, Schedule, plan
 
 TOKENS = 4
 ERRORS = (

@@ -6,10 +6,11 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 from snakemake.exceptions import WorkflowError
 
-from quantbench import folder, lane, owner, settings
-from quantbench.configuration import served_model
+from quantbench.config import settings
+from quantbench.serving import folder, lane, owner
+from quantbench.config.configuration import served_model
 from quantbench.errors import QuantbenchError
-from quantbench.schedule import Schedule
+from quantbench.judge.schedule import Schedule
 
 try:
     PLAN = settings.load(ROOT, workflow.config_settings.overwrite_config)
@@ -165,7 +166,7 @@ def stop_priority(wildcards):
 
 
 def block_priority(wildcards):
-    """A B B A: see quantbench.schedule."""
+    """A B B A: see quantbench.judge.schedule."""
     return SCHEDULE.block(
         *_tuple(wildcards)[:2],
         int(wildcards.concurrency),

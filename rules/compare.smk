@@ -1,4 +1,4 @@
-from quantbench import report_plan
+from quantbench.config import report_plan
 
 # The grid, and what was asked for by name and lies on disk.
 POINTS = {arm: report_plan.points(PLAN, arm, ROOT / RESULTS) for arm in ARMS}

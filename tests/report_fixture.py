@@ -13,12 +13,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from quantbench import cost, impact, measurement, tables, verdict
-from quantbench.facts import Facts
+from quantbench.client.tables_io import write_records, write_rows
 from quantbench.files import write_json
+from quantbench.judge import cost, verdict
 from quantbench.quality import score
 from quantbench.quality.checks import CheckResult
-from quantbench.tables_io import write_records, write_rows
+from quantbench.report import impact, measurement, tables
+from quantbench.report.facts import Facts
 
 Json = dict[str, Any]
 START = datetime(2026, 11, 20, 9, 0, tzinfo=UTC).timestamp()

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from quantbench import processes
+from quantbench.serving import processes
 
 FAKE = Path(__file__).parent / "fake_vllm.py"
 

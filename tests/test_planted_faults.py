@@ -18,9 +18,12 @@ from typing import Any
 
 import pytest
 from fake_nvml import FakeGpu, FakeNvml
-from quantbench import block, gpu, guards, lane, owner, preflight, processes, registry, session, vllm_server
-from quantbench import ready as ready_facts
+from quantbench import block
 from quantbench.errors import QuantbenchError
+from quantbench.judge import guards
+from quantbench.observe import gpu
+from quantbench.serving import lane, owner, preflight, processes, registry, session, vllm_server
+from quantbench.serving import ready as ready_facts
 from servers import behave, gpu_spec, left_over
 
 # Slow: alone on the machine, as its guards judge timing.
@@ -207,7 +210,7 @@ CLIENT_SHOWS: list[tuple[str, dict[str, float]]] = [
 
 def judge(arm: Arm, calibration: dict[str, Any] | None = None, **knobs: Any) -> dict[str, Any]:
     ready = arm.ready()
-    return block.judged(arm.measure(ready, **knobs), ready, calibration or CALIBRATION)
+    return guards.judged(arm.measure(ready, **knobs), ready, calibration or CALIBRATION)
 
 
 def test_a_clean_server_fails_no_guard_and_leaves_none_unknown(bf16: Arm) -> None:
@@ -283,7 +286,7 @@ def test_a_client_short_of_cpu(bf16: Arm) -> None:
     ready = bf16.ready()
     with beside(lambda: sum(range(2000))):
         context = bf16.measure(ready)
-    failed = block.judged(context, ready, CALIBRATION)["reasons"]
+    failed = guards.judged(context, ready, CALIBRATION)["reasons"]
     assert "client_cpu" in failed
     assert set(failed) <= {"client_cpu", "client_loop_lag", "concurrency_not_held"}  # what a starved client does
 
@@ -296,7 +299,7 @@ def test_a_client_that_is_late(bf16: Arm, guard: str, hold: float, free: float) 
     with beside(lambda: hold_interpreter(hold, free)):
         context = bf16.measure(ready)
     assert (
-        of(guard) <= troubled(block.judged(context, ready, CALIBRATION)) <= of(guard, "concurrency_not_held") | noise()
+        of(guard) <= troubled(guards.judged(context, ready, CALIBRATION)) <= of(guard, "concurrency_not_held") | noise()
     )
 
 
@@ -306,7 +309,7 @@ def test_a_server_that_dies_within_the_block_is_no_valid_block(home: Path, card:
     leader = processes.pid_of(registry.leader(next(s for s in registry.servers() if s["spec"]["model"] == "mortal")))
     killer = threading.Timer(0.3, lambda: processes.signal_all([leader], 9))
     killer.start()
-    found = block.judged(arm.measure(ready, min_seconds=0.8), ready, CALIBRATION)
+    found = guards.judged(arm.measure(ready, min_seconds=0.8), ready, CALIBRATION)
     killer.join()
     lane.stop(arm.spec)
     assert found["valid"] is False

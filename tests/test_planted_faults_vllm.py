@@ -15,10 +15,15 @@ from typing import Any
 
 import pytest
 from box import ROOT
-from quantbench import block, guards, lane, load, owner, processes, server_metrics
+from quantbench import block
+from quantbench.client import load
+from quantbench.client.load_spec import LoadSpec
+from quantbench.client.prompt_file import read_prompts
 from quantbench.errors import QuantbenchError
-from quantbench.load_spec import LoadSpec
-from quantbench.watch import Watch
+from quantbench.judge import guards
+from quantbench.observe import server_metrics
+from quantbench.observe.watch import Watch
+from quantbench.serving import lane, owner, processes
 from servers import fake_spec, left_over
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
@@ -70,7 +75,7 @@ def measured(server: tuple[dict[str, Any], dict[str, Any]], concurrency: int, pr
     asked = KNOBS | {"concurrency": concurrency} | knobs
     one = block.Block("demo", 1, spec, asked, "cpu", "CPU", Path(f"{prompts}.jsonl"))
     records, context = block.measure(one, ready)
-    return records, block.judged(context, ready, None)
+    return records, guards.judged(context, ready, None)
 
 
 def bad(found: dict[str, Any]) -> set[str]:
@@ -91,7 +96,7 @@ def test_prefix_cache_hits_show_in_the_counters_of_the_block(server: Any) -> Non
     _, clean = measured(server, 2, "long")
     with lane.lease(spec) as lease:
         asked = LoadSpec(
-            url=lease.url, model="demo", prompts=block.read_prompts(Path("long.jsonl")), concurrency=2, max_tokens=16,
+            url=lease.url, model="demo", prompts=read_prompts(Path("long.jsonl")), concurrency=2, max_tokens=16,
             min_requests=4, max_requests=4, warmup_requests=0, seed="again",
         )  # fmt: skip
         load.run_block(asked)
@@ -104,7 +109,7 @@ def test_prefix_cache_hits_show_in_the_counters_of_the_block(server: Any) -> Non
     repeated["metrics"]["tokens_out"] = 16 * len(records)
     repeated["metrics"] |= {"n": len(records), "chunks": 16 * len(records)}
     assert repeated["server"]["delta"]["prefix_cache_hits"] >= 4 * 128
-    found = block.judged(repeated, ready, None)
+    found = guards.judged(repeated, ready, None)
     assert "prefix_cache" in found["reasons"]
     assert bad(found) - ALLOWED == {"prefix_cache"}, found["guards"]
 

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from quantbench import checkpoint
+from quantbench.observe import checkpoint
 
 ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".venv-vllm/bin/python"

@@ -15,8 +15,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "workflow"))
 
-from quantbench import gpu, lane, owner, processes, registry, settings
+from quantbench.config import settings
 from quantbench.files import write_json
+from quantbench.observe import gpu
+from quantbench.serving import lane, owner, processes, registry
 
 
 def used_mib() -> float | None:

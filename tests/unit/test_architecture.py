@@ -16,6 +16,8 @@ MODULES = {
 }
 # What talks to the world. pathlib is a name for paths too, so its use for reading is looked for by method below.
 WORLD = {"asyncio", "aiohttp", "os", "socket", "subprocess", "threading", "time", "urllib.request", "uvloop", "pynvml"}
+LAYERS = ("", "observe", "config", "serving", "client", "judge", "quality", "report")
+GROUND = {"errors", "files", "stats", "wording", "progress"}
 READING = {"read_text", "read_bytes", "write_text", "write_bytes", "open", "exists", "glob", "unlink", "mkdir"}
 
 
@@ -53,13 +55,26 @@ def test_pure_modules_do_not_touch_the_world(name: str) -> None:
         assert not used & READING, f"{name} calls {used & READING}"
 
 
+def layer(name: str) -> int:
+    """0 for the ground, then the packages from the bottom, the top last."""
+    if "/" not in name:
+        return 0 if name in GROUND else len(LAYERS)
+    return LAYERS.index(name.split("/")[0])
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_packages_import_downwards_only(name: str) -> None:
+    wrong = {other for other in own(imports(MODULES[name])) if layer(other) > layer(name)}
+    assert not wrong, f"{name} imports {wrong}"
+
+
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_modules_and_functions_stay_small(name: str) -> None:
     text = MODULES[name].read_text()
     assert text.count("\n") <= 300
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert (node.end_lineno or 0) - node.lineno < 50, f"{name}.{node.name}"
+            assert (node.end_lineno or 0) - node.lineno < 39, f"{name}.{node.name}"
 
 
 def test_every_script_belongs_to_a_rule() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quantbench import bottleneck
+from quantbench.observe import bottleneck
 
 
 def context(tokens: int = 65536, chunks: int = 65536, rate: float = 5000.0, **client: Any) -> dict[str, Any]:

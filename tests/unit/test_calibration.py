@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from quantbench import calibration
+from quantbench.client import calibration
+from quantbench.client.truth_stream import Schedule
 from quantbench.errors import QuantbenchError
-from quantbench.truth_stream import Schedule
 
 
 @pytest.mark.parametrize("concurrency", [1, 24])

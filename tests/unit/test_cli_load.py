@@ -12,10 +12,10 @@ from pathlib import Path
 
 import polars
 import pytest
-from quantbench import calibration
 from quantbench.cli import COMMANDS, main
-from quantbench.truth_server import TruthServer
-from quantbench.truth_stream import MODEL, Schedule
+from quantbench.client import calibration
+from quantbench.client.truth_server import TruthServer
+from quantbench.client.truth_stream import MODEL, Schedule
 
 LIBRARY = Path(__file__).resolve().parents[2] / "workflow"
 
@@ -134,7 +134,7 @@ def test_help_is_there_for_every_command_and_starts_without_heavy_libraries() ->
     code = (
         "import sys; from quantbench.cli import main\n"
         "try: main(['load', '--help'])\nexcept SystemExit: pass\n"
-        "import quantbench.load\n"
+        "import quantbench.client.load\n"
         "heavy = {'polars', 'scipy', 'numpy', 'aiohttp', 'rich'} & set(sys.modules)\n"
         "sys.exit(f'heavy: {heavy}' if heavy else 0)"
     )

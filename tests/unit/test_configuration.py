@@ -11,10 +11,10 @@ import yaml
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from quantbench.configuration import AA_SUFFIX, Plan, make_plan, served_model
+from quantbench.config.configuration import AA_SUFFIX, Plan, make_plan, served_model
+from quantbench.config.schema import deep_merge
+from quantbench.config.schema_doc import reference
 from quantbench.errors import QuantbenchError
-from quantbench.schema import deep_merge
-from quantbench.schema_doc import reference
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())

@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quantbench.cost import cost_per_1m, cost_report, price_age_days, saving, tokens_per_hour
+from quantbench.judge.cost import cost_per_1m, cost_report, price_age_days, saving, tokens_per_hour
 
 PRICE = {
     "hourly_price": 0.28, "currency": "USD", "source": "a price list", "date": "2026-11-01", "utilisation": 1.0,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from quantbench import detect
+from quantbench.config import detect
 from quantbench.errors import QuantbenchError
 
 PROFILES = {

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quantbench import checkpoint, evidence, vllm_log
-from quantbench.evidence import Claim, Facts, claim_of, judge
-from quantbench.evidence_sizes import expected_share, linear_modules, sizes_of, stored_bits
+from quantbench.observe import checkpoint, evidence, vllm_log
+from quantbench.observe.evidence import Claim, Facts, claim_of, judge
+from quantbench.observe.evidence_sizes import expected_share, linear_modules, sizes_of, stored_bits
 
 LOGS = Path(__file__).parents[1] / "data" / "logs"
 TINY: dict[str, Any] = {

@@ -6,7 +6,7 @@ import os
 
 import pytest
 from fake_nvml import FakeGpu, FakeNvml, NotSupported
-from quantbench import gpu
+from quantbench.observe import gpu
 
 OTHER = "GPU-99999999-8888-7777-6666-555555555555"
 

@@ -6,8 +6,8 @@ import copy
 from pathlib import Path
 
 import pytest
-from quantbench import guards
-from quantbench.guard_table import BLOCK, PAIR, RUN, SERVER
+from quantbench.judge import guards
+from quantbench.judge.guard_table import BLOCK, PAIR, RUN, SERVER
 
 DOCS = Path(__file__).parents[2] / "docs" / "measurement.md"
 DELTA = {

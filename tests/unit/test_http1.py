@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quantbench.http1 import HttpError, ReplyParser
+from quantbench.client.http1 import HttpError, ReplyParser
 
 QUICK = settings(max_examples=80, deadline=None)
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from quantbench import claims, lane, owner, processes, registry, vllm_client, vllm_server
 from quantbench.errors import QuantbenchError
+from quantbench.serving import claims, lane, owner, processes, registry, vllm_client, vllm_server
 from servers import behave, fake_spec, gpu_spec, left_over
 
 GIB = 1024
@@ -113,7 +113,9 @@ def test_restart_mode_has_one_server(home):
 def card(monkeypatch, **memory):
     """A pretended NVML: used, free and total in MiB, changed by the test as it goes."""
     state = {"name": "Fake", "driver": "1", "processes": [], **memory}
-    monkeypatch.setattr("quantbench.device_memory.snapshot", lambda devices: None if "cpu" in devices else dict(state))
+    monkeypatch.setattr(
+        "quantbench.serving.device_memory.snapshot", lambda devices: None if "cpu" in devices else dict(state)
+    )
     return state
 
 
@@ -140,7 +142,7 @@ def test_too_little_gpu_memory_beside_a_sleeping_server(home, monkeypatch):
 
 def test_too_little_host_memory_to_park_the_weights(home, monkeypatch):
     run_lease(gpu_spec(home, "alpha"))
-    monkeypatch.setattr("quantbench.preflight.host_available_mib", lambda: 3.0 * GIB)
+    monkeypatch.setattr("quantbench.serving.preflight.host_available_mib", lambda: 3.0 * GIB)
     lease = run_lease(gpu_spec(home, "beta"))
     assert lease.mode == "restart"
     assert "3072 MiB of host memory available, 1024 (weights) + 2048 (reserve) = 3072" not in lease.note  # it fitted
@@ -232,7 +234,7 @@ def test_one_lease_at_a_time_across_lanes_that_share_a_device(home):
 
 RUN = """
 import sys, json, time
-from quantbench import lane, owner
+from quantbench.serving import lane, owner
 owner.adopt(["cpu"])
 with lane.lease(json.loads(sys.argv[1])) as lease:
     print(lease.action, flush=True)

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from quantbench.client.load import complete, run_block
+from quantbench.client.load_checks import models_at
+from quantbench.client.load_spec import LoadSpec, body_of, endpoint_url, sampling
+from quantbench.client.prompts import Prompt
+from quantbench.client.truth_server import TruthServer
+from quantbench.client.truth_stream import MODEL, Schedule
 from quantbench.errors import QuantbenchError
-from quantbench.load import complete, run_block
-from quantbench.load_checks import models_at
-from quantbench.load_spec import LoadSpec, body_of, endpoint_url, sampling
-from quantbench.prompts import Prompt
-from quantbench.truth_server import TruthServer
-from quantbench.truth_stream import MODEL, Schedule
 
 PROMPTS: list[dict[str, Any]] = [{"id": f"p{i}", "prompt": f"Question {i}"} for i in range(3)]
 LIBRARY = str(Path(__file__).resolve().parents[2] / "workflow")
@@ -204,8 +204,8 @@ def test_a_wrong_model_is_answered_with_those_there_are(server: TruthServer) -> 
 def test_signals_end_the_client_by_that_signal(server: TruthServer, which: signal.Signals) -> None:
     script = f"""
         import sys; sys.path.insert(0, {LIBRARY!r})
-        from quantbench.load import run_block
-        from quantbench.load_spec import LoadSpec
+        from quantbench.client.load import run_block
+        from quantbench.client.load_spec import LoadSpec
         spec = LoadSpec({server.url!r}, {MODEL!r}, [{{"prompt": "x"}}], 2, 9, min_seconds=60)
         run_block(spec, before=lambda: print("go", flush=True))
     """

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from quantbench import made_models
 from quantbench.errors import QuantbenchError
 from quantbench.files import read_json
+from quantbench.quality import made_models
 
 MAKES = """
 import pathlib, sys

@@ -5,7 +5,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quantbench import measurement
+from quantbench.report import measurement
 from report_fixture import Scenario, _contexts, facts
 
 

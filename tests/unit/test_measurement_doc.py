@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from quantbench import pairing, pooled, precision, stats, verdict
-from quantbench.metrics import METRICS
+from quantbench import stats
+from quantbench.client.metrics import METRICS
+from quantbench.judge import pairing, pooled, precision, verdict
 
 TEXT = (Path(__file__).parents[2] / "docs" / "measurement.md").read_text(encoding="utf-8")
 

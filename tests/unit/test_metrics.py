@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quantbench.concurrency import Window, concurrency_held, in_flight, steady_window
-from quantbench.metrics import (
+from quantbench.client.concurrency import Window, concurrency_held, in_flight, steady_window
+from quantbench.client.metrics import (
     METRICS,
     NAMES,
     block_metrics,
@@ -20,7 +20,7 @@ from quantbench.metrics import (
     tpot_ms,
     ttft_ms,
 )
-from quantbench.records import RequestRecord
+from quantbench.client.records import RequestRecord
 
 QUICK = settings(max_examples=80, deadline=None)
 MS = 1_000_000

@@ -6,8 +6,8 @@ import re
 from dataclasses import replace
 
 import pytest
-from quantbench import decision, narrative_business, narrative_cards, narrative_decision, pages, render
-from quantbench.facts import Facts
+from quantbench.report import decision, narrative_business, narrative_cards, narrative_decision, pages, render
+from quantbench.report.facts import Facts
 from report_fixture import Scenario, facts
 
 SCENARIOS = {

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from quantbench import owner, processes
+from quantbench.serving import owner, processes
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def test_adopt_makes_this_process_the_owner_and_jobs_inherit_it():
     assert mine == processes.token(os.getpid())
     assert owner.devices() == ["0", "1"]
     assert owner.server_home("bf16") == Path.cwd() / "results/x/servers/bf16"
-    code = "from quantbench import owner; print(owner.adopt(owner.devices()))"
+    code = "from quantbench.serving import owner; print(owner.adopt(owner.devices()))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == mine
     assert os.environ["PYTHONPATH"].split(os.pathsep).count(str(owner.LIBRARY)) == 1
     owner.adopt()
@@ -60,7 +60,7 @@ def test_a_job_ends_with_its_owner(monkeypatch, tmp_path):
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     monkeypatch.setenv(owner.OWNER, processes.token(stranger.pid))
     monkeypatch.setenv("PYTHONPATH", str(owner.LIBRARY))
-    code = "from quantbench import owner; import time; owner.end_with_owner(); print('on', flush=True); time.sleep(60)"
+    code = "from quantbench.serving import owner; import time; owner.end_with_owner(); print('on', flush=True); time.sleep(60)"
     job = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert job.stdout.readline() == "on\n"
     begin = time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quantbench.pairing import Block, interleaved, measure, pair_up
+from quantbench.judge.pairing import Block, interleaved, measure, pair_up
 
 
 def block(n, value=100.0, valid=True, t=0.0, reasons=(), samples=None, **metrics):

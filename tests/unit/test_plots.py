@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
-from quantbench import plots
+from quantbench.report import plots
 from report_fixture import Scenario, facts
 
 ALL = {"throughput_ratio", "memory", "cost", "throughput_chat", "latency_chat"}

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from quantbench.pooled import pooled_ratio
+from quantbench.judge.pooled import pooled_ratio
 
 
 def blocks(k, m, scale=1.0, seed=0):

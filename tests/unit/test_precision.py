@@ -9,7 +9,7 @@ import shlex
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quantbench.precision import command, extra_blocks, next_round, plan
+from quantbench.judge.precision import command, extra_blocks, next_round, plan
 from quantbench.stats import ratio_from_logs
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from quantbench import predictions as p
+from quantbench.report import predictions as p
 from report_fixture import Scenario, facts
 
 FAST = facts(Scenario(variants=("awq", "fp8")))

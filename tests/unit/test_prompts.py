@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quantbench.client.prompts import Prompt, requests_for
 from quantbench.errors import QuantbenchError
-from quantbench.prompts import Prompt, requests_for
 
 ITEMS: list[dict[str, Any]] = [{"id": f"p{i}", "prompt": f"Question {i}?"} for i in range(5)]
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from quantbench import pages, plots, render
-from quantbench.document import Code, Details, Section, bullets, table, text, without_empty_columns
-from quantbench.pages import Page
+from quantbench.report import pages, plots, render
+from quantbench.report.document import Code, Details, Section, bullets, table, text, without_empty_columns
+from quantbench.report.pages import Page
 from report_fixture import Scenario, facts
 
 VOID = {"meta", "br", "wbr", "link", "img", "hr", "input"}

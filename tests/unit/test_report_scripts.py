@@ -10,8 +10,10 @@ from typing import Any
 
 import polars as pl
 import pytest
-from quantbench import impact, jobs, report_plan, results_tree, settings
+from quantbench import jobs
+from quantbench.config import report_plan, settings
 from quantbench.files import read_json
+from quantbench.report import impact, results_tree
 from report_fixture import GRID, LABELS, Scenario, facts, price, write_tree
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"

@@ -7,7 +7,7 @@ from collections import defaultdict
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quantbench.schedule import ROUNDS, Schedule, round_order
+from quantbench.judge.schedule import ROUNDS, Schedule, round_order
 
 NAMES = ["bf16", "w8a8", "w4a16", "fp8", "gptq"]
 CELLS = [("chat", 1, 128), ("chat", 8, 128), ("batch", 16, 256)]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quantbench import server_metrics
-from quantbench.server_metrics import COUNTERS
+from quantbench.observe import server_metrics
+from quantbench.observe.server_metrics import COUNTERS
 
 PAGES = Path(__file__).parents[1] / "data" / "metrics"
 BEFORE, AFTER = (PAGES.joinpath(f"cpu-0.32.0-{n}.txt").read_text(encoding="utf-8") for n in ("before", "after"))

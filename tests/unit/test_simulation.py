@@ -2,7 +2,7 @@
 
 The machine: every slot of time the speed takes a step of a random walk (1 % per slot), and each block has an error of
 its own (CV 1.5 %). Thousands of such sessions are simulated with numpy; the same formulas are checked against
-`quantbench.stats` and `quantbench.pooled`, one by one, on some of them.
+`quantbench.stats` and `quantbench.judge.pooled`, one by one, on some of them.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import functools
 
 import numpy as np
 import pytest
-from quantbench.pairing import Block
-from quantbench.pooled import pooled_ratio
+from quantbench.judge.pairing import Block
+from quantbench.judge.pooled import pooled_ratio
+from quantbench.judge.verdict import METRICS, aa_summary
 from quantbench.stats import paired_ratio, tost
-from quantbench.verdict import METRICS, aa_summary
 from scipy import stats as scipy_stats
 
 TRIALS = 20_000

@@ -10,8 +10,8 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quantbench.records import Exchange, RequestRecord
-from quantbench.sse import events, record
+from quantbench.client.records import Exchange, RequestRecord
+from quantbench.client.sse import events, record
 
 QUICK = settings(max_examples=80, deadline=None)
 TIMING = {"first_ns": None, "last_ns": None, "end_ns": None, "reads": 0, "first_chunk_tokens": 0}

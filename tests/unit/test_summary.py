@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from quantbench.metrics import block_metrics
-from quantbench.records import RequestRecord
-from quantbench.summary import tuple_row
+from quantbench.client.metrics import block_metrics
+from quantbench.client.records import RequestRecord
+from quantbench.judge.summary import tuple_row
 from unit.test_metrics import block
 
 SPEC = (

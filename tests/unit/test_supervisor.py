@@ -11,7 +11,8 @@ import uuid
 from pathlib import Path
 
 import pytest
-from quantbench import files, owner, processes, registry
+from quantbench import files
+from quantbench.serving import owner, processes, registry
 
 # Like vLLM: a child that forgets its environment and ignores SIGTERM, and a semaphore in /dev/shm.
 SERVER = textwrap.dedent("""
@@ -40,7 +41,7 @@ def supervised(tmp_path, monkeypatch):
     }  # fmt: skip
     files.write_json(folder / "launch.json", launch)
     env = {**os.environ, "PYTHONPATH": str(owner.LIBRARY), processes.SUPERVISES: mark}
-    supervisor = subprocess.Popen([sys.executable, "-m", "quantbench.supervisor", str(folder)], env=env)
+    supervisor = subprocess.Popen([sys.executable, "-m", "quantbench.serving.supervisor", str(folder)], env=env)
     state = {"key": "x", "mark": mark, "home": str(tmp_path / "home")}
     assert processes.until(lambda: (tmp_path / "log").exists() and "up" in (tmp_path / "log").read_text(), 20)
     assert processes.until(lambda: bool(registry.shared_memory(state)), 20)

@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quantbench import impact, tables
 from quantbench.errors import QuantbenchError
+from quantbench.report import impact, tables
 from report_fixture import Scenario, facts
 
 

@@ -9,8 +9,8 @@ import pytest
 from fake_nvml import FakeGpu, FakeNvml, NotSupported
 from hypothesis import given
 from hypothesis import strategies as st
-from quantbench import gpu, telemetry
-from quantbench.telemetry import FIELDS, Sampler
+from quantbench.observe import gpu, telemetry
+from quantbench.observe.telemetry import FIELDS, Sampler
 
 
 def run(monkeypatch: pytest.MonkeyPatch, nvml: FakeNvml, devices: list[str], seconds: int = 20, **kw: object) -> dict:

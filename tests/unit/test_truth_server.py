@@ -7,9 +7,9 @@ import socket
 import time
 
 import pytest
+from quantbench.client.truth_server import TruthServer
+from quantbench.client.truth_stream import FAULTS, Schedule, plan
 from quantbench.errors import QuantbenchError
-from quantbench.truth_server import TruthServer
-from quantbench.truth_stream import FAULTS, Schedule, plan
 
 MS = 1_000_000
 

@@ -8,7 +8,7 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quantbench.verdict import METRICS, build_verdict
+from quantbench.judge.verdict import METRICS, build_verdict
 
 PRIMARY = {"workload": "chat", "concurrency": 8, "max_tokens": 128, "metric": "throughput_tok_s"}
 COLUMNS = [

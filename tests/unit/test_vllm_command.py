@@ -8,8 +8,8 @@ import subprocess
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quantbench import modes, vllm_command
 from quantbench.errors import QuantbenchError
+from quantbench.serving import modes, vllm_command
 from servers import fake_spec
 
 SPEC = fake_spec(None)

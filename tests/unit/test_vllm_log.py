@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quantbench import vllm_log
-from quantbench import vllm_log_patterns as patterns
+from quantbench.observe import vllm_log
+from quantbench.observe import vllm_log_patterns as patterns
 
 LOGS = Path(__file__).parents[1] / "data" / "logs"
 NAMES = sorted(path.name for path in LOGS.glob("*.log"))

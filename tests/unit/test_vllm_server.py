@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from quantbench import lane, owner, preflight, processes, ready, registry, session, vllm_client, vllm_server
 from quantbench.errors import QuantbenchError
-from quantbench.evidence import Claim
+from quantbench.observe.evidence import Claim
+from quantbench.serving import lane, owner, preflight, processes, ready, registry, session, vllm_client, vllm_server
 from servers import behave, fake_spec, gpu_spec, left_over
 
 

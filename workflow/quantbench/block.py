@@ -1,12 +1,11 @@
 """One block: lease the server, ask it, and keep every fact about the asking.
 
 The block is the unit of replication: one closed-loop run of at least `min_seconds` at one concurrency. What it means is
-judged from the kept facts (`judged`), so that a better guard or a new calibration never measures anything again.
+judged from the kept facts (`guards.judged`), so that a better guard or a new calibration never measures anything again.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,25 +15,17 @@ from typing import Any
 
 import psutil
 
-from quantbench import (
-    bottleneck,
-    guards,
-    lane,
-    load,
-    metrics,
-    owner,
-    processes,
-    progress,
-    registry,
-    server_metrics,
-    vllm_log,
-)
-from quantbench.configuration import AA_SUFFIX
-from quantbench.errors import QuantbenchError
-from quantbench.load_spec import LoadSpec
-from quantbench.records import RequestRecord
-from quantbench.telemetry import Sampler
-from quantbench.watch import Watch
+from quantbench import progress
+from quantbench.client import load, metrics
+from quantbench.client.load import BlockResult
+from quantbench.client.load_spec import LoadSpec
+from quantbench.client.prompt_file import read_prompts
+from quantbench.client.records import RequestRecord
+from quantbench.config.configuration import AA_SUFFIX
+from quantbench.observe import server_metrics, vllm_log
+from quantbench.observe.telemetry import Sampler
+from quantbench.observe.watch import Watch
+from quantbench.serving import lane, owner, processes, registry
 
 Json = dict[str, Any]
 
@@ -82,25 +73,27 @@ def measure(block: Block, ready: Json) -> tuple[list[RequestRecord], Json]:
             watch.close()
         lease.measured_s = result.context["duration_s"]
         _event(block, lease, "block ends")
-    telemetry = sampler.result()
-    context = {
-        "protocol": block.knobs["protocol"],
+    return result.records, _context(block, result, sampler.result()) | {
+        "server": _server_facts(watch, ready, result.records),
+        "lane": lease.facts(),
+    }
+
+
+def _context(block: Block, result: BlockResult, telemetry: Json) -> Json:
+    knobs, records = block.knobs, result.records
+    return {
+        "protocol": knobs["protocol"],
         "gpu": block.gpu,
         "gpu_name": block.gpu_name,
         "model": block.arm,
-        **{key: block.knobs[key] for key in ("workload", "style", "concurrency", "max_tokens")},
+        **{key: knobs[key] for key in ("workload", "style", "concurrency", "max_tokens")},
         "block": block.number,
-        "min_seconds": block.knobs["min_seconds"],
+        "min_seconds": knobs["min_seconds"],
         **result.context,
-        "metrics": metrics.block_metrics(
-            result.records, block.knobs["concurrency"], energy_j=telemetry.get("energy_j")
-        ),
-        "failure_reasons": dict(Counter(record.reason for record in result.records if not record.ok)),
-        "server": _server_facts(watch, ready, result.records),
+        "metrics": metrics.block_metrics(records, knobs["concurrency"], energy_j=telemetry.get("energy_j")),
+        "failure_reasons": dict(Counter(record.reason for record in records if not record.ok)),
         "telemetry": telemetry,
-        "lane": lease.facts(),
     }
-    return result.records, context
 
 
 def say_progress(block: Block, context: Mapping[str, Any]) -> None:
@@ -114,35 +107,6 @@ def say_progress(block: Block, context: Mapping[str, Any]) -> None:
         f"{block.arm} {block.seed}: {f'{rate:.0f} tok/s' if rate else 'no throughput'}, {figures['failures']} failures"
     )
     print(f"{what} | {progress.line(ended, owner.planned_blocks(), len(kept))}", file=sys.stderr, flush=True)
-
-
-def judged(context: Mapping[str, Any], ready: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> Json:
-    """The context with bottleneck, guards, valid and reasons, from its facts and the client's calibration."""
-    facts = dict(context)
-    facts["bottleneck"] = bottleneck.judge(facts, calibration or {})
-    results = guards.evaluate_block(facts, ready, calibration or {}, {"min_seconds": facts["min_seconds"]})
-    failed = guards.failed(results)
-    facts["guards"] = [{"id": r.id, "status": r.status, "detail": r.detail} for r in results]
-    facts["valid"], facts["reasons"] = not failed, failed
-    return facts
-
-
-def read_prompts(path: Path) -> list[Json]:
-    """Read a JSONL prompt set; an error names the line."""
-    prompts = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except ValueError as error:
-            raise QuantbenchError(f"{path}:{number}: not JSON: {error}", remedy="one JSON object per line") from None
-        if not isinstance(entry, dict) or not {"prompt", "text", "messages"} & set(entry):
-            raise QuantbenchError(f"{path}:{number}: needs one of prompt, text, messages")
-        prompts.append({"id": str(number), **entry})
-    if not prompts:
-        raise QuantbenchError(f"{path} holds no prompt")
-    return prompts
 
 
 def _event(block: Block, lease: lane.Lease, event: str) -> None:

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Calibrate at each concurrency and print a table."""
-    from quantbench.calibration import calibrate
+    from quantbench.client.calibration import calibrate
     from quantbench.files import write_json
 
     rows = [

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from quantbench import settings
+from quantbench.config import settings
+from quantbench.config.schema_doc import reference
 from quantbench.files import write_text
-from quantbench.schema_doc import reference
 
 MARK = "<!-- keys -->\n"
 

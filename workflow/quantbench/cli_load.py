@@ -11,9 +11,10 @@ from typing import Any
 
 import orjson
 
+from quantbench.client.load_checks import models_at
+from quantbench.client.load_spec import Endpoint, LoadSpec, endpoint_url
+from quantbench.client.prompt_file import read_prompts
 from quantbench.errors import QuantbenchError
-from quantbench.load_checks import models_at
-from quantbench.load_spec import Endpoint, LoadSpec, endpoint_url
 
 _SHOWN = (
     *("concurrency", "max_tokens", "n", "failures", "throughput_tok_s", "p50_ttft_ms", "p95_ttft_ms"),
@@ -123,36 +124,16 @@ def _only_model(url: str, endpoint: str, api_key: str | None) -> str:
     return names[0]
 
 
-def read_prompts(path: Path) -> list[dict[str, Any]]:
-    """Items of a JSON-lines file. Raises QuantbenchError that names the line at fault."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise QuantbenchError(f"cannot read prompts {path}: {error.strerror}") from error
-    items = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            item = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise QuantbenchError(f"{path}, line {number}: {error}", remedy="write one JSON object per line") from error
-        if not isinstance(item, dict):
-            raise QuantbenchError(f"{path}, line {number} is no JSON object")
-        items.append(item)
-    return items
-
-
 def _measure(args: argparse.Namespace, spec: LoadSpec, place: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """All blocks of one point: its CSV row and its request rows."""
     from dataclasses import replace
 
-    from quantbench.load import run_block
-    from quantbench.load_progress import block_progress
+    from quantbench.client.load import run_block
+    from quantbench.client.load_progress import block_progress
 
     calibration = None
     if args.calibrate:
-        from quantbench.calibration import calibrate
+        from quantbench.client.calibration import calibrate
 
         calibration = calibrate(spec.concurrency)
     blocks = []
@@ -165,7 +146,7 @@ def _measure(args: argparse.Namespace, spec: LoadSpec, place: str) -> tuple[dict
         judged = {"valid": not failed, "reasons": ["failed_requests"] if failed else []}
         blocks.append((result.records, {**result.context, **judged}))
     # Here, as polars and scipy take longer to import than a client should take to start.
-    from quantbench.summary import tuple_row
+    from quantbench.judge.summary import tuple_row
 
     names = {"gpu_name": args.gpu_name, "model": spec.model, "workload": args.workload, "style": args.style}
     point = {"concurrency": spec.concurrency, "max_tokens": spec.max_tokens}

@@ -14,11 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from quantbench import precision, settings
-from quantbench.configuration import Plan
+from quantbench.config import settings
+from quantbench.config.configuration import Plan
+from quantbench.config.schema import deep_merge
 from quantbench.errors import QuantbenchError
 from quantbench.files import read_json
-from quantbench.schema import deep_merge
+from quantbench.judge import precision
 
 Json = dict[str, Any]
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from quantbench import owner
 from quantbench.errors import QuantbenchError
+from quantbench.serving import owner
 
 
 def run(job: Any, main: Callable[[Any], None]) -> None:

@@ -171,7 +171,7 @@ _REASON_PATTERNS: tuple[tuple[str, str], ...] = (
     (r"(?:CI_)?FALLS_ON_FAILURE", "it falls on a failed request, which has no time"),
     (r"([\w, ]+) \((.+) block (\d+)\)", "{1} block {2} is invalid ({0})"),
 )
-"""Reason codes that are not guards, as regular expressions; guards bring their own words (quantbench.guards)."""
+"""Reason codes that are not guards, as regular expressions; guards bring their own words (quantbench.judge.guards)."""
 
 
 def reason_codes(reasons: object) -> list[str]:

@@ -1,7 +1,7 @@
 """Measure the load client against a server whose timing is known, at one concurrency."""
 
 from quantbench import jobs
-from quantbench.calibration import calibrate
+from quantbench.client.calibration import calibrate
 from quantbench.files import write_json
 
 

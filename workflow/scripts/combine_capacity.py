@@ -1,8 +1,9 @@
 """Tuple CSVs of one model and workload -> one table."""
 
 import polars as pl
-from quantbench import jobs, tables
+from quantbench import jobs
 from quantbench.files import atomic
+from quantbench.report import tables
 
 
 def main(job):

@@ -1,6 +1,7 @@
 """Comparison, capacity and measurement -> does quantization help chat or batch more?"""
 
-from quantbench import impact, jobs, results_tree
+from quantbench import jobs
+from quantbench.report import impact, results_tree
 
 
 def main(job):

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from quantbench import jobs, results_tree, verdict
+from quantbench import jobs
 from quantbench.files import write_json
+from quantbench.judge import verdict
+from quantbench.report import results_tree
 
 
 def main(job):

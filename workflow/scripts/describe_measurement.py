@@ -1,7 +1,8 @@
 """Block contexts, server records and calibrations -> how the run was measured."""
 
-from quantbench import jobs, measurement, results_tree
+from quantbench import jobs
 from quantbench.files import read_json, write_json
+from quantbench.report import measurement, results_tree
 
 
 def main(job):

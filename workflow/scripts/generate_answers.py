@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from quantbench import jobs, lane
+from quantbench import jobs
 from quantbench.files import write_json
 from quantbench.quality import ask, prompt_set
+from quantbench.serving import lane
 
 
 def main(job):

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from quantbench import block, jobs, tables_io
+from quantbench import block, jobs
+from quantbench.client import tables_io
 from quantbench.files import read_json, write_json
+from quantbench.judge import guards
 
 
 def main(job):
@@ -19,7 +21,7 @@ def main(job):
     ready = read_json(job.input.ready)
     records, context = block.measure(wanted, ready)
     tables_io.write_records(job.output.records, records)
-    write_json(job.output.context, block.judged(context, ready, None))
+    write_json(job.output.context, guards.judged(context, ready, None))
     block.say_progress(wanted, context)
 
 

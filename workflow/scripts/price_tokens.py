@@ -1,7 +1,9 @@
 """Capacity, comparison and price -> cost per million tokens, savings, sensitivity."""
 
-from quantbench import cost, jobs, results_tree
+from quantbench import jobs
 from quantbench.files import read_json, write_json
+from quantbench.judge import cost
+from quantbench.report import results_tree
 
 
 def main(job):

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from quantbench import jobs, made_models
+from quantbench import jobs
+from quantbench.quality import made_models
 
 
 def main(job):

@@ -1,8 +1,9 @@
 """Bring the model's server up on its lane and write down what it is."""
 
-from quantbench import files, jobs, lane, ready
-from quantbench.vllm_command import serve_sh
-from quantbench.vllm_server import mode_of
+from quantbench import files, jobs
+from quantbench.serving import lane, ready
+from quantbench.serving.vllm_command import serve_sh
+from quantbench.serving.vllm_server import mode_of
 
 
 def main(job):

@@ -1,6 +1,7 @@
 """Stop the model's server if it is up, and write down its whole life."""
 
-from quantbench import files, jobs, lane, session
+from quantbench import files, jobs
+from quantbench.serving import lane, session
 
 
 def main(job):

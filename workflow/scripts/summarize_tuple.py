@@ -1,13 +1,15 @@
 """Blocks of one tuple -> its CSV, one row."""
 
-from quantbench import block, jobs, tables_io
+from quantbench import jobs
+from quantbench.client import tables_io
 from quantbench.files import read_json
-from quantbench.summary import tuple_row
+from quantbench.judge import guards
+from quantbench.judge.summary import tuple_row
 
 
 def main(job):
     ready, calibration = read_json(job.input.ready), read_json(job.input.calibration)
-    contexts = [block.judged(read_json(path), ready, calibration) for path in job.input.contexts]
+    contexts = [guards.judged(read_json(path), ready, calibration) for path in job.input.contexts]
     records = [tables_io.read_records(path) for path in job.input.records]
     tables_io.write_row(job.output.csv, tuple_row(contexts[0], list(zip(records, contexts, strict=True)), calibration))
 

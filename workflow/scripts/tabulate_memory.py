@@ -1,6 +1,8 @@
 """Server records and sessions -> the memory table."""
 
-from quantbench import jobs, results_tree, tables, tables_io
+from quantbench import jobs
+from quantbench.client import tables_io
+from quantbench.report import results_tree, tables
 
 
 def main(job):

@@ -1,7 +1,8 @@
 """Result files -> the best practices, as Markdown."""
 
-from quantbench import jobs, pages, render, results_tree
+from quantbench import jobs
 from quantbench.files import write_text
+from quantbench.report import pages, render, results_tree
 
 
 def main(job):

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from quantbench import jobs, pages, plots, render, results_tree
+from quantbench import jobs
 from quantbench.files import write_text
+from quantbench.report import pages, plots, render, results_tree
 
 
 def main(job):

@@ -1,0 +1,1 @@
+"""The load client, the metrics it yields, and its own error."""

@@ -1,0 +1,247 @@
+"""Edge: the load client. A closed loop of `concurrency` slots against one OpenAI-compatible endpoint.
+
+What makes its times true: connections are opened before the clock starts; a read is stamped before anything else
+happens to it and parsed after the block; the garbage collector is off; the client measures its own CPU and loop lag.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import uvloop
+
+from quantbench.client.concurrency import concurrency_held
+from quantbench.client.load_checks import check_reply, transport_for, unreachable
+from quantbench.client.load_phase import Phase
+from quantbench.client.load_spec import LoadSpec, endpoint_url, headers
+from quantbench.client.loop_lag import LagProbe
+from quantbench.client.prompts import requests_for
+from quantbench.client.records import Exchange, RequestRecord
+from quantbench.client.sse import record
+from quantbench.client.wire import Connection
+
+Hook = Callable[[], Awaitable[None] | None]
+Progress = Callable[[int, float], None]
+# An idle connection may be closed by the server (uvicorn: after 5 s) just as we use it: open it anew before that.
+_IDLE_LIMIT_S = 2.0
+_PROGRESS_EVERY_S = 1.0
+
+
+@dataclass(frozen=True)
+class BlockResult:
+    """The records of one block, times relative to its clock zero, and the client's part of its context.
+
+    context: started_at (ISO, UTC), started_unix, duration_s, client {cpu_s, cpu_share, loop_lag_p50_ms,
+    loop_lag_p99_ms, connections_opened, coalesced_share, concurrency_held, parse_cpu_s, transport}.
+    """
+
+    records: list[RequestRecord]
+    context: dict[str, Any]
+
+
+async def _slot(phase: Phase, connection: Connection) -> None:
+    """One slot: one request after the other until the phase is over."""
+    while (job := phase.next()) is not None:
+        index, prompt_id, body = job
+        if not connection.connected:
+            try:
+                await connection.connect()
+            except OSError as error:  # the server is gone: there is nothing more to measure
+                now = time.monotonic_ns()
+                phase.add(Exchange(index, prompt_id, None, now, [], [], None, "connect", str(error)))
+                phase.stopped = True
+                return
+        exchange = await connection.start(index, prompt_id, body, phase.spec.timeout_s)
+        phase.add(exchange)
+
+
+async def _run_phase(phase: Phase, connections: list[Connection], progress: Progress | None = None) -> None:
+    """Run all slots to their ends; the first error cancels the others and is raised."""
+    reporter = asyncio.create_task(_report(phase, progress)) if progress else None
+    phase.started_ns = time.monotonic_ns()
+    try:
+        async with asyncio.TaskGroup() as group:
+            for connection in connections:
+                group.create_task(_slot(phase, connection))
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    finally:
+        if reporter is not None:
+            reporter.cancel()
+
+
+async def _report(phase: Phase, progress: Progress) -> None:
+    while True:
+        await asyncio.sleep(_PROGRESS_EVERY_S)
+        progress(len(phase.exchanges), phase.elapsed_s())
+
+
+async def _open(spec: LoadSpec, connections: list[Connection], *, anew: bool = False) -> None:
+    """Open what is not open, or, `anew`, everything. Raises QuantbenchError if nothing listens."""
+    try:
+        for connection in connections:
+            if anew:
+                await connection.close()
+        await asyncio.gather(*(c.connect() for c in connections if not c.connected))
+    except OSError as error:
+        raise unreachable(spec, error) from error
+
+
+async def _call(hook: Hook | None) -> None:
+    result = hook() if hook is not None else None
+    if result is not None:
+        await result
+
+
+async def _warm_up(spec: LoadSpec, connections: list[Connection]) -> None:
+    """Other prompts than the measured ones; by default one wave."""
+    count = spec.concurrency if spec.warmup_requests is None else spec.warmup_requests
+    if count <= 0 and spec.warmup_seconds <= 0:
+        return
+    source = requests_for(spec.prompts, template=spec.template, seed=spec.seed, warmup=True)
+    # An exact count may be less than a wave; with seconds it goes on in whole waves.
+    limit = count if spec.warmup_seconds <= 0 else 0
+    short = replace(spec, max_tokens=min(spec.max_tokens, spec.warmup_max_tokens or spec.max_tokens))
+    phase = Phase(short, source, count, spec.warmup_seconds, limit)
+    await _run_phase(phase, connections)
+    _check_answered(phase)
+
+
+def _check_answered(phase: Phase) -> None:
+    """Raise if the server refused every request; one refused among others is a failed request and stays a record."""
+    if all(exchange.status != 200 for exchange in phase.exchanges):
+        for exchange in phase.exchanges:
+            check_reply(phase.spec, exchange)
+
+
+@contextlib.contextmanager
+def _quiet_gc() -> Iterator[None]:
+    """No garbage collection while the clock runs: a full one stops the loop for milliseconds."""
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if enabled:
+            gc.enable()
+
+
+async def _run(
+    spec: LoadSpec, before: Hook | None, after: Hook | None, progress: Progress | None
+) -> tuple[Phase, dict[str, Any]]:
+    url, head = endpoint_url(spec.url, spec.endpoint), headers(spec)
+    make = transport_for(spec)
+    connections = [make(url, head) for _ in range(spec.concurrency)]
+    source = requests_for(spec.prompts, template=spec.template, seed=spec.seed)
+    phase = Phase(spec, source, spec.min_requests, spec.min_seconds, spec.max_requests)
+    try:
+        await _open(spec, connections)
+        await _warm_up(spec, connections)
+        idle_since = time.monotonic()
+        await _call(before)
+        await _open(spec, connections, anew=time.monotonic() - idle_since > _IDLE_LIMIT_S)
+        with _quiet_gc(), LagProbe() as lag:
+            started, cpu = datetime.now(UTC), time.process_time()
+            await _run_phase(phase, connections, progress)
+            cpu = time.process_time() - cpu
+        await _call(after)
+        _check_answered(phase)
+    finally:
+        await asyncio.gather(*(connection.close() for connection in connections))
+    duration = (max(e.end_ns or 0 for e in phase.exchanges) - phase.started_ns) / 1e9
+    client = {
+        "cpu_s": cpu,
+        "cpu_share": cpu / duration if duration > 0 else None,
+        **lag.summary(),
+        "connections_opened": sum(connection.opened for connection in connections),
+        "transport": make.__name__,
+    }
+    context = {
+        "started_at": started.isoformat(timespec="milliseconds"),
+        "started_unix": started.timestamp(),
+        "duration_s": duration,
+        "client": client,
+    }
+    return phase, context
+
+
+def run_block(
+    spec: LoadSpec,
+    *,
+    before: Hook | None = None,
+    after: Hook | None = None,
+    progress: Progress | None = None,
+) -> BlockResult:
+    """Warm up, measure one block, parse it.
+
+    `before` is called after the warm-up, right before the clock starts; `after` right after it has stopped;
+    both may be async. `progress(done, seconds)` is called once a second. Raises QuantbenchError if nothing
+    listens or the server refuses such requests altogether; any other failed request is a record. Ctrl-C and
+    SIGTERM cancel the block and are raised again.
+    """
+    terminated = False
+
+    async def main() -> tuple[Phase, dict[str, Any]]:
+        def cancel() -> None:
+            nonlocal terminated
+            terminated = True
+            task.cancel()
+
+        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(_run(spec, before, after, progress))
+        with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: signals are not ours
+            loop.add_signal_handler(signal.SIGTERM, cancel)
+        return await task
+
+    previous = signal.getsignal(signal.SIGTERM)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            phase, context = runner.run(main())
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, previous)
+        if terminated:
+            signal.raise_signal(signal.SIGTERM)
+    return _parse(spec, phase, context)
+
+
+def _parse(spec: LoadSpec, phase: Phase, context: dict[str, Any]) -> BlockResult:
+    """Exchanges become records, in the order of issue; what only they tell goes into the context."""
+    cpu = time.process_time()
+    ordered = sorted(phase.exchanges, key=lambda e: e.index)
+    records = [
+        record(e, expected_tokens=spec.expected_tokens, keep_text=spec.keep_text, zero_ns=phase.started_ns)
+        for e in ordered
+    ]
+    context["client"] |= {
+        "parse_cpu_s": time.process_time() - cpu,
+        "coalesced_share": _coalesced(records),
+        "concurrency_held": concurrency_held(
+            [(r.sent_ns, r.end_ns) for r in records if r.sent_ns is not None and r.end_ns is not None],
+            spec.concurrency,
+        ),
+    }
+    return BlockResult(records, context)
+
+
+def _coalesced(records: list[RequestRecord]) -> float | None:
+    """Share of the token-carrying chunks that had no read of their own."""
+    chunks = sum(r.chunks for r in records)
+    return 1 - sum(r.reads for r in records) / chunks if chunks else None
+
+
+def complete(spec: LoadSpec, count: int = 1) -> list[RequestRecord]:
+    """The first `count` requests of a spec without warm-up, with their texts: test completions and quality answers."""
+    asked = replace(spec, min_requests=count, max_requests=count, warmup_requests=0, keep_text=True)
+    return run_block(asked).records

@@ -1,0 +1,88 @@
+"""Edge: which transport a URL needs, and the errors that end a block of load before it measures nonsense."""
+
+from __future__ import annotations
+
+import urllib.request
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import orjson
+
+from quantbench.client.load_spec import LoadSpec, models_url
+from quantbench.client.records import Exchange
+from quantbench.client.wire import Connection, WireConnection
+from quantbench.errors import QuantbenchError
+
+# Replies that say that every such request will be refused, load or no load.
+_REFUSALS = (400, 401, 403, 404, 405, 415, 422)
+
+
+def transport_for(spec: LoadSpec) -> Callable[[str, dict[str, str]], Connection]:
+    """`wire` for plain http, aiohttp for https and behind a proxy, or the one that the spec names."""
+    url = urlsplit(spec.url)
+    kind = spec.transport
+    if kind == "auto":
+        host = url.hostname or ""
+        proxied = "http" in urllib.request.getproxies() and not urllib.request.proxy_bypass(host)
+        kind = "aiohttp" if url.scheme == "https" or proxied else "wire"
+    if kind == "wire":
+        if url.scheme == "https":
+            raise QuantbenchError("transport wire cannot do https", remedy="use transport auto or aiohttp")
+        return WireConnection
+    from quantbench.client.aiohttp_wire import AiohttpConnection  # costs 0.2 s, and most runs do without
+
+    return AiohttpConnection
+
+
+def unreachable(spec: LoadSpec, error: OSError) -> QuantbenchError:
+    """Nothing listens at the URL."""
+    return QuantbenchError(
+        f"no server answers at {spec.url}: {error}",
+        remedy="start the server, wait until its /health answers 200, and check host and port",
+    )
+
+
+def check_reply(spec: LoadSpec, exchange: Exchange) -> None:
+    """Raise QuantbenchError for a reply that every further request would get as well."""
+    if exchange.status not in _REFUSALS:
+        return
+    said = _message(b"".join(exchange.parts))
+    remedy = "check model, max_tokens and the prompts; a plain OpenAI server needs the option openai_only"
+    if exchange.status == 404:
+        names = served_models(spec)
+        known = f"the server has: {', '.join(names)}" if names else "the server does not list its models"
+        remedy = f"{known}; or the endpoint {spec.endpoint!r} does not exist there"
+    elif exchange.status in (401, 403):
+        remedy = "give the API key that the server wants"
+    raise QuantbenchError(
+        f"{spec.url} refuses requests for model {spec.model!r}: HTTP {exchange.status} {said}", remedy=remedy
+    )
+
+
+def _message(body: bytes) -> str:
+    """The server's words, short."""
+    try:
+        parsed = orjson.loads(body)
+        inner = parsed.get("error") or parsed if isinstance(parsed, dict) else parsed
+        text = str(inner.get("message") or inner.get("detail") or inner) if isinstance(inner, dict) else str(inner)
+    except orjson.JSONDecodeError:
+        text = body.decode(errors="replace")
+    return " ".join(text.split())[:300]
+
+
+def served_models(spec: LoadSpec) -> list[str]:
+    """Names from /v1/models; empty if the server does not tell."""
+    return models_at(spec.url, spec.endpoint, spec.api_key)
+
+
+def models_at(url: str, endpoint: str = "completions", api_key: str | None = None) -> list[str]:
+    """Names of the models that the server at `url` lists; empty if it does not tell."""
+    request = urllib.request.Request(models_url(url, endpoint))
+    if api_key:
+        request.add_header("Authorization", f"Bearer {api_key}")
+    try:
+        with urllib.request.urlopen(request, timeout=5) as reply:
+            listed = orjson.loads(reply.read())
+        return [str(entry["id"]) for entry in listed["data"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

@@ -1,0 +1,137 @@
+"""Pure: what a block of load is, the URL it goes to, and the body of each of its requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import orjson
+
+from quantbench.client.prompts import Prompt
+from quantbench.errors import QuantbenchError
+
+Endpoint = Literal["completions", "chat"]
+Transport = Literal["auto", "wire", "aiohttp"]
+
+_PATHS: dict[str, str] = {"completions": "/completions", "chat": "/chat/completions"}
+
+
+@dataclass(frozen=True)
+class LoadSpec:
+    """One block of closed-loop load: `concurrency` slots, each with one request in flight at all times.
+
+    url             http://host:port, .../v1, or the full endpoint URL (then `endpoint` follows from it)
+    prompts         items {"id", "prompt" | "text" | "messages"}; see `prompts.requests_for`; `template` wraps them
+    min_seconds, min_requests   the block issues requests until both are reached, and then to the end of a wave
+    max_requests    an upper limit that wins over both (0: none)
+    warmup_requests None: one wave; warm-up ends when these and `warmup_seconds` are both reached
+    warmup_max_tokens   tokens of each warm-up request; None: max_tokens
+    timeout_s       per request, from sending to the end of its reply
+    ignore_eos      ask for exactly max_tokens, and count any other number of tokens as a failure
+    seed            names the sequence of prompts; give both models of a comparison the same
+    openai_only     send only what OpenAI's API knows; then `ignore_eos` cannot be asked for
+    extra_body      further fields of the body; they win over ours
+    keep_text       keep the text of the replies in the records
+    """
+
+    url: str
+    model: str
+    prompts: Sequence[Mapping[str, Any]]
+    concurrency: int
+    max_tokens: int
+    endpoint: Endpoint = "completions"
+    template: str | None = None
+    min_seconds: float = 0.0
+    min_requests: int = 0
+    max_requests: int = 0
+    warmup_requests: int | None = None
+    warmup_seconds: float = 0.0
+    warmup_max_tokens: int | None = None
+    timeout_s: float = 600.0
+    ignore_eos: bool = True
+    seed: str = "quantbench"
+    openai_only: bool = False
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    api_key: str | None = field(default=None, repr=False)
+    keep_text: bool = False
+    transport: Transport = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise QuantbenchError(f"{name} is {getattr(self, name)}", remedy="it must be 1 or more")
+        endpoint_url(self.url, self.endpoint)
+
+    @property
+    def expected_tokens(self) -> int | None:
+        """The token count that every reply must have, if one was asked for."""
+        return self.max_tokens if self.ignore_eos and not self.openai_only else None
+
+
+def endpoint_url(url: str, endpoint: str) -> str:
+    """The full URL from any of http://host:port, http://host:port/v1, or the full URL itself."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise QuantbenchError(f"url {url!r} is not an http(s) URL", remedy="write it like http://127.0.0.1:8000")
+    path = parts.path.rstrip("/")
+    if not path.endswith("/completions"):
+        path = (path or "/v1") + _PATHS[endpoint]
+    elif path.endswith("/chat/completions") != (endpoint == "chat"):
+        raise QuantbenchError(f"url {url!r} is not the {endpoint} endpoint", remedy="name the right endpoint")
+    return urlunsplit((parts.scheme, parts.netloc, path, parts.query, ""))
+
+
+def models_url(url: str, endpoint: str) -> str:
+    """Where the same server lists its models."""
+    parts = urlsplit(endpoint_url(url, endpoint))
+    return urlunsplit((parts.scheme, parts.netloc, parts.path.removesuffix(_PATHS[endpoint]) + "/models", "", ""))
+
+
+def headers(spec: LoadSpec) -> dict[str, str]:
+    """HTTP headers of every request."""
+    base = {"Content-Type": "application/json", "Accept": "text/event-stream", "User-Agent": "quantbench"}
+    return base | ({"Authorization": f"Bearer {spec.api_key}"} if spec.api_key else {})
+
+
+def sampling(spec: LoadSpec) -> dict[str, Any]:
+    """All body fields but the input. Every sampling field is set: a default belongs to the server or the model."""
+    usage: dict[str, Any] = {"include_usage": True}
+    body: dict[str, Any] = {
+        "model": spec.model,
+        "max_tokens": spec.max_tokens,
+        "n": 1,
+        "stream": True,
+        "stream_options": usage,
+        "temperature": 0,
+        "top_p": 1,
+        "presence_penalty": 0,
+        "frequency_penalty": 0,
+        "seed": 0,
+    }
+    if not spec.openai_only:
+        usage["continuous_usage_stats"] = True
+        body |= {"top_k": 0, "min_p": 0, "repetition_penalty": 1, "return_token_ids": True}
+        if spec.ignore_eos:
+            # min_tokens as well: ignore_eos alone only goes on behind an EOS that is really emitted.
+            body |= {"ignore_eos": True, "min_tokens": spec.max_tokens}
+    return body | dict(spec.extra_body)
+
+
+def body_of(spec: LoadSpec, base: Mapping[str, Any], prompt: Prompt) -> bytes:
+    """The JSON body of one request. Raises QuantbenchError for messages on the completions endpoint."""
+    fields = dict(base)
+    if spec.endpoint == "chat":
+        fields["messages"] = prompt.messages or [{"role": "user", "content": prompt.text}]
+    elif prompt.text is None:
+        raise QuantbenchError(
+            f"prompt {prompt.id!r} has messages, and the completions endpoint takes a text",
+            remedy="use endpoint chat",
+        )
+    else:
+        fields["prompt"] = prompt.text
+    if not spec.openai_only:
+        # A template may put a fixed system text in front of ours; the salt keeps its blocks apart as well.
+        fields.setdefault("cache_salt", prompt.nonce)
+    return orjson.dumps(fields)

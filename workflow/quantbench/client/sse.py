@@ -1,0 +1,278 @@
+"""Pure: the bytes of one streamed reply, with their arrival times, become one `RequestRecord`.
+
+The rule is that nothing but a whole, clean stream is a success: tokens, a finish_reason, usage, `[DONE]`,
+the end of the HTTP body, and no error anywhere, not even behind `[DONE]`. Engines report a crash *inside* a
+stream whose status is 200, and a client that reads only `choices` counts such a reply as a fast success.
+
+Source of the format: WHATWG HTML standard, section 9.2 "Server-sent events"; OpenAI's streamed completions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+import orjson
+
+from quantbench.client.records import ROW_FIELDS, Ending, Exchange, RequestRecord
+
+__all__ = ["ROW_FIELDS", "Ending", "Exchange", "RequestRecord", "events", "record"]
+
+UNTERMINATED = b"\0unterminated"
+UNKNOWN_FIELD = b"\0unknown-field"
+_FIELDS = (b"data", b"event", b"id", b"retry", b":")
+_BLANK = frozenset((b"\n", b"\r\n", b"\r"))
+_MAX_COUNT = 1 << 53  # beyond it a count is nonsense, and would not fit a parquet column
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the stream has told so far."""
+
+    problem: str | None = None
+    detail: str = ""
+    done: bool = False
+    usage: dict[str, Any] | None = None
+    finish_reason: str | None = None
+    fingerprint: str | None = None
+    chunks: int = 0
+    reads: int = 0
+    first_read: int = -1
+    last_read: int = -1
+    first_read_chunks: int = 0
+    first_read_tokens: int = 0
+    credited: int = 0
+    text: list[str] = field(default_factory=list)
+
+    def fail(self, problem: str, detail: str) -> None:
+        """Keep the first problem, except that an error the server names outranks a mere oddity."""
+        if self.problem is None or (problem == "in_band_error" and self.problem != problem):
+            self.problem, self.detail = problem, detail[:500]
+
+
+def events(parts: Sequence[bytes]) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield (index of the read that completed it, event name, data) per server-sent event.
+
+    Reads may split anywhere, lines end in LF, CR LF or CR, data may span lines. What the standard would
+    silently drop gets a name of its own: an event without its blank line, a line that is no known field.
+    """
+    body = b"".join(parts)
+    ends = list(accumulate(map(len, parts)))
+    read = 0
+    offset = 3 if body.startswith(b"\xef\xbb\xbf") else 0
+    data: list[bytes] = []
+    name = b""
+    for line in body[offset:].splitlines(keepends=True):
+        offset += len(line)
+        if line.startswith(b"data: "):
+            data.append(line[6:].rstrip(b"\r\n"))
+        elif line in _BLANK:
+            while ends[read] < offset:
+                read += 1
+            payload = data[0] if len(data) == 1 else b"\n".join(data)
+            if payload or name == b"error":
+                yield read, name, payload
+            data, name = [], b""
+        elif not line.startswith(b":"):
+            key, value = _field(line)
+            if key == b"data":
+                data.append(value)
+            elif key == b"event":
+                name = value
+            elif key == UNKNOWN_FIELD:
+                yield read, UNKNOWN_FIELD, value
+    if data or name:
+        yield len(parts) - 1, b"error" if name == b"error" else UNTERMINATED, b"\n".join(data)
+
+
+def _field(line: bytes) -> tuple[bytes, bytes]:
+    """(field, value) of a line. A last line without its end is data that stays unterminated."""
+    text = line.rstrip(b"\r\n")
+    key, _, value = text.partition(b":")
+    if key in {b"data", b"event", b"id", b"retry"}:
+        return key, value.removeprefix(b" ")
+    return (b"data", text) if text == line else (UNKNOWN_FIELD, text)
+
+
+def record(
+    exchange: Exchange, *, expected_tokens: int | None = None, keep_text: bool = False, zero_ns: int = 0
+) -> RequestRecord:
+    """Judge one exchange; times become relative to `zero_ns`.
+
+    With `expected_tokens` (what `ignore_eos` promises) another count is a failure.
+    """
+    seen = _Seen()
+    if exchange.status == 200:
+        for read, name, data in events(exchange.parts):
+            _take(seen, read, name, data, keep_text)
+    usage = seen.usage or {}
+    completion = _count(usage.get("completion_tokens"))
+    details = usage.get("prompt_tokens_details")
+    reason, detail = _reason(exchange, seen, completion, expected_tokens)
+    times = exchange.times
+    return RequestRecord(
+        index=exchange.index,
+        prompt_id=exchange.prompt_id,
+        sent_ns=exchange.sent_ns - zero_ns if exchange.sent_ns is not None else None,
+        first_ns=times[seen.first_read] - zero_ns if seen.chunks else None,
+        last_ns=times[seen.last_read] - zero_ns if seen.chunks else None,
+        end_ns=exchange.end_ns - zero_ns if exchange.end_ns is not None else None,
+        prompt_tokens=_count(usage.get("prompt_tokens")),
+        completion_tokens=completion,
+        cached_tokens=_count(details.get("cached_tokens")) if isinstance(details, dict) else None,
+        chunks=seen.chunks,
+        first_chunk_tokens=_first_tokens(seen, completion),
+        reads=seen.reads,
+        ok=reason is None,
+        reason=reason,
+        http_status=exchange.status,
+        finish_reason=seen.finish_reason,
+        fingerprint=seen.fingerprint,
+        text="".join(seen.text) if keep_text else None,
+        detail=detail or None,
+    )
+
+
+def _take(seen: _Seen, read: int, name: bytes, data: bytes, keep_text: bool) -> None:
+    """Fold one event into `seen`."""
+    if data == b"[DONE]" and name not in {b"error", UNTERMINATED, UNKNOWN_FIELD}:
+        seen.done = True
+        return
+    try:
+        message = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        message = None
+    if name == b"error" or (type(message) is dict and _is_error(message)):
+        seen.fail("in_band_error", data.decode(errors="replace"))
+    elif name in (UNTERMINATED, UNKNOWN_FIELD) or type(message) is not dict:
+        # An unterminated event is not worse than a truncated stream, unless the stream claims to be whole.
+        if name != UNTERMINATED or seen.done:
+            seen.fail("bad_stream", data.decode(errors="replace"))
+    elif seen.done:
+        seen.fail("bad_stream", "data after [DONE]")
+    else:
+        _take_chunk(seen, read, message, keep_text)
+
+
+def _take_chunk(seen: _Seen, read: int, message: dict[str, Any], keep_text: bool) -> None:
+    """Fold one well-formed, error-free chunk: usage, finish_reason, and the tokens that it brought."""
+    usage, choices = message.get("usage"), message.get("choices")
+    total = None
+    if seen.fingerprint is None and type(message.get("system_fingerprint")) is str:
+        seen.fingerprint = message["system_fingerprint"]  # vLLM: on the chunk of the usage only
+    if type(usage) is dict:
+        seen.usage = usage
+        total = _count(usage.get("completion_tokens"))
+    if not choices:
+        if usage is None and choices != []:
+            seen.fail("bad_stream", "a chunk with neither choices nor usage")
+        return
+    choice = choices[0] if type(choices) is list and len(choices) == 1 else None
+    if type(choice) is not dict or choice.get("index", 0) != 0:
+        seen.fail("bad_stream", "more or other than the one choice that was asked for")
+        return
+    finish = choice.get("finish_reason")
+    if finish and type(finish) is str:
+        seen.finish_reason = finish
+    text = _text(choice)
+    if keep_text and text:
+        seen.text.append(text)
+    ids = choice.get("token_ids")
+    if type(ids) is list and ids:
+        tokens = len(ids)
+    elif total is not None:
+        tokens = total - seen.credited
+    else:
+        tokens = 1 if text else 0  # the server does not tell: corrected by `_first_tokens`
+    if tokens > 0:
+        _credit(seen, read, tokens)
+
+
+def _credit(seen: _Seen, read: int, tokens: int) -> None:
+    """`tokens` came with this read."""
+    if not seen.chunks:
+        seen.first_read = read
+    if read == seen.first_read:
+        seen.first_read_chunks += 1
+        seen.first_read_tokens += tokens
+    if read != seen.last_read:
+        seen.reads += 1
+        seen.last_read = read
+    seen.chunks += 1
+    seen.credited += tokens
+
+
+def _text(choice: dict[str, Any]) -> str:
+    """The output of a chunk: completions' `text`, or what a chat delta carries. A bare role is no output."""
+    text = choice.get("text")
+    if text is None:
+        delta = choice.get("delta")
+        if type(delta) is not dict:
+            return ""
+        text = delta.get("content") or delta.get("reasoning_content") or delta.get("reasoning")
+        if not text and delta.get("tool_calls"):
+            return str(delta["tool_calls"])
+    return text if type(text) is str else ""
+
+
+def _is_error(message: dict[str, Any]) -> bool:
+    """True for every shape in which servers report an error inside a stream with status 200."""
+    if message.get("error") is not None or message.get("object") == "error" or message.get("type") == "error":
+        return True
+    choices = message.get("choices")
+    for choice in choices if type(choices) is list else ():
+        if type(choice) is dict and (
+            choice.get("finish_reason") in ("error", "abort") or choice.get("error") is not None
+        ):
+            return True
+    return False
+
+
+def _first_tokens(seen: _Seen, completion: int | None) -> int:
+    """Tokens that arrived by `first_ns`. Chunks whose tokens nobody tells share the total evenly."""
+    if not seen.chunks or completion is None or completion == seen.credited:
+        return seen.first_read_tokens
+    return max(1, round(seen.first_read_chunks * completion / seen.chunks))
+
+
+def _count(value: Any) -> int | None:
+    """A token count, or None if the server sent something else."""
+    return value if type(value) is int and 0 <= value < _MAX_COUNT else None
+
+
+def _reason(exchange: Exchange, seen: _Seen, completion: int | None, expected: int | None) -> tuple[str | None, str]:
+    """The reason code of a failure and its detail; (None, "") for a success. The server's word goes first."""
+    body = b"".join(exchange.parts) if exchange.status != 200 or not seen.chunks else b""
+    excerpt = exchange.detail or body[:500].decode(errors="replace").strip()
+    status = exchange.status
+    if status is not None and status >= 400:
+        return ("http_4xx" if status < 500 else "http_5xx"), excerpt
+    if seen.problem == "in_band_error" or (status == 200 and _error_body(body)):
+        return "in_band_error", seen.detail or excerpt
+    if exchange.ending != "complete":
+        return ("bad_stream" if exchange.ending == "bad_http" else exchange.ending), excerpt
+    if status != 200 or seen.problem:
+        return "bad_stream", seen.detail or excerpt
+    if not seen.done:
+        stream = seen.chunks or not body.strip() or body.lstrip().startswith(_FIELDS)
+        return ("truncated" if stream else "bad_stream"), excerpt
+    if not seen.chunks or not (completion is None or completion > 0):
+        return "no_tokens", ""
+    if seen.finish_reason is None:
+        return "no_finish_reason", ""
+    if completion is None:
+        return "no_usage", ""
+    if expected is not None and completion != expected:
+        return "token_count", f"{completion} tokens instead of {expected}"
+    return None, ""
+
+
+def _error_body(body: bytes) -> bool:
+    """A plain JSON error where a stream should be."""
+    try:
+        message = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return False
+    return type(message) is dict and _is_error(message)

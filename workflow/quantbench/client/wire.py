@@ -1,0 +1,159 @@
+"""Edge: one keep-alive HTTP/1.1 connection that stamps every read on arrival; an asyncio protocol of our own.
+
+Below aiohttp's response path on purpose: docs/decisions.md, "Load client transport", has the figures.
+It speaks http:// only. https and proxies go through `aiohttp_wire`, which has the same interface.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable
+from typing import Protocol, cast
+from urllib.parse import urlsplit
+
+from quantbench.client.http1 import HttpError, ReplyParser
+from quantbench.client.records import Ending, Exchange
+
+
+class Connection(Protocol):
+    """What the load client needs of a transport: at most one request at a time on each."""
+
+    opened: int
+
+    @property
+    def connected(self) -> bool: ...
+
+    async def connect(self) -> None:
+        """Open it. Raises OSError."""
+
+    def start(self, index: int, prompt_id: str, body: bytes, timeout_s: float) -> Awaitable[Exchange]:
+        """Send one request now; the result comes when its reply has ended, however it ended."""
+
+    async def close(self) -> None: ...
+
+
+def request_head(url: str, headers: dict[str, str]) -> bytes:
+    """The head of a POST up to, and without, the value of Content-Length."""
+    parts = urlsplit(url)
+    path = parts.path or "/"
+    lines = [
+        f"POST {path}{'?' + parts.query if parts.query else ''} HTTP/1.1",
+        f"Host: {parts.netloc.rpartition('@')[2]}",
+        *(f"{name}: {value}" for name, value in headers.items()),
+        "Content-Length: ",
+    ]
+    return "\r\n".join(lines).encode()
+
+
+class WireConnection(asyncio.Protocol):
+    """A `Connection` on a plain socket."""
+
+    def __init__(self, url: str, headers: dict[str, str]) -> None:
+        parts = urlsplit(url)
+        self.opened = 0
+        self._address = (parts.hostname or "", parts.port or 80)
+        self._head = request_head(url, headers)
+        self._transport: asyncio.Transport | None = None
+        self._descriptor = -1
+        self._waiter: asyncio.Future[Exchange] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._parser = ReplyParser()
+        self._index, self._prompt_id, self._sent_ns = 0, "", 0
+        self._times: list[int] = []
+        self._parts: list[bytes] = []
+
+    @property
+    def connected(self) -> bool:
+        return self._transport is not None
+
+    async def connect(self) -> None:
+        """Open the socket. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: self, *self._address)
+        self.opened += 1
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._descriptor = transport.get_extra_info("socket").fileno()
+
+    def start(self, index: int, prompt_id: str, body: bytes, timeout_s: float) -> asyncio.Future[Exchange]:
+        """Send one request. The stamp is taken right before the system call that sends it."""
+        loop = asyncio.get_running_loop()
+        self._waiter = waiter = loop.create_future()
+        self._timer = loop.call_later(timeout_s, self._finish, "timeout", f"no end after {timeout_s:g} s")
+        self._parser, self._times, self._parts = ReplyParser(), [], []
+        self._index, self._prompt_id = index, prompt_id
+        payload = b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
+        self._sent_ns = time.monotonic_ns()
+        if self._transport is None:
+            self._finish("disconnected", "the server closed the idle connection")
+            return waiter
+        try:
+            # Straight to the socket: uvloop would send at the end of this turn of its loop, which at high
+            # concurrency is milliseconds after the stamp. What does not fit goes the ordinary way.
+            sent = os.write(self._descriptor, payload)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._finish("disconnected", str(error))
+            return waiter
+        if sent < len(payload):
+            self._transport.write(payload[sent:])
+        return waiter
+
+    def data_received(self, data: bytes) -> None:
+        now = time.monotonic_ns()
+        if self._waiter is None:  # nothing was asked: this connection cannot be trusted any more
+            self._drop()
+            return
+        try:
+            body = self._parser.feed(data)
+        except HttpError as error:
+            self._finish("bad_http", str(error))
+            return
+        if body:
+            self._times.append(now)
+            self._parts.append(body)
+        if self._parser.done:
+            self._finish("complete", "")
+
+    def eof_received(self) -> None:
+        if self._waiter is not None:
+            whole = self._parser.end_of_stream()
+            self._finish("complete" if whole else "disconnected", "" if whole else "closed within the reply")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        if self._waiter is not None:
+            self._finish("disconnected", str(error or "closed within the reply"))
+
+    def _finish(self, ending: Ending, detail: str) -> None:
+        """Hand over the exchange; keep the connection only after a whole reply that allows it."""
+        waiter, self._waiter = self._waiter, None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if ending != "complete" or not self._parser.keep_alive:
+            self._drop()
+        if waiter is not None and not waiter.done():
+            end_ns = time.monotonic_ns()
+            waiter.set_result(
+                Exchange(
+                    *(self._index, self._prompt_id, self._sent_ns, end_ns, self._times, self._parts),
+                    *(self._parser.status, ending, detail),
+                )
+            )
+
+    def _drop(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+
+    async def close(self) -> None:
+        """Close the socket; a request in flight is abandoned."""
+        if self._waiter is not None:
+            self._waiter.cancel()
+            self._finish("cancelled", "")
+        self._drop()

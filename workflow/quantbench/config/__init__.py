@@ -1,0 +1,1 @@
+"""The configuration: schema, layers, and the plan that comes of them."""

@@ -1,0 +1,274 @@
+"""The validated configuration: what is compared, on which lanes, and the narrow dicts that jobs get. Pure.
+
+A job's params hold only what its result depends on, so that a change of price never measures anything again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quantbench.config import schema
+from quantbench.errors import QuantbenchError
+
+Json = dict[str, Any]
+Cell = tuple[str, int, int]
+
+AA_SUFFIX = "__aa"
+"""The baseline measured a second time, as if it were a variant; `__` cannot occur in a model's name."""
+
+MEASUREMENT_PROTOCOL = 1
+"""Raise it when a change of the measuring code makes old blocks incomparable with new ones."""
+
+_BITS = {"none": 16.0, "awq": 4.0, "gptq": 4.0, "fp8": 8.0}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one configuration asks for. `config` is complete: defaults are filled in."""
+
+    config: Json
+
+    @property
+    def gpu(self) -> str:
+        """Profile name; the folder under results/."""
+        return str(self.config["gpu"])
+
+    @property
+    def gpu_name(self) -> str:
+        """The gpu_name column."""
+        return str(self.config["gpu_name"] or self.config["gpu"])
+
+    @property
+    def models(self) -> dict[str, Json]:
+        """Selected models in order, the baseline first."""
+        chosen = self.config["select"] or list(self.config["models"])
+        ordered = sorted(chosen, key=lambda name: name != self.baseline)
+        return {name: self.config["models"][name] for name in ordered}
+
+    @property
+    def baseline(self) -> str:
+        """The model that the others are compared with."""
+        return str(self.config["baseline"])
+
+    @property
+    def variants(self) -> list[str]:
+        """The selected models but the baseline."""
+        return [name for name in self.models if name != self.baseline]
+
+    @property
+    def primary(self) -> Json:
+        """The declared primary cell and metric, with nulls resolved."""
+        declared = self.config["primary"]
+        name = declared["workload"] or next(iter(self.config["workloads"]))
+        workload = self.config["workloads"][name]
+        return {
+            "workload": name,
+            "concurrency": declared["concurrency"] or max(workload["concurrency"]),
+            "max_tokens": declared["max_tokens"] or workload["max_tokens"][0],
+            "metric": declared["metric"],
+        }
+
+    @property
+    def arms(self) -> list[str]:
+        """Everything that is measured: the models, and the A/A arm if it is asked for."""
+        return [*self.models, *([self.baseline + AA_SUFFIX] if self.config["aa_control"] else [])]
+
+    def cells(self, arm: str) -> list[Cell]:
+        """The grid of one arm as (workload, concurrency, max_tokens); the A/A arm has the primary cell only."""
+        if arm.endswith(AA_SUFFIX):
+            primary = self.primary
+            return [(primary["workload"], primary["concurrency"], primary["max_tokens"])]
+        return [
+            (name, concurrency, max_tokens)
+            for name, workload in self.config["workloads"].items()
+            for concurrency in workload["concurrency"]
+            for max_tokens in workload["max_tokens"]
+        ]
+
+    def blocks(self, cell: Cell, on_disk: int = 0) -> int:
+        """Blocks of a cell: as configured, and never fewer than are on disk (measured evidence is not dropped)."""
+        key = f"{cell[0]}/c{cell[1]}_t{cell[2]}"
+        configured = int(self.config["blocks"]) + int(self.config["extra_blocks"].get(key, 0))
+        return max(configured, on_disk)
+
+    def lane_of(self, model: str) -> str:
+        """Name of the lane that serves a model (or the A/A arm of it)."""
+        return str(self.config["models"][served_model(model)]["lane"] or next(iter(self.config["lanes"])))
+
+    def server_spec(self, arm: str) -> Json:
+        """All that defines the server of an arm, and nothing else; see docs/architecture.md."""
+        name = served_model(arm)
+        model = self.config["models"][name]
+        lane = self.lane_of(name)
+        settings = schema.deep_merge(self.config["server"], model["server"])
+        platform, timeout = settings.pop("platform"), settings.pop("start_timeout_s")
+        devices = self.config["lanes"][lane]["devices"]
+        settings |= {
+            "quantization": model["quantize_flag"],
+            "load_format": model["load_format"],
+            "tensor_parallel_size": len(devices),
+            "start_timeout_s": timeout,
+        }
+        return {
+            "model": name,
+            "lane": lane,
+            "devices": devices,
+            "mode": self.config["lanes"][lane]["mode"],
+            "endpoint": model["endpoint"],
+            "port": model["port"],
+            "source": self.source(name),
+            "served_name": model["served_name"] or name,
+            "platform": platform,
+            "claimed": {"quantization": self.claim(name), "bits": self.bits(name)},
+            "settings": settings,
+        }
+
+    def source(self, name: str) -> str:
+        """Hub id or folder that vLLM loads."""
+        return f"models/{name}" if self.made_here(name) else str(self.config["models"][name]["source"] or "")
+
+    def made_here(self, name: str) -> bool:
+        """True for the demo model and for models that are quantized here."""
+        model = self.config["models"][name]
+        return bool(model["quantize"]) or model["source"] == "demo"
+
+    def claim(self, name: str) -> str:
+        """What the model says it is."""
+        model = self.config["models"][name]
+        return "compressed-tensors" if model["quantize"] else str(model["quantization"])
+
+    def bits(self, name: str) -> float | None:
+        """Expected bits per quantized weight, None where only the checkpoint can tell."""
+        model = self.config["models"][name]
+        if model["bits"] is not None:
+            return float(model["bits"])
+        if model["quantize"]:
+            return 4.0 if model["quantize"]["scheme"].startswith("W4") else 8.0
+        return _BITS.get(model["quantization"])
+
+    def block_knobs(self, workload: str, concurrency: int, max_tokens: int) -> Json:
+        """What one block's result depends on beside the server and the prompt file."""
+        entry = self.config["workloads"][workload]
+        block = self.config["block"]
+        return {
+            "protocol": MEASUREMENT_PROTOCOL,
+            "workload": workload,
+            "style": entry["style"],
+            "endpoint": entry["endpoint"],
+            "template": entry["template"],
+            "concurrency": concurrency,
+            "max_tokens": max_tokens,
+            "min_seconds": block["min_seconds"],
+            "min_requests": block["min_requests_per_slot"] * concurrency,
+            "warmup_requests": block["warmup_requests_per_slot"] * concurrency,
+            "warmup_max_tokens": block["warmup_max_tokens"],
+            "timeout_s": block["timeout_s"],
+        }
+
+    def label(self, arm: str) -> str:
+        """Name in reports."""
+        name = served_model(arm)
+        text = str(self.config["models"][name]["label"] or name)
+        return f"{text} (A/A)" if arm.endswith(AA_SUFFIX) else text
+
+    def devices(self) -> list[str]:
+        """All devices that the selected models use, sorted; what a run claims."""
+        lanes = {self.lane_of(name) for name in self.models if not self.config["models"][name]["endpoint"]}
+        return sorted({device for lane in lanes for device in self.config["lanes"][lane]["devices"]})
+
+
+def served_model(arm: str) -> str:
+    """The model behind an arm: `bf16__aa` is served by `bf16`."""
+    return arm.removesuffix(AA_SUFFIX)
+
+
+def make_plan(config: Mapping[str, Any], config_schema: Mapping[str, Any]) -> Plan:
+    """Validate, fill defaults and cross-check. Raises QuantbenchError with one line that names every faulty key."""
+    plan = Plan(schema.validate(config, config_schema))
+    wanted = plan.config["select_workloads"] or list(plan.config["workloads"])
+    faults = [
+        f"select_workloads names '{name}', which is not in workloads"
+        for name in wanted
+        if name not in plan.config["workloads"]
+    ]
+    plan.config["workloads"] = {name: w for name, w in plan.config["workloads"].items() if name in wanted}
+    faults = faults or list(_cross_checks(plan.config))
+    if faults:
+        raise QuantbenchError(f"config: {'; '.join(faults)}", remedy="see config/README.md for every key")
+    return plan
+
+
+def _cross_checks(config: Json) -> Iterable[str]:
+    models, lanes = config["models"], config["lanes"]
+    selected = config["select"] or list(models)
+    unknown = [name for name in selected if name not in models]
+    for name in unknown:
+        yield f"select names '{name}', which is not in models ({', '.join(models)})"
+    if unknown:
+        return
+    if config["baseline"] not in selected:
+        yield f"baseline '{config['baseline']}' is not among the selected models ({', '.join(selected)})"
+    ports: dict[int, str] = {}
+    for name in selected:
+        model = models[name]
+        if model["endpoint"] is None:
+            if model["port"] in ports:
+                yield f"models.{name}.port {model['port']} is already the port of models.{ports[model['port']]}"
+            ports[model["port"]] = name
+        yield from _model_faults(name, model, models, lanes)
+        if model["load_format"] == "dummy" and config["quality"]["prompts"]:
+            yield f"models.{name} has dummy weights, whose answers mean nothing; set quality.prompts to null"
+    yield from _primary_faults(config)
+    yield from _cell_faults(config)
+
+
+def _model_faults(name: str, model: Json, models: Json, lanes: Json) -> Iterable[str]:
+    if model["lane"] is not None and model["lane"] not in lanes:
+        yield f"models.{name}.lane '{model['lane']}' is not in lanes ({', '.join(lanes)})"
+    if not (model["source"] or model["quantize"] or model["endpoint"]):
+        yield f"models.{name} needs one of source, quantize, endpoint"
+    if model["quantize"] and model["source"]:
+        yield f"models.{name} has both source and quantize; quantize makes the source itself"
+    if model["quantize"] and model["quantize"]["from"] not in models:
+        yield f"models.{name}.quantize.from '{model['quantize']['from']}' is not in models"
+    elif model["quantize"] and models[model["quantize"]["from"]]["quantize"]:
+        yield f"models.{name}.quantize.from '{model['quantize']['from']}' is itself quantized; name the BF16 model"
+    if model["grow"] and model["source"] != "demo":
+        yield f"models.{name}.grow is for source: demo only"
+
+
+def _primary_faults(config: Json) -> Iterable[str]:
+    workload = config["primary"]["workload"]
+    if workload is not None and workload not in config["workloads"]:
+        yield f"primary.workload '{workload}' is not in workloads ({', '.join(config['workloads'])})"
+        return
+    entry = config["workloads"][workload or next(iter(config["workloads"]))]
+    for key in ("concurrency", "max_tokens"):
+        if config["primary"][key] is not None and config["primary"][key] not in entry[key]:
+            yield f"primary.{key} {config['primary'][key]} is not in the workload's grid {entry[key]}"
+
+
+def _cell_faults(config: Json) -> Iterable[str]:
+    for key in config["extra_blocks"]:
+        match = re.fullmatch(r"(.+)/c(\d+)_t(\d+)", key)
+        if not match or match[1] not in config["workloads"]:
+            yield f"extra_blocks '{key}' is not a cell; write for example {next(iter(config['workloads']))}/c8_t128"
+    if config["server"]["platform"] == "cpu" and config["server"]["kv_cache_gib"] is None:
+        yield "server.kv_cache_gib must be set for platform cpu: without it a server takes nearly all memory"
+    limit = config["server"]["max_model_len"]
+    for name, workload in config["workloads"].items():
+        for tokens in workload["max_tokens"]:
+            if tokens >= limit:
+                yield f"workloads.{name}.max_tokens {tokens} leaves no room for a prompt (server.max_model_len {limit})"
+
+
+def needed_files(plan: Plan) -> list[tuple[str, Path]]:
+    """(key, path) of every file that the configuration names and that must exist before anything starts."""
+    files = [(f"workloads.{name}.prompts", Path(w["prompts"])) for name, w in plan.config["workloads"].items()]
+    if plan.config["quality"]["prompts"]:
+        files.append(("quality.prompts", Path(plan.config["quality"]["prompts"])))
+    return files

@@ -1,0 +1,73 @@
+"""What the comparing and reporting rules take from the plan: cells to compare, and narrow dicts for their jobs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from quantbench.config.configuration import Cell, Plan
+
+Json = dict[str, Any]
+
+
+def points(plan: Plan, arm: str, results: Path) -> list[Cell]:
+    """The grid of an arm, then every tuple that was asked for by name and lies on disk."""
+    grid = plan.cells(arm)
+    extra = []
+    for path in sorted((results / "cells" / arm).glob("*/c*_t*.csv")):
+        match = re.fullmatch(r"c(\d+)_t(\d+)", path.stem)
+        cell = (path.parent.name, int(match[1]), int(match[2])) if match else None
+        if cell and cell not in grid and cell[0] in plan.config["workloads"]:
+            extra.append(cell)
+    return grid + extra
+
+
+def comparison(plan: Plan) -> Json:
+    """What the verdict depends on beside the blocks."""
+    return {
+        "baseline": plan.baseline,
+        "variants": plan.variants,
+        "primary": plan.primary,
+        "margin": plan.config["margin"],
+        "precision": plan.config["precision"],
+        "blocks": plan.config["blocks"],
+        "workloads": list(plan.config["workloads"]),
+    }
+
+
+def memory(plan: Plan) -> Json:
+    """What the memory table depends on beside the server records."""
+    return {"baseline": plan.baseline, "labels": {model: plan.label(model) for model in plan.models}}
+
+
+def report(plan: Plan, *, predictions: bool = False) -> Json:
+    """What the reports depend on beside their input files; no price, it is in cost.json.
+
+    Pages that score the predictions get them, others are not remade for them.
+    """
+    models = plan.config["models"]
+    cells = plan.cells(plan.baseline)
+    return {
+        "gpu": plan.gpu,
+        "gpu_name": plan.gpu_name,
+        "baseline": plan.baseline,
+        "variants": plan.variants,
+        "labels": {model: plan.label(model) for model in plan.models},
+        "load_formats": {model: models[model]["load_format"] for model in plan.models},
+        "server_differences": {model: models[model]["server"] for model in plan.models if models[model]["server"]},
+        "workloads": {
+            name: {"style": entry["style"], "cells": [[c, t] for w, c, t in cells if w == name]}
+            for name, entry in plan.config["workloads"].items()
+        },
+        "primary": plan.primary,
+        "margin": plan.config["margin"],
+        "precision": plan.config["precision"],
+        "command": f"snakemake --cores 1 --config gpu={plan.gpu}",
+        **({"predictions": plan.config["predictions"]} if predictions else {}),
+    }
+
+
+def prices(plan: Plan) -> Json:
+    """The price and how it is used: what cost.json depends on beside the tables."""
+    return dict(plan.config["cost"])

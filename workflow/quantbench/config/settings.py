@@ -1,0 +1,83 @@
+"""Read the configuration from files: defaults, then the GPU's profile, then what the command line says."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from quantbench.config import detect
+from quantbench.config.configuration import Cell, Plan, make_plan, needed_files
+from quantbench.config.schema import deep_merge
+from quantbench.errors import QuantbenchError
+from quantbench.files import read_json
+from quantbench.observe import gpu
+
+SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
+
+
+def load(root: Path, overwrite: Mapping[str, Any]) -> Plan:
+    """Build the plan of this run.
+
+    `overwrite` is what `--configfile` and `--config` say; it wins over the profile `config/gpus/{gpu}.yaml`, which wins
+    over `config/config.yaml`. With `gpu: auto` the profile is chosen by the GPU that NVML reports; one line on stderr
+    says which and why. Raises QuantbenchError for anything that a user must fix.
+    """
+    defaults = read_yaml(root / "config" / "config.yaml")
+    name = str(overwrite.get("gpu", defaults.get("gpu", "auto")))
+    if name == "auto":
+        choice = detect.choose_profile(gpu.available(), _matches(root))
+        name = choice.profile
+        _say_once(f"quantbench: profile {name}: {choice.reason}")
+    profile = root / "config" / "gpus" / f"{name}.yaml"
+    layer = read_yaml(profile) if profile.exists() else {}
+    if not layer and "models" not in overwrite and "models" not in defaults:
+        known = ", ".join(sorted(path.stem for path in profile.parent.glob("*.yaml")))
+        raise QuantbenchError(
+            f"config: gpu '{name}' has no profile config/gpus/{name}.yaml",
+            remedy=f"choose one of {known}, or copy the nearest and adapt it",
+        )
+    config = deep_merge(defaults, layer, overwrite, {"gpu": name})
+    plan = make_plan(config, read_yaml(SCHEMA))
+    for key, path in needed_files(plan):
+        if not (root / path).is_file():
+            raise QuantbenchError(f"config: {key} names {path}, which does not exist", remedy="correct the path")
+    return plan
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read one YAML mapping; an error names the file and the line."""
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise QuantbenchError(f"config: {path} does not exist") from None
+    except yaml.YAMLError as error:
+        raise QuantbenchError(f"config: {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if value is not None and not isinstance(value, dict):
+        raise QuantbenchError(f"config: {path} must hold `key: value` lines, not a {type(value).__name__}")
+    return value or {}
+
+
+def blocks_on_disk(results: Path, arm: str, cell: Cell) -> int:
+    """Highest block number n whose b{n}.parquet is kept; blocks are evidence and stay part of their cell."""
+    folder = results / "raw" / arm / cell[0] / f"c{cell[1]}_t{cell[2]}"
+    numbers = [int(m[1]) for path in folder.glob("b*.parquet") if (m := re.fullmatch(r"b(\d+)\.parquet", path.name))]
+    return max(numbers, default=0)
+
+
+def lane_modes(plan: Plan, results: Path) -> dict[str, str]:
+    """Mode per lane for the order of blocks: as configured, or `restart` where an earlier run had to fall back."""
+    recorded = read_json(path) if (path := results / "servers" / "lanes.json").exists() else {}
+    return {name: recorded.get(name, {}).get("mode", lane["mode"]) for name, lane in plan.config["lanes"].items()}
+
+
+def _matches(root: Path) -> dict[str, Any]:
+    return {path.stem: read_yaml(path).get("match", {}) for path in sorted((root / "config" / "gpus").glob("*.yaml"))}
+
+
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

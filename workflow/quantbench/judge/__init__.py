@@ -1,0 +1,1 @@
+"""Blocks become statistics, guards, verdicts and costs."""

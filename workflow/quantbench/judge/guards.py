@@ -1,0 +1,99 @@
+"""Guards: checks that make a wrong measurement impossible to miss. Pure.
+
+A guard answers ok, fail, warn or unknown. A failed guard makes a block or a comparison invalid. A fact that is
+missing is `unknown`, never ok: it does not invalidate, but the report counts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from quantbench.judge.guard_facts import LIMITS, Facts, Guard, GuardResult, evaluate
+from quantbench.judge.guard_table import BLOCK, GUARDS, PAIR, RUN, SERVER
+from quantbench.observe import bottleneck
+
+__all__ = [
+    "GUARDS",
+    "LIMITS",
+    "Guard",
+    "GuardResult",
+    "by_id",
+    "comparison_failures",
+    "evaluate_block",
+    "evaluate_pair",
+    "evaluate_run",
+    "evaluate_server",
+    "failed",
+    "judged",
+    "meanings",
+]
+
+Json = Mapping[str, Any]
+
+
+def evaluate_block(
+    context: Json, ready: Json, calibration: Json | None = None, config: Json | None = None
+) -> list[GuardResult]:
+    """All block guards. config may hold `ignore_eos`, `min_seconds` and `limits` (see guard_facts.LIMITS)."""
+    facts = Facts({"context": context, "ready": ready, "calibration": calibration or {}, "config": config or {}})
+    return [evaluate(guard, facts) for guard in BLOCK]
+
+
+def judged(context: Json, ready: Json, calibration: Json | None) -> dict[str, Any]:
+    """The context with bottleneck, guards, valid and reasons, from its facts and the client's calibration."""
+    facts = dict(context)
+    facts["bottleneck"] = bottleneck.judge(facts, calibration or {})
+    results = evaluate_block(facts, ready, calibration or {}, {"min_seconds": facts["min_seconds"]})
+    reasons = failed(results)
+    facts["guards"] = [{"id": r.id, "status": r.status, "detail": r.detail} for r in results]
+    facts["valid"], facts["reasons"] = not reasons, reasons
+    return facts
+
+
+def evaluate_server(ready: Json) -> list[GuardResult]:
+    """All server guards on one ready.json."""
+    facts = Facts({"ready": ready})
+    return [evaluate(guard, facts) for guard in SERVER]
+
+
+def evaluate_pair(
+    ready_a: Json,
+    ready_b: Json,
+    contexts_a: Sequence[Json],
+    contexts_b: Sequence[Json],
+    config: Json | None = None,
+) -> list[GuardResult]:
+    """All pair guards of baseline (a) and variant (b): their servers and all their blocks."""
+    blocks = {"blocks_a": list(contexts_a), "blocks_b": list(contexts_b)}
+    facts = Facts({"a": ready_a, "b": ready_b, **blocks, "config": config or {}})
+    return [evaluate(guard, facts) for guard in PAIR]
+
+
+def comparison_failures(
+    ready_a: Json, ready_b: Json, contexts_a: Sequence[Json], contexts_b: Sequence[Json]
+) -> list[str]:
+    """Ids of all that refuses the comparison as a whole: what differs between the arms, or is wrong with a server."""
+    servers = [*evaluate_server(ready_a), *evaluate_server(ready_b)]
+    return list(dict.fromkeys(failed([*evaluate_pair(ready_a, ready_b, contexts_a, contexts_b), *servers])))
+
+
+def evaluate_run(sessions: Json) -> list[GuardResult]:
+    """All guards of a whole run; sessions: {model: session.json}."""
+    facts = Facts({"sessions": sessions})
+    return [evaluate(guard, facts) for guard in RUN]
+
+
+def failed(results: Iterable[GuardResult]) -> list[str]:
+    """Ids of the guards that make their object invalid."""
+    return [result.id for result in results if result.status == "fail"]
+
+
+def by_id(guard_id: str) -> Guard:
+    """One guard of the table. Raises KeyError."""
+    return {guard.id: guard for guard in GUARDS}[guard_id]
+
+
+def meanings() -> dict[str, str]:
+    """{id: title}, for prose."""
+    return {guard.id: guard.title for guard in GUARDS}

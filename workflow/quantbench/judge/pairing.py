@@ -1,0 +1,146 @@
+"""Blocks of two arms put side by side: block n of the baseline with block n of the variant. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from quantbench.judge.pooled import pooled_ratio
+from quantbench.stats import RatioCI, paired_ratio, percentile
+
+Json = dict[str, Any]
+Cell = tuple[str, int, int]  # workload, concurrency, max_tokens
+Samples = Mapping[str, Sequence[float]]  # "ttft_ms", "e2e_ms", …: one value per successful request
+BlockKey = tuple[str, str, int, int, int]  # model, workload, concurrency, max_tokens, block
+
+# Starts of a pair that lie further apart than this were not measured next to each other.
+MAX_PAIR_GAP_S = 900.0
+
+
+@dataclass(frozen=True)
+class Block:
+    """One measured block, reduced to what a comparison needs."""
+
+    number: int
+    started_unix: float
+    metrics: Mapping[str, float | None]
+    valid: bool
+    reasons: tuple[str, ...] = ()
+    samples: Samples = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The usable pairs of one (baseline, variant, cell), and what was left out."""
+
+    a: tuple[Block, ...]
+    b: tuple[Block, ...]
+    refused: tuple[str, ...] = ()  # "failed_requests (w4a16 block 2)"
+    unpaired: int = 0
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    @property
+    def interleaved(self) -> bool:
+        """Whether the times of the blocks prove that each pair was measured side by side."""
+        return interleaved([x.started_unix for x in self.a], [y.started_unix for y in self.b])
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One metric of one comparison: the two values in the metric's unit, their ratio, remarks as reason codes."""
+
+    a: float | None
+    b: float | None
+    ci: RatioCI
+    remarks: tuple[str, ...] = ()
+
+
+def block_of(context: Mapping[str, Any], samples: Samples | None = None) -> Block:
+    """A block from its context (`b{n}.json`). Raises KeyError where the contract's keys are missing."""
+    return Block(
+        number=int(context["block"]),
+        started_unix=float(context["started_unix"]),
+        metrics=context["metrics"],
+        valid=bool(context["valid"]),
+        reasons=tuple(context.get("reasons") or ()),
+        samples=samples or {},
+    )
+
+
+def arms_of(
+    contexts: Iterable[Mapping[str, Any]], samples: Mapping[BlockKey, Samples]
+) -> dict[Cell, dict[str, list[Block]]]:
+    """{cell: {model: blocks}} in the order of first appearance."""
+    arms: dict[Cell, dict[str, list[Block]]] = {}
+    for context in contexts:
+        cell = (str(context["workload"]), int(context["concurrency"]), int(context["max_tokens"]))
+        key = (str(context["model"]), *cell, int(context["block"]))
+        arms.setdefault(cell, {}).setdefault(key[0], []).append(block_of(context, samples.get(key)))
+    return arms
+
+
+def pair_up(a: Sequence[Block], b: Sequence[Block], names: tuple[str, str]) -> Pairs:
+    """Pair by block number; a pair with an invalid block is refused and says why."""
+    by_number = ({x.number: x for x in a}, {y.number: y for y in b})
+    both = sorted(by_number[0].keys() & by_number[1].keys())
+    kept, refused = [], []
+    for n in both:
+        faulty = [(name, arm[n]) for name, arm in zip(names, by_number, strict=True) if not arm[n].valid]
+        refused += [f"{', '.join(x.reasons) or 'invalid'} ({name} block {n})" for name, x in faulty]
+        if not faulty:
+            kept.append(n)
+    return Pairs(
+        tuple(by_number[0][n] for n in kept),
+        tuple(by_number[1][n] for n in kept),
+        tuple(refused),
+        len(by_number[0].keys() ^ by_number[1].keys()),
+    )
+
+
+def interleaved(a: Sequence[float], b: Sequence[float]) -> bool:
+    """True where the members of every pair are neighbours in time (A B B A …), not arm by arm.
+
+    a, b: start times in seconds, pair by pair. Neighbours: no other block of the two arms lies between them, and
+    they start within MAX_PAIR_GAP_S. One pair alone proves no order.
+    """
+    if len(a) < 2:
+        return False
+    order = sorted(range(2 * len(a)), key=[*a, *b].__getitem__)
+    place = {index: position for position, index in enumerate(order)}
+    return all(abs(place[i] - place[i + len(a)]) == 1 and abs(a[i] - b[i]) <= MAX_PAIR_GAP_S for i in range(len(a)))
+
+
+def measure(pairs: Pairs, metric: str) -> Measured:
+    """One metric over the pairs: from the block metrics, or pooled where blocks are too short for a p95."""
+    values = [(x.metrics.get(metric), y.metrics.get(metric)) for x, y in zip(pairs.a, pairs.b, strict=True)]
+    told = [(x, y) for x, y in values if x is not None and y is not None]
+    if metric.startswith("p95_") and len(told) < len(values):
+        return _pooled(pairs, metric)
+    if not told:
+        return Measured(None, None, RatioCI(None, None, None, 0, None, None, "NOT_MEASURED"))
+    remarks = (f"MISSING_IN_{len(values) - len(told)}_PAIRS",) if len(told) < len(values) else ()
+    a, b = [x for x, _ in told], [y for _, y in told]
+    ci = paired_ratio(a, b)
+    if ci.ratio is None:
+        return Measured(None, None, ci, remarks)
+    return Measured(geometric_mean(a), geometric_mean(b), ci, remarks)
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """The mean whose ratio between two arms is exactly the mean of the paired ratios."""
+    return float(np.exp(np.mean(np.log(np.asarray(values, dtype=float)))))
+
+
+def _pooled(pairs: Pairs, metric: str) -> Measured:
+    name = metric.removeprefix("p95_")
+    a, b = ([block.samples.get(name, ()) for block in arm] for arm in (pairs.a, pairs.b))
+    ci = pooled_ratio(a, b, 95)
+    if ci.ratio is None:
+        return Measured(None, None, ci)
+    values = [percentile([x for block in arm for x in block], 95).value for arm in (a, b)]
+    return Measured(values[0], values[1], ci, ("P95_POOLED",))

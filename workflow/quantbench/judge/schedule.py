@@ -1,0 +1,113 @@
+"""The order of jobs, as priorities: A B B A where a lane changes models cheaply, else model by model. Pure.
+
+A scheduler that always takes the ready job of highest priority then measures, on an interleaving lane, all
+starts first, and tuple by tuple one round of all arms after the other: A B, B A, A B, …; on a restarting lane
+everything of one model before the next. Priorities only make order: a lane's lock makes correctness.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+
+from quantbench.config.configuration import AA_SUFFIX
+
+RESTART = "restart"
+ROUNDS = 64  # later blocks share the last place
+SPARE_CELLS = 64  # places for cells that are asked for by name and are in no grid
+
+Cell = tuple[str, int, int]  # workload, concurrency, max_tokens
+
+
+def round_order(arms: Sequence[str], number: int) -> list[str]:
+    """Order of the arms in round `number` (0, 1, …); arms[0] is the baseline.
+
+    Every second round is the reverse of the one before, so over two rounds every arm has the same mean place and a
+    linear drift cancels. The baseline is in the middle, next to as many variants as can be, and the variants
+    change places every two rounds. Two arms give A B, B A, A B, ….
+    """
+    if not arms:
+        return []
+    baseline, variants = arms[0], list(arms[1:])
+    turn = (number // 2) % max(1, len(variants))
+    variants = variants[turn:] + variants[:turn]
+    middle = len(variants) // 2
+    order = [*variants[:middle], baseline, *variants[middle:]]
+    return order[::-1] if number % 2 else order
+
+
+class Schedule:
+    """Priorities (higher first, always above 0) of one run's jobs.
+
+    models: {arm: lane} in order, the baseline first, A/A arms included. modes: {lane: mode}; `restart` goes model by
+    model, all others interleave. cells: the grid in the order to measure. aa: {A/A arm: the model that serves it}.
+    Arms and cells that are not named here get a valid place too, after the named ones.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, str],
+        modes: Mapping[str, str],
+        cells: Sequence[Cell],
+        aa: Mapping[str, str] | None = None,
+    ) -> None:
+        self._aa = dict(aa or {})
+        self._lane = dict(models)
+        self._modes = dict(modes)
+        self._cells = {tuple(cell): rank for rank, cell in enumerate(cells)}
+        self._arms = {lane: [a for a in models if models[a] == lane] for lane in models.values()}
+        self._width = max(map(len, self._arms.values()), default=0) + 1  # one place for unknown arms
+        self._blocks = (len(self._cells) + SPARE_CELLS) * ROUNDS * self._width
+        # places within a group: starts, blocks, answers, stops
+        self._group = self._blocks + 3 * self._width
+
+    def start(self, model: str) -> int:
+        """Priority of starting a model's server."""
+        return self._priority(model, self._number(model))
+
+    def block(self, arm: str, workload: str, concurrency: int, max_tokens: int, number: int) -> int:
+        """Priority of measuring block `number` (1, 2, …) of one tuple."""
+        place = min(max(number - 1, 0), ROUNDS - 1)
+        cell = self._cell((workload, concurrency, max_tokens))
+        turn = (cell * ROUNDS + place) * self._width + self._position(arm, place)
+        return self._priority(arm, self._width + turn)
+
+    def answers(self, model: str) -> int:
+        """Priority of asking a model the quality prompts: after its blocks."""
+        return self._priority(model, self._width + self._blocks + self._number(model))
+
+    def stop(self, model: str) -> int:
+        """Priority of stopping a model's server: after all else of its lane, or of the model on a restarting lane."""
+        return self._priority(model, 2 * self._width + self._blocks + self._number(model))
+
+    def _priority(self, arm: str, place: int) -> int:
+        group = self._number(arm) if self._restarts(arm) else 0
+        return self._group * self._width - (group * self._group + place)
+
+    def _served(self, arm: str) -> str:
+        return self._aa.get(arm, arm.removesuffix(AA_SUFFIX))
+
+    def _restarts(self, arm: str) -> bool:
+        return self._modes.get(self._lane.get(self._served(arm), "")) == RESTART
+
+    def _peers(self, arm: str) -> list[str]:
+        """Arms that take turns with `arm`: all of its lane, or all that its server serves."""
+        arms = self._arms.get(self._lane.get(self._served(arm), ""), [])
+        if self._restarts(arm):
+            return [other for other in arms if self._served(other) == self._served(arm)]
+        return arms
+
+    def _number(self, arm: str) -> int:
+        """Place of the arm's server among those of its lane; unknown ones come last."""
+        arms = self._arms.get(self._lane.get(self._served(arm), ""), [])
+        return arms.index(self._served(arm)) if self._served(arm) in arms else self._width - 1
+
+    def _position(self, arm: str, place: int) -> int:
+        peers = self._peers(arm)
+        return round_order(peers, place).index(arm) if arm in peers else self._width - 1
+
+    def _cell(self, cell: Cell) -> int:
+        """Place of a tuple; outside the grid a fixed place after it (two may share one, which does no harm)."""
+        if cell in self._cells:
+            return self._cells[cell]
+        return len(self._cells) + zlib.crc32(repr(cell).encode()) % SPARE_CELLS

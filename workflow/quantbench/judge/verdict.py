@@ -1,0 +1,291 @@
+"""Paired blocks → ratio, CI, code and words per (variant, cell, metric); the A/A control; drift. Pure.
+
+Each row decides by two tests on the paired log-ratios: equivalence within the margin (TOST), and
+difference from 1 (Student's t). The declared primary cell and metric is tested at 5 %; all other rows of a
+variant are one family, corrected with Holm's method for both tests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from quantbench.config.configuration import AA_SUFFIX
+from quantbench.judge import verdict_words as words
+from quantbench.judge.pairing import BlockKey, Cell, Measured, Pairs, Samples, arms_of, measure, pair_up
+from quantbench.judge.precision import MOST_BLOCKS, plan
+from quantbench.stats import MIN_PAIRS, blocks_needed, drift, half_width, holm, tost
+
+Json = dict[str, Any]
+
+METRICS = (
+    "throughput_tok_s",
+    "p50_ttft_ms",
+    "p95_ttft_ms",
+    "p50_e2e_ms",
+    "p95_e2e_ms",
+    "p50_tpot_ms",
+    "j_per_token",
+)
+ALPHA = 0.05
+DRIFT_LIMIT_PCT = 2.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison before it is written: what was measured, and both p-values as they count."""
+
+    cell: Cell
+    variant: str
+    metric: str
+    measured: Measured
+    margin: float
+    pairs: Pairs
+    blockers: tuple[str, ...]  # why the comparison is refused as a whole
+    primary: bool
+    p_difference: float | None = None
+    p_equivalence: float | None = None
+    family: int = 1  # comparisons in the family it is corrected with
+
+
+def build_verdict(
+    contexts: Sequence[Mapping[str, Any]],
+    *,
+    baseline: str,
+    primary: Mapping[str, Any],
+    variants: Sequence[str] | None = None,
+    margin: float = 0.02,
+    samples: Mapping[BlockKey, Samples] | None = None,
+    pair_failures: Mapping[str, Sequence[str]] | None = None,
+    target: float | None = None,
+    planned_blocks: int | None = None,
+) -> Json:
+    """`comparison/verdict.json` from the block contexts of all arms (the A/A arm is `{baseline}__aa`).
+
+    primary: {workload, concurrency, max_tokens, metric}. samples: request values per block for pooled p95s.
+    pair_failures: {variant: failed guards of evaluate_pair}; such a variant gets no verdict. target: wanted half-width.
+    """
+    cells = arms_of(contexts, samples or {})
+    gpu_name = next((str(c["gpu_name"]) for c in contexts), "")
+    variants = _variants(contexts, baseline) if variants is None else variants
+    aa = aa_summary(cells, baseline, primary, margin)
+    rows: list[Json] = []
+    for variant in variants:
+        blockers = tuple((pair_failures or {}).get(variant, ()))
+        family = _family(cells, baseline, variant, primary, blockers, lambda metric: _margin(margin, aa, metric))
+        rows += [_written(row, gpu_name, baseline) for row in correct(family)]
+    return {
+        "baseline": baseline,
+        "primary": dict(primary),
+        "margin": margin,
+        "confidence": 1 - ALPHA,
+        "aa": aa,
+        "trusted": not any(aa.get(m, {}).get("different") for m in METRICS),
+        "words": aa["words"],
+        "drift": [d for cell, arms in cells.items() if (d := drift_of(cell, arms.get(baseline, ())))],
+        "rows": rows,
+        "precision": plan(rows, target, _on_disk(cells), planned_blocks),
+    }
+
+
+def _variants(contexts: Sequence[Mapping[str, Any]], baseline: str) -> list[str]:
+    models = dict.fromkeys(str(c["model"]) for c in contexts)
+    return [m for m in models if m not in (baseline, baseline + AA_SUFFIX)]
+
+
+def _family(
+    cells: Mapping[Cell, Mapping[str, Any]],
+    baseline: str,
+    variant: str,
+    primary: Mapping[str, Any],
+    blockers: tuple[str, ...],
+    margin_of: Callable[[str], float],
+) -> list[Row]:
+    """All comparisons of one variant, uncorrected."""
+    return [
+        Row(cell, variant, m, measure(pairs, m), margin_of(m), pairs, blockers, _is(cell, m, primary))
+        for cell, pairs in _pairs(cells, baseline, variant)
+        for m in METRICS
+    ]
+
+
+def _pairs(cells: Mapping[Cell, Mapping[str, Any]], baseline: str, variant: str) -> Iterable[tuple[Cell, Pairs]]:
+    for cell, arms in cells.items():
+        if baseline in arms and variant in arms:
+            yield cell, pair_up(arms[baseline], arms[variant], (baseline, variant))
+
+
+def _on_disk(cells: Mapping[Cell, Mapping[str, Sequence[Any]]]) -> dict[str, int]:
+    """Blocks measured per cell, valid or not: the most that any arm has."""
+    return {f"{w}/c{c}_t{t}": max(map(len, arms.values())) for (w, c, t), arms in cells.items()}
+
+
+def _is(cell: Cell, metric: str, primary: Mapping[str, Any]) -> bool:
+    declared = (primary["workload"], primary["concurrency"], primary["max_tokens"], primary["metric"])
+    return (*cell, metric) == declared
+
+
+def _margin(margin: float, aa: Json, metric: str) -> float:
+    """The equivalence margin: what matters to the user, but never finer than the instrument resolves."""
+    return max(margin, aa.get(metric, {}).get("half_width") or 0.0)
+
+
+def correct(rows: Sequence[Row]) -> list[Row]:
+    """Fill in both p-values: the primary as it is, all others corrected together (Holm)."""
+    usable = [bool(not row.blockers and len(row.pairs) >= MIN_PAIRS) for row in rows]
+    raw = [row.measured.ci.p_value if ok else None for row, ok in zip(rows, usable, strict=True)]
+    same = [tost(row.measured.ci, row.margin) if ok else None for row, ok in zip(rows, usable, strict=True)]
+    family = [not row.primary for row in rows]
+    held = [holm([p if rest else None for p, rest in zip(ps, family, strict=True)]) for ps in (raw, same)]
+    size = sum(p is not None for p in held[0])
+    return [
+        replace(
+            row,
+            p_difference=held[0][i] if family[i] else raw[i],
+            p_equivalence=held[1][i] if family[i] else same[i],
+            family=size if family[i] else 1,
+        )
+        for i, row in enumerate(rows)
+    ]
+
+
+def decide(row: Row) -> str:
+    """better | worse | equivalent | undecided | no_test | invalid."""
+    ci = row.measured.ci
+    if row.blockers or (row.pairs.refused and len(row.pairs) < MIN_PAIRS):
+        return "invalid"
+    if row.p_difference is None or row.p_equivalence is None or ci.ratio is None:
+        return "no_test"
+    if row.p_equivalence < ALPHA:
+        return "equivalent"
+    if row.p_difference < ALPHA:
+        return "better" if (ci.ratio > 1) == words.higher_is_better(row.metric) else "worse"
+    return "undecided"
+
+
+def blocks_more(row: Row) -> int | None:
+    """Further blocks until the CI is as narrow as the margin, or, where it is already, until it would decide."""
+    ci = row.measured.ci
+    if ci.sd_log is None or ci.ratio is None:
+        return None
+    need = blocks_needed(ci.sd_log, row.margin, cap=MOST_BLOCKS)
+    if need is not None and need <= ci.n:
+        mean = abs(math.log(ci.ratio))
+        need = blocks_needed(ci.sd_log, math.expm1(max(mean, math.log1p(row.margin) - mean)), cap=MOST_BLOCKS)
+    return None if need is None else max(1, need - ci.n)
+
+
+def _sentence(row: Row, code: str) -> str:
+    ci, measured = row.measured.ci, row.measured
+    if code == "invalid":
+        return words.invalid([*row.blockers, *row.pairs.refused])
+    if code == "no_test":
+        return words.no_test(row.metric, measured.a, measured.b, ci)
+    if code == "equivalent":
+        text = words.equivalent(row.margin, ci)
+    elif code == "undecided":
+        significant_alone = ci.p_value is not None and ci.p_value < ALPHA
+        text = words.undecided(ci, row.margin, blocks_more(row), row.family if significant_alone else None)
+    else:
+        text = words.difference(row.metric, code, ci)
+    return text if row.pairs.interleaved else f"{text}; {words.NOT_INTERLEAVED}"
+
+
+def _written(row: Row, gpu_name: str, baseline: str) -> Json:
+    """A row as in the comparison CSV; a refused comparison carries no figures."""
+    code = decide(row)
+    ci, told = row.measured.ci, code != "invalid"
+    remarks = [*row.blockers, *row.pairs.refused, *row.measured.remarks]
+    remarks += [ci.reason] if ci.reason else []
+    remarks += [f"UNPAIRED_BLOCKS_{row.pairs.unpaired}"] if row.pairs.unpaired else []
+    return {
+        "gpu_name": gpu_name,
+        "workload": row.cell[0],
+        "baseline": baseline,
+        "variant": row.variant,
+        "concurrency": row.cell[1],
+        "max_tokens": row.cell[2],
+        "metric": row.metric,
+        "baseline_value": row.measured.a if told else None,
+        "variant_value": row.measured.b if told else None,
+        "ratio": ci.ratio if told else None,
+        "ci_low": ci.low if told else None,
+        "ci_high": ci.high if told else None,
+        "n_pairs": ci.n if told else len(row.pairs),
+        "p_value": ci.p_value if told else None,
+        "p_holm": row.p_difference if told and not row.primary else None,
+        "margin": row.margin,
+        "code": code,
+        "words": _sentence(row, code),
+        "primary": row.primary,
+        "interleaved": row.pairs.interleaved,
+        "valid": told,
+        "reasons": remarks,
+    }
+
+
+def aa_summary(
+    cells: Mapping[Cell, Mapping[str, Any]], baseline: str, primary: Mapping[str, Any], margin: float
+) -> Json:
+    """The baseline against itself: {present, cell, words, metric: {ratio, ci_low, ci_high, different, half_width, …}}.
+
+    All metrics are one Holm family, so that a run is called untrustworthy by chance in at most 5 %.
+    `different` is None where there is no test. A difference that is proven smaller than the margin does not count.
+    """
+    found = dict(_pairs(cells, baseline, baseline + AA_SUFFIX))
+    wanted = (primary["workload"], primary["concurrency"], primary["max_tokens"])
+    cell = wanted if wanted in found else next(iter(found), None)
+    if cell is None:
+        return {"present": False, "cell": None, "words": words.control(False, True, False, (), None)}
+    pairs = found[cell]
+    family = [Row(cell, baseline + AA_SUFFIX, m, measure(pairs, m), margin, pairs, (), False) for m in METRICS]
+    summary = {row.metric: _aa_metric(row) for row in correct(family)}
+    different = [m for m, entry in summary.items() if entry["different"]]
+    tested = any(entry["different"] is not None for entry in summary.values())
+    resolution = summary.get(str(primary["metric"]), {}).get("half_width")
+    text = words.control(True, not different, tested, different, resolution)
+    name = f"{cell[0]}/c{cell[1]}_t{cell[2]}"
+    return {"present": True, "cell": name, "interleaved": pairs.interleaved, "words": text, **summary}
+
+
+def _aa_metric(row: Row) -> Json:
+    ci, code = row.measured.ci, decide(row)
+    told = code not in ("invalid", "no_test")
+    return {
+        "ratio": ci.ratio if code != "invalid" else None,
+        "ci_low": ci.low if told else None,
+        "ci_high": ci.high if told else None,
+        "n_pairs": ci.n,
+        "p_value": ci.p_value if told else None,
+        "p_holm": row.p_difference,
+        "half_width": half_width(ci) if told else None,
+        "different": code in ("better", "worse") if told else None,
+        "code": code,
+        "reason": ci.reason,
+    }
+
+
+def drift_of(cell: Cell, blocks: Sequence[Any], metric: str = "throughput_tok_s") -> Json | None:
+    """Trend of the baseline's own blocks over the session; flagged above 2 % with p < 0.05."""
+    used = [(b.started_unix, float(b.metrics[metric] or 0)) for b in blocks if b.valid and b.metrics.get(metric)]
+    if not used:
+        return None
+    found = drift([t for t, _ in used], [v for _, v in used])
+    flagged = None
+    if found.percent is not None and found.p_value is not None:
+        flagged = abs(found.percent) > DRIFT_LIMIT_PCT and found.p_value < ALPHA
+    return {
+        "workload": cell[0],
+        "concurrency": cell[1],
+        "max_tokens": cell[2],
+        "metric": metric,
+        "percent": found.percent,
+        "ci_low_pct": found.low,
+        "ci_high_pct": found.high,
+        "p_value": found.p_value,
+        "n": found.n,
+        "flagged": flagged,
+        "reason": found.reason,
+    }

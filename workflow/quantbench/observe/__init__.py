@@ -1,0 +1,1 @@
+"""What vLLM, its files and the GPU say, parsed."""

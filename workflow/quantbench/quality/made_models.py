@@ -1,0 +1,89 @@
+"""Folders of models that are made here: built beside their place by a program, checked, then moved in whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from quantbench.errors import QuantbenchError
+from quantbench.files import write_json
+from quantbench.observe import checkpoint
+from quantbench.serving import preflight
+
+MARKER = "provenance.json"
+
+
+def find(name: str, source: str) -> Path:
+    """Folder of a model that is here already (local, or in the hub's cache). Nothing is fetched.
+
+    Raises QuantbenchError with the command that gets it.
+    """
+    spec = {"model": name, "source": source, "settings": {}}
+    preflight.check_source(spec)
+    found = preflight.find_source(spec)
+    if found is None or not found.is_dir():
+        raise QuantbenchError(f"models.{name}.source: {source} is not a model folder")
+    return found
+
+
+def build(marker: Path | str, command: Sequence[str], log: Path | str, facts: Mapping[str, Any]) -> None:
+    """Run `command` with the new folder as its last argument; on success the folder of `marker` is replaced.
+
+    `marker` is the folder's provenance.json: `facts`, the SHA-256 of every weight file and their bytes. The
+    program's output goes to `log`. Raises QuantbenchError when it fails or leaves no weights.
+    """
+    folder, log = Path(marker).parent, Path(log)
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _run([*command, str(part)], log)
+        weights = preflight.weight_files(part)
+        if not weights or not checkpoint.config(part):
+            raise QuantbenchError(f"{folder}: the program left no weights or no config.json", log=log)
+        hashes = {path.name: sha256(path) for path in weights}
+        bytes_ = sum(path.stat().st_size for path in weights)
+        write_json(part / MARKER, {**facts, "weights_bytes": bytes_, "sha256": hashes})
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def require_quantized(folder: Path | str) -> None:
+    """The folder must say in config.json how it is quantized; an unquantized copy would be compared with itself."""
+    if not checkpoint.config(folder).get("quantization_config"):
+        raise QuantbenchError(f"{folder}: config.json has no quantization_config, so nothing was quantized")
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _run(command: Sequence[str], log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # Offline: whatever is missing must fail with its name, not be fetched behind the user's back.
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    with log.open("w", encoding="utf-8") as out:
+        out.write(" ".join(command) + "\n")
+        out.flush()
+        try:
+            done = subprocess.run(
+                command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, check=False
+            )
+        except FileNotFoundError:
+            raise QuantbenchError(
+                f"{command[0]} does not exist here",
+                remedy="make its environment (README), or correct the config",
+                log=log,
+            ) from None
+    if done.returncode:
+        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        raise QuantbenchError(f"{Path(command[1]).name} failed: {lines[-1] if lines else 'no output'}", log=log)

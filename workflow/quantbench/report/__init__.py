@@ -1,0 +1,1 @@
+"""Result files become tables and pages."""

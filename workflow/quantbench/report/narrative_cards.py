@@ -1,0 +1,67 @@
+"""The cards at the top of the report: one per use, with the change, its error bars and a line per variant. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from quantbench.report.decision import USES, Choice, best, choices
+from quantbench.report.facts import Facts
+from quantbench.wording import change, change_interval, is_number, listing, metric_name, sentence
+
+
+@dataclass(frozen=True)
+class Card:
+    """One use at the top of the report: what to do, the change in tokens/sec with its CI, a line per variant."""
+
+    use: str
+    action: str
+    title: str
+    figure: str
+    interval: str
+    lines: tuple[str, ...]
+
+
+def cards(facts: Facts) -> list[Card]:
+    """A card per use, for the variant that the headline names."""
+    found = []
+    for style in USES:
+        options = choices(facts, style)
+        if not options:
+            continue
+        top = best(options) or max(options, key=lambda choice: (choice.speed or {}).get("ratio") or 0)
+        speed = top.speed or {}
+        figure = change(speed.get("ratio"))
+        interval = f"95 % CI {change_interval(speed)}" if is_number(speed.get("ci_low")) else "no confidence interval"
+        action = "undecided" if not facts.verdict.get("trusted", True) else _overall(options)
+        at = f"tokens/sec, {facts.label(top.variant)}" + (f", c={top.cell[0]}" if top.cell else "")
+        lines = tuple(_card_line(facts, choice) for choice in options)
+        found.append(Card(USES[style][0], action, _title(facts, top, action), figure, f"{at}; {interval}", lines))
+    return found
+
+
+def _card_line(facts: Facts, choice: Choice) -> str:
+    """One variant in a card: speed, what got slower, quality."""
+    speed = f"**{facts.label(choice.variant)}** {change((choice.speed or {}).get('ratio'))}"
+    told = [f"{speed} tokens/sec" if choice.speed and is_number(choice.speed["ratio"]) else f"{speed} (not compared)"]
+    if choice.caveats:
+        told.append(f"{listing(metric_name(m) for m in choice.caveats)} worse")
+    told.append(f"quality {choice.quality}{'' if choice.quality == 'not measured' else f': {choice.short_why}'}")
+    return sentence("; ".join(told))
+
+
+def _overall(options: list[Choice]) -> str:
+    top = best(options)
+    if top:
+        return top.action
+    return "keep" if all(choice.action == "keep" for choice in options) else "undecided"
+
+
+def _title(facts: Facts, top: Choice, action: str) -> str:
+    label, base = facts.label(top.variant), facts.label(facts.baseline)
+    words = {
+        "use": f"Use {label}",
+        "check": f"{label} is faster; check its answers first",
+        "keep": f"Keep {base}",
+        "undecided": f"Not decided; keep {base} for now",
+    }
+    return words[action]

@@ -1,0 +1,237 @@
+"""The cost document: assumptions, tables, savings, sensitivity. Pure; narrative_business has the prose."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+from quantbench.judge.cost import price_age_days
+from quantbench.report.document import Part, Section, Table, bullets, table, text, without_empty_columns
+from quantbench.report.facts import Cell, Facts, Json
+from quantbench.wording import BLANK, change, integer, is_number, listing, number, percent, plural, sentence
+
+NO_PRICE = "No hourly price is given (`cost.hourly_price` in the config), so costs are blank; savings need no price."
+
+
+def tables(facts: Facts) -> tuple[Section, ...]:
+    """Assumptions, a section per workload, all cells, sensitivity."""
+    return (
+        Section("Assumptions", bullets(assumptions(facts))),
+        *(_workload_section(facts, name) for name in facts.workloads()),
+        Section("All cells", (cells_table(facts),)),
+        Section("Sensitivity", _sensitivity_parts(facts)),
+    )
+
+
+def given(facts: Facts) -> Json:
+    """The assumptions of cost.json."""
+    return dict(facts.cost.get("assumptions") or {})
+
+
+def money(facts: Facts, value: Any) -> str:
+    """An amount with its currency; "–" where blank."""
+    text = number(value)
+    shown = text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{shown} {currency(facts)}" if is_number(value) else BLANK
+
+
+def currency(facts: Facts) -> str:
+    """The currency of all prices."""
+    return str(given(facts).get("currency") or "USD")
+
+
+def assumptions(facts: Facts) -> list[str]:
+    """One line per assumption: GPU, price, source, date and age, utilisation, what is charged."""
+    told = given(facts)
+    if not is_number(told.get("hourly_price")):
+        price = NO_PRICE
+    else:
+        price = f"Hourly price: {money(facts, told['hourly_price'])} per hour."
+    return [
+        f"GPU: {facts.gpu_name}.",
+        price,
+        sentence(f"Source of the price: {told.get('source') or 'not stated'}"),
+        _price_date(facts),
+        f"Utilisation: {percent(told.get('utilisation'), 0)} of each hour under the measured load.",
+        sentence(f"Attribution: {told['attribution']}") if told.get("attribution") else "",
+        *(
+            f"{facts.label(model)} is charged {number(factor)} times the hourly price."
+            for model, factor in (told.get("relative_price") or {}).items()
+            if factor != 1
+        ),
+    ]
+
+
+def _price_date(facts: Facts) -> str:
+    read_on = given(facts).get("date")
+    measured = str(facts.measurement.get("first_block_at") or "")[:10]
+    if not read_on:
+        return "Date of the price: not stated."
+    try:
+        age = price_age_days(str(read_on), date.fromisoformat(measured))
+    except ValueError:
+        return f"Date of the price: {read_on}."
+    if age is None or age <= 0:
+        return f"Date of the price: {read_on}."
+    return f"Date of the price: {read_on}, {plural(age, 'day')} before the measurement; prices of rented GPUs move."
+
+
+def assumptions_sentence(facts: Facts) -> str:
+    """Price, source, date and utilisation in one sentence."""
+    told = given(facts)
+    if not is_number(told.get("hourly_price")):
+        return NO_PRICE
+    return (
+        f"Here: {money(facts, told['hourly_price'])} per hour ({told.get('source') or 'source not stated'}, "
+        f"{told.get('date') or 'date not stated'}) at {percent(told.get('utilisation'), 0)} utilisation."
+    )
+
+
+def cost_row(facts: Facts, workload: str, model: str, cell: Cell | None) -> Json:
+    """The row of cost.json for one model and cell, empty where absent."""
+    wanted = None if cell is None else (workload, model, *cell)
+    keys = ("workload", "model", "concurrency", "max_tokens")
+    return next((row for row in facts.cost.get("rows", []) if tuple(row[k] for k in keys) == wanted), {})
+
+
+def saving_row(facts: Facts, workload: str, variant: str) -> Json:
+    """The saving of a variant in the deciding cell, empty where absent."""
+    cell = facts.deciding_cell(workload)
+    wanted = None if cell is None else (workload, variant, *cell)
+    keys = ("workload", "variant", "concurrency", "max_tokens")
+    return next((row for row in facts.cost.get("savings", []) if tuple(row[k] for k in keys) == wanted), {})
+
+
+def _workload_section(facts: Facts, workload: str) -> Section:
+    cell = facts.deciding_cell(workload)
+    if cell is None:
+        return Section(f"{workload}", (text("No cell was measured."),))
+    style = {"interactive": "Chat", "batch": "Batch"}[facts.config["workloads"][workload]["style"]]
+    several = len(facts.workloads(facts.config["workloads"][workload]["style"])) > 1
+    title = f"{style} workload{f' {workload}' if several else ''} (conc={cell[0]}, max_tokens={cell[1]})"
+    savings = [f"**Savings**: {saving_sentence(facts, workload, variant)}" for variant in facts.variants]
+    return Section(title, (_price_table(facts, workload, cell), *bullets(savings)))
+
+
+def _price_table(facts: Facts, workload: str, cell: Cell) -> Table:
+    rows = []
+    for model in facts.models:
+        row = cost_row(facts, workload, model, cell)
+        values = [number(row.get("throughput_tok_s")), integer(row.get("tokens_per_hour"))]
+        rows.append([facts.label(model), *values, number(row.get("cost_per_1m_tokens"))])
+    notes = [] if is_number(given(facts).get("hourly_price")) else [NO_PRICE]
+    blank = [facts.label(m) for m in facts.models if not cost_row(facts, workload, m, cell).get("tokens_per_hour")]
+    notes += [f"Blank for {listing(blank)}: this cell has no valid measurement."] if blank else []
+    columns = ["Model", "Throughput (tok/s)", "Tokens/Hour", f"{currency(facts)}/1M Tokens"]
+    return table(columns, rows, notes=notes)
+
+
+def saving_sentence(facts: Facts, workload: str, variant: str) -> str:
+    """ "20.1 % cost reduction with INT8 in chat (95 % CI 18.0 % to 22.1 %)", or why none is claimed."""
+    row = saving_row(facts, workload, variant)
+    saved, label = row.get("saving_pct"), facts.label(variant)
+    if not is_number(saved):
+        return f"No figure for {label} in {workload}: the cell has no valid comparison."
+    interval = ""
+    if is_number(row.get("ci_low_pct")) and is_number(row.get("ci_high_pct")):
+        interval = f" (95 % CI {percent(row['ci_low_pct'] / 100)} to {percent(row['ci_high_pct'] / 100)})"
+    if row["code"] == "better":
+        return f"{percent(saved / 100)} cost reduction with {label} in {workload}{interval}."
+    if row["code"] == "worse":
+        return f"No cost reduction: {label} costs {percent(-saved / 100)} more in {workload}{_more(row)}."
+    if row["code"] == "equivalent":
+        return f"No cost reduction: {label} costs the same in {workload} within the margin{interval}."
+    measured = f"measured cost {change(1 - saved / 100)}{_cost_interval(row)}"
+    return f"No cost reduction is shown for {label} in {workload}: {measured}, which is not significant."
+
+
+def _cost_interval(row: Json) -> str:
+    """The CI of a saving, as change of cost."""
+    if not (is_number(row.get("ci_low_pct")) and is_number(row.get("ci_high_pct"))):
+        return ", without a test"
+    return f" (95 % CI {change(1 - row['ci_high_pct'] / 100)} to {change(1 - row['ci_low_pct'] / 100)})"
+
+
+def _more(row: Json) -> str:
+    """The CI of a loss, as extra cost."""
+    if not (is_number(row.get("ci_low_pct")) and is_number(row.get("ci_high_pct"))):
+        return ""
+    return f" (95 % CI {percent(-row['ci_high_pct'] / 100)} to {percent(-row['ci_low_pct'] / 100)})"
+
+
+def cells_table(facts: Facts) -> Table:
+    """Every cell: output tokens, all tokens, one request, energy."""
+    names = {
+        "cost_per_1m_tokens": "per 1M output tokens",
+        "cost_per_1m_total_tokens": "per 1M tokens in and out",
+        "cost_per_request": "per request",
+        "energy_cost_per_1m_tokens": "energy per 1M output tokens",
+    }
+    rows = [
+        [
+            row["workload"],
+            str(row["concurrency"]),
+            str(row["max_tokens"]),
+            facts.label(row["model"]),
+            number(row["throughput_tok_s"]),
+            *(number(row.get(key)) for key in names),
+            number(row.get("j_per_token")),
+        ]
+        for row in facts.cost.get("rows", [])
+    ]
+    costs = [f"{currency(facts)} {name}" for name in names.values()]
+    columns = ["workload", "concurrency", "max_tokens", "model", "tok/s", *costs, "J/token"]
+    reasons = {reason for row in facts.cost.get("rows", []) for reason in row["reasons"]}
+    notes = [NO_PRICE] if "NO_PRICE" in reasons else []
+    notes += ["Blank elsewhere: the cell has no valid measurement."] if reasons - {"NO_PRICE"} else []
+    return without_empty_columns(table(columns, rows, notes=notes, words=(0, 3)))
+
+
+def _sensitivity_parts(facts: Facts) -> tuple[Part, ...]:
+    """Cost against utilisation and price in the deciding cells."""
+    parts: list[Part] = []
+    for workload in facts.workloads():
+        entries = _entries(facts, workload)
+        if entries:
+            parts.append(_sensitivity_table(facts, workload, entries))
+    return tuple(parts) or (text(NO_PRICE),)
+
+
+def _entries(facts: Facts, workload: str) -> list[Json]:
+    cell = facts.deciding_cell(workload)
+    found = [e for e in facts.cost.get("sensitivity", []) if e["workload"] == workload]
+    return [e for e in found if cell == (e["concurrency"], e["max_tokens"])]
+
+
+def _sensitivity_table(facts: Facts, workload: str, entries: list[Json]) -> Table:
+    points: dict[tuple[float, float], dict[str, Json]] = {}
+    for entry in entries:
+        points.setdefault((entry["utilisation"], entry["price_factor"]), {})[entry["model"]] = entry
+    rows = []
+    for (utilisation, factor), by_model in points.items():
+        costs = [number(by_model.get(model, {}).get("cost_per_1m_tokens")) for model in facts.models]
+        price = (
+            next(iter(by_model.values()))["hourly_price"]
+            if len(given(facts).get("relative_price") or {}) == 0
+            else None
+        )
+        rows.append([percent(utilisation, 0), number(price) if price else f"× {number(factor)}", *costs])
+    columns = ["utilisation", f"{currency(facts)}/hour", *map(facts.label, facts.models)]
+    caption = f"{currency(facts)} per 1M output tokens, {workload}"
+    return table(columns, rows, caption=caption, words=())
+
+
+def cost_sentences(facts: Facts) -> list[str]:
+    """For the memo: assumptions, savings in the deciding cells, break-even."""
+    savings = [saving_sentence(facts, w, v) for w in facts.workloads() for v in facts.variants]
+    return [assumptions_sentence(facts), *savings]
+
+
+def chart_entries(facts: Facts) -> list[Json]:
+    """{model, workload, cost} in the deciding cells."""
+    return [
+        {"model": model, "workload": workload, "cost": row["cost_per_1m_tokens"]}
+        for workload in facts.workloads()
+        for model in facts.models
+        if (row := cost_row(facts, workload, model, facts.deciding_cell(workload)))
+    ]

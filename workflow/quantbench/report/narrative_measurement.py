@@ -1,0 +1,271 @@
+"""The sections "How it was measured" and "What could still be wrong". Pure."""
+
+from __future__ import annotations
+
+from quantbench.report.document import Part, Section, Table, bullets, table, text
+from quantbench.report.facts import Facts, Json
+from quantbench.wording import (
+    integer,
+    is_number,
+    listing,
+    number,
+    percent,
+    plural,
+    seconds,
+    sentence,
+    with_unit,
+)
+
+MODE_WORDS = {
+    "sleep": "both servers stayed loaded, one awake at a time (vLLM sleep mode)",
+    "resident": "all servers stayed up, one asked at a time",
+    "restart": "the server was restarted for each change of model",
+    "endpoint": "the servers were running already and were not started or stopped",
+}
+CALIBRATION = {
+    "ttft_error_p50_ms": "TTFT error p50 (ms)",
+    "ttft_error_p95_ms": "TTFT error p95 (ms)",
+    "e2e_error_p50_ms": "E2E error p50 (ms)",
+    "cpu_share": "CPU share",
+    "loop_lag_p99_ms": "loop lag p99 (ms)",
+    "concurrency_held": "concurrency held",
+}
+
+
+def how_section(facts: Facts) -> Section:
+    """Versions, order of blocks, validity, lane time, client, guards."""
+    parts: list[Part] = [
+        *bullets(
+            [
+                _where(facts),
+                *_differences(facts),
+                _blocks(facts),
+                _order(facts),
+                _control(facts),
+                _lane(facts),
+                _share(facts),
+                _memory_back(facts),
+                _client(facts),
+                _server(facts),
+                _precision(facts),
+            ]
+        ),
+        *([calibration_table(facts)] if calibration_table(facts).rows else []),
+        guard_table(facts),
+        text(_checks_sentence(facts)),
+        *bullets(_checks(facts)),
+    ]
+    invalid = _invalid(facts)
+    if invalid:
+        parts += [text("Blocks that were refused, and why:"), *bullets(invalid)]
+    return Section("How it was measured", tuple(parts))
+
+
+def _where(facts: Facts) -> str:
+    """Machine, versions and date."""
+    kinds: dict[str, dict[str, None]] = {}
+    for versions in facts.measurement["versions"].values():
+        for name, version in versions.items():
+            if version:
+                kinds.setdefault(name, {})[str(version)] = None
+    told = [f"{name} {listing(found)}" for name, found in kinds.items()]
+    first, last = facts.measurement.get("first_block_at"), facts.measurement.get("last_block_at")
+    when = f"; measured from {_minute(first)} to {_minute(last)} UTC" if first and last else ""
+    return sentence(f"Machine: {facts.gpu_name}{f' with {listing(told)}' if told else ''}{when}")
+
+
+def _differences(facts: Facts) -> list[str]:
+    """Server settings that the config gives to one model only."""
+    found: dict[str, Json] = facts.config.get("server_differences") or {}
+    told = {model: listing(f"`{key}: {value}`" for key, value in own.items()) for model, own in found.items()}
+    return [
+        f"{facts.label(model)} is served with its own {settings}; all else is the same for every model."
+        for model, settings in told.items()
+    ]
+
+
+def _minute(iso: str) -> str:
+    return iso[:16].replace("T", " ")
+
+
+def _blocks(facts: Facts) -> str:
+    blocks = facts.measurement["blocks"]
+    low, high = blocks["fewest_per_cell"], blocks["most_per_cell"]
+    per_cell = plural(high, "block") if low == high else f"{low} to {plural(high, 'block')}"
+    return (
+        f"The unit of replication is the block: {per_cell} per model and cell, "
+        f"{plural(blocks['total'], 'block')} in all, {integer(blocks['valid'])} of them valid; "
+        f"{seconds(facts.measurement['measured_s'])} were measured."
+    )
+
+
+def _order(facts: Facts) -> str:
+    order = facts.measurement["order"]
+    if not order["cells"]:
+        return "Only one model was measured, so there is no order of models to tell."
+    letters = listing(f"{letter} = {_arm(facts, arm)}" for letter, arm in order["letters"].items())
+    example = f"in one cell {order['example']} ({letters})"
+    interleaved = sum(bool(row["interleaved"]) for row in facts.rows)
+    if facts.rows and interleaved == len(facts.rows):
+        return f"The models were interleaved block by block, {example}, so slow drift cancels out."
+    if interleaved:
+        return (
+            f"The models were interleaved in {integer(interleaved)} of {plural(len(facts.rows), 'comparison')}, "
+            f"{example}; where they were not, drift is not excluded."
+        )
+    return f"The models were not interleaved ({example}): drift between them is not excluded."
+
+
+def _arm(facts: Facts, arm: str) -> str:
+    model, again, _ = arm.partition("__aa")
+    return f"{facts.label(model)}{' again' if again else ''}"
+
+
+def _control(facts: Facts) -> str:
+    """The A/A control: the words of the verdict."""
+    words = facts.verdict.get("words") or (facts.verdict.get("aa") or {}).get("words")
+    return sentence(str(words)) if words else ""
+
+
+def _lane(facts: Facts) -> str:
+    lane = facts.measurement["lane"]
+    if not lane["modes"]:
+        return ""
+    how = listing(MODE_WORDS.get(mode, mode) for mode in lane["modes"])
+    sentence_ = f"Change of model: {how}"
+    if lane["switches"]:
+        times = f"median {seconds(lane['switch_s_median'])}, longest {seconds(lane['switch_s_max'])}"
+        sentence_ += f"; {plural(lane['switches'], 'wake-up')}, {times}"
+    notes = f" Notes: {'; '.join(lane['notes'])}." if lane["notes"] else ""
+    return sentence(sentence_) + notes
+
+
+def _share(facts: Facts) -> str:
+    share = facts.measurement["share"]
+    if not is_number(share["share"]):
+        return "The share of lane time inside measured blocks is not known: no session recorded both times."
+    return (
+        f"Of the {seconds(share['held_s'])} that the lane was held after the servers were up, "
+        f"{percent(share['share'])} ({seconds(share['measured_s'])}) lie inside measured blocks."
+    )
+
+
+def _memory_back(facts: Facts) -> str:
+    sessions = facts.measurement["sessions"]
+    told = {m: s["memory_returned"] for m, s in sessions.items() if s.get("memory_returned") is not None}
+    if not told:
+        return ""
+    kept = [facts.label(model) for model, returned in told.items() if not returned]
+    if kept:
+        return f"After the stop the memory of {listing(kept)} did not come back."
+    return "After the stop the memory of every server came back."
+
+
+def _client(facts: Facts) -> str:
+    client = facts.measurement["client"]
+    told = []
+    if is_number(client["cpu_share_max"]):
+        told.append(f"used at most {percent(client['cpu_share_max'])} of a core")
+    if is_number(client["loop_lag_p99_ms_max"]):
+        told.append(f"was late by at most {with_unit(client['loop_lag_p99_ms_max'], 'ms')} (p99 of its loop)")
+    if is_number(client["concurrency_held_min"]):
+        told.append(f"held at least {percent(client['concurrency_held_min'])} of the asked concurrency")
+    return f"In any block the load client {listing(told)}." if told else ""
+
+
+def _server(facts: Facts) -> str:
+    server = facts.measurement["server"]
+    told = []
+    for key, noun, nouns in (
+        ("prefix_cache_hits", "prefix-cache hit", "prefix-cache hits"),
+        ("preemptions", "preemption", "preemptions"),
+    ):
+        if is_number(server[key]):
+            told.append(plural(round(server[key]), noun, nouns))
+    if not told:
+        return "The servers told no counters (prefix-cache hits, preemptions)."
+    tokens = ""
+    if is_number(server["generation_tokens"]):
+        tokens = (
+            f"; they count {integer(server['generation_tokens'])} generated tokens, "
+            f"the client {integer(server['client_tokens'])}"
+        )
+    return f"During the blocks the servers count {listing(told)}{tokens}."
+
+
+def _precision(facts: Facts) -> str:
+    plan = facts.verdict.get("precision") or {}
+    if not plan.get("target"):
+        return ""
+    reached, missing = len(plan["reached"]), len(plan["missing"])
+    sentence_ = f"Precision {percent(plan['target'])}: reached by {plural(reached, 'comparison')}"
+    if missing:
+        sentence_ += f", missed by {integer(missing)}"
+    if plan.get("out_of_reach"):
+        sentence_ += f", out of reach for {integer(len(plan['out_of_reach']))}"
+    command = f" These blocks would reach it: `{plan['command']}`." if plan.get("command") else ""
+    return f"{sentence_}.{command}"
+
+
+def calibration_table(facts: Facts) -> Table:
+    """The client against the server of known timing, a row per concurrency."""
+    entries = facts.measurement["calibration"]
+    keys = [key for key in CALIBRATION if any(is_number(entry.get(key)) for entry in entries)]
+    rows = [[integer(entry.get("concurrency")), *(number(entry.get(key)) for key in keys)] for entry in entries]
+    caption = "The client measured against a server whose timing is known"
+    return table(["concurrency", *(CALIBRATION[key] for key in keys)], rows if keys else [], caption=caption, words=())
+
+
+def guard_table(facts: Facts) -> Table:
+    """What every guard said: blocks that passed, failed, warned, could not tell."""
+    rows, notes = [], []
+    meanings = facts.config.get("reason_words") or {}
+    for guard in facts.measurement["guards"]:
+        counts = [integer(guard[status]) for status in ("ok", "fail", "warn", "unknown")]
+        rows.append([f"`{guard['id']}`", *counts, str(meanings.get(guard["id"], ""))])
+        if guard["details"]:
+            notes.append(f"`{guard['id']}`: {'; '.join(guard['details'])}.")
+    columns = ["guard", "ok", "fail", "warn", "unknown", "what it finds"]
+    caption = "Guards: in how many blocks each check passed, failed, warned or could not tell"
+    return table(columns, rows, caption=caption, notes=notes, words=(0, 5))
+
+
+def _checks_sentence(facts: Facts) -> str:
+    """How the guards beyond single blocks came out."""
+    checks = facts.measurement.get("checks") or []
+    if not checks:
+        return ""
+    unknown = sum(check["status"] == "unknown" for check in checks)
+    passed = sum(check["status"] == "ok" for check in checks)
+    return (
+        f"Of {plural(len(checks), 'check')} of servers, of comparisons and of the whole run {integer(passed)} passed "
+        f"and {integer(unknown)} could not tell{'; these did not pass:' if _checks(facts) else '.'}"
+    )
+
+
+def _checks(facts: Facts) -> list[str]:
+    """Failed and warning guards of servers, comparisons and the run."""
+    words = {"fail": "failed", "warn": "warns"}
+    return [
+        sentence(f"{_checked(facts, check['of'])}: `{check['id']}` {words[check['status']]}: {check['detail']}")
+        for check in facts.measurement.get("checks") or []
+        if check["status"] in words
+    ]
+
+
+def _checked(facts: Facts, of: str) -> str:
+    return "the whole run" if of == "run" else facts.label(of)
+
+
+def _invalid(facts: Facts) -> list[str]:
+    """One line per arm and cell with refused blocks."""
+    grouped: dict[tuple[str, str], dict[str, list[int]]] = {}
+    for block in facts.measurement["blocks"]["invalid"]:
+        cell = f"{block['workload']} c={block['concurrency']}, max_tokens={block['max_tokens']}"
+        why = "; ".join([f"`{', '.join(block['reasons'])}`", *block["details"]])
+        grouped.setdefault((_arm(facts, block["model"]), cell), {}).setdefault(why, []).append(block["block"])
+    return [
+        sentence(f"{arm}, {cell}, block {listing(map(str, numbers))}: {why}")
+        for (arm, cell), reasons in grouped.items()
+        for why, numbers in reasons.items()
+    ]

@@ -1,0 +1,97 @@
+"""Sentences about one comparison row, shared by all sections. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from quantbench.report.facts import Facts, Json
+from quantbench.wording import (
+    METRICS,
+    capitalized,
+    change,
+    change_interval,
+    is_number,
+    listing,
+    metric_name,
+    percent,
+    reason_codes,
+    reason_words,
+)
+
+CORRECTED = "after correction for the number of comparisons"
+CI_NOTE = "Ratios are variant / baseline, with the 95 % confidence interval in brackets."
+
+
+def clause(facts: Facts, row: Json | None) -> str:
+    """What happened to the row's metric, as the rest of a sentence: "improved by 12.3 % (95 % CI …)"."""
+    if row is None:
+        return "was not compared"
+    if row["code"] == "invalid" or not is_number(row["ratio"]):
+        return f"is not compared ({why(facts, row)})"
+    ratio, interval = row["ratio"], change_interval(row)
+    if row["code"] == "no_test":
+        return f"changed by {change(ratio)} in this sample, with too few blocks for a test"
+    if row["code"] == "equivalent":
+        return f"did not change: equivalent within {percent(row['margin'])} (95 % CI {interval})"
+    if row["code"] == "undecided" and _excludes_one(row):
+        return f"changed by {change(ratio)} (95 % CI {interval}), which is not significant {CORRECTED}"
+    if row["code"] == "undecided":
+        return f"shows no significant difference (the data allow {interval})"
+    verb = _verb(str(row["metric"]), ratio)
+    return f"{verb} by {percent(abs(ratio - 1))} (95 % CI {interval})"
+
+
+def _excludes_one(row: Json) -> bool:
+    return bool(is_number(row.get("ci_low")) and (row["ci_low"] > 1 or row["ci_high"] < 1))
+
+
+def _verb(metric: str, ratio: float) -> str:
+    higher_is_better = METRICS[metric][2] if metric in METRICS else True
+    if ratio >= 1:
+        return "improved" if higher_is_better else "rose"
+    return "fell"
+
+
+def why(facts: Facts, row: Json) -> str:
+    """Why a row has no ratio, in words."""
+    words = reason_words(reason_codes(row.get("reasons")), facts.config.get("reason_words"))
+    return words or "no valid blocks of both models"
+
+
+def at_cells(facts: Facts, rows: Sequence[Json]) -> str:
+    """One clause per cell: "improved by 3 % (…) at c=8; fell by …  at c=16"; cells that say the same are joined."""
+    grouped: dict[str, list[str]] = {}
+    for row in rows:
+        grouped.setdefault(clause(facts, row), []).append(short_cell(row, rows))
+    return "; ".join(f"{words} at {listing(cells)}" for words, cells in grouped.items())
+
+
+def short_cell(row: Json, among: Sequence[Json]) -> str:
+    """ "c=8", with max_tokens only where the rows differ in it."""
+    several = len({other["max_tokens"] for other in among}) > 1
+    return f"c={row['concurrency']}" + (f", max_tokens={row['max_tokens']}" if several else "")
+
+
+def verdict_words(facts: Facts, row: Json | None) -> str:
+    """The verdict of a row for a table cell."""
+    if row is None:
+        return "not compared"
+    if row["code"] == "invalid":
+        return f"not compared: {why(facts, row)}"
+    return str(row["words"])
+
+
+def decided(rows: Sequence[Json]) -> list[Json]:
+    """Rows whose difference is shown, better or worse, the largest first."""
+    shown = [row for row in rows if row["code"] in ("better", "worse") and is_number(row["ratio"])]
+    return sorted(shown, key=lambda row: -abs(_log(row["ratio"])))
+
+
+def _log(ratio: float) -> float:
+    return math.log(ratio) if ratio > 0 else 0.0
+
+
+def subject(metric: str) -> str:
+    """The metric as the start of a sentence: "Tokens/sec", "p95 TTFT"."""
+    return capitalized(metric_name(metric))

@@ -1,0 +1,138 @@
+"""The pages that a person reads, put together from their sections. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from quantbench.report import (
+    best_practices,
+    narrative_business,
+    narrative_capacity,
+    narrative_cards,
+    narrative_cost,
+    narrative_decision,
+    narrative_doubts,
+    narrative_impact,
+    narrative_measurement,
+    narrative_memory,
+    narrative_quality,
+    predictions,
+)
+from quantbench.report.document import Part, Section, bullets
+from quantbench.report.facts import Facts
+
+
+@dataclass(frozen=True)
+class Page:
+    """A title, what stands before the first heading, and the sections."""
+
+    title: str
+    lead: tuple[Part, ...]
+    sections: tuple[Section, ...]
+
+
+def notes(facts: Facts) -> Page:
+    """notes.md: the specification's sections, filled from the data."""
+    return Page(
+        f"Quantization vs {facts.label(facts.baseline)} on {facts.gpu_name}",
+        bullets(narrative_decision.headline(facts)),
+        (
+            narrative_memory.section(facts),
+            *narrative_capacity.sections(facts, "interactive"),
+            *narrative_capacity.sections(facts, "batch"),
+            narrative_impact.section(facts),
+            narrative_quality.section(facts),
+            predictions.section(facts),
+            narrative_measurement.how_section(facts),
+            narrative_doubts.doubts_section(facts),
+        ),
+    )
+
+
+def cost(facts: Facts) -> Page:
+    """cost.md: assumptions, tables, savings, narrative, business case."""
+    return Page(
+        f"Quantization cost comparison, {facts.gpu_name}",
+        (),
+        (*narrative_cost.tables(facts), *narrative_business.sections(facts)),
+    )
+
+
+def decision(facts: Facts) -> Page:
+    """decision.md: the one-page memo."""
+    variants = ", ".join(facts.label(variant) for variant in facts.variants)
+    title = f"Decision: {variants} instead of {facts.label(facts.baseline)} on {facts.gpu_name}?"
+    return Page(title, (), tuple(narrative_decision.memo(facts)))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawn chart (SVG text) and its caption."""
+
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """report.html: cards, then figures and sections in turn. `warning` stands above all."""
+
+    title: str
+    subtitle: str
+    warning: str
+    cards: tuple[narrative_cards.Card, ...]
+    lead: tuple[Figure, ...]
+    chapters: tuple[tuple[Section, tuple[Figure, ...]], ...]
+
+
+def report(facts: Facts, drawn: Mapping[str, str]) -> Report:
+    """The HTML report; `drawn` are the charts by name, those that the data could not give are absent."""
+
+    def figures(*names: str) -> tuple[Figure, ...]:
+        return tuple(Figure(drawn[name], _caption(facts, name)) for name in names if name in drawn)
+
+    chapters: list[tuple[Section, tuple[Figure, ...]]] = []
+    for style in ("interactive", "batch"):
+        found = zip(narrative_capacity.sections(facts, style), facts.workloads(style), strict=True)
+        chapters += [(section, figures(f"throughput_{name}", f"latency_{name}")) for section, name in found]
+    day = str(facts.measurement.get("first_block_at") or "")[:10]
+    return Report(
+        title=f"Is the quantized model worth it on {facts.gpu_name}?",
+        subtitle=f"{', '.join(map(facts.label, facts.variants))} against {facts.label(facts.baseline)}"
+        + (f", measured on {day}" if day else ""),
+        warning="" if facts.verdict.get("trusted", True) else str(facts.verdict.get("words") or ""),
+        cards=tuple(narrative_cards.cards(facts)),
+        lead=figures("throughput_ratio"),
+        chapters=(
+            *chapters,
+            (narrative_impact.section(facts), ()),
+            (narrative_memory.section(facts), figures("memory")),
+            (narrative_quality.section(facts), ()),
+            (
+                Section("Cost", (), (*narrative_cost.tables(facts), *narrative_business.sections(facts))),
+                figures("cost"),
+            ),
+            (predictions.section(facts), ()),
+            (narrative_measurement.how_section(facts), ()),
+            (narrative_doubts.doubts_section(facts), ()),
+            (narrative_doubts.provenance(facts), ()),
+        ),
+    )
+
+
+def _caption(facts: Facts, name: str) -> str:
+    captions = {
+        "throughput_ratio": "Tokens per second against the baseline. Lines are 95 % confidence intervals, the band is "
+        "the margin within which a difference does not matter, filled points are differences that are shown.",
+        "memory": "What the server reports of its memory. Parts that the log did not give are left out.",
+        "cost": "Price of a million output tokens in the deciding cells.",
+    }
+    kind, _, workload = name.partition("_")
+    words = {"throughput": "Throughput against concurrency", "latency": "Latency against concurrency"}
+    return captions.get(name) or f"{words[kind]}, {workload}."
+
+
+def practices(facts: Facts) -> Page:
+    """best_practices.md: the specification's checklist with the figures of this run."""
+    return Page(f"Inference performance best practices, {facts.gpu_name}", (), best_practices.sections(facts))

@@ -1,0 +1,109 @@
+"""Tuple rows → the capacity table of a model; server records → the memory table. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from quantbench.errors import QuantbenchError
+from quantbench.report.facts import Json
+from quantbench.wording import is_number
+
+READY_MEMORY = (
+    "weights_gib",
+    "checkpoint_gib",
+    "kv_cache_gib",
+    "kv_cache_tokens",
+    "max_concurrency",
+    "activation_peak_gib",
+    "cuda_graphs_gib",
+    "non_torch_gib",
+)
+
+
+def combine_capacity(tuples: Sequence[pl.DataFrame], model: str, workload: str) -> pl.DataFrame:
+    """All one-row tuple tables of one model as one table, by max_tokens and concurrency.
+
+    Raises QuantbenchError for a row of another model or workload, or a tuple that occurs twice.
+    """
+    table = pl.concat(tuples, how="diagonal_relaxed").sort("max_tokens", "concurrency")
+    strangers = table.filter((pl.col("model") != model) | (pl.col("workload") != workload))
+    if strangers.height:
+        found = strangers.select("model", "workload").unique().rows()
+        raise QuantbenchError(f"capacity of {model}, {workload}: found rows of {found}", remedy="delete the moved CSVs")
+    if table.select("max_tokens", "concurrency").is_duplicated().any():
+        raise QuantbenchError(f"capacity of {model}, {workload}: a tuple occurs twice", remedy="delete the copy")
+    return table
+
+
+def memory_rows(
+    labels: Mapping[str, str], baseline: str, ready: Mapping[str, Json], sessions: Mapping[str, Json]
+) -> list[Json]:
+    """One row per model of `labels` (ordered): MiB, GiB, and reductions against the baseline in percent.
+
+    A figure that was not found is None, and `missing` says why ("activation_peak_gib: not found: …").
+    """
+    base = ready.get(baseline, {})
+    return [
+        _memory_row(model, label, ready.get(model, {}), base, sessions.get(model, {}))
+        for model, label in labels.items()
+    ]
+
+
+def _memory_row(model: str, label: str, record: Json, base: Json, session: Json) -> Json:
+    memory, vram = record.get("memory") or {}, record.get("vram") or {}
+    quantization = record.get("quantization") or {}
+    base_memory, base_vram = base.get("memory") or {}, base.get("vram") or {}
+    row: Json = {
+        "model": model,
+        "label": label,
+        "quantization": quantization.get("label"),
+        "kernel": quantization.get("kernel"),
+        "bits_per_weight": quantization.get("bits_per_weight"),
+        "vram_source": vram.get("source"),
+        "vram_before_mib": vram.get("before_mib"),
+        "vram_after_mib": vram.get("after_mib"),
+        "vram_delta_mib": vram.get("delta_mib"),
+        "vram_total_mib": vram.get("total_mib"),
+        "vram_delta_reduction_pct": _reduction(vram.get("delta_mib"), base_vram.get("delta_mib")),
+    }
+    for name in READY_MEMORY:
+        row[name] = memory.get(name)
+        if name in ("weights_gib", "checkpoint_gib"):
+            row[name.replace("_gib", "_reduction_pct")] = _reduction(memory.get(name), base_memory.get(name))
+    row["kv_cache_tokens_ratio"] = _quotient(memory.get("kv_cache_tokens"), base_memory.get("kv_cache_tokens"))
+    row["after_stop_mib"] = session.get("memory_after_stop_mib")
+    row["memory_returned"] = session.get("memory_returned")
+    row["sources"] = _sources(row)
+    row["missing"] = "; ".join(f"{name}: {reason}" for name, reason in _missing(record, row).items())
+    return row
+
+
+def _sources(row: Json) -> str:
+    sensor = {"nvml": "NVML, whole device", "rss": "resident set of the server's processes"}
+    snapshot = sensor.get(str(row["vram_source"]), row["vram_source"])
+    told = [f"vram_*: {snapshot}"] if snapshot else []
+    if row["checkpoint_gib"] is not None:
+        told.append("checkpoint_gib: size of the weight files")
+    if any(row[name] is not None for name in READY_MEMORY if name != "checkpoint_gib"):
+        told.append("other memory figures: the server's log and metrics")
+    return "; ".join(told)
+
+
+def _missing(record: Json, row: Json) -> dict[str, str]:
+    if not record:
+        return {"all": "no ready.json for this model"}
+    told = (record.get("memory") or {}).get("missing") or {}
+    blank = [name for name in (*READY_MEMORY, "vram_delta_mib") if row[name] is None]
+    return {name: str(told.get(name, "not reported")) for name in blank}
+
+
+def _reduction(value: Any, base: Any) -> float | None:
+    quotient = _quotient(value, base)
+    return None if quotient is None else round((1 - quotient) * 100, 3)
+
+
+def _quotient(value: Any, base: Any) -> float | None:
+    return value / base if is_number(value) and is_number(base) and base > 0 else None

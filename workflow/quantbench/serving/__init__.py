@@ -1,0 +1,1 @@
+"""Owning servers: lanes, leases, supervisors."""

@@ -1,0 +1,166 @@
+"""The detached parent of one server: it ends the server when its run ends, however that happens.
+
+`python -m quantbench.serving.supervisor FOLDER` reads FOLDER/launch.json {argv, env, unset, owner, mark, log, home,
+devices, scratch, idle_s, grace_s}. The server ends when its owner is gone (pidfd), on SIGTERM, or when it was not
+leased for `idle_s`. A guardian, forked before the server, does the same if the supervisor itself is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from quantbench import files
+from quantbench.serving import claims, owner, processes, registry
+
+Json = dict[str, Any]
+_LOOK_S = 1.0
+
+
+class Watch:
+    """Wakes up when the owner, the server or a signal needs attention."""
+
+    def __init__(self, owner_token: str) -> None:
+        self.asked = False
+        self.wake_r, wake_w = os.pipe()
+        os.set_blocking(wake_w, False)
+        signal.set_wakeup_fd(wake_w)
+        signal.signal(signal.SIGTERM, self._ask)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self.owner = processes.pidfd(owner_token)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+
+    def next(self, server: int) -> str | None:
+        """Wait a second at most; why the server has to end, if it has to."""
+        if self.owner is None:
+            return "owner gone"
+        ready, _, _ = select.select([self.owner, server, self.wake_r], [], [], _LOOK_S)
+        if self.asked:
+            return "asked"
+        if self.owner in ready:
+            return "owner gone"
+        return "ended by itself" if server in ready else None
+
+
+def clean(folder: Path, launch: Json) -> list[str]:
+    """SIGKILL what is left of a server, remove its shared memory and sockets; returns the names in /dev/shm."""
+    mark, leader = launch["mark"], registry.leader({"key": folder.name})
+    seen = registry.shared_memory({"key": folder.name}) | processes.shared_memory(processes.members(mark, leader))
+    processes.kill_members(mark, leader)
+    shutil.rmtree(launch["scratch"], ignore_errors=True)
+    return processes.remove_shared_memory(seen)
+
+
+def guard(folder: Path, launch: Json, supervisor: str) -> None:
+    """The guardian's life: wait for the supervisor's end, then clean up what it may have left."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    fd = processes.pidfd(supervisor)
+    if fd is not None:
+        select.select([fd], [], [])
+    clean(folder, launch)
+    if folder.exists() and not (folder / "ended.json").exists():
+        files.write_json(folder / "ended.json", {"why": "supervisor killed", "returncode": None})
+        registry.add_event(launch["home"], "stop", why="supervisor killed")
+
+
+def spawn(launch: Json) -> subprocess.Popen[bytes]:
+    """Start the server in a session of its own; it dies with this process."""
+    dropped = {*launch["unset"], processes.SUPERVISES}
+    env = {key: value for key, value in os.environ.items() if key not in dropped}
+    # vLLM leaves its sockets in the temporary folder: it gets its own. Compile caches stay where they are.
+    env.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}")
+    paths = [p for p in env.pop("PYTHONPATH", "").split(os.pathsep) if p and p != str(owner.LIBRARY)]
+    if paths:  # our own library is not for the server
+        env["PYTHONPATH"] = os.pathsep.join(paths)
+    env |= launch["env"] | {processes.MARK: launch["mark"], "TMPDIR": launch["scratch"]}
+    with Path(launch["log"]).open("ab") as log:
+        return subprocess.Popen(
+            launch["argv"],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=processes.die_with_parent,  # noqa: PLW1509 - this process has one thread
+        )
+
+
+def idle(folder: Path, idle_s: float) -> bool:
+    """Was the server not leased for this long (`used` is touched by every lease)?"""
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - (folder / "used").stat().st_mtime > idle_s
+    return False
+
+
+def watch_server(folder: Path, launch: Json, server: subprocess.Popen[bytes], watch: Watch) -> str:
+    """Wait until the server has to end or has ended; keeps the list of its shared memory up to date."""
+    fd = os.pidfd_open(server.pid)
+    leader = processes.token(server.pid)
+    listing: dict[str, int] = {}
+    seen: dict[str, int] = {}
+    while True:
+        if why := watch.next(fd):
+            return why
+        if (now := processes.shm_listing()) != listing:
+            listing = now
+            seen |= processes.shared_memory(processes.members(launch["mark"], leader))
+            files.write_json(folder / "shm.json", seen)
+        if idle(folder, launch["idle_s"]):
+            with claims.try_hold(launch["devices"]) as free:
+                if free and idle(folder, launch["idle_s"]):
+                    return "idle"
+
+
+def terminate(server: subprocess.Popen[bytes], mark: str, leader: str, grace_s: float) -> int | None:
+    """SIGTERM the API server, and after a grace SIGKILL everything; its return code.
+
+    Only the API server is asked: it ends its engine in order. A request in flight can make it wait for ever, hence
+    the grace. Frozen processes are continued first, or they would never see the signal.
+    """
+    processes.signal_all(processes.members(mark, leader), signal.SIGCONT)
+    server.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return server.wait(grace_s)
+    return None
+
+
+def supervise(folder: Path) -> None:
+    """Start the server and stay until it has ended."""
+    launch = files.read_json(folder / "launch.json")
+    watch, me = Watch(launch["owner"]), processes.token(os.getpid())
+    if os.fork() == 0:
+        try:
+            guard(folder, launch, me)
+        finally:
+            os._exit(0)
+    server = spawn(launch)
+    leader, why, code = processes.token(server.pid), "supervisor failed", None
+    files.write_json(folder / "process.json", {"server": leader, "supervisor": me})
+    try:
+        why = watch_server(folder, launch, server, watch)
+        if why != "ended by itself":
+            code = terminate(server, launch["mark"], leader, launch["grace_s"])
+    finally:
+        code = server.poll() if code is None else code
+        removed = clean(folder, launch)
+        server.poll()
+        files.write_json(folder / "ended.json", {"why": why, "returncode": code, "shared_memory_removed": removed})
+        if why != "asked":  # else the one who asked records it
+            registry.add_event(launch["home"], "stop", why=why, returncode=code)
+
+
+if __name__ == "__main__":
+    supervise(Path(sys.argv[1]))
