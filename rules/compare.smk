@@ -11,6 +11,14 @@ CALIBRATIONS = expand(
 )
 READY = expand(f"{RESULTS}/servers/{{model}}/ready.json", model=MODELS)
 SESSIONS = expand(f"{RESULTS}/servers/{{model}}/session.json", model=MODELS)
+STARTS = expand(
+    f"{RESULTS}/servers/{{model}}/startup.json",
+    model=[
+        model
+        for model in MODELS
+        if config["startup_rounds"] and not config["models"][model]["endpoint"]
+    ],
+)
 CAPACITY = expand(
     f"{RESULTS}/capacity/{{workload}}_{{model}}.csv", workload=WORKLOADS, model=MODELS
 )
@@ -85,6 +93,22 @@ rule tabulate_memory:
         memory=report_plan.memory(PLAN),
     script:
         "../workflow/scripts/tabulate_memory.py"
+
+
+rule tabulate_startup:
+    input:
+        ready=READY,
+        starts=STARTS,
+    output:
+        f"{RESULTS}/startup.csv",
+    log:
+        f"logs/{GPU}/tabulate_startup.log",
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        labels=report_plan.memory(PLAN)["labels"],
+    script:
+        "../workflow/scripts/tabulate_startup.py"
 
 
 rule compare_chat_batch:

@@ -3,6 +3,7 @@ EVIDENCE = {
     "verdict": f"{RESULTS}/comparison/verdict.json",
     "capacity": CAPACITY,
     "memory": f"{RESULTS}/memory.csv",
+    "startup": f"{RESULTS}/startup.csv",
     "ready": READY,
     "measurement": f"{RESULTS}/measurement.json",
     "impact": f"{RESULTS}/comparison/chat_vs_batch.csv",

@@ -19,6 +19,25 @@ rule start_server:
         "../workflow/scripts/start_server.py"
 
 
+# After all else of its lane: it stops what is up there.
+rule measure_startup:
+    input:
+        model_files,
+    output:
+        f"{RESULTS}/servers/{{model}}/startup.json",
+    log:
+        f"logs/{GPU}/measure_startup/{{model}}.log",
+    conda:
+        "../envs/pipeline.yaml"
+    resources:
+        **LANE_RESOURCES,
+    params:
+        spec=spec_of,
+        rounds=config["startup_rounds"],
+    script:
+        "../workflow/scripts/measure_startup.py"
+
+
 rule stop_server:
     input:
         blocks=blocks_of_model,

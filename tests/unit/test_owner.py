@@ -60,7 +60,8 @@ def test_a_job_ends_with_its_owner(monkeypatch, tmp_path):
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     monkeypatch.setenv(owner.OWNER, processes.token(stranger.pid))
     monkeypatch.setenv("PYTHONPATH", str(owner.LIBRARY))
-    code = "from quantbench.serving import owner; import time; owner.end_with_owner(); print('on', flush=True); time.sleep(60)"
+    code = "import time; from quantbench.serving import owner; owner.end_with_owner(); print('on', flush=True)"
+    code += "; time.sleep(60)"
     job = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert job.stdout.readline() == "on\n"
     begin = time.monotonic()

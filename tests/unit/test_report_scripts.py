@@ -56,6 +56,7 @@ def _measured(root: Path) -> dict[str, Any]:
         "ready": _all(root, "servers/*/ready.json"),
         "sessions": _all(root, "servers/*/session.json"),
         "calibrations": _all(root, "client/*.json"),
+        "starts": _all(root, "servers/*/startup.json"),
     }
 
 
@@ -66,6 +67,7 @@ def _evidence(root: Path, **more: str) -> Named:
         memory=str(root / "memory.csv"),
         ready=_all(root, "servers/*/ready.json"),
         measurement=str(root / "measurement.json"),
+        startup=str(root / "startup.csv"),
         **more,
     )
 
@@ -77,6 +79,7 @@ def test_from_blocks_to_pages(tmp_path: Path, run: Runner) -> None:
         "comparison/verdict.json",
         "measurement.json",
         "memory.csv",
+        "startup.csv",
         "cost.json",
         "comparison/chat_vs_batch.csv",
     ):
@@ -98,6 +101,7 @@ def test_from_blocks_to_pages(tmp_path: Path, run: Runner) -> None:
     labels = {model: LABELS[model] for model in ("bf16", *scenario.variants)}
     memory = {"baseline": "bf16", "labels": labels}
     run("tabulate_memory", measured, Named(csv=str(tmp_path / "memory.csv")), params={"memory": memory})
+    run("tabulate_startup", measured, Named(csv=str(tmp_path / "startup.csv")), params={"labels": labels})
     impact_csv, cost_json = str(tmp_path / "comparison/chat_vs_batch.csv"), str(tmp_path / "cost.json")
     run("compare_chat_batch", _evidence(tmp_path), Named(csv=impact_csv), params={"report": config})
     run("price_tokens", _evidence(tmp_path), Named(json=cost_json), params={"price": price(scenario)})

@@ -20,6 +20,7 @@ class Facts:
     memory       rows of memory.csv
     ready        {model: ready.json}
     measurement  measurement.json
+    startup      rows of startup.csv
     impact       rows of comparison/chat_vs_batch.csv
     quality      {variant: quality_details.json of that pair}
     cost         cost.json
@@ -31,6 +32,7 @@ class Facts:
     memory: list[Json]
     ready: Mapping[str, Json]
     measurement: Json
+    startup: list[Json] = field(default_factory=list)
     impact: list[Json] = field(default_factory=list)
     quality: Mapping[str, Json] = field(default_factory=dict)
     cost: Json = field(default_factory=dict)

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
+from quantbench.report import narrative_startup
 from quantbench.report.document import Code, Details, Part, Section, Table, bullets, table, text
 from quantbench.report.facts import Facts, Json
-from quantbench.report.narrative_surprises import startup, surprises
+from quantbench.report.narrative_surprises import surprises
 from quantbench.wording import (
-    capitalized,
     change,
     integer,
     is_number,
     listing,
     number,
     reduction,
-    seconds,
     with_unit,
 )
 
-PHASES = {
-    "weights_s": "reading weights",
-    "compile_s": "compiling",
-    "warmup_s": "warm-up",
-    "graphs_s": "CUDA graph capture",
-    "engine_init_s": "engine start (profile, KV cache, warm-up)",
-    "total_s": "total, until it answers",
-}
 FIGURES = {
     "vram_before_mib": ("{sensor} before start", "MiB"),
     "vram_after_mib": ("{sensor} after start", "MiB"),
@@ -54,7 +45,7 @@ def section(facts: Facts) -> Section:
         *paragraphs,
         text(_nvml_sentence(facts)),
         memory_table(facts),
-        startup_table(facts),
+        *narrative_startup.parts(facts),
         *_surprise_list(facts),
         *folded,
     )
@@ -106,22 +97,6 @@ def _blank_reasons(facts: Facts, key: str, title: str) -> list[str]:
     ]
 
 
-def startup_table(facts: Facts) -> Table:
-    """Seconds per phase and model."""
-    rows, notes = [], []
-    for key, name in PHASES.items():
-        values = [(facts.ready.get(model, {}).get("startup") or {}).get(key) for model in facts.models]
-        if any(is_number(value) for value in values):
-            rows.append([capitalized(name), *(number(value) for value in values)])
-        else:
-            reasons = (startup(facts, facts.baseline).get("missing") or {}).get(key)
-            notes.append(f"{capitalized(name)}: {reasons or 'not reported'}.")
-    caches = [str(startup(facts, model).get("compile_cache") or "") for model in facts.models]
-    if any(caches):
-        rows.append(["Compile cache", *caches])
-    return table(["Start-up (s)", *map(facts.label, facts.models)], rows, caption="Start-up", notes=notes)
-
-
 def _about(facts: Facts, variant: str) -> list[str]:
     """Five to ten sentences about one variant; a sentence without its figure is left out."""
     record, row = facts.ready.get(variant, {}), facts.memory_of(variant)
@@ -134,8 +109,8 @@ def _about(facts: Facts, variant: str) -> list[str]:
         _weights(facts, row, base),
         _snapshot(facts, row, base),
         _kv_cache(facts, row, base),
-        _startup_sentence(facts, variant),
-        _phases_sentence(facts, variant),
+        narrative_startup.sentence(facts, variant),
+        narrative_startup.phases_sentence(facts, variant),
         _answered(record),
     ]
 
@@ -188,29 +163,6 @@ def _kv_cache(facts: Facts, row: Json, base: Json) -> str:
     sentence = f"The KV cache holds {integer(row['kv_cache_tokens'])} tokens against {integer(base['kv_cache_tokens'])}"
     ratio = row["kv_cache_tokens_ratio"]
     return f"{sentence} ({change(ratio)})." if abs(ratio - 1) >= 0.0005 else f"{sentence}, as its size is set the same."
-
-
-def _startup_sentence(facts: Facts, variant: str) -> str:
-    own, base = startup(facts, variant).get("total_s"), startup(facts, facts.baseline).get("total_s")
-    if not (is_number(own) and is_number(base)):
-        return "Start-up times are not known for both models."
-    caches = [startup(facts, m).get("compile_cache") for m in (variant, facts.baseline)]
-    same = f" (compile cache {caches[0]} for both)"
-    cache = (same if caches[0] == caches[1] else f" (compile cache {caches[0]} and {caches[1]})") if all(caches) else ""
-    return (
-        f"It answered {seconds(own)} after its start, {facts.label(facts.baseline)} after {seconds(base)}{cache}; "
-        "one start each, so this is an observation and not a test."
-    )
-
-
-def _phases_sentence(facts: Facts, variant: str) -> str:
-    """The phase whose time differs most."""
-    own, base = startup(facts, variant), startup(facts, facts.baseline)
-    both = [key for key in PHASES if key != "total_s" and is_number(own.get(key)) and is_number(base.get(key))]
-    if not both:
-        return ""
-    key = max(both, key=lambda name: abs(own[name] - base[name]))
-    return f"The phase that differs most is {PHASES[key]}: {seconds(own[key])} against {seconds(base[key])}."
 
 
 def _answered(record: Json) -> str:

@@ -28,7 +28,7 @@ def load_facts(inputs: Any, config: Mapping[str, Any]) -> Facts:
     """The facts from a job's named inputs.
 
     Needs `verdict`, `capacity`, `memory`, `ready`, `measurement`; takes `impact`, `quality`, `cost` where the job
-    has them. `config` is the narrow dict for reports.
+    has them, and `startup`. `config` is the narrow dict for reports.
     """
     return Facts(
         config=dict(config) | {"reason_words": guards.meanings()},
@@ -37,6 +37,7 @@ def load_facts(inputs: Any, config: Mapping[str, Any]) -> Facts:
         memory=read_table(inputs.memory),
         ready=by_model(inputs.ready),
         measurement=read_json(inputs.measurement),
+        startup=read_table(inputs.startup) if inputs.get("startup") else [],
         impact=read_table(inputs.impact) if inputs.get("impact") else [],
         quality={d["variant"]: d for d in map(read_json, inputs.get("quality") or [])},
         cost=read_json(inputs.cost) if inputs.get("cost") else {},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 import polars as pl
@@ -21,6 +22,8 @@ READY_MEMORY = (
     "cuda_graphs_gib",
     "non_torch_gib",
 )
+
+STARTUP = ("weights_s", "compile_s", "warmup_s", "graphs_s", "engine_init_s", "total_s")
 
 
 def combine_capacity(tuples: Sequence[pl.DataFrame], model: str, workload: str) -> pl.DataFrame:
@@ -98,6 +101,31 @@ def _missing(record: Json, row: Json) -> dict[str, str]:
     told = (record.get("memory") or {}).get("missing") or {}
     blank = [name for name in (*READY_MEMORY, "vram_delta_mib") if row[name] is None]
     return {name: str(told.get(name, "not reported")) for name in blank}
+
+
+def startup_rows(labels: Mapping[str, str], ready: Mapping[str, Json], starts: Mapping[str, Json]) -> list[Json]:
+    """Seconds per start-up phase: a row for each model's start in the run, and one per state of the compile cache that
+    was measured on purpose (`starts`: {model: startup.json}), with medians over its rounds.
+    """
+    rows = []
+    for model, label in labels.items():
+        own = (ready.get(model) or {}).get("startup") or {}
+        rows.append(_startup_row(model, label, "run", own.get("compile_cache"), [own] if own else []))
+        measured = (starts.get(model) or {}).get("starts") or []
+        for state in dict.fromkeys(str(start["compile_cache"]) for start in measured):
+            group = [start for start in measured if str(start["compile_cache"]) == state]
+            rows.append(_startup_row(model, label, "startup_rounds", group[0]["compile_cache"], group))
+    return rows
+
+
+def _startup_row(model: str, label: str, source: str, cache: str | None, starts: Sequence[Json]) -> Json:
+    row: Json = {"model": model, "label": label, "source": source, "compile_cache": cache, "starts": len(starts)}
+    for name in STARTUP:
+        values = [float(start[name]) for start in starts if is_number(start.get(name))]
+        row[name] = median(values) if values else None
+        if name == "total_s":
+            row |= {"total_min_s": min(values, default=None), "total_max_s": max(values, default=None)}
+    return row
 
 
 def _reduction(value: Any, base: Any) -> float | None:

@@ -245,6 +245,14 @@ def stop(spec: Spec, why: str = "stop rule") -> bool:
     return bool(running)
 
 
+def clear(spec: Spec, why: str) -> None:
+    """Stop all servers on the spec's devices, the sleeping ones too: what comes next has them for itself."""
+    claims.claim({*spec["devices"], *owner.devices()})
+    with claims.hold(spec["devices"]):
+        for state in registry.servers(spec["devices"]):
+            vllm_server.stop(state, why)
+
+
 def sweep(why: str = "end of the run") -> list[str]:
     """Stop all servers of this run, and those that dead runs have left; give the devices back. Returns the models.
 
