@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 Json = Mapping[str, Any]
+CLIENT = ("client_cpu", "client_loop_lag", "client_limit")
+"""Guards that say that the load client was the limit."""
 
 
 def evaluate_block(
@@ -43,9 +45,10 @@ def evaluate_block(
 def judged(context: Json, ready: Json, calibration: Json | None) -> dict[str, Any]:
     """The context with bottleneck, guards, valid and reasons, from its facts and the client's calibration."""
     facts = dict(context)
-    facts["bottleneck"] = bottleneck.judge(facts, calibration or {})
     results = evaluate_block(facts, ready, calibration or {}, {"min_seconds": facts["min_seconds"]})
     reasons = failed(results)
+    limits = [r.detail for r in results if r.status == "fail" and r.id in CLIENT]
+    facts["bottleneck"] = bottleneck.judge(facts, limits)
     facts["guards"] = [{"id": r.id, "status": r.status, "detail": r.detail} for r in results]
     facts["valid"], facts["reasons"] = not reasons, reasons
     return facts

@@ -7,25 +7,22 @@ client makes the server look slow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-LOOP_LAG_MS = 20.0  # p99 of the event loop's delay
-CPU_SHARE = 0.8  # of one core
-NEAR_LIMIT = 0.8  # of the rate that the client reached against a server whose timing is known
 MERGED = 1.05  # tokens per chunk
 COALESCED = 0.2  # share of reads that brought several chunks at once
 
 
-def judge(context: Mapping[str, Any], calibration: Mapping[str, Any] | None) -> dict[str, str]:
+def judge(context: Mapping[str, Any], client_limits: Sequence[str] = ()) -> dict[str, str]:
     """`{part: engine|front_end|client|unknown, sentence}` for a block's context (docs/architecture.md).
 
-    `calibration` holds the client's `limit_tok_s` at this concurrency; None: not calibrated.
+    `client_limits`: what the failed guards say of the client. They alone decide that it was the limit, so a block is
+    invalid for its client if and only if its bottleneck is the client.
     """
     client, metrics = context.get("client") or {}, context.get("metrics") or {}
-    overload = _client_overload(client, metrics, calibration or {})
-    if overload:
-        return {"part": "client", "sentence": f"Our load client limits: {overload}."}
+    if client_limits:
+        return {"part": "client", "sentence": f"Our load client limits: {', '.join(client_limits)}."}
     if client.get("loop_lag_p99_ms") is None or client.get("cpu_share") is None:
         return {"part": "unknown", "sentence": "Not known: the client's loop lag and CPU share were not recorded."}
     tokens, chunks = metrics.get("tokens_out"), metrics.get("chunks")
@@ -57,16 +54,3 @@ def _merged(ratio: float, client: Mapping[str, Any]) -> dict[str, str]:
             f"(loop lag p99 {client['loop_lag_p99_ms']:.1f} ms, {client['cpu_share']:.0%} of a core)."
         ),
     }
-
-
-def _client_overload(client: Mapping[str, Any], metrics: Mapping[str, Any], calibration: Mapping[str, Any]) -> str:
-    found = []
-    lag, share = client.get("loop_lag_p99_ms"), client.get("cpu_share")
-    if lag is not None and lag > LOOP_LAG_MS:
-        found.append(f"its event loop lags {lag:.0f} ms (p99)")
-    if share is not None and share > CPU_SHARE:
-        found.append(f"it uses {share:.0%} of a core")
-    rate, limit = metrics.get("throughput_tok_s"), calibration.get("limit_tok_s")
-    if rate is not None and limit and rate > NEAR_LIMIT * limit:
-        found.append(f"{rate:.0f} tok/s are near the {limit:.0f} tok/s that it reaches at most")
-    return ", ".join(found)
