@@ -474,8 +474,22 @@ def test_memory_that_does_not_come_back_fails_the_run(home: Path, card: FakeGpu)
     assert troubled(guards.evaluate_run(sessions)) == of("memory_returned")
 
 
+def test_another_card_under_the_same_results_fails_the_comparison(
+    home: Path, card: FakeGpu, arm_a: dict[str, Any]
+) -> None:
+    with variant(home) as arm:
+        same = arm.ready()
+        card.name = "NVIDIA H200"
+        lane.stop(arm.spec)
+        other = arm.ready()
+        block = arm.measure(other)
+    clean = guards.evaluate_pair(**arm_a, ready_b=same, contexts_b=[])
+    assert ("hardware", "fail") not in troubled(clean)
+    assert ("hardware", "fail") in troubled(guards.evaluate_pair(**arm_a, ready_b=other, contexts_b=[]))
+    assert ("hardware", "fail") in troubled(guards.evaluate_pair(**arm_a, ready_b=same, contexts_b=[block]))
+
+
 ONLY_BY_FACTS = {
-    "hardware": "gpu_name comes from the config, which is one for a whole run: no server can show another",
     "answer_length": "every capacity request asks for an exact length, so an answer of another length is a failure, "
     "and its block is invalid before it is compared (output_length, failed_requests)",
 }
@@ -484,7 +498,7 @@ ONLY_BY_FACTS = {
 ELSEWHERE = {
     "client_cpu", "client_loop_lag", "client_loop_lag_tail", "not_quantized", "tokenizer", "template_differs",
     "prompt_length", "clocks_differ", "fingerprint_drift", "server_changed", "not_interleaved", "drift",
-    "memory_returned",
+    "memory_returned", "hardware",
 }  # fmt: skip
 """Planted above in tests of their own."""
 

@@ -27,7 +27,7 @@ CALIBRATION = {"concurrency": 8, "limit_tok_s": 20_000.0, "ttft_error_p50_ms": 0
 def context(n=1, t=1000.0, throughput=256.0):
     return {
         "model": "bf16", "workload": "chat", "concurrency": 8, "max_tokens": 128, "block": n, "started_unix": t,
-        "duration_s": 20.0,
+        "duration_s": 20.0, "hardware": {"names": ["GPU"]},
         "metrics": {
             "n": 40, "failures": 0, "tokens_in": 4000, "tokens_out": 5120, "chunks": 5000, "duration_s": 20.0,
             "steady_s": 18.0, "throughput_tok_s": throughput, "p50_ttft_ms": 40.0,
@@ -48,7 +48,7 @@ def context(n=1, t=1000.0, throughput=256.0):
 
 def ready(claimed="none", weights=3.0):
     return {
-        "gpu_name": "GPU", "system_fingerprint": "vllm-0.32.0-1234abcd",
+        "gpu_name": "GPU", "hardware": {"names": ["GPU"]}, "system_fingerprint": "vllm-0.32.0-1234abcd",
         "versions": {"vllm": "0.32.0", "torch": "2.13.0", "driver": "590", "python": "3.11"},
         "quantization": {
             "claimed": claimed, "label": "W4A16", "kernel": "MarlinLinearKernel", "verified": True,
@@ -283,7 +283,8 @@ PAIR_FAULTS = [
     ("tokenizer", "ready_b.tokenizer.probe_sha256", "zz"),
     ("template_differs", "ready_b.tokenizer.chat_probe_sha256", "zz"),
     ("versions", "ready_b.versions.vllm", "0.33.0"),
-    ("hardware", "ready_b.gpu_name", "another GPU"),
+    ("hardware", "ready_b.hardware.names", ["another GPU"]),
+    ("hardware", "contexts_b.hardware.names", ["another GPU"]),
     ("prompt_length", "contexts_b.metrics.tokens_in", 4400),
     ("answer_length", "contexts_b.metrics.tokens_out", 4900),
     ("clocks_differ", "contexts_b.telemetry.sm_clock_mhz_mean", 1500.0),
@@ -294,7 +295,7 @@ PAIR_MISSING = {
     "dtype": "ready_a.settings.dtype", "max_model_len": "ready_a.settings.max_model_len",
     "prefix_caching": "ready_a.settings.prefix_caching", "attention_backend": "ready_b.settings.attention_backend",
     "tokenizer": "ready_a.tokenizer.probe_sha256", "template_differs": "ready_a.tokenizer.chat_probe_sha256",
-    "versions": "ready_b.versions.torch", "hardware": "ready_b.gpu_name",
+    "versions": "ready_b.versions.torch", "hardware": "ready_b.hardware.names",
     "prompt_length": "contexts_b.metrics.tokens_in", "answer_length": "contexts_a.metrics.tokens_out",
     "fingerprint_drift": "contexts_a.server.fingerprints", "server_changed": "contexts_a.server.process_start_time",
     "not_interleaved": "contexts_b", "drift": "contexts_a.metrics.throughput_tok_s",

@@ -22,7 +22,7 @@ from quantbench.client.load_spec import LoadSpec
 from quantbench.client.prompt_file import read_prompts
 from quantbench.client.records import RequestRecord
 from quantbench.config.configuration import AA_SUFFIX
-from quantbench.observe import server_metrics, vllm_log
+from quantbench.observe import hardware, server_metrics, vllm_log
 from quantbench.observe.telemetry import Sampler
 from quantbench.observe.watch import Watch
 from quantbench.serving import lane, owner, processes, registry
@@ -85,6 +85,7 @@ def _context(block: Block, result: BlockResult, telemetry: Json) -> Json:
         "protocol": knobs["protocol"],
         "gpu": block.gpu,
         "gpu_name": block.gpu_name,
+        "hardware": None if block.spec["endpoint"] else hardware.identity(block.spec["devices"]),
         "model": block.arm,
         **{key: knobs[key] for key in ("workload", "style", "concurrency", "max_tokens")},
         "block": block.number,

@@ -38,7 +38,23 @@ attention_backend = _equal("settings.attention_backend")
 tokenizer = _equal("tokenizer.probe_sha256")
 template_differs = _equal("tokenizer.chat_probe_sha256")
 versions = _equal("versions.vllm", "versions.torch")
-hardware = _equal("gpu_name")
+
+
+def hardware(facts: Facts) -> Finding:
+    """All servers and all blocks of both arms on devices of the same names."""
+    seen: dict[str, str] = {}
+    records = [("ready_a", facts.get("a") or {}), ("ready_b", facts.get("b") or {})]
+    for arm in ("blocks_a", "blocks_b"):
+        blocks: list[Json] = facts.get(arm) or []
+        records += [(f"{_name(_cell(c))} block {c.get('block')} of {c.get('model')}", c) for c in blocks]
+    for where, record in records:
+        names = (record.get("hardware") or {}).get("names")
+        if names:
+            seen.setdefault(", ".join(names), where)
+    if len(seen) < 2:  # two names decide, whether or not all are known
+        facts.need("a.hardware.names")
+        facts.need("b.hardware.names")
+    return found(len(seen) > 1, "; ".join(f"{names} ({where})" for names, where in seen.items()))
 
 
 def _blocks(facts: Facts) -> tuple[list[Json], list[Json]]:

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 
 from quantbench.errors import QuantbenchError
-from quantbench.observe import checkpoint, evidence, server_metrics, vllm_log
+from quantbench.observe import checkpoint, evidence, hardware, server_metrics, vllm_log
 from quantbench.serving import device_memory, preflight, processes, registry, vllm_client
 from quantbench.serving import vllm_command as command
 
@@ -94,6 +94,7 @@ def _frame(spec: Spec, url: str) -> Json:
         "served_name": spec["served_name"],
         "url": url,
         "gpu_name": None,
+        "hardware": None if spec["endpoint"] else hardware.identity(spec["devices"]),
         "lane": spec["lane"],
         "devices": list(spec["devices"]),
         "versions": _versions(spec, url),
