@@ -22,7 +22,7 @@ from quantbench import block
 from quantbench.errors import QuantbenchError
 from quantbench.judge import guards
 from quantbench.observe import gpu
-from quantbench.serving import lane, owner, preflight, processes, registry, session, vllm_server
+from quantbench.serving import lane, memory_back, owner, preflight, processes, registry, session
 from quantbench.serving import ready as ready_facts
 from servers import behave, gpu_spec, left_over
 
@@ -118,7 +118,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.delenv(name, raising=False)
     installed = {"vllm": "0.32.0", "torch": "2.13.0", "python": "3.11.0"}
     patch.setattr(preflight, "_versions", lambda interpreter: installed)
-    patch.setattr(vllm_server, "_FREED_S", 0.1)
+    patch.setattr(memory_back, "FREED_S", 0.1)
     for name, words in (("prompts", 12), ("longer", 24)):
         lines = [json.dumps({"id": str(n), "prompt": f"{n} " + "word " * words}) for n in range(8)]
         Path(f"{name}.jsonl").write_text("\n".join(lines))

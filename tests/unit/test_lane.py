@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from quantbench.errors import QuantbenchError
-from quantbench.serving import claims, lane, owner, processes, registry, vllm_client, vllm_server
+from quantbench.serving import claims, lane, memory_back, owner, processes, registry, vllm_client, vllm_server
 from servers import behave, fake_spec, gpu_spec, left_over
 
 GIB = 1024
@@ -112,11 +112,64 @@ def test_restart_mode_has_one_server(home):
 
 def card(monkeypatch, **memory):
     """A pretended NVML: used, free and total in MiB, changed by the test as it goes."""
-    state = {"name": "Fake", "driver": "1", "processes": [], **memory}
+    state = {"name": "Fake", "driver": "1", "processes": [], "lost": False, **memory}
     monkeypatch.setattr(
-        "quantbench.serving.device_memory.snapshot", lambda devices: None if "cpu" in devices else dict(state)
+        "quantbench.serving.device_memory.snapshot",
+        lambda devices: None if "cpu" in devices or state["lost"] else dict(state),
     )
     return state
+
+
+def holding(model, mib):
+    """As if the model's server had taken this much at its start."""
+    state = running(model)
+    state["ready"]["vram"]["delta_mib"] = mib
+    registry.save(state)
+
+
+def test_nvml_that_disappears_is_no_reason_to_give_sleep_mode_up(home, monkeypatch):
+    memory = card(monkeypatch, used_mib=12000, free_mib=4000, total_mib=16000)
+    run_lease(gpu_spec(home, "alpha", gpu_memory_utilization=0.2))
+    holding("alpha", 12000)
+    real = vllm_client.sleep
+
+    def sleep(url):
+        memory["lost"] = True
+        return real(url)
+
+    monkeypatch.setattr(vllm_client, "sleep", sleep)
+    lease = run_lease(gpu_spec(home, "beta", gpu_memory_utilization=0.2))
+    assert (lease.action, lease.mode, lease.note) == ("started", "sleep", "")
+    assert events("alpha", "untold")[0]["why"] == "asleep, but NVML does not tell the device's memory"
+    lane.sweep()
+    for model in ("alpha", "beta"):
+        stop = events(model, "stop")[0]
+        assert (stop["memory_returned"], stop["memory_after_stop_mib"]) == (None, None)
+        assert stop["memory_reason"] == "NVML does not tell the device's memory"
+
+
+@pytest.mark.parametrize(("after", "returned"), [(12000, False), (7000, False), (500, True)])
+def test_memory_beside_another_server_is_back_only_if_what_this_one_held_came_free(home, monkeypatch, after, returned):
+    memory = card(monkeypatch, used_mib=12000, free_mib=4000, total_mib=16000)
+    monkeypatch.setattr(memory_back, "FREED_S", 0.2)
+    alpha, beta = (
+        gpu_spec(home, "alpha", gpu_memory_utilization=0.2),
+        gpu_spec(home, "beta", gpu_memory_utilization=0.2),
+    )
+    run_lease(alpha)
+    run_lease(beta)
+    holding("beta", 11000)
+    real = vllm_server.processes.supervisors
+
+    def supervisors(mark):
+        memory["used_mib"] = after
+        return real(mark)
+
+    monkeypatch.setattr(vllm_server.processes, "supervisors", supervisors)
+    lane.stop(beta)
+    stop = events("beta", "stop")[0]
+    assert (stop["memory_returned"], stop["memory_after_stop_mib"]) == (returned, after)
+    assert stop["others_resident"] == ["alpha"]
 
 
 def test_too_little_gpu_memory_beside_a_sleeping_server(home, monkeypatch):
@@ -151,7 +204,7 @@ def test_too_little_host_memory_to_park_the_weights(home, monkeypatch):
 
 def test_the_arithmetic_of_a_second_server_is_on_record(home, monkeypatch):
     card(monkeypatch, used_mib=1500, free_mib=14880, total_mib=16380)
-    monkeypatch.setattr(vllm_server, "_FREED_S", 0.1)
+    monkeypatch.setattr(memory_back, "FREED_S", 0.1)
     run_lease(gpu_spec(home, "alpha", gpu_memory_utilization=0.85))
     assert run_lease(gpu_spec(home, "beta", gpu_memory_utilization=0.85)).mode == "sleep"
     assert events("beta", "fits")[0]["why"] == ("GPU 0: 14880 MiB free on the GPU, 0.85 × 16380 = 13923 MiB needed")
@@ -159,7 +212,7 @@ def test_the_arithmetic_of_a_second_server_is_on_record(home, monkeypatch):
 
 def test_a_foreign_process_that_took_the_memory_is_named(home, monkeypatch):
     memory = card(monkeypatch, used_mib=0, free_mib=16000, total_mib=16000)
-    monkeypatch.setattr(vllm_server, "_FREED_S", 0.1)
+    monkeypatch.setattr(memory_back, "FREED_S", 0.1)
     alpha, beta = gpu_spec(home, "alpha"), gpu_spec(home, "beta")
     run_lease(alpha)
     run_lease(beta)

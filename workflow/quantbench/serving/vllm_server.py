@@ -16,7 +16,17 @@ from typing import Any
 from quantbench import files
 from quantbench.errors import QuantbenchError
 from quantbench.observe import vllm_log
-from quantbench.serving import device_memory, modes, owner, preflight, processes, registry, supervisor, vllm_client
+from quantbench.serving import (
+    device_memory,
+    memory_back,
+    modes,
+    owner,
+    preflight,
+    processes,
+    registry,
+    supervisor,
+    vllm_client,
+)
 from quantbench.serving import ready as ready_facts
 from quantbench.serving import vllm_command as command
 
@@ -25,7 +35,7 @@ State = registry.State
 
 GRACE_S = 3.0
 """Seconds that a server gets after SIGTERM; with a request in flight vLLM may wait for ever."""
-_IDLE_S, _TELL_S, _FREED_S = 3600.0, 10.0, 5.0
+_IDLE_S, _TELL_S = 3600.0, 10.0
 
 
 class SwitchError(Exception):
@@ -185,12 +195,15 @@ def _sleep_mode(state: State, used: float | None) -> None:
     held = state.get("ready", {}).get("vram", {}).get("delta_mib")
     if used is None or not held:
         return  # no NVML: the next start or wake-up is the test
-    now = device_memory.used_mib(state["spec"])
-    if not processes.until(lambda: used - (device_memory.used_mib(state["spec"]) or used) >= held / 2, _FREED_S, 0.1):
+    freed = memory_back.freed_mib(state["spec"], used, held / 2)
+    if freed is None:
+        registry.add_event(state["home"], "untold", why=f"asleep, but {memory_back.UNTOLD}")
+        return
+    if freed < held / 2:
         raise SwitchError(
-            f"{state['spec']['model']} sleeps but freed too little: {used} → {now} MiB, it held {held} MiB"
+            f"{state['spec']['model']} sleeps but freed too little: {used} → {used - freed} MiB, it held {held} MiB"
         )
-    state["freed_mib"] = round(used - (device_memory.used_mib(state["spec"]) or used), 1)
+    state["freed_mib"] = round(freed, 1)
 
 
 def wake(state: State, why: str) -> None:
@@ -231,9 +244,8 @@ def _wake_mode(state: State) -> None:
 def stop(state: State, why: str) -> dict[str, Any]:
     """End the server and prove that its memory came back; returns the event that is also recorded."""
     begin, spec = time.monotonic(), state["spec"]
-    held, folder = device_memory.used_mib(spec), registry.folder(state)
-    if held is None:
-        held = processes.rss_mib(registry.members(state))
+    folder = registry.folder(state)
+    held = memory_back.held_mib(spec, registry.members(state))
     parents = processes.supervisors(state["mark"])
     processes.signal_all(parents, signal.SIGTERM)
     processes.until(lambda: not processes.supervisors(state["mark"]), GRACE_S + 5)
@@ -244,34 +256,8 @@ def stop(state: State, why: str) -> dict[str, Any]:
         left = registry.members(state)
     end = registry.ended(state) or {}
     event = {"seconds": round(time.monotonic() - begin, 3), "why": why, "returncode": end.get("returncode")}
-    event |= _memory_returned(state, held, left)
+    others = [s["spec"]["model"] for s in registry.servers(spec["devices"]) if s["key"] != state["key"]]
+    event |= memory_back.after_stop(state, held, left, others)
     registry.forget(state)
     registry.add_event(state["home"], "stop", **event)
     return event
-
-
-def _memory_returned(state: State, held: float, left: list[int]) -> dict[str, Any]:
-    """Memory before the start and after the stop, and whether it came back.
-
-    NVML, within 256 MiB of what was used before the start, or at least less than before the stop where other servers
-    of this machine are still on the device; on the CPU the resident memory of the server's processes, so 0.
-    """
-    spec, before = state["spec"], state["before_mib"]
-    if before is None or device_memory.used_mib(spec) is None:
-        after = processes.rss_mib(left)
-        return {
-            "memory_before_mib": 0.0,
-            "memory_held_mib": held,
-            "memory_after_stop_mib": after,
-            "memory_returned": not left,
-        }
-    others = [s["spec"]["model"] for s in registry.servers(spec["devices"]) if s["key"] != state["key"]]
-    target = held if others else before + 256
-    returned = processes.until(lambda: (device_memory.used_mib(spec) or 0.0) <= target, _FREED_S, 0.1)
-    return {
-        "memory_before_mib": before,
-        "memory_held_mib": held,
-        "memory_after_stop_mib": device_memory.used_mib(spec),
-        "memory_returned": returned and not left,
-        "others_resident": others,
-    }
