@@ -127,6 +127,20 @@ def test_changes_of_the_config_rerun_what_depends_on_them(done: Box) -> None:
     assert done.started() == ["beta"]
 
 
+def test_start_up_is_measured_when_asked_for_and_measures_nothing_else_again(done: Box) -> None:
+    done.config["startup_rounds"] = 1
+    done.save()
+    assert "Nothing to be done" in done.run("capacity")
+    printed = jobs(done.run(f"results/{GPU}/startup.csv"))
+    assert printed == {"measure_startup": 2, "tabulate_startup": 1}
+    with (done.path / f"results/{GPU}/startup.csv").open() as table:
+        rows = [(row["model"], row["source"], row["compile_cache"], row["starts"]) for row in csv.DictReader(table)]
+    eager = [(m, source, "off", n) for m in ("alpha", "beta") for source, n in (("run", "1"), ("startup_rounds", "2"))]
+    assert rows == eager
+    assert sorted(done.started()) == ["alpha", "alpha", "beta", "beta"]
+    done.assert_none_left()
+
+
 def test_a_git_checkout_measures_nothing_again(done: Box) -> None:
     for path in [*done.path.glob("workflow/**/*.py"), *done.path.glob("rules/*"), done.path / "Snakefile"]:
         path.touch()
