@@ -107,3 +107,15 @@ def test_the_peak_over_pages() -> None:
     ]
     assert server_metrics.peak(pages) == {"running": 5, "waiting": None, "kv_usage": 0.4}
     assert server_metrics.peak([]) == {"running": None, "waiting": None, "kv_usage": None}
+
+
+def test_an_engine_that_starts_anew_is_not_hidden_by_another() -> None:
+    head = "# TYPE vllm:generation_tokens counter\n"
+
+    def page(*tokens: float | str) -> str:
+        return head + "".join(f'vllm:generation_tokens_total{{engine="{n}"}} {t}\n' for n, t in enumerate(tokens))
+
+    before, after = server_metrics.snapshot(page(1000, 100)), server_metrics.snapshot(page(10, 2000))
+    assert server_metrics.difference(before, after) == {"restarted": True}
+    assert server_metrics.difference(before, server_metrics.snapshot(page(1010, 2000)))["generation_tokens"] == 1910
+    assert server_metrics.snapshot(page("+Inf", "1e400"))["generation_tokens"] is None

@@ -6,6 +6,7 @@ spellings follow them). A figure that the page does not hold is None. Values are
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -43,7 +44,7 @@ def snapshot(page: str) -> dict[str, Any]:
     """All figures of one page; None for each that it does not hold (all None for an empty or an HTML error page).
 
     kv_usage is the fullest engine's share in 0…1; process_start_time is in Unix seconds; kv_cache_tokens,
-    max_concurrency and num_gpu_blocks are summed over engines.
+    max_concurrency and num_gpu_blocks are summed over engines. engine_tokens: generation tokens by engine and model.
     """
     samples = _samples(page)
     values: dict[str, Any] = {name: _total(samples, keys, name) for name, keys in {**COUNTERS, **GAUGES}.items()}
@@ -51,6 +52,7 @@ def snapshot(page: str) -> dict[str, Any]:
     starts = [value for _, value in samples.get(_START, [])]
     values["kv_usage"] = max(usage, default=None)
     values["process_start_time"] = max(starts, default=None)
+    values["engine_tokens"] = _per_engine(samples, COUNTERS["generation_tokens"])
     return {**values, **_cache_facts([labels for labels, _ in samples.get(_CACHE, [])])}
 
 
@@ -62,6 +64,9 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str,
     starts = before.get("process_start_time"), after.get("process_start_time")
     if None not in starts and starts[0] != starts[1]:
         return {"restarted": True}
+    old_engines, new_engines = before.get("engine_tokens") or {}, after.get("engine_tokens") or {}
+    if any(new_engines.get(engine, tokens) < tokens for engine, tokens in old_engines.items()):
+        return {"restarted": True}  # one engine anew, hidden in the sum by the growth of another
     delta: dict[str, Any] = {}
     for name in COUNTERS:
         old, new = before.get(name), after.get(name)
@@ -82,7 +87,7 @@ def peak(snapshots: list[Mapping[str, Any]]) -> dict[str, Any]:
 def _samples(page: str) -> Samples:
     found: Samples = {}
     for name, labels, value in _parsed(page):
-        if value == value:  # not NaN
+        if math.isfinite(value):
             found.setdefault(name, []).append((labels, value))
     return found
 
@@ -107,6 +112,11 @@ def _total(samples: Samples, keys: tuple[str, ...], name: str) -> float | int | 
         rows = [row for row in rows if row[0].get("finished_reason") not in _FINISHED_BADLY]
     total = sum(value for _, value in rows)
     return total if name in _SECONDS else round(total)
+
+
+def _per_engine(samples: Samples, keys: tuple[str, ...]) -> dict[str, float] | None:
+    rows = next((samples[key] for key in keys if key in samples), None)
+    return {",".join(f"{k}={v}" for k, v in sorted(labels.items())): value for labels, value in rows} if rows else None
 
 
 def _cache_facts(engines: list[Mapping[str, str]]) -> dict[str, Any]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 from quantbench.observe import server_metrics
 
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Without the proxies that the environment may name: a proxy knows no server of this machine."""
 PERIOD_S = 1.0
 TIMEOUT_S = 5.0
 
@@ -62,8 +65,8 @@ class Watch:
 
     def _page(self) -> str:
         try:
-            with urllib.request.urlopen(self._url, timeout=TIMEOUT_S) as reply:
+            with _DIRECT.open(self._url, timeout=TIMEOUT_S) as reply:
                 text: str = reply.read().decode(errors="replace")
                 return text
-        except OSError:
+        except (OSError, HTTPException):
             return ""

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPException
 from typing import Any
 
 Json = dict[str, Any]
@@ -39,7 +40,7 @@ def request(url: str, body: Mapping[str, Any] | None = None, *, post: bool = Fal
             return bytes(answer.read())
     except urllib.error.HTTPError as error:
         raise ClientError(f"{url} answered HTTP {error.code}: {error.read(300).decode(errors='replace')}") from error
-    except (OSError, ValueError, urllib.error.URLError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         raise ClientError(f"{url} did not answer: {getattr(error, 'reason', error) or type(error).__name__}") from error
 
 
