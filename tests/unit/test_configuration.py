@@ -37,6 +37,12 @@ def fault(**changes: Any) -> str:
     return caught.value.what
 
 
+def test_an_endpoint_is_not_made_here_whatever_else_its_profile_says() -> None:
+    demo = {"source": "demo", "grow": 4096, "endpoint": "http://127.0.0.1:9"}
+    assert plan(models={"bf16": demo}).made_here("bf16") is False
+    assert plan(models={"bf16": demo | {"endpoint": None}}).made_here("bf16") is True
+
+
 def test_defaults_are_complete_and_the_input_is_left_alone() -> None:
     before = copy.deepcopy(SMALL)
     made = plan()
@@ -66,6 +72,15 @@ def test_defaults_are_complete_and_the_input_is_left_alone() -> None:
         (
             {"models": {"own": {"port": 8002, "quantize": {"from": "none"}}}},
             "models.own.quantize.from 'none' is not in models",
+        ),
+        (
+            {
+                "models": {
+                    "bf16": {"endpoint": "http://127.0.0.1:9"},
+                    "own": {"port": 8002, "quantize": {"from": "bf16"}},
+                }
+            },
+            "models.own.quantize.from 'bf16' is a server elsewhere",
         ),
         ({"models": {"awq": {"load_format": "dummy"}}}, "models.awq has dummy weights"),
         ({"margin": -1}, "margin: -1 must be > 0"),

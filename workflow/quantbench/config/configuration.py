@@ -134,7 +134,7 @@ class Plan:
     def made_here(self, name: str) -> bool:
         """True for the demo model and for models that are quantized here."""
         model = self.config["models"][name]
-        return bool(model["quantize"]) or model["source"] == "demo"
+        return not model["endpoint"] and (bool(model["quantize"]) or model["source"] == "demo")
 
     def claim(self, name: str) -> str:
         """What the model says it is."""
@@ -235,6 +235,8 @@ def _model_faults(name: str, model: Json, models: Json, lanes: Json) -> Iterable
         yield f"models.{name} has both source and quantize; quantize makes the source itself"
     if model["quantize"] and model["quantize"]["from"] not in models:
         yield f"models.{name}.quantize.from '{model['quantize']['from']}' is not in models"
+    elif model["quantize"] and not model["endpoint"] and models[model["quantize"]["from"]]["endpoint"]:
+        yield f"models.{name}.quantize.from '{model['quantize']['from']}' is a server elsewhere: there are no weights"
     elif model["quantize"] and models[model["quantize"]["from"]]["quantize"]:
         yield f"models.{name}.quantize.from '{model['quantize']['from']}' is itself quantized; name the BF16 model"
     if model["grow"] and model["source"] != "demo":
