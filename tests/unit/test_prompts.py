@@ -38,6 +38,12 @@ def test_another_seed_another_sequence() -> None:
     assert {p.nonce for p in take(100)}.isdisjoint(p.nonce for p in take(100, seed="t"))
 
 
+def test_another_salt_keeps_the_prompts_and_their_order_behind_other_texts() -> None:
+    plain, again = take(20), take(20, salt="__aa")
+    assert [p.id for p in plain] == [p.id for p in again]
+    assert not {p.nonce for p in plain} & {p.nonce for p in again}
+
+
 def test_each_round_uses_every_item_once_in_an_order_of_its_own() -> None:
     rounds = [[p.id for p in take(40)[i : i + 5]] for i in range(0, 40, 5)]
     assert all(sorted(r) == [f"p{i}" for i in range(5)] for r in rounds)

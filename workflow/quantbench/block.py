@@ -44,10 +44,14 @@ class Block:
 
     @property
     def seed(self) -> str:
-        """Both models get the same prompts in the same order; the A/A arm others, as it asks the same server."""
-        again = AA_SUFFIX if self.arm.endswith(AA_SUFFIX) else ""
+        """All arms get the same prompts in the same order."""
         knobs = self.knobs
-        return f"{knobs['workload']}/c{knobs['concurrency']}_t{knobs['max_tokens']}/b{self.number}{again}"
+        return f"{knobs['workload']}/c{knobs['concurrency']}_t{knobs['max_tokens']}/b{self.number}"
+
+    @property
+    def salt(self) -> str:
+        """The A/A arm asks the same server, so its prompts begin with other texts: no cache can serve them."""
+        return AA_SUFFIX if self.arm.endswith(AA_SUFFIX) else ""
 
 
 def measure(block: Block, ready: Json) -> tuple[list[RequestRecord], Json]:
@@ -126,6 +130,7 @@ def _load_spec(block: Block, url: str, prompts: Sequence[Mapping[str, Any]]) -> 
         prompts=prompts,
         template=knobs["template"],
         seed=block.seed,
+        salt=block.salt,
         min_seconds=knobs["min_seconds"],
         min_requests=knobs["min_requests"],
         warmup_requests=knobs["warmup_requests"],

@@ -107,7 +107,7 @@ async def _warm_up(spec: LoadSpec, connections: list[Connection]) -> None:
     count = spec.concurrency if spec.warmup_requests is None else spec.warmup_requests
     if count <= 0 and spec.warmup_seconds <= 0:
         return
-    source = requests_for(spec.prompts, template=spec.template, seed=spec.seed, warmup=True)
+    source = requests_for(spec.prompts, template=spec.template, seed=spec.seed, salt=spec.salt, warmup=True)
     # An exact count may be less than a wave; with seconds it goes on in whole waves.
     limit = count if spec.warmup_seconds <= 0 else 0
     short = replace(spec, max_tokens=min(spec.max_tokens, spec.warmup_max_tokens or spec.max_tokens))
@@ -144,7 +144,7 @@ async def _run(
     url, head = endpoint_url(spec.url, spec.endpoint), headers(spec)
     make = transport_for(spec)
     connections = [make(url, head) for _ in range(spec.concurrency)]
-    source = requests_for(spec.prompts, template=spec.template, seed=spec.seed)
+    source = requests_for(spec.prompts, template=spec.template, seed=spec.seed, salt=spec.salt)
     phase = Phase(spec, source, spec.min_requests, spec.min_seconds, spec.max_requests)
     try:
         await _open(spec, connections)

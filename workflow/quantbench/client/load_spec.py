@@ -31,6 +31,7 @@ class LoadSpec:
     timeout_s       per request, from sending to the end of its reply
     ignore_eos      ask for exactly max_tokens, and count any other number of tokens as a failure
     seed            names the sequence of prompts; give both models of a comparison the same
+    salt            another one puts other leading texts before the same prompts: for the same server again
     openai_only     send only what OpenAI's API knows; then `ignore_eos` cannot be asked for
     extra_body      further fields of the body; they win over ours
     keep_text       keep the text of the replies in the records
@@ -52,6 +53,7 @@ class LoadSpec:
     timeout_s: float = 600.0
     ignore_eos: bool = True
     seed: str = "quantbench"
+    salt: str = ""
     openai_only: bool = False
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     api_key: str | None = field(default=None, repr=False)

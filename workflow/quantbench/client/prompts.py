@@ -1,7 +1,8 @@
 """Pure: an endless, reproducible sequence of distinct requests from a prompt set or documents.
 
-Every request begins with a text of its own, so that no prefix-cache block of one can serve another. The order and
-those texts depend on the seed only: two models that get the same seed get the same requests in the same order.
+Every request begins with a text of its own, so that no prefix-cache block of one can serve another. The order depends
+on the seed, those texts on the seed and the salt: two models that get the same of both get the same requests in the same
+order; another salt gives the same prompts in the same order behind other texts.
 """
 
 from __future__ import annotations
@@ -29,9 +30,14 @@ class Prompt:
 
 
 def requests_for(
-    prompts: Sequence[Mapping[str, Any]], *, template: str | None = None, seed: str, warmup: bool = False
+    prompts: Sequence[Mapping[str, Any]],
+    *,
+    template: str | None = None,
+    seed: str,
+    salt: str = "",
+    warmup: bool = False,
 ) -> Iterator[Prompt]:
-    """Endless distinct requests. Warm-up requests share no leading text with measured ones of the same seed.
+    """Endless distinct requests. Warm-up requests share no leading text with measured ones of the same seed and salt.
 
     `prompts`: items {"id", "prompt" | "text" | "messages"}. `template` wraps the text at `{prompt}` or
     `{document}` (replaced literally, so documents may contain braces). Each item is used once per round, in an
@@ -40,11 +46,11 @@ def requests_for(
     items = [_checked(number, item, template) for number, item in enumerate(prompts)]
     if not items:
         raise QuantbenchError("the prompt set is empty", remedy="name a prompts file with at least one line")
-    return _endless(items, seed, warmup)
+    return _endless(items, seed, salt, warmup)
 
 
-def _endless(items: Sequence[Prompt], seed: str, warmup: bool) -> Iterator[Prompt]:
-    key, stride = _mixer(seed)
+def _endless(items: Sequence[Prompt], seed: str, salt: str, warmup: bool) -> Iterator[Prompt]:
+    key, stride = _mixer(seed + salt)
     shuffler = random.Random(f"{seed}|{'warmup' if warmup else 'measured'}")
     number = int(warmup)  # even numbers are measured, odd ones warm up
     while True:

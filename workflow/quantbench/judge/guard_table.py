@@ -220,7 +220,7 @@ PAIR: tuple[Guard, ...] = (
     Guard("prompt_length", "Prompt lengths differ",
           "The arms had different work to read.",
           "mean prompt tokens per request differ by more than 2 % in a cell",
-          "Use the same prompts and tokenizer (the A/A arm asks other prompts on purpose).",
+          "Use the same prompts and tokenizer.",
           "pair", "warn", pairs.prompt_length),
     Guard("answer_length", "Answer lengths differ",
           "Different output lengths make E2E and $/request incomparable.",
