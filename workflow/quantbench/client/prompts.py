@@ -1,8 +1,8 @@
 """Pure: an endless, reproducible sequence of distinct requests from a prompt set or documents.
 
 Every request begins with a text of its own, so that no prefix-cache block of one can serve another. The order depends
-on the seed, those texts on the seed and the salt: two models that get the same of both get the same requests in the same
-order; another salt gives the same prompts in the same order behind other texts.
+on the seed, those texts on the seed and the salt: two models that get the same of both get the same requests in the
+same order; another salt gives the same prompts in the same order behind other texts.
 """
 
 from __future__ import annotations
