@@ -102,6 +102,16 @@ def test_a_failed_switch_falls_back_to_restart(home, fault):
     assert json.loads(Path("logs/servers/lanes.json").read_text())["gpu0"]["mode"] == "restart"
 
 
+def test_a_fallback_of_an_earlier_run_does_not_last(home):
+    lanes = owner.server_home("alpha").parent / "lanes.json"
+    lanes.parent.mkdir(parents=True)
+    lanes.write_text(json.dumps({"gpu0": {"mode": "restart", "reason": "alpha did not wake up"}, "gpu1": {}}))
+    run_lease(gpu_spec(home, "alpha"))
+    assert "gpu0" in json.loads(lanes.read_text())
+    run_lease(gpu_spec(home, "beta"))
+    assert list(json.loads(lanes.read_text())) == ["gpu1"]
+
+
 def test_restart_mode_has_one_server(home):
     alpha, beta = gpu_spec(home, "alpha", mode="restart"), gpu_spec(home, "beta", mode="restart")
     run_lease(alpha)

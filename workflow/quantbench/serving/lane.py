@@ -156,6 +156,8 @@ def _switch(spec: Spec, mine: State | None, others: list[State], why: str) -> Le
     elif others and (sums := preflight.check_gpu_memory(spec)):
         registry.add_event(owner.server_home(spec["model"]), "fits", why="; ".join(sums))
     state = vllm_server.start(spec, why)
+    if mode != "restart" and others:
+        _note_lane(spec, None)  # both are resident: a fallback of an earlier run need not last
     return Lease(command.url(spec), "started", mode, 0.0, note, state)
 
 
