@@ -14,6 +14,7 @@ from typing import Any
 
 from quantbench import files
 from quantbench.errors import QuantbenchError
+from quantbench.observe import gpu
 from quantbench.serving import claims, modes, owner, preflight, processes, registry, vllm_client, vllm_server
 from quantbench.serving import vllm_command as command
 
@@ -71,8 +72,10 @@ def lease(spec: Spec, why: str = "lease") -> Iterator[Lease]:
         return
     claims.claim({*spec["devices"], *owner.devices()})
     with claims.hold(spec["devices"]):
-        begin = time.monotonic()
-        lent = _bring_up(spec, why)
+        # Held open for the switch: each of its looks at the memory would load NVML anew.
+        with gpu.session():
+            begin = time.monotonic()
+            lent = _bring_up(spec, why)
         lent.switch_s, lent.lane = time.monotonic() - begin, spec["lane"]
         used = registry.folder(lent.state) / "used"
         used.touch()

@@ -17,7 +17,7 @@ def freed_mib(spec: Spec, used: float, least: float) -> float | None:
     """MiB that are free again, of `used`; waits up to FREED_S for `least`. None where NVML stops telling."""
     end = time.monotonic() + FREED_S
     while (now := device_memory.used_mib(spec)) is not None and used - now < least and time.monotonic() < end:
-        time.sleep(0.1)
+        time.sleep(0.02)
     return None if now is None else used - now
 
 
