@@ -23,6 +23,14 @@ def test_four_blocks_of_25_support_a_p95_ratio():
     assert found.p_value < 0.05
 
 
+def test_blocks_that_were_added_do_not_narrow_it_below_the_scatter_of_the_first():
+    a, b = blocks(8, 40), blocks(8, 40, 1.3, seed=1)
+    staged, plain = pooled_ratio(a, b, first=3), pooled_ratio(a, b)
+    assert staged.ratio == plain.ratio
+    assert (staged.df, plain.df) == (2, 7)
+    assert staged.high / staged.low > plain.high / plain.low
+
+
 def test_exchanging_the_arms_inverts_it():
     a, b = blocks(4, 30), blocks(4, 30, 1.2, seed=1)
     ab, ba = pooled_ratio(a, b), pooled_ratio(b, a)

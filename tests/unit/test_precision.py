@@ -35,7 +35,7 @@ def test_reached_missing_and_out_of_reach():
 def test_the_blocks_asked_for_would_reach_the_target_at_the_same_spread(sd, n):
     found = plan([row(sd, n)], 0.02, {"chat/c8_t128": n}, n)
     for entry in found["missing"]:
-        ci = ratio_from_logs(0.0, sd, n + entry["blocks_more"])
+        ci = ratio_from_logs(0.0, sd, n + entry["blocks_more"], df=n - 1)
         assert math.expm1((math.log(ci.high) - math.log(ci.low)) / 2) <= 0.02 * (1 + 1e-6)
 
 
@@ -60,10 +60,11 @@ def test_extra_blocks_count_from_the_planned_ones_and_on_top_of_what_is_on_disk(
     assert extra_blocks({"a/c1_t1": 4}, {}, 6) == {"a/c1_t1": 4}
 
 
-def test_a_round_is_small_even_and_within_the_budget():
-    rows = [row(0.04), row(0.02, cell=("chat", 1, 128)), row(0.001, cell=("chat", 16, 128))]
+def test_a_round_adds_all_that_is_needed_at_once_even_and_within_the_budget():
+    rows = [row(0.03), row(0.02, cell=("chat", 1, 128)), row(0.001, cell=("chat", 16, 128))]
     measured = {"chat/c8_t128": 6, "chat/c1_t128": 6, "chat/c16_t128": 6}
-    assert next_round(rows, 0.02, measured, 1e9, 60) == {"chat/c8_t128": 4, "chat/c1_t128": 2}
+    # ceil((2.571 * 0.03 / ln 1.02)²) = 16 and ceil((2.571 * 0.02 / ln 1.02)²) = 7 blocks, 6 are there
+    assert next_round(rows, 0.02, measured, 1e9, 60) == {"chat/c8_t128": 10, "chat/c1_t128": 2}
     assert next_round(rows, 0.02, measured, 250, 60) == {"chat/c1_t128": 2, "chat/c8_t128": 2}
     assert next_round(rows, 0.02, measured, 30, 60) == {}
     assert next_round(rows, 0.5, measured, 1e9, 60) == {}
@@ -76,4 +77,4 @@ def test_a_cell_at_its_most_blocks_is_left_alone():
 
 @pytest.mark.parametrize("seconds", [60, {"chat/c8_t128": 60.0}])
 def test_seconds_per_block_may_differ_by_cell(seconds):
-    assert next_round([row(0.04)], 0.02, {"chat/c8_t128": 6}, 125, seconds) == {"chat/c8_t128": 2}
+    assert next_round([row(0.03)], 0.02, {"chat/c8_t128": 6}, 125, seconds) == {"chat/c8_t128": 2}

@@ -127,6 +127,27 @@ def test_two_pairs_give_the_ratio_and_no_test():
     assert (found.low, found.p_value, found.reason) == (None, None, "NEEDS_3_PAIRS")
 
 
+logs = st.lists(st.floats(-0.1, 0.1), min_size=4, max_size=20)
+
+
+@given(logs, st.integers(3, 19))
+def test_added_pairs_never_make_the_interval_narrower_than_the_first_ones_allow(d, first):
+    """Stein's interval: the mean of all, with the sd and the degrees of freedom of the first."""
+    sd = float(np.std(d[:first], ddof=1))
+    a, b = [1.0] * len(d), np.exp(d)
+    staged, plain = paired_ratio(a, b, first=first), paired_ratio(a, b)
+    assert staged.ratio == plain.ratio
+    if plain.reason is None:
+        assert stats.half_width(staged) >= stats.half_width(plain) * (1 - 1e-9)
+    if first >= len(d):
+        assert staged == plain
+    elif sd > 1e-6:
+        stein = stats.ratio_from_logs(float(np.mean(d)), sd, len(d), df=first - 1)
+        assert stats.half_width(staged) >= stats.half_width(stein) * (1 - 1e-9)
+        wider = max(stein, plain, key=lambda ci: stats.half_width(ci) or 0)
+        assert (staged.low, staged.high) == pytest.approx((wider.low, wider.high))
+
+
 def test_copies_are_not_measurements():
     assert paired_ratio([1, 2, 3], [1, 2, 3]).reason == "NO_VARIATION"
 
@@ -168,16 +189,17 @@ def test_holm_keeps_order_and_never_lowers(ps):
     assert [q for _, q in in_order] == sorted(q for _, q in known)
 
 
-@given(st.floats(0.001, 0.05), st.floats(0.005, 0.1))
-def test_blocks_needed_is_the_smallest_n_that_is_narrow_enough(sd, margin):
-    n = stats.blocks_needed(sd, margin)
-    assert stats.half_width(stats.ratio_from_logs(0.0, sd, n)) <= margin * (1 + 1e-9)
+@given(st.floats(0.001, 0.05), st.floats(0.005, 0.1), st.integers(3, 12))
+def test_blocks_needed_is_the_smallest_n_that_is_narrow_enough_for_the_sd_of_the_first(sd, margin, first):
+    width = stats.half_width(stats.ratio_from_logs(0.0, sd, first))
+    n = stats.blocks_needed(first, width, margin, cap=10**6)
+    assert stats.half_width(stats.ratio_from_logs(0.0, sd, max(n, 3), df=first - 1)) <= margin * (1 + 1e-6)
     if n > 3:
-        assert stats.half_width(stats.ratio_from_logs(0.0, sd, n - 1)) > margin
+        assert stats.half_width(stats.ratio_from_logs(0.0, sd, n - 1, df=first - 1)) > margin * (1 - 1e-6)
 
 
 def test_blocks_beyond_the_cap_are_not_promised():
-    assert stats.blocks_needed(1.0, 0.01, cap=50) is None
+    assert stats.blocks_needed(6, 0.5, 0.01, cap=50) is None
     assert stats.half_width(RatioCI(1.0, None, None, 2, None, None, "NEEDS_3_PAIRS")) is None
 
 

@@ -227,6 +227,20 @@ def test_precision_names_the_blocks_and_the_command():
     assert found["command"].startswith('snakemake --cores 1 --config \'extra_blocks={"chat/c8_t128": ')
 
 
+def test_after_the_planned_blocks_the_first_ones_keep_the_interval_honest():
+    """One addition of blocks reaches the precision, and the interval is that of the first blocks' scatter."""
+    contexts = run({"bf16": 1, "w8": 1.2}, blocks=20, sd=0.02, seed=2)
+    early = verdict([c for c in contexts if c["block"] <= 6], target=0.02, planned_blocks=6)
+    needed = {e["metric"]: e["blocks_more"] for e in early["precision"]["missing"]}
+    added = [c for c in contexts if c["block"] <= 6 + max(needed.values())]
+    late, plain = (verdict(added, target=0.02, planned_blocks=n) for n in (6, None))
+    assert needed
+    for before, after, naive in zip(early["rows"], late["rows"], plain["rows"], strict=True):
+        widths = [math.log(r["ci_high"] / r["ci_low"]) for r in (before, after, naive)]
+        assert widths[1] >= widths[2] * (1 - 1e-9)
+        assert widths[1] >= widths[0] * math.sqrt(6 / after["n_pairs"]) * (1 - 1e-9)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 7), st.floats(0.7, 1.4), st.floats(0.0005, 0.05))
 def test_codes_words_and_figures_never_contradict_each_other(seed, blocks, speed, sd):

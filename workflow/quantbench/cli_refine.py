@@ -1,7 +1,7 @@
-"""Edge: `quantbench refine` adds rounds of blocks until the comparisons reach `precision` or the budget is spent.
+"""Edge: `quantbench refine` adds blocks until the comparisons reach `precision` or the budget is spent.
 
-Each round is an ordinary snakemake run with more `extra_blocks`; what it measures is kept and counted from then on.
-Whether to go on depends on the width of the CIs only, never on what they say.
+A round is an ordinary snakemake run with more `extra_blocks`; what it measures is kept and counted from then on.
+How many depends on the width of the CIs only, never on what they say. One round is enough as a rule: `stats.spread`.
 """
 
 from __future__ import annotations

@@ -37,7 +37,11 @@ class Percentile:
 
 @dataclass(frozen=True)
 class RatioCI:
-    """A ratio (variant / baseline) and its CI. `sd_log` is the sd of one pair's log-ratio, `n` the pairs."""
+    """A ratio (variant / baseline) and its CI over `n` pairs.
+
+    `sd_log` is the sd of one pair's log-ratio, estimated with `df` degrees of freedom (below n - 1 where the first
+    pairs decided how many were added).
+    """
 
     ratio: float | None
     low: float | None
@@ -46,6 +50,7 @@ class RatioCI:
     p_value: float | None
     sd_log: float | None
     reason: str | None = None
+    df: int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,11 +106,12 @@ def _finite(x: float) -> float | None:
     return x if math.isfinite(x) else None
 
 
-def paired_ratio(a: Sequence[float], b: Sequence[float], confidence: float = 0.95) -> RatioCI:
+def paired_ratio(a: Sequence[float], b: Sequence[float], confidence: float = 0.95, first: int | None = None) -> RatioCI:
     """Ratio b/a of paired blocks: exp(mean d ± t(n-1) sd(d)/sqrt(n)) with d = ln(b/a).
 
     a: baseline, b: variant, same length, block by block, any unit above zero. p_value: two-sided, ratio = 1.
-    Fewer than 3 pairs give the ratio alone. Raises ValueError on different lengths.
+    first: the leading pairs that decided how many more to measure (see `spread`). Fewer than 3 pairs give the ratio
+    alone. Raises ValueError on different lengths.
     """
     if len(a) != len(b):
         raise ValueError(f"paired_ratio: {len(a)} baseline blocks and {len(b)} variant blocks")
@@ -113,7 +119,28 @@ def paired_ratio(a: Sequence[float], b: Sequence[float], confidence: float = 0.9
     if problem:
         return RatioCI(None, None, None, len(a), None, None, problem)
     d = np.log(np.asarray(b, dtype=float)) - np.log(np.asarray(a, dtype=float))
-    return ratio_from_logs(float(d.mean()), float(d.std(ddof=1)) if d.size > 1 else 0.0, d.size, confidence)
+    sd, df = spread(d, first, confidence=confidence) if d.size > 1 else (0.0, 0)
+    return ratio_from_logs(float(d.mean()), sd, d.size, confidence, df)
+
+
+def spread(
+    logs: Sequence[float] | np.ndarray, first: int | None, centre: float | None = None, confidence: float = 0.95
+) -> tuple[float, int]:
+    """(sd, degrees of freedom) for the CI of the mean of n >= 2 logs: of all, or of the first alone, what is wider.
+
+    Blocks are added where the first ones scatter, so a session whose scatter is underestimated stops early, and the t
+    interval of all its blocks covers too little. The sd of the `first` blocks does not know how many followed: its
+    interval is exact (Stein 1945). That of all is there for a machine that becomes noisier. centre: default the mean.
+    """
+    x = np.asarray(logs, dtype=float)
+    stages = [x]
+    if first is not None and max(first, MIN_PAIRS) < x.size:
+        stages.append(x[: max(first, MIN_PAIRS)])
+    found = [
+        (math.sqrt(float(((y - (y.mean() if centre is None else centre)) ** 2).sum()) / (y.size - 1)), y.size - 1)
+        for y in stages
+    ]
+    return max(found, key=lambda sd_df: sd_df[0] * t_quantile(0.5 + confidence / 2, sd_df[1]))
 
 
 def _unusable(values: Sequence[float]) -> str | None:
@@ -124,17 +151,17 @@ def _unusable(values: Sequence[float]) -> str | None:
     return None if all(v > 0 for v in values) else "NOT_POSITIVE"
 
 
-def ratio_from_logs(mean: float, sd: float, n: int, confidence: float = 0.95) -> RatioCI:
-    """Student-t CI and p-value of a ratio from the mean and sd of n log-ratios."""
+def ratio_from_logs(mean: float, sd: float, n: int, confidence: float = 0.95, df: int | None = None) -> RatioCI:
+    """Student-t CI and p-value of a ratio from the mean and sd of n log-ratios; df: of the sd, default n - 1."""
     ratio = math.exp(mean)
     if n < MIN_PAIRS:
         return RatioCI(ratio, None, None, n, None, None, f"NEEDS_{MIN_PAIRS}_PAIRS")
     if sd < NO_SPREAD:
         return RatioCI(ratio, None, None, n, None, None, "NO_VARIATION")
-    error = sd / math.sqrt(n)
-    half = t_quantile(0.5 + confidence / 2, n - 1) * error
-    p_value = 2 * float(scipy_stats.t.sf(abs(mean) / error, n - 1))
-    return RatioCI(ratio, math.exp(mean - half), math.exp(mean + half), n, p_value, sd)
+    error, df = sd / math.sqrt(n), n - 1 if df is None else df
+    half = t_quantile(0.5 + confidence / 2, df) * error
+    p_value = 2 * float(scipy_stats.t.sf(abs(mean) / error, df))
+    return RatioCI(ratio, math.exp(mean - half), math.exp(mean + half), n, p_value, sd, df=df)
 
 
 def t_quantile(p: float, df: int) -> float:
@@ -156,10 +183,10 @@ def tost(ci: RatioCI, margin: float) -> float | None:
     """
     if margin <= 0:
         raise ValueError("tost: the margin must be above zero")
-    if ci.ratio is None or ci.sd_log is None:
+    if ci.ratio is None or ci.sd_log is None or ci.df is None:
         return None
     mean, error, bound = math.log(ci.ratio), ci.sd_log / math.sqrt(ci.n), math.log1p(margin)
-    return float(scipy_stats.t.sf((bound - abs(mean)) / error, ci.n - 1))
+    return float(scipy_stats.t.sf((bound - abs(mean)) / error, ci.df))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -173,16 +200,15 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def blocks_needed(sd_log: float, margin: float, confidence: float = 0.95, cap: int = 1000) -> int | None:
-    """Fewest paired blocks whose CI half-width is at most `margin` at this sd; None above `cap`.
+def blocks_needed(n: int, width: float, margin: float, cap: int = 1000) -> int | None:
+    """Paired blocks, all together, whose CI half-width is `margin` if that of the first n is `width`; None above `cap`.
 
-    n >= (t(n-1) sd / ln(1+m))**2 solved by stepping n, as t depends on n. Rough: sd is an estimate.
+    Half-widths are relative (0.02 is ±2 %). The interval keeps the sd and the t of the first blocks (see `spread`), so
+    it narrows with sqrt(n) exactly, and one addition of blocks suffices unless the later ones scatter much more.
     """
-    bound = math.log1p(margin)
-    for n in range(MIN_PAIRS, cap + 1):
-        if t_quantile(0.5 + confidence / 2, n - 1) * sd_log / math.sqrt(n) <= bound:
-            return n
-    return None
+    # The last digits of a width must not ask for a block more.
+    need = math.ceil(n * (math.log1p(width) / math.log1p(margin)) ** 2 - 1e-9)
+    return need if need <= cap else None
 
 
 def drift(seconds: Sequence[float], values: Sequence[float], confidence: float = 0.95) -> Drift:

@@ -40,6 +40,7 @@ class Pairs:
     b: tuple[Block, ...]
     refused: tuple[str, ...] = ()  # "failed_requests (w4a16 block 2)"
     unpaired: int = 0
+    planned: int | None = None  # `blocks` of the plan; blocks with higher numbers were added later
 
     def __len__(self) -> int:
         return len(self.a)
@@ -48,6 +49,10 @@ class Pairs:
     def interleaved(self) -> bool:
         """Whether the times of the blocks prove that each pair was measured side by side."""
         return interleaved([x.started_unix for x in self.a], [y.started_unix for y in self.b])
+
+    def first(self, numbers: Iterable[int]) -> int | None:
+        """How many of the pairs with these block numbers were planned from the start; None if there was no plan."""
+        return None if self.planned is None else sum(n <= self.planned for n in numbers)
 
 
 @dataclass(frozen=True)
@@ -84,8 +89,8 @@ def arms_of(
     return arms
 
 
-def pair_up(a: Sequence[Block], b: Sequence[Block], names: tuple[str, str]) -> Pairs:
-    """Pair by block number; a pair with an invalid block is refused and says why."""
+def pair_up(a: Sequence[Block], b: Sequence[Block], names: tuple[str, str], planned: int | None = None) -> Pairs:
+    """Pair by block number; a pair with an invalid block is refused and says why. planned: the plan's `blocks`."""
     by_number = ({x.number: x for x in a}, {y.number: y for y in b})
     both = sorted(by_number[0].keys() & by_number[1].keys())
     kept, refused = [], []
@@ -99,6 +104,7 @@ def pair_up(a: Sequence[Block], b: Sequence[Block], names: tuple[str, str]) -> P
         tuple(by_number[1][n] for n in kept),
         tuple(refused),
         len(by_number[0].keys() ^ by_number[1].keys()),
+        planned,
     )
 
 
@@ -117,15 +123,15 @@ def interleaved(a: Sequence[float], b: Sequence[float]) -> bool:
 
 def measure(pairs: Pairs, metric: str) -> Measured:
     """One metric over the pairs: from the block metrics, or pooled where blocks are too short for a p95."""
-    values = [(x.metrics.get(metric), y.metrics.get(metric)) for x, y in zip(pairs.a, pairs.b, strict=True)]
-    told = [(x, y) for x, y in values if x is not None and y is not None]
+    values = [(x.number, x.metrics.get(metric), y.metrics.get(metric)) for x, y in zip(pairs.a, pairs.b, strict=True)]
+    told = [(n, x, y) for n, x, y in values if x is not None and y is not None]
     if metric.startswith("p95_") and len(told) < len(values):
         return _pooled(pairs, metric)
     if not told:
         return Measured(None, None, RatioCI(None, None, None, 0, None, None, "NOT_MEASURED"))
     remarks = (f"MISSING_IN_{len(values) - len(told)}_PAIRS",) if len(told) < len(values) else ()
-    a, b = [x for x, _ in told], [y for _, y in told]
-    ci = paired_ratio(a, b)
+    a, b = [x for _, x, _ in told], [y for _, _, y in told]
+    ci = paired_ratio(a, b, first=pairs.first(n for n, _, _ in told))
     if ci.ratio is None:
         return Measured(None, None, ci, remarks)
     return Measured(geometric_mean(a), geometric_mean(b), ci, remarks)
@@ -139,7 +145,7 @@ def geometric_mean(values: Sequence[float]) -> float:
 def _pooled(pairs: Pairs, metric: str) -> Measured:
     name = metric.removeprefix("p95_")
     a, b = ([block.samples.get(name, ()) for block in arm] for arm in (pairs.a, pairs.b))
-    ci = pooled_ratio(a, b, 95)
+    ci = pooled_ratio(a, b, 95, first=pairs.first(x.number for x in pairs.a))
     if ci.ratio is None:
         return Measured(None, None, ci)
     values = [percentile([x for block in arm for x in block], 95).value for arm in (a, b)]

@@ -15,19 +15,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from quantbench.stats import MIN_PAIRS, PERCENTILE_NEEDS, RatioCI, percentile, ratio_from_logs, t_quantile
+from quantbench.stats import MIN_PAIRS, PERCENTILE_NEEDS, RatioCI, percentile, ratio_from_logs, spread, t_quantile
 
 # The simulation covers blocks from here on; shorter ones are refused.
 MIN_BLOCK = 20
 
 
 def pooled_ratio(
-    a: Sequence[Sequence[float]], b: Sequence[Sequence[float]], q: int = 95, confidence: float = 0.95
+    a: Sequence[Sequence[float]],
+    b: Sequence[Sequence[float]],
+    q: int = 95,
+    confidence: float = 0.95,
+    first: int | None = None,
 ) -> RatioCI:
     """Ratio b/a of the pooled q-th percentiles with a CI over blocks.
 
     a, b: one sequence of request values per block (any unit above zero); block n of `a` pairs with block n of
-    `b`. `sd_log` is the sd of one pair that a t interval of the same width would have.
+    `b`. first: as for `stats.spread`. `sd_log` is the sd of one pair that a t interval of the same width would have.
     """
     if len(a) != len(b):
         raise ValueError(f"pooled_ratio: {len(a)} baseline blocks and {len(b)} variant blocks")
@@ -42,13 +46,12 @@ def pooled_ratio(
         return RatioCI(math.exp(mean), None, None, k, None, None, f"NEEDS_{MIN_PAIRS}_PAIRS")
     if min(len(block) for block in (*a, *b)) < MIN_BLOCK:
         return RatioCI(math.exp(mean), None, None, k, None, None, f"BLOCK_NEEDS_N{MIN_BLOCK}")
-    t = t_quantile(0.5 + confidence / 2, k - 1)
     sections = [_log_quantile(y, q) - _log_quantile(x, q) for x, y in zip(a, b, strict=True)]
-    spread = math.sqrt(sum((d - mean) ** 2 for d in sections) / (k - 1))
+    sd, df = spread(sections, first, mean, confidence)
     tail = _order_half_width(pool_a, pool_b, q, confidence)
     if tail is None:
         return RatioCI(math.exp(mean), None, None, k, None, None, f"P{q}_CI_NEEDS_MORE_VALUES")
-    return ratio_from_logs(mean, max(spread, tail * math.sqrt(k) / t), k, confidence)
+    return ratio_from_logs(mean, max(sd, tail * math.sqrt(k) / t_quantile(0.5 + confidence / 2, df)), k, confidence, df)
 
 
 def _log_quantile(values: Sequence[float], q: int) -> float:

@@ -7,14 +7,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from quantbench.stats import MIN_PAIRS, blocks_needed, t_quantile
+from quantbench.stats import MIN_PAIRS, blocks_needed
 
 Json = dict[str, Any]
 
 # A comparison that needs more blocks than this is out of reach: fix the noise instead.
 MOST_BLOCKS = 40
-# Blocks are added in rounds of at most this many, as the spread is known better after each round.
-ROUND = 4
 
 
 def cell_of(row: Mapping[str, Any]) -> str:
@@ -35,8 +33,7 @@ def blocks_more(row: Mapping[str, Any], target: float) -> int | None:
         return MIN_PAIRS - n if 0 < n < MIN_PAIRS else None
     if width <= target:
         return 0
-    sd = math.log1p(width) * math.sqrt(n) / t_quantile(0.975, n - 1)
-    need = blocks_needed(sd, target, cap=MOST_BLOCKS)
+    need = blocks_needed(n, width, target, cap=MOST_BLOCKS)
     return None if need is None else max(1, need - n)
 
 
@@ -108,10 +105,10 @@ def next_round(
     """{cell: blocks to add now} for the automatic mode; empty when all is reached or nothing fits the budget.
 
     measured: blocks on disk per cell. seconds_per_block: what one more block of a cell costs, all arms together.
-    The cells nearest to their goal come first. Stopping depends on the width of the CIs only, never on
-    whether a difference is significant.
+    The cells nearest to their goal come first, and each gets all that it needs at once. Stopping depends on the width
+    of the CIs only, never on whether a difference is significant; `stats.spread` pays for looking at the width.
     """
-    needs = {cell: min(more, ROUND, most_blocks - measured.get(cell, 0)) for cell, more in _needs(rows, target).items()}
+    needs = {cell: min(more, most_blocks - measured.get(cell, 0)) for cell, more in _needs(rows, target).items()}
     chosen: dict[str, int] = {}
     left = budget_seconds_left
     for cell, count in sorted(needs.items(), key=lambda item: (item[1], item[0])):

@@ -1,22 +1,16 @@
-"""Paired blocks → ratio, CI, code and words per (variant, cell, metric); the A/A control; drift. Pure.
-
-Each row decides by two tests on the paired log-ratios: equivalence within the margin (TOST), and
-difference from 1 (Student's t). The declared primary cell and metric is tested at 5 %; all other rows of a
-variant are one family, corrected with Holm's method for both tests.
-"""
+"""Paired blocks → ratio, CI, code and words per (variant, cell, metric); the A/A control; drift. Pure."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from quantbench.config.configuration import AA_SUFFIX
 from quantbench.judge import verdict_words as words
-from quantbench.judge.pairing import BlockKey, Cell, Measured, Pairs, Samples, arms_of, measure, pair_up
-from quantbench.judge.precision import MOST_BLOCKS, plan
-from quantbench.stats import MIN_PAIRS, blocks_needed, drift, half_width, holm, tost
+from quantbench.judge.decide import ALPHA, Row, blocks_more, correct, decide
+from quantbench.judge.pairing import BlockKey, Cell, Pairs, Samples, arms_of, measure, pair_up
+from quantbench.judge.precision import plan
+from quantbench.stats import drift, half_width
 
 Json = dict[str, Any]
 
@@ -29,25 +23,7 @@ METRICS = (
     "p50_tpot_ms",
     "j_per_token",
 )
-ALPHA = 0.05
 DRIFT_LIMIT_PCT = 2.0
-
-
-@dataclass(frozen=True)
-class Row:
-    """One comparison before it is written: what was measured, and both p-values as they count."""
-
-    cell: Cell
-    variant: str
-    metric: str
-    measured: Measured
-    margin: float
-    pairs: Pairs
-    blockers: tuple[str, ...]  # why the comparison is refused as a whole
-    primary: bool
-    p_difference: float | None = None
-    p_equivalence: float | None = None
-    family: int = 1  # comparisons in the family it is corrected with
 
 
 def build_verdict(
@@ -66,16 +42,17 @@ def build_verdict(
 
     primary: {workload, concurrency, max_tokens, metric}. samples: request values per block for pooled p95s.
     pair_failures: {variant: failed guards of evaluate_pair}; such a variant gets no verdict. target: wanted half-width.
+    planned_blocks: `blocks` of the config; higher numbers were added in the light of these.
     """
     cells = arms_of(contexts, samples or {})
-    gpu_name = next((str(c["gpu_name"]) for c in contexts), "")
     variants = _variants(contexts, baseline) if variants is None else variants
-    aa = aa_summary(cells, baseline, primary, margin)
+    aa = aa_summary(cells, baseline, primary, margin, planned_blocks)
     rows: list[Json] = []
     for variant in variants:
         blockers = tuple((pair_failures or {}).get(variant, ()))
-        family = _family(cells, baseline, variant, primary, blockers, lambda metric: _margin(margin, aa, metric))
-        rows += [_written(row, gpu_name, baseline) for row in correct(family)]
+        pairs = _pairs(cells, baseline, variant, planned_blocks)
+        family = _family(pairs, variant, primary, blockers, lambda metric: _margin(margin, aa, metric))
+        rows += [_written(row, str(contexts[0]["gpu_name"]), baseline) for row in correct(family)]
     return {
         "baseline": baseline,
         "primary": dict(primary),
@@ -84,7 +61,7 @@ def build_verdict(
         "aa": aa,
         "trusted": not any(aa.get(m, {}).get("different") for m in METRICS),
         "words": aa["words"],
-        "drift": [d for cell, arms in cells.items() if (d := drift_of(cell, arms.get(baseline, ())))],
+        "drift": _drifts(cells, baseline),
         "rows": rows,
         "precision": plan(rows, target, _on_disk(cells), planned_blocks),
     }
@@ -96,8 +73,7 @@ def _variants(contexts: Sequence[Mapping[str, Any]], baseline: str) -> list[str]
 
 
 def _family(
-    cells: Mapping[Cell, Mapping[str, Any]],
-    baseline: str,
+    found: Iterable[tuple[Cell, Pairs]],
     variant: str,
     primary: Mapping[str, Any],
     blockers: tuple[str, ...],
@@ -106,15 +82,17 @@ def _family(
     """All comparisons of one variant, uncorrected."""
     return [
         Row(cell, variant, m, measure(pairs, m), margin_of(m), pairs, blockers, _is(cell, m, primary))
-        for cell, pairs in _pairs(cells, baseline, variant)
+        for cell, pairs in found
         for m in METRICS
     ]
 
 
-def _pairs(cells: Mapping[Cell, Mapping[str, Any]], baseline: str, variant: str) -> Iterable[tuple[Cell, Pairs]]:
+def _pairs(
+    cells: Mapping[Cell, Mapping[str, Any]], baseline: str, variant: str, planned: int | None
+) -> Iterable[tuple[Cell, Pairs]]:
     for cell, arms in cells.items():
         if baseline in arms and variant in arms:
-            yield cell, pair_up(arms[baseline], arms[variant], (baseline, variant))
+            yield cell, pair_up(arms[baseline], arms[variant], (baseline, variant), planned)
 
 
 def _on_disk(cells: Mapping[Cell, Mapping[str, Sequence[Any]]]) -> dict[str, int]:
@@ -130,51 +108,6 @@ def _is(cell: Cell, metric: str, primary: Mapping[str, Any]) -> bool:
 def _margin(margin: float, aa: Json, metric: str) -> float:
     """The equivalence margin: what matters to the user, but never finer than the instrument resolves."""
     return max(margin, aa.get(metric, {}).get("half_width") or 0.0)
-
-
-def correct(rows: Sequence[Row]) -> list[Row]:
-    """Fill in both p-values: the primary as it is, all others corrected together (Holm)."""
-    usable = [bool(not row.blockers and len(row.pairs) >= MIN_PAIRS) for row in rows]
-    raw = [row.measured.ci.p_value if ok else None for row, ok in zip(rows, usable, strict=True)]
-    same = [tost(row.measured.ci, row.margin) if ok else None for row, ok in zip(rows, usable, strict=True)]
-    family = [not row.primary for row in rows]
-    held = [holm([p if rest else None for p, rest in zip(ps, family, strict=True)]) for ps in (raw, same)]
-    size = sum(p is not None for p in held[0])
-    return [
-        replace(
-            row,
-            p_difference=held[0][i] if family[i] else raw[i],
-            p_equivalence=held[1][i] if family[i] else same[i],
-            family=size if family[i] else 1,
-        )
-        for i, row in enumerate(rows)
-    ]
-
-
-def decide(row: Row) -> str:
-    """better | worse | equivalent | undecided | no_test | invalid."""
-    ci = row.measured.ci
-    if row.blockers or (row.pairs.refused and len(row.pairs) < MIN_PAIRS):
-        return "invalid"
-    if row.p_difference is None or row.p_equivalence is None or ci.ratio is None:
-        return "no_test"
-    if row.p_equivalence < ALPHA:
-        return "equivalent"
-    if row.p_difference < ALPHA:
-        return "better" if (ci.ratio > 1) == words.higher_is_better(row.metric) else "worse"
-    return "undecided"
-
-
-def blocks_more(row: Row) -> int | None:
-    """Further blocks until the CI is as narrow as the margin, or, where it is already, until it would decide."""
-    ci = row.measured.ci
-    if ci.sd_log is None or ci.ratio is None:
-        return None
-    need = blocks_needed(ci.sd_log, row.margin, cap=MOST_BLOCKS)
-    if need is not None and need <= ci.n:
-        mean = abs(math.log(ci.ratio))
-        need = blocks_needed(ci.sd_log, math.expm1(max(mean, math.log1p(row.margin) - mean)), cap=MOST_BLOCKS)
-    return None if need is None else max(1, need - ci.n)
 
 
 def _sentence(row: Row, code: str) -> str:
@@ -227,14 +160,18 @@ def _written(row: Row, gpu_name: str, baseline: str) -> Json:
 
 
 def aa_summary(
-    cells: Mapping[Cell, Mapping[str, Any]], baseline: str, primary: Mapping[str, Any], margin: float
+    cells: Mapping[Cell, Mapping[str, Any]],
+    baseline: str,
+    primary: Mapping[str, Any],
+    margin: float,
+    planned: int | None = None,
 ) -> Json:
     """The baseline against itself: {present, cell, words, metric: {ratio, ci_low, ci_high, different, half_width, …}}.
 
     All metrics are one Holm family, so that a run is called untrustworthy by chance in at most 5 %.
     `different` is None where there is no test. A difference that is proven smaller than the margin does not count.
     """
-    found = dict(_pairs(cells, baseline, baseline + AA_SUFFIX))
+    found = dict(_pairs(cells, baseline, baseline + AA_SUFFIX, planned))
     wanted = (primary["workload"], primary["concurrency"], primary["max_tokens"])
     cell = wanted if wanted in found else next(iter(found), None)
     if cell is None:
@@ -265,6 +202,10 @@ def _aa_metric(row: Row) -> Json:
         "code": code,
         "reason": ci.reason,
     }
+
+
+def _drifts(cells: Mapping[Cell, Mapping[str, Any]], baseline: str) -> list[Json]:
+    return [found for cell, arms in cells.items() if (found := drift_of(cell, arms.get(baseline, ())))]
 
 
 def drift_of(cell: Cell, blocks: Sequence[Any], metric: str = "throughput_tok_s") -> Json | None:
