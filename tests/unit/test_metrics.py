@@ -15,6 +15,7 @@ from quantbench.client.metrics import (
     chunk_gap_ms,
     e2e_ms,
     missing_reasons,
+    percentile_table,
     time_percentile,
     tokens_within,
     tpot_ms,
@@ -115,6 +116,21 @@ def test_failures_count_as_infinite_where_they_are_adjusted_for() -> None:
     assert "FAILURES_AT_P95" in missing_reasons(block(100, 2, failed=10), 2)
     assert time_percentile(block(100, 2, failed=10), "ttft", 95, adjusted=True).n == 100
     assert block_metrics(block(100, 2, failed=1), 2)["adj_p95_ttft_ms"] == 20
+
+
+def test_every_percentile_of_a_block_has_its_n_and_order_statistic_interval() -> None:
+    records = [request(0, 20 + i, 65 + 2 * i, i=i) for i in range(100)]
+    table, plain = percentile_table(records), block_metrics(records, 2)
+    assert list(table) == [f"p{q}_{time}_ms" for time in ("ttft", "e2e", "tpot") for q in (50, 95)]
+    for name, found in table.items():
+        assert found["value"] == plain[name]
+        assert (found["n"], found["reason"]) == (100, None)
+        assert found["low"] < found["value"] < found["high"]
+    # The 40th and the 61st of 100 values: the binomial 95 % interval of a median (Conover, 3.2).
+    assert (table["p50_ttft_ms"]["low"], table["p50_ttft_ms"]["high"]) == (59, 80)
+    few = percentile_table(records[:5])
+    assert (few["p50_tpot_ms"]["low"], few["p50_tpot_ms"]["reason"]) == (None, "CI_NEEDS_N6")
+    assert few["p95_tpot_ms"] == {"value": None, "low": None, "high": None, "n": 5, "reason": "P95_NEEDS_N72"}
 
 
 def test_empty_and_hopeless_blocks_say_nothing() -> None:

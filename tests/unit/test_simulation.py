@@ -196,6 +196,38 @@ def test_one_addition_is_enough_as_a_rule():
     assert blocks_needed(6, half_width(ci), TARGET) == need[0]
 
 
+# --- a percentile of one tuple, from the scatter of its blocks ----------------------------------------------------
+
+
+def percentile_coverages(k, q, shape, trials=4000, m=80, between=0.03):
+    """Coverage of a tuple's percentile: the interval over blocks, as summary has it, and that over pooled requests."""
+    rng = np.random.default_rng(7)
+    draw = SHAPES[shape]
+    truth = np.quantile(draw(rng.normal(size=10**6)) + rng.normal(0, between, 10**6), q / 100)
+    x = draw(rng.normal(size=(trials, k, m))) + rng.normal(0, between, (trials, k, 1))
+    pool = np.sort(x.reshape(trials, -1), axis=1)
+    pooled = np.quantile(pool, q / 100, axis=1)
+    sections = np.quantile(x, q / 100, axis=2)
+    sd = np.sqrt(((sections - pooled[:, None]) ** 2).sum(axis=1) / (k - 1))
+    by_blocks = abs(pooled - truth) <= scipy_stats.t.ppf(0.975, k - 1) * sd / np.sqrt(k)
+    low, high = (int(scipy_stats.binom.ppf(p, k * m, q / 100)) for p in (0.025, 0.975))
+    by_requests = (pool[:, low - 1] <= truth) & (truth <= pool[:, high])
+    return by_blocks.mean(), by_requests.mean()
+
+
+@pytest.mark.parametrize("k", [3, 4, 6])
+@pytest.mark.parametrize("q", [50, 95])
+@pytest.mark.parametrize("shape", ["narrow", "wide", "tail"])
+def test_the_interval_of_a_tuples_percentile_covers_95_percent(k, q, shape):
+    by_blocks, _ = percentile_coverages(k, q, shape)
+    assert by_blocks >= 0.95 - 3 * np.sqrt(0.05 * 0.95 / 4000)
+
+
+def test_requests_pooled_as_if_independent_would_cover_too_little():
+    assert percentile_coverages(6, 50, "narrow")[1] < 0.7
+    assert percentile_coverages(6, 95, "narrow")[1] < 0.9
+
+
 # --- the 95th percentile of short blocks, pooled ---------------------------------------------------------------
 
 SHAPES = {

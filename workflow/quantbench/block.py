@@ -96,6 +96,7 @@ def _context(block: Block, result: BlockResult, telemetry: Json) -> Json:
         "min_seconds": knobs["min_seconds"],
         **result.context,
         "metrics": metrics.block_metrics(records, knobs["concurrency"], energy_j=telemetry.get("energy_j")),
+        "percentiles": metrics.percentile_table(records),
         "failure_reasons": dict(Counter(record.reason for record in records if not record.ok)),
         "telemetry": telemetry,
     }

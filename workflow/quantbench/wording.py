@@ -157,6 +157,11 @@ def metric_unit(metric: str) -> str:
 _REASON_PATTERNS: tuple[tuple[str, str], ...] = (
     (r"P(\d+)_NEEDS_N(\d+)", "a p{0} needs at least {1} requests; longer blocks give them"),
     (r"CI_NEEDS_N(\d+)", "its confidence interval needs at least {0} values"),
+    (r"CI_NEEDS_(\d+)_BLOCKS", "a confidence interval needs at least {0} valid blocks"),
+    (
+        r"P(\d+)_CI_NEEDS_N(\d+)_PER_BLOCK",
+        "a p{0}'s confidence interval needs at least {1} requests in each valid block",
+    ),
     (r"P95_POOLED", "blocks are too short for a p95 each, so the requests of all blocks are pooled"),
     (r"NEEDS_(\d+)_(?:PAIRS|BLOCKS)", "a test needs at least {0} pairs of blocks"),
     (r"P95_CI_NEEDS_MORE_VALUES", "the pooled requests are too few for its confidence interval"),

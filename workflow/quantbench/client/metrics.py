@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from quantbench.client.concurrency import Span, Window, steady_window
@@ -177,6 +177,18 @@ def block_metrics(
         if name not in values:
             values[name] = _percentile_by_name(records, name).value
     return {name: values[name] for name in NAMES}
+
+
+def percentile_table(records: Sequence[RequestRecord]) -> dict[str, dict[str, Any]]:
+    """{"p50_ttft_ms": {value, low, high, n, reason}, …} of one block: TTFT, E2E and TPOT, p50 and p95, in ms.
+
+    low, high: the 95 % order-statistic CI, over the requests of this block. n: the requests that have the time.
+    """
+    return {
+        f"p{q}_{time}_ms": asdict(time_percentile(records, time, q))
+        for time in ("ttft", "e2e", "tpot")
+        for q in (50, 95)
+    }
 
 
 def missing_reasons(records: Sequence[RequestRecord], concurrency: int) -> list[str]:

@@ -1,14 +1,18 @@
 """Pure: the blocks of one tuple become the row of its CSV.
 
-Percentiles pool the requests of the valid blocks. Throughput is all their tokens over all their seconds, which is the
-token-weighted harmonic mean of the blocks': cost is linear in seconds per token, so this is the mean that a bill
-follows. The scatter between blocks is `throughput_cv`. If no block is valid, all are pooled and the row says
-valid = false. A row is valid only if every block is: leaving out the blocks that failed and calling the rest
-sound would be survivorship bias.
+Percentiles pool the requests of the valid blocks; their intervals come from the scatter between these blocks, as
+requests of one block share its luck. `n`, `failures` and the adjusted percentiles (a failure counts as +inf) are over
+all blocks: one failed request makes its block invalid, so over valid blocks there would be nothing to adjust.
+
+Throughput is all their tokens over all their seconds, which is the token-weighted harmonic mean of the blocks': cost is
+linear in seconds per token, so this is the mean that a bill follows. The scatter between blocks is `throughput_cv`. If
+no block is valid, all are pooled and the row says valid = false. A row is valid only if every block is: leaving out
+the blocks that failed and calling the rest sound would be survivorship bias.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
@@ -16,6 +20,7 @@ from typing import Any
 
 from quantbench.client.metrics import block_metrics, missing_reasons, time_percentile
 from quantbench.client.records import RequestRecord
+from quantbench.stats import MIN_PAIRS, PERCENTILE_NEEDS, ratio_from_logs, spread
 
 Block = tuple[Sequence[RequestRecord], Mapping[str, Any]]
 
@@ -23,7 +28,8 @@ _COUNTERS = (
     *("prefix_cache_queries", "prefix_cache_hits", "preemptions", "generation_tokens", "prompt_tokens"),
     *("queue_time_sum_s", "requests_succeeded", "corrupted_requests", "spec_decode_drafts"),
 )
-_INTERVALS = tuple((q, time) for time in ("ttft", "e2e") for q in (50, 95))
+_INTERVALS = tuple((q, time) for time in ("ttft", "e2e", "tpot") for q in (50, 95))
+_ADJUSTED = tuple((q, time) for time in ("ttft", "e2e") for q in (50, 95))
 
 
 def tuple_row(
@@ -43,16 +49,16 @@ def tuple_row(
         block_metrics(records, concurrency, energy_j=_dig(context, "telemetry", "energy_j"))
         for records, context in used
     ]
-    notes = list(dict.fromkeys(_percentile_notes(pooled) + _steady_notes(used, concurrency)))
+    tails, notes = _tails(blocks, good, pooled)
     return {
         **{k: identity.get(k) for k in ("gpu_name", "model", "workload", "concurrency", "max_tokens")},
         **_headline(pooled, each, str(identity.get("style", "interactive"))),
         **_volume(blocks, good, pooled, each),
-        **_tails(pooled),
+        **tails,
         **_client(used, calibration or {}),
         **_server(used),
         "valid": bool(blocks) and len(good) == len(blocks),
-        "reasons": ";".join(dict.fromkeys([*_block_reasons(blocks), *notes])),
+        "reasons": ";".join(dict.fromkeys([*_block_reasons(blocks), *notes, *_steady_notes(used, concurrency)])),
         "failure_reasons": ";".join(f"{reason}:{count}" for reason, count in _failures(blocks)),
     }
 
@@ -78,8 +84,9 @@ def _volume(
     steady_tokens = sum(m["throughput_steady_tok_s"] * m["steady_s"] for m in steady)
     ok = sum(m["n"] - m["failures"] for m in each)
     return {
-        "n": len(pooled),
+        "n": sum(len(records) for records, _ in blocks),
         "failures": sum(not r.ok for records, _ in blocks for r in records),
+        "n_used": sum(r.ok for r in pooled),
         "blocks": len(good),
         "blocks_invalid": len(blocks) - len(good),
         "p50_tpot_ms": time_percentile(pooled, "tpot", 50).value,
@@ -104,15 +111,42 @@ def _energy(each: Sequence[Mapping[str, Any]]) -> float | None:
     return _quotient(sum(m["j_per_token"] * m["tokens_out"] for m in each), _sum(each, "tokens_out"))
 
 
-def _tails(pooled: Sequence[RequestRecord]) -> dict[str, Any]:
-    """Confidence limits (95 %, order statistics), failure-adjusted percentiles, p99."""
+def _tails(
+    blocks: Sequence[Block], good: Sequence[Block], pooled: Sequence[RequestRecord]
+) -> tuple[dict[str, Any], list[str]]:
+    """Confidence limits (95 %, over blocks), failure-adjusted percentiles, p99; and why some are empty."""
+    everyone = [record for records, _ in blocks for record in records]
     row: dict[str, Any] = {}
+    reasons: list[str | None] = []
     for q, time in _INTERVALS:
-        found = time_percentile(pooled, time, q)
-        row |= {f"p{q}_{time}_ms_lo": found.low, f"p{q}_{time}_ms_hi": found.high}
-    for q, time in _INTERVALS:
-        row[f"adj_p{q}_{time}_ms"] = time_percentile(pooled, time, q, adjusted=True).value
-    return row | {f"p99_{time}_ms": time_percentile(pooled, time, 99).value for time in ("ttft", "e2e")}
+        pool = time_percentile(pooled, time, q)
+        low, high, reason = _interval([records for records, _ in good], time, q)
+        row |= {f"p{q}_{time}_ms_lo": low, f"p{q}_{time}_ms_hi": high}
+        reasons.append(pool.reason if pool.value is None else reason)
+    for q, time in _ADJUSTED:
+        adjusted = time_percentile(everyone, time, q, adjusted=True)
+        row[f"adj_p{q}_{time}_ms"] = adjusted.value
+        reasons.append(adjusted.reason if adjusted.value is None else None)
+    row |= {f"p99_{time}_ms": time_percentile(pooled, time, 99).value for time in ("ttft", "e2e")}
+    return row, [reason for reason in reasons if reason]
+
+
+def _interval(
+    valid: Sequence[Sequence[RequestRecord]], time: str, q: int
+) -> tuple[float | None, float | None, str | None]:
+    """(low, high, reason) in ms: sectioning, the t interval of the blocks' own percentiles around the pooled one."""
+    if len(valid) < MIN_PAIRS:
+        return None, None, f"CI_NEEDS_{MIN_PAIRS}_BLOCKS"
+    sections = [time_percentile(records, time, q).value for records in valid]
+    pooled = time_percentile([record for records in valid for record in records], time, q).value
+    if pooled is None or None in sections:
+        return None, None, f"P{q}_CI_NEEDS_N{PERCENTILE_NEEDS[q]}_PER_BLOCK"
+    if min(pooled, *(x for x in sections if x is not None)) <= 0:
+        return None, None, "NOT_POSITIVE"
+    centre = math.log(pooled)
+    sd, df = spread([math.log(x) for x in sections if x is not None], None, centre)
+    found = ratio_from_logs(centre, sd, len(sections), df=df)
+    return found.low, found.high, found.reason
 
 
 def _client(used: Sequence[Block], calibration: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,12 +176,6 @@ def _server(used: Sequence[Block]) -> dict[str, Any]:
         values = [_dig(context, "server", "delta", name) for _, context in used]
         row[f"server_{name}"] = sum(values) if values and None not in values else None
     return row
-
-
-def _percentile_notes(pooled: Sequence[RequestRecord]) -> list[str]:
-    """Why a percentile is empty."""
-    found = [time_percentile(pooled, t, q, adjusted=a) for q, t in _INTERVALS for a in (False, True)]
-    return [p.reason for p in found if p.reason]
 
 
 def _steady_notes(used: Iterable[Block], concurrency: int) -> list[str]:
