@@ -38,6 +38,21 @@ def test_blocks_pair_by_number_and_invalid_ones_are_refused_with_their_reason():
     assert pairs.unpaired == 2
 
 
+def test_two_lanes_at_the_same_time_are_not_interleaved():
+    times = [(0.0, 10.0), (30.0, 20.0), (40.0, 50.0)]
+
+    def arms(lane_a, lane_b):
+        a = [Block(n, t, {}, True, lane=lane_a) for n, (t, _) in enumerate(times)]
+        b = [Block(n, t, {}, True, lane=lane_b) for n, (_, t) in enumerate(times)]
+        return pair_up(a, b, ("bf16", "w4"))
+
+    assert arms("gpu0", "gpu0").interleaved
+    assert arms(None, None).interleaved
+    apart = arms("gpu0", "gpu1")
+    assert not apart.same_lane
+    assert not apart.interleaved
+
+
 def test_the_values_of_a_row_have_exactly_its_ratio():
     pairs = pair_up(
         [block(i, v) for i, v in enumerate([90.0, 100, 120])],

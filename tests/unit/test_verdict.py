@@ -139,6 +139,18 @@ def test_arm_by_arm_is_seen_in_the_times_and_said():
     assert "interleaved" not in beside["words"]
 
 
+def test_models_on_different_devices_are_not_interleaved_and_the_words_say_why():
+    contexts = run({"bf16": 1, "w8": 1.2})
+    lanes = {"bf16": "gpu0", "w8": "gpu1"}
+    r = row(verdict([c | {"lane": {"lane": lanes[c["model"]]}} for c in contexts]))
+    assert (r["interleaved"], r["reasons"]) == (False, ["DIFFERENT_DEVICES"])
+    assert r["words"].endswith(
+        "; the models ran on different devices: what differs between these is part of the result"
+    )
+    together = row(verdict([c | {"lane": {"lane": "gpu0"}} for c in contexts]))
+    assert (together["interleaved"], together["reasons"]) == (True, [])
+
+
 def test_the_primary_is_tested_as_it_is_and_the_rest_as_a_family():
     found = verdict(run({"bf16": 1, "w8": 1.02}, sd=0.01, seed=5))
     primary, rest = found["rows"][0], found["rows"][1:]

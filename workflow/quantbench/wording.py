@@ -169,6 +169,7 @@ _REASON_PATTERNS: tuple[tuple[str, str], ...] = (
     (r"NO_VARIATION", "all pairs have the same ratio, so they are copies or rounded values"),
     (r"NOT_FINITE|NOT_POSITIVE", "a block has a value that is not a positive number"),
     (r"UNPAIRED_BLOCKS_(\d+)", "blocks without a partner: {0}"),
+    (r"DIFFERENT_DEVICES", "the models ran on different devices, so what differs between these is part of the result"),
     (r"STEADY_TOO_SHORT", "the steady part of a block is too short"),
     (r"FAILURES_AT_P(\d+)", "so many requests failed that p{0} is one of them"),
     (r"MISSING_IN_(\d+)_PAIRS", "missing in {0} of the pairs"),

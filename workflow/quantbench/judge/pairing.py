@@ -30,6 +30,7 @@ class Block:
     valid: bool
     reasons: tuple[str, ...] = ()
     samples: Samples = field(default_factory=dict)
+    lane: str | None = None  # name of the devices that served it; None where the context does not say
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,13 @@ class Pairs:
 
     @property
     def interleaved(self) -> bool:
-        """Whether the times of the blocks prove that each pair was measured side by side."""
-        return interleaved([x.started_unix for x in self.a], [y.started_unix for y in self.b])
+        """Whether lanes and times of the blocks prove that each pair was measured side by side on the same devices."""
+        return self.same_lane and interleaved([x.started_unix for x in self.a], [y.started_unix for y in self.b])
+
+    @property
+    def same_lane(self) -> bool:
+        """Whether no pair is known to lie on two lanes: at the same time on two cards is not side by side."""
+        return all(x.lane == y.lane for x, y in zip(self.a, self.b, strict=True) if x.lane and y.lane)
 
     def first(self, numbers: Iterable[int]) -> int | None:
         """How many of the pairs with these block numbers were planned from the start; None if there was no plan."""
@@ -74,6 +80,7 @@ def block_of(context: Mapping[str, Any], samples: Samples | None = None) -> Bloc
         valid=bool(context["valid"]),
         reasons=tuple(context.get("reasons") or ()),
         samples=samples or {},
+        lane=(context.get("lane") or {}).get("lane"),
     )
 
 

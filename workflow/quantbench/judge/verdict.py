@@ -123,6 +123,8 @@ def _sentence(row: Row, code: str) -> str:
         text = words.undecided(ci, row.margin, blocks_more(row), row.family if significant_alone else None)
     else:
         text = words.difference(row.metric, code, ci)
+    if not row.pairs.same_lane:
+        return f"{text}; {words.DIFFERENT_DEVICES}"
     return text if row.pairs.interleaved else f"{text}; {words.NOT_INTERLEAVED}"
 
 
@@ -132,6 +134,7 @@ def _written(row: Row, gpu_name: str, baseline: str) -> Json:
     ci, told = row.measured.ci, code != "invalid"
     remarks = [*row.blockers, *row.pairs.refused, *row.measured.remarks]
     remarks += [ci.reason] if ci.reason else []
+    remarks += [] if row.pairs.same_lane else ["DIFFERENT_DEVICES"]
     remarks += [f"UNPAIRED_BLOCKS_{row.pairs.unpaired}"] if row.pairs.unpaired else []
     return {
         "gpu_name": gpu_name,

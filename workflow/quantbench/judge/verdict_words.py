@@ -21,6 +21,7 @@ REASONS = {
     "P95_CI_NEEDS_MORE_VALUES": "the pooled requests are too few for a confidence interval of a 95th percentile",
     "BLOCK_NEEDS_N20": "a pooled percentile needs 20 requests in each block",
 }
+DIFFERENT_DEVICES = "the models ran on different devices: what differs between these is part of the result"
 NOT_INTERLEAVED = "the blocks were not interleaved: drift is not excluded"
 
 
