@@ -6,7 +6,15 @@ import re
 from dataclasses import replace
 
 import pytest
-from quantbench.report import decision, narrative_business, narrative_cards, narrative_decision, pages, render
+from quantbench.report import (
+    decision,
+    narrative_business,
+    narrative_cards,
+    narrative_decision,
+    narrative_words,
+    pages,
+    render,
+)
 from quantbench.report.facts import Facts
 from report_fixture import Scenario, facts
 
@@ -210,3 +218,13 @@ def test_dummy_weights_are_declared() -> None:
         pages.notes(replace(fast, config=fast.config | {"load_formats": {"bf16": "dummy", "awq": "dummy"}}))
     )
     assert "BF16 and AWQ 4-bit ran with dummy weights" in text
+
+
+def test_a_margin_that_the_control_made_coarse_is_not_no_change() -> None:
+    found = facts(SCENARIOS["pair"])
+    row = found.rows[0] | {"code": "undecided", "margin": 0.38, "ratio": 0.9, "ci_low": 0.85, "ci_high": 0.95}
+    told = narrative_words.clause(found, row)
+    data = "the data allow −15.0 % to −5.0 %; the A/A control resolves ±38.0 % only"
+    assert told == f"cannot be told apart from the baseline's ({data})"
+    fine = narrative_words.clause(found, row | {"code": "equivalent", "margin": 0.02, "ci_low": 0.99, "ci_high": 1.01})
+    assert fine.startswith("did not change: equivalent within 2.0 %")

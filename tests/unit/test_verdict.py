@@ -208,6 +208,25 @@ def test_the_aa_control_is_the_resolution_and_widens_the_margin():
     assert "it resolves ±" in found["words"]
 
 
+def test_within_a_margin_that_the_aa_control_made_coarse_nothing_is_called_equivalent():
+    contexts = run({"bf16": 1, "bf16__aa": 1, "w8": 1.0}, sd=0.2, seed=1)
+    contexts = [c for c in contexts if c["model"] == "bf16__aa"] + run({"bf16": 1, "w8": 1.0}, sd=0.01, seed=2)
+    found = verdict(contexts)
+    r = row(found)
+    assert r["margin"] == found["aa"]["throughput_tok_s"]["half_width"] > 0.1
+    assert r["code"] == "undecided"
+    assert r["words"].startswith("cannot be told apart: data allow ")
+    assert "resolves ±" in r["words"]
+    own = row(verdict(contexts, margin=0.5))
+    assert (own["code"], own["margin"]) == ("equivalent", 0.5), "a margin of the user's own stands"
+
+
+def test_words_name_the_most_blocks_where_more_would_be_needed():
+    r = row(verdict(run({"bf16": 1, "w8": 1.0}, sd=0.2, seed=3)))
+    assert (r["code"], r["margin"]) == ("undecided", 0.02)
+    assert "more than 40 blocks in all would be needed to resolve 2.0 %" in r["words"]
+
+
 def test_an_aa_control_that_differs_condemns_the_run():
     found = verdict(run({"bf16": 1, "bf16__aa": 1.1, "w8": 1.2}))
     assert found["aa"]["throughput_tok_s"]["different"] is True

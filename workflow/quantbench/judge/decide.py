@@ -33,6 +33,12 @@ class Row:
     p_difference: float | None = None
     p_equivalence: float | None = None
     family: int = 1  # comparisons in the family it is corrected with
+    coarse: bool = False  # the A/A control widened the margin so far that "equivalent" would say too much
+
+    @property
+    def alike(self) -> bool:
+        """Whether the ratio is shown to lie within the margin."""
+        return self.p_equivalence is not None and self.p_equivalence < ALPHA
 
 
 def correct(rows: Sequence[Row]) -> list[Row]:
@@ -61,8 +67,8 @@ def decide(row: Row) -> str:
         return "invalid"
     if row.p_difference is None or row.p_equivalence is None or ci.ratio is None:
         return "no_test"
-    if row.p_equivalence < ALPHA:
-        return "equivalent"
+    if row.alike:
+        return "undecided" if row.coarse else "equivalent"
     if row.p_difference < ALPHA:
         return "better" if (ci.ratio > 1) == words.higher_is_better(row.metric) else "worse"
     return "undecided"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from quantbench.config.configuration import AA_SUFFIX
 from quantbench.judge import verdict_words as words
 from quantbench.judge.decide import ALPHA, Row, blocks_more, correct, decide
 from quantbench.judge.pairing import BlockKey, Cell, Pairs, Samples, arms_of, measure, pair_up
-from quantbench.judge.precision import plan
+from quantbench.judge.precision import MOST_BLOCKS, plan
 from quantbench.stats import drift, half_width
 
 Json = dict[str, Any]
@@ -51,7 +51,7 @@ def build_verdict(
     for variant in variants:
         blockers = tuple((pair_failures or {}).get(variant, ()))
         pairs = _pairs(cells, baseline, variant, planned_blocks)
-        family = _family(pairs, variant, primary, blockers, lambda metric: _margin(margin, aa, metric))
+        family = _family(pairs, variant, primary, blockers, margin, aa)
         rows += [_written(row, str(contexts[0]["gpu_name"]), baseline) for row in correct(family)]
     return {
         "baseline": baseline,
@@ -77,11 +77,17 @@ def _family(
     variant: str,
     primary: Mapping[str, Any],
     blockers: tuple[str, ...],
-    margin_of: Callable[[str], float],
+    margin: float,
+    aa: Json,
 ) -> list[Row]:
     """All comparisons of one variant, uncorrected."""
+    # What matters to the user, but never finer than the instrument resolves.
+    margins = {m: max(margin, aa.get(m, {}).get("half_width") or 0.0) for m in METRICS}
     return [
-        Row(cell, variant, m, measure(pairs, m), margin_of(m), pairs, blockers, _is(cell, m, primary))
+        Row(
+            *(cell, variant, m, measure(pairs, m), margins[m], pairs, blockers, _is(cell, m, primary)),
+            coarse=words.is_coarse(margins[m], margin),
+        )
         for cell, pairs in found
         for m in METRICS
     ]
@@ -105,11 +111,6 @@ def _is(cell: Cell, metric: str, primary: Mapping[str, Any]) -> bool:
     return (*cell, metric) == declared
 
 
-def _margin(margin: float, aa: Json, metric: str) -> float:
-    """The equivalence margin: what matters to the user, but never finer than the instrument resolves."""
-    return max(margin, aa.get(metric, {}).get("half_width") or 0.0)
-
-
 def _sentence(row: Row, code: str) -> str:
     ci, measured = row.measured.ci, row.measured
     if code == "invalid":
@@ -118,9 +119,12 @@ def _sentence(row: Row, code: str) -> str:
         return words.no_test(row.metric, measured.a, measured.b, ci)
     if code == "equivalent":
         text = words.equivalent(row.margin, ci)
+    elif code == "undecided" and row.alike:
+        text = words.indistinct(row.margin, ci)
     elif code == "undecided":
         significant_alone = ci.p_value is not None and ci.p_value < ALPHA
-        text = words.undecided(ci, row.margin, blocks_more(row), row.family if significant_alone else None)
+        corrected_for = row.family if significant_alone else None
+        text = words.undecided(ci, row.margin, blocks_more(row), corrected_for, MOST_BLOCKS)
     else:
         text = words.difference(row.metric, code, ci)
     if not row.pairs.same_lane:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from quantbench.stats import RatioCI
 from quantbench.wording import METRICS, metric_name, number, percent, plural
 
+# Where the A/A control widens the margin beyond this, "equivalent" would call two models the same that nobody measured
+# well enough to say so. A margin that the config itself sets wider is the user's own.
+COARSE_MARGIN = 0.1
 # (better, worse) by what the metric is
 _THROUGHPUT = ("higher throughput", "lower throughput")
 _ENERGY = ("less energy", "more energy")
@@ -62,13 +65,23 @@ def equivalent(margin: float, ci: RatioCI) -> str:
     return f"equivalent within {percent(margin)}: {ratio} [{interval(ci)}]"
 
 
-def undecided(ci: RatioCI, margin: float, more: int | None, corrected_for: int | None) -> str:
-    """No difference shown: what the data allow, and how many blocks would settle it."""
+def is_coarse(margin: float, wanted: float) -> bool:
+    """Whether a margin was widened so far beyond the wanted one that nothing should be called equivalent within it."""
+    return margin > max(COARSE_MARGIN, wanted)
+
+
+def indistinct(margin: float, ci: RatioCI) -> str:
+    """Within a margin that is too coarse to speak of equivalence."""
+    return f"cannot be told apart: data allow {interval(ci)}, and the A/A control resolves ±{percent(margin)} only"
+
+
+def undecided(ci: RatioCI, margin: float, more: int | None, corrected_for: int | None, most: int) -> str:
+    """No difference shown: what the data allow, and how many blocks would settle it; above `most`, that many."""
     after = f" after correction for {corrected_for} comparisons" if corrected_for else ""
     blocks = (
         f"about {plural(more, 'more block')} would resolve {percent(margin)}"
         if more
-        else f"more blocks than can sensibly be measured would be needed to resolve {percent(margin)}"
+        else f"more than {most} blocks in all would be needed to resolve {percent(margin)}: reduce the noise instead"
     )
     return f"no significant difference{after}: data allow {interval(ci)}; {blocks}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from quantbench.judge.verdict_words import is_coarse
 from quantbench.report.facts import Facts, Json
 from quantbench.wording import (
     METRICS,
@@ -34,12 +35,18 @@ def clause(facts: Facts, row: Json | None) -> str:
         return f"changed by {change(ratio)} in this sample, with too few blocks for a test"
     if row["code"] == "equivalent":
         return f"did not change: equivalent within {percent(row['margin'])} (95 % CI {interval})"
+    if row["code"] == "undecided" and is_coarse(row["margin"], facts.config["margin"]):
+        return f"cannot be told apart from the baseline's (the data allow {interval}; {_resolution(row)})"
     if row["code"] == "undecided" and _excludes_one(row):
         return f"changed by {change(ratio)} (95 % CI {interval}), which is not significant {CORRECTED}"
     if row["code"] == "undecided":
         return f"shows no significant difference (the data allow {interval})"
     verb = _verb(str(row["metric"]), ratio)
     return f"{verb} by {percent(abs(ratio - 1))} (95 % CI {interval})"
+
+
+def _resolution(row: Json) -> str:
+    return f"the A/A control resolves ±{percent(row['margin'])} only"
 
 
 def _excludes_one(row: Json) -> bool:
