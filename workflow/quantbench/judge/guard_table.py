@@ -98,7 +98,7 @@ BLOCK: tuple[Guard, ...] = (
           "block", "warn", checks.power_cap),
     Guard("foreign_process", "Foreign process on the card",
           "Another program shared the card's memory and time.",
-          "NVML lists a process on the device that the lane does not own",
+          "NVML lists a process on the device that is not the server's; unknown if it does not list the server's own",
           "Stop the process, or give quantbench devices of its own.",
           "block", "fail", checks.foreign_process),
     Guard("energy_mismatch", "Energy figures disagree",
