@@ -229,13 +229,6 @@ def test_free_answer_lengths_are_right_where_they_are_asked_for():
     assert guards.failed(guards.evaluate_block(**facts)) == []
 
 
-def test_limits_come_from_the_config():
-    facts = clean_block()
-    put(facts, "context.client.cpu_share", 0.5)
-    facts["config"]["limits"] = {"client_cpu_share": 0.4}
-    assert guards.failed(guards.evaluate_block(**facts)) == ["client_cpu"]
-
-
 SERVER_FAULTS = [
     ("not_quantized", "quantization.verified", False),
     ("kernel_fallback", "quantization.kernel", "UnquantizedLinearMethod"),

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from quantbench.judge.guard_facts import LIMITS, Facts, Guard, GuardResult, evaluate
+from quantbench.judge.guard_facts import Facts, Guard, GuardResult, evaluate
 from quantbench.judge.guard_table import BLOCK, GUARDS, PAIR, RUN, SERVER
 from quantbench.observe import bottleneck
 
 __all__ = [
     "GUARDS",
-    "LIMITS",
     "Guard",
     "GuardResult",
     "by_id",
@@ -37,7 +36,7 @@ CLIENT = ("client_cpu", "client_loop_lag", "client_limit")
 def evaluate_block(
     context: Json, ready: Json, calibration: Json | None = None, config: Json | None = None
 ) -> list[GuardResult]:
-    """All block guards. config may hold `ignore_eos`, `min_seconds` and `limits` (see guard_facts.LIMITS)."""
+    """All block guards. config may hold `ignore_eos` and `min_seconds`."""
     facts = Facts({"context": context, "ready": ready, "calibration": calibration or {}, "config": config or {}})
     return [evaluate(guard, facts) for guard in BLOCK]
 
@@ -61,15 +60,11 @@ def evaluate_server(ready: Json) -> list[GuardResult]:
 
 
 def evaluate_pair(
-    ready_a: Json,
-    ready_b: Json,
-    contexts_a: Sequence[Json],
-    contexts_b: Sequence[Json],
-    config: Json | None = None,
+    ready_a: Json, ready_b: Json, contexts_a: Sequence[Json], contexts_b: Sequence[Json]
 ) -> list[GuardResult]:
     """All pair guards of baseline (a) and variant (b): their servers and all their blocks."""
     blocks = {"blocks_a": list(contexts_a), "blocks_b": list(contexts_b)}
-    facts = Facts({"a": ready_a, "b": ready_b, **blocks, "config": config or {}})
+    facts = Facts({"a": ready_a, "b": ready_b, **blocks})
     return [evaluate(guard, facts) for guard in PAIR]
 
 
