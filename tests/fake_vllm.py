@@ -152,6 +152,7 @@ class FakeServer:
         if os.environ.get("CUDA_VISIBLE_DEVICES"):
             log(f"Model loading took {rules.get('weights_gib', 1.0)} GiB memory and 0.05 seconds", process="EngineCore")
             log("Available KV cache memory: 8.0 GiB", process="EngineCore")
+            log("Kernel JIT monitor activated; mode=warn.", process="EngineCore")  # real vLLM: not in eager mode
         else:
             log("Loading weights took 0.05 seconds", process="EngineCore")
         if not self.args.enforce_eager:

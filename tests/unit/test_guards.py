@@ -58,7 +58,7 @@ def ready(claimed="none", weights=3.0):
         "settings": {
             "max_model_len": 4096, "dtype": "bfloat16", "kv_cache_dtype": "auto", "enforce_eager": False,
             "prefix_caching": False, "attention_backend": "FLASH_ATTN", "cuda_graphs": "FULL_AND_PIECEWISE",
-            "speculative": False, "sampling_defaults_overridden": False,
+            "speculative": False, "sampling_defaults_overridden": False, "jit_monitor": True,
         },
         "tokenizer": {"probe_sha256": "aa", "chat_probe_sha256": "bb", "chat_bos_count": 0, "chat_is_plain": False},
     }  # fmt: skip
@@ -213,6 +213,14 @@ def test_a_block_without_a_steady_window_is_a_warning_unless_the_load_was_never_
     assert troubled(guards.evaluate_block(**facts)) == [("ramp_share", "warn")]
     put(facts, "context.client.concurrency_held", 0.4)
     assert guards.failed(guards.evaluate_block(**facts)) == ["concurrency_not_held"]
+
+
+def test_a_silent_log_says_nothing_of_compilation_where_vllm_does_not_watch_it():
+    facts = clean_block()
+    facts["ready"]["settings"] |= {"jit_monitor": None, "missing": {"jit_monitor": "not found: looked for …"}}
+    assert troubled(guards.evaluate_block(**facts)) == [("jit_compilation", "unknown")]
+    put(facts, "context.server.incidents", [{"id": "graph_capture", "line": "Capturing …"}])
+    assert guards.failed(guards.evaluate_block(**facts)) == ["jit_compilation"]
 
 
 def test_nan_in_the_log_counts_without_the_counter():

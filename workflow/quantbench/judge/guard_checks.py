@@ -84,6 +84,8 @@ def prefix_cache(facts: Facts) -> Finding:
 
 def jit_compilation(facts: Facts) -> Finding:
     lines = _incidents(facts, "jit", "graph_capture")
+    if not lines:
+        facts.need("ready.settings.jit_monitor")  # a silent log proves something only where vLLM would have spoken
     return found(bool(lines), lines[0] if lines else "no compilation in the log of the block")
 
 

@@ -43,7 +43,7 @@ BLOCK: tuple[Guard, ...] = (
           "block", "fail", checks.prefix_cache),
     Guard("jit_compilation", "Compilation while measuring",
           "A kernel was compiled or a graph captured inside the block: a cost that no later request pays.",
-          "incidents jit or graph_capture in the server log of the block",
+          "incidents jit or graph_capture in the block's log; unknown where vLLM does not watch (CPU, eager mode)",
           "Raise block.warmup_requests_per_slot, so that every shape is seen before the clock starts.",
           "block", "fail", checks.jit_compilation),
     Guard("nan_logits", "NaN in the logits",
