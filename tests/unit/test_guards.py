@@ -230,6 +230,18 @@ def test_nan_in_the_log_counts_without_the_counter():
     assert guards.failed(guards.evaluate_block(**facts)) == ["nan_logits"]
 
 
+def test_energy_per_token_is_blank_where_the_two_energies_disagree_and_stays_so():
+    facts = clean_block()
+    context, ready = facts["context"] | {"min_seconds": 20}, facts["ready"]
+    context["metrics"]["j_per_token"] = 1200.0 / 5120
+    assert guards.judged(context, ready, CALIBRATION)["metrics"]["j_per_token"] == 1200.0 / 5120
+    put(context, "telemetry.energy_from_power_j", 1000.0)
+    found = guards.judged(context, ready, CALIBRATION)
+    assert (found["metrics"]["j_per_token"], found["valid"]) == (None, True)
+    assert guards.judged(found, ready, CALIBRATION) == found
+    assert context["metrics"]["j_per_token"] is not None  # what was measured is left as it was
+
+
 def test_free_answer_lengths_are_right_where_they_are_asked_for():
     facts = clean_block()
     put(facts, "context.metrics.tokens_out", 5100)

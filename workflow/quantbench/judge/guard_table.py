@@ -102,7 +102,7 @@ BLOCK: tuple[Guard, ...] = (
           "Stop the process, or give quantbench devices of its own.",
           "block", "fail", checks.foreign_process),
     Guard("energy_mismatch", "Energy figures disagree",
-          "Energy per token is not to be trusted.",
+          "Energy per token is not to be trusted, so `j_per_token` of the block is blank.",
           "energy counter and mean power × time differ by more than 5 %",
           "Use longer blocks: the counter and the power reading are updated slowly.",
           "block", "warn", checks.energy_mismatch),

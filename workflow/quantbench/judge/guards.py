@@ -19,6 +19,7 @@ __all__ = [
     "GuardResult",
     "by_id",
     "comparison_failures",
+    "energy_doubted",
     "evaluate_block",
     "evaluate_pair",
     "evaluate_run",
@@ -42,7 +43,10 @@ def evaluate_block(
 
 
 def judged(context: Json, ready: Json, calibration: Json | None) -> dict[str, Any]:
-    """The context with bottleneck, guards, valid and reasons, from its facts and the client's calibration."""
+    """The context with bottleneck, guards, valid and reasons, from its facts and the client's calibration.
+
+    Where energy_mismatch warns, j_per_token is blank: nobody knows which of the two energies is right.
+    """
     facts = dict(context)
     results = evaluate_block(facts, ready, calibration or {}, {"min_seconds": facts["min_seconds"]})
     reasons = failed(results)
@@ -50,7 +54,14 @@ def judged(context: Json, ready: Json, calibration: Json | None) -> dict[str, An
     facts["bottleneck"] = bottleneck.judge(facts, limits)
     facts["guards"] = [{"id": r.id, "status": r.status, "detail": r.detail} for r in results]
     facts["valid"], facts["reasons"] = not reasons, reasons
+    if energy_doubted(facts):
+        facts["metrics"] = {**facts["metrics"], "j_per_token": None}
     return facts
+
+
+def energy_doubted(context: Json) -> bool:
+    """Did energy_mismatch warn in this judged block?"""
+    return any(row["id"] == "energy_mismatch" and row["status"] == "warn" for row in context.get("guards") or ())
 
 
 def evaluate_server(ready: Json) -> list[GuardResult]:
