@@ -92,9 +92,12 @@ def jit_compilation(facts: Facts) -> Finding:
 def nan_logits(facts: Facts) -> Finding:
     lines = _incidents(facts, "nan")
     corrupted = facts.get("context.server.delta.corrupted_requests")
-    if not lines and corrupted is None:
-        raise Missing("context.server.delta.corrupted_requests is not known")
-    return found(bool(lines or corrupted), lines[0] if lines else f"{corrupted} corrupted requests")
+    if lines or corrupted:
+        return found(True, lines[0] if lines else f"{corrupted} corrupted requests")
+    if corrupted is None:
+        facts.need("ready.logits.finite")
+    seen = facts.get("ready.logits.seen") or "not asked"
+    return found(facts.get("ready.logits.finite") is False, f"at the server's start: {seen}")
 
 
 def server_error(facts: Facts) -> Finding:

@@ -48,7 +48,8 @@ BLOCK: tuple[Guard, ...] = (
           "block", "fail", checks.jit_compilation),
     Guard("nan_logits", "NaN in the logits",
           "The model computes garbage; its speed means nothing.",
-          "vLLM's corrupted_requests grew (VLLM_COMPUTE_NANS_IN_LOGITS=1), or its log says so",
+          "a completion with logprobs, asked when the server has started, has a value that is not a number; "
+          "or, where vLLM counts them, corrupted_requests grew; or its log says so",
           "Check the checkpoint, the dtype and the kernel; look at the quality part first.",
           "block", "fail", checks.nan_logits),
     Guard("server_error", "Server error in the log",

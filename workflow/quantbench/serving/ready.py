@@ -105,6 +105,7 @@ def _identity(test: Json, url: str, spec: Spec) -> Json:
     fingerprint = test.pop("system_fingerprint")
     return {
         "test_completion": test,
+        "logits": vllm_client.logits(url, spec["served_name"]),
         "tokenizer": vllm_client.tokenizer(url, spec["served_name"]),
         "system_fingerprint": fingerprint,
     }
