@@ -20,6 +20,8 @@ Behaviour is a JSON object, from the variable FAKE_VLLM and, read anew at every 
     slow            [n, s]: every n-th completion takes s seconds more
     short           number of tokens that every answer has fewer than was asked for (0)
     burst           number of chunks per write (1): several messages arrive in one read
+    logprobs        what a completion gives that asks for them: numbers | nan (HTTP 400, as vLLM answers NaN) | null (in
+                    place of a number) | none (no logprobs at all) | refused (HTTP 400 for another reason)
     fingerprint     system_fingerprint of every answer ("fake-1"); of a list, one after the other
     salt            number added to every token id: another tokenizer
     bos             number of begin-of-text tokens at the head of a chat prompt (0)
@@ -61,6 +63,7 @@ KERNELS = {
     "gptq": ("MarlinLinearKernel", "GPTQ"),
     "fp8": ("CutlassFP8ScaledMMLinearKernel", "Fp8"),
 }
+LOGPROBS = {"nan": "Out of range float values are not JSON compliant", "refused": "logprobs are not supported"}
 ENGINE = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(36000)  # EngineCore"
 
 
@@ -152,6 +155,7 @@ class FakeServer:
         if os.environ.get("CUDA_VISIBLE_DEVICES"):
             log(f"Model loading took {rules.get('weights_gib', 1.0)} GiB memory and 0.05 seconds", process="EngineCore")
             log("Available KV cache memory: 8.0 GiB", process="EngineCore")
+            log("Kernel JIT monitor activated; mode=warn.", process="EngineCore")  # real vLLM: not in eager mode
         else:
             log("Loading weights took 0.05 seconds", process="EngineCore")
         if not self.args.enforce_eager:
@@ -253,6 +257,8 @@ class FakeServer:
             return web.json_response({"error": {"message": "model not found", "code": 404}}, status=404)
         if rules.get("stream") == "http_500" or self.asleep or self.engine.poll() is not None:
             return web.json_response({"error": {"message": "Internal server error", "code": 500}}, status=500)
+        if body.get("logprobs") is not None and (error := LOGPROBS.get(rules.get("logprobs", ""))):
+            return web.json_response({"error": {"message": error, "code": 400}}, status=400)
         if rules.get("incident"):
             log(str(rules["incident"]), rules.get("incident_level", "WARNING"))
         prompt = body.get("prompt") or " ".join(str(m["content"]) for m in body.get("messages", []))
@@ -301,7 +307,10 @@ class Reply:
         self.count()
         text = " word" * self.n
         part = {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
-        choice = {"index": 0, "finish_reason": "length", **part}
+        choice: dict[str, Any] = {"index": 0, "finish_reason": "length", **part}
+        fault = self.rules.get("logprobs", "numbers")
+        if self.body.get("logprobs") is not None and fault != "none":
+            choice["logprobs"] = {"token_logprobs": [-0.5] * (self.n - 1) + [None if fault == "null" else -0.5]}
         return web.json_response({**self.base, "choices": [choice], "usage": self.usage()})
 
     def chunk(self, text: str, reason: str | None = None) -> bytes:

@@ -339,6 +339,12 @@ def test_a_server_that_is_not_as_it_should_be(home: Path, card: FakeGpu, guard: 
         assert troubled(guards.evaluate_server(arm.ready())) == of(guard)
 
 
+@pytest.mark.parametrize("logprobs", ["nan", "null"])
+def test_a_model_that_computes_nan_fails_every_block(home: Path, card: FakeGpu, logprobs: str) -> None:
+    with variant(home, behaviour={"logprobs": logprobs}) as arm:
+        assert of("nan_logits") <= troubled(judge(arm)) <= of("nan_logits") | noise()
+
+
 def test_speculative_decoding_in_the_settings_fails_every_block(home: Path, card: FakeGpu) -> None:
     with variant(home, behaviour={"engine": {"speculative_config": "SpeculativeConfig(method='ngram')"}}) as arm:
         assert of("speculative") <= troubled(judge(arm)) <= of("speculative") | noise()

@@ -1,7 +1,9 @@
-"""Faults that real vLLM (CPU build) shows by itself, on one server that is set up wrongly on purpose.
+"""Faults that real vLLM (CPU build) shows by itself, on three servers that are set up wrongly on purpose.
 
-It caches prefixes, takes two sequences at a time, has a short max-model-len, and uses the sampling defaults of its
-repository. Everything is read as a run reads it: the lane starts the server, `load` asks it, guards judge the facts.
+The first caches prefixes, takes two sequences at a time, has a short max-model-len, uses the sampling defaults of its
+repository, and is killed within a block. The second takes its port: other dtype, tokenizer and chat template, and a KV
+cache of a few blocks. The third has weights that are not numbers. Everything is read as a run reads it: the lane
+starts the server, `load` asks it, guards judge the facts.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,24 +27,36 @@ from quantbench.errors import QuantbenchError
 from quantbench.judge import guards
 from quantbench.observe import server_metrics
 from quantbench.observe.watch import Watch
-from quantbench.serving import lane, owner, processes
+from quantbench.serving import lane, owner, processes, registry, vllm_client
 from servers import fake_spec, left_over
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
 pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(300)]
 MAX_LEN = 512
 LONG = "The capital of France is Paris, and the river that runs through the city is the Seine. " * 7
+SIX_BLOCKS_GIB = 2_400_000 / 2**30  # 3 072 bytes per token in float32, 128 tokens per block
 KNOBS = {
     "protocol": 1, "workload": "chat", "style": "chat", "max_tokens": 16, "min_seconds": 0.5, "min_requests": 4,
     "warmup_requests": 2, "warmup_max_tokens": 4, "timeout_s": 60.0, "endpoint": "completions", "template": None,
 }  # fmt: skip
-ALLOWED = {"client_loop_lag", "client_loop_lag_tail", "coalesced_reads", "short_block", "ramp_share", "client_error"}
+ALLOWED = {
+    "concurrency_not_held",
+    "client_loop_lag",
+    "client_loop_lag_tail",
+    "coalesced_reads",
+    "short_block",
+    "ramp_share",
+    "client_error",
+}
 """What a short block on a busy machine may show beside the planted fault."""
 
 
+Server = tuple[dict[str, Any], dict[str, Any]]  # spec, ready record
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """(spec, ready record) of the one server."""
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working folder with prompts, and a state folder of its own; nothing may be left behind."""
     if not PYTHON.exists():
         pytest.fail("no .venv-vllm: run `make setup`")
     folder, patch = tmp_path_factory.mktemp("planted"), pytest.MonkeyPatch()
@@ -48,32 +64,82 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str,
     patch.setenv(owner.STATE, str(folder / "state"))
     for name in (owner.OWNER, owner.DEVICES, owner.SERVERS):
         patch.delenv(name, raising=False)
-    shutil.copytree(ROOT / "data" / "demo-model", folder / "models" / "demo")
-    defaults = folder / "models" / "demo" / "generation_config.json"
-    defaults.write_text(json.dumps(json.loads(defaults.read_text()) | {"temperature": 0.7, "top_p": 0.8}))
-    spec = fake_spec(
-        None, "demo", source=str(folder / "models" / "demo"), command=[str(PYTHON), "-m", "vllm.entrypoints.cli.main"],
-        max_model_len=MAX_LEN, max_num_seqs=2, prefix_caching=True, start_timeout_s=120,
-        args=["--generation-config", "auto"],
-    )  # fmt: skip
     for name, text in (("short", "Once upon a time"), ("long", LONG)):
         lines = [json.dumps({"id": str(n), "prompt": f"{text} {n}"}) for n in range(8)]
         (folder / f"{name}.jsonl").write_text("\n".join(lines))
     try:
-        with lane.lease(spec) as lease:
-            ready = {**lease.state["ready"], "gpu_name": "CPU"}
-        yield spec, ready
-        assert lane.stop(spec) is True
+        yield folder
+        lane.sweep("end of the tests")
         assert processes.until(lambda: not left_over(folder / "state"), 10), left_over(folder / "state")
     finally:
         lane.sweep("end of the tests")
         patch.undo()
 
 
-def measured(server: tuple[dict[str, Any], dict[str, Any]], concurrency: int, prompts: str, **knobs: Any) -> Any:
+def spec_of(home: Path, model: str, **changes: Any) -> dict[str, Any]:
+    """A server of a copy of the demo model, in models/{model}."""
+    shutil.copytree(ROOT / "data" / "demo-model", home / "models" / model)
+    asked = {"max_model_len": MAX_LEN, "max_num_seqs": 4, "prefix_caching": True, "start_timeout_s": 240} | changes
+    command = [str(PYTHON), "-m", "vllm.entrypoints.cli.main"]
+    return fake_spec(None, model, source=str(home / "models" / model), command=command, **asked)
+
+
+def edit(path: Path, **changes: Any) -> None:
+    """Set keys of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def started(spec: dict[str, Any]) -> Server:
+    with lane.lease(spec) as lease:
+        return spec, {**lease.state["ready"], "gpu_name": "CPU"}
+
+
+@pytest.fixture(scope="module")
+def server(home: Path) -> Server:
+    """The first server."""
+    spec = spec_of(home, "demo", max_num_seqs=2, args=["--generation-config", "auto"])
+    edit(Path(spec["source"], "generation_config.json"), temperature=0.7, top_p=0.8)
+    return started(spec)
+
+
+@pytest.fixture(scope="module")
+def killed(server: Server) -> dict[str, Any]:
+    """The context of the block in which the first server is killed, at its fourth answer."""
+    spec, ready = server
+    succeeded = answers(ready["url"]) + KNOBS["warmup_requests"] + 4
+    state = next(s for s in registry.servers() if s["spec"]["model"] == spec["model"])
+
+    def kill() -> None:
+        if processes.until(lambda: answers(ready["url"]) >= succeeded, 60):
+            processes.signal_all([processes.pid_of(registry.leader(state))], 9)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    _, context = measured(server, 2, "short", min_seconds=90)
+    killer.join()
+    return context
+
+
+def answers(url: str) -> float:
+    return float(server_metrics.snapshot(vllm_client.metrics(url))["requests_succeeded"] or 0)
+
+
+@pytest.fixture(scope="module")
+def other(home: Path, server: Server, killed: dict[str, Any]) -> Server:
+    """The second server, on the port of the first."""
+    spec = spec_of(home, "other", port=server[0]["port"], dtype="float32", kv_cache_gib=SIX_BLOCKS_GIB)
+    tokenizer = Path(spec["source"], "tokenizer.json")
+    model = json.loads(tokenizer.read_text())["model"]
+    edit(tokenizer, model=model | {"merges": model["merges"][:200]})  # of its parts, Transformers reads only the model
+    bare = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    edit(Path(spec["source"], "tokenizer_config.json"), chat_template=bare)
+    return started(spec)
+
+
+def measured(server: Server, concurrency: int, prompts: str, **knobs: Any) -> Any:
     spec, ready = server
     asked = KNOBS | {"concurrency": concurrency} | knobs
-    one = block.Block("demo", 1, spec, asked, "cpu", "CPU", Path(f"{prompts}.jsonl"))
+    one = block.Block(spec["model"], 1, spec, asked, "cpu", "CPU", Path(f"{prompts}.jsonl"))
     records, context = block.measure(one, ready)
     return records, guards.judged(context, ready, None)
 
@@ -150,3 +216,53 @@ def test_the_server_record_shows_what_is_set_up_wrongly(server: Any) -> None:
     _, clean = measured(server, 2, "short")
     failures = guards.comparison_failures(right, ready, [clean], [clean])
     assert failures == ["max_model_len", "prefix_caching", "sampling_defaults"]
+
+
+def test_a_server_that_is_killed_within_a_block_is_no_valid_block(killed: dict[str, Any]) -> None:
+    assert "failed_requests" in killed["reasons"]
+    assert set(killed["failure_reasons"]) <= {"disconnected", "connect"}
+    assert killed["metrics"]["n"] > killed["metrics"]["failures"]  # it did answer before
+
+
+def test_another_process_at_the_end_of_the_block_is_a_restart(killed: dict[str, Any], other: Server) -> None:
+    """What the block would have seen, had the second server been there in time: same port, counters from zero."""
+    after = server_metrics.snapshot(vllm_client.metrics(other[1]["url"]))
+    before = killed["server"]["before"]
+    facts = copy.deepcopy(killed)
+    facts["server"] |= {"after": after, "delta": server_metrics.difference(before, after)}
+    facts["server"]["process_start_time"] = after["process_start_time"]
+    assert "server_restart" in guards.judged(facts, other[1], None)["reasons"]
+
+
+def test_a_variant_that_differs_in_dtype_tokenizer_and_template_is_not_compared(server: Server, other: Server) -> None:
+    found = guards.evaluate_pair(server[1], other[1], [], [])
+    assert guards.failed(found) == ["dtype", "tokenizer", "template_differs"]
+    assert guards.failed(guards.evaluate_server(other[1])) == ["chat_template"]
+
+
+def test_a_kv_cache_that_is_too_small_preempts(other: Server) -> None:
+    """Four requests of two blocks each do not fit into six, of which vLLM keeps one for itself."""
+    _, found = measured(other, 4, "short", max_tokens=200)
+    assert found["server"]["delta"]["preemptions"] > 0
+    assert "preemption" in bad(found)
+    assert bad(found) <= ALLOWED | {"preemption", "queueing"}, found["guards"]
+
+
+POISON = """
+import sys
+from safetensors.torch import load_file, save_file
+tensors = load_file(sys.argv[1])
+tensors["model.layers.1.mlp.down_proj.weight"][0, 0] = float("nan")
+save_file(tensors, sys.argv[1], metadata={"format": "pt"})
+"""
+
+
+def test_one_weight_that_is_not_a_number_is_found_though_plain_requests_succeed(home: Path) -> None:
+    spec = spec_of(home, "nan")
+    subprocess.run([PYTHON, "-c", POISON, str(Path(spec["source"], "model.safetensors"))], check=True)
+    poisoned = started(spec)
+    assert poisoned[1]["test_completion"]["tokens"] == 16
+    assert poisoned[1]["logits"]["finite"] is False
+    _, found = measured(poisoned, 1, "short")
+    assert "nan_logits" in found["reasons"]
+    assert "JSON" in next(row["detail"] for row in found["guards"] if row["id"] == "nan_logits")

@@ -13,7 +13,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "measurement.md"
 DELTA = {
     "prefix_cache_queries": 4000, "prefix_cache_hits": 0, "preemptions": 0, "generation_tokens": 5120,
     "prompt_tokens": 4000, "queue_time_sum_s": 0.04, "queue_time_count": 40, "prefill_time_sum_s": 1.0,
-    "decode_time_sum_s": 20.0, "requests_succeeded": 40, "corrupted_requests": 0, "spec_decode_drafts": None,
+    "decode_time_sum_s": 20.0, "requests_succeeded": 40, "corrupted_requests": None, "spec_decode_drafts": None,
 }  # fmt: skip
 TELEMETRY = {
     "power_w_mean": 60.0, "energy_j": 1200.0, "energy_from_power_j": 1190.0, "sm_clock_mhz_mean": 1900.0,
@@ -58,8 +58,9 @@ def ready(claimed="none", weights=3.0):
         "settings": {
             "max_model_len": 4096, "dtype": "bfloat16", "kv_cache_dtype": "auto", "enforce_eager": False,
             "prefix_caching": False, "attention_backend": "FLASH_ATTN", "cuda_graphs": "FULL_AND_PIECEWISE",
-            "speculative": False, "sampling_defaults_overridden": False,
+            "speculative": False, "sampling_defaults_overridden": False, "jit_monitor": True,
         },
+        "logits": {"finite": True, "seen": "logprobs of 4 tokens: -0.1, -0.2, -0.1, -0.3", "missing": {}},
         "tokenizer": {"probe_sha256": "aa", "chat_probe_sha256": "bb", "chat_bos_count": 0, "chat_is_plain": False},
     }  # fmt: skip
 
@@ -108,6 +109,8 @@ BLOCK_FAULTS = [
     ("jit_compilation", "context.server.incidents", [{"id": "jit", "line": "… during inference …"}]),
     ("jit_compilation", "context.server.incidents", [{"id": "graph_capture", "line": "Capturing …"}]),
     ("nan_logits", "context.server.delta.corrupted_requests", 2),
+    ("nan_logits", "context.server.incidents", [{"id": "nan", "line": "NaN in logits"}]),
+    ("nan_logits", "ready.logits.finite", False),
     ("server_error", "context.server.incidents", [{"id": "oom", "line": "CUDA out of memory"}]),
     ("server_restart", "context.server.before.process_start_time", 400.0),
     ("config_drift", "context.server.fingerprints", ["vllm-0.32.0-1234abcd", "vllm-0.32.0-ffffffff"]),
@@ -134,7 +137,7 @@ BLOCK_MISSING = {
     "failed_requests": "context.metrics.failures", "short_block": "context.concurrency",
     "concurrency_not_held": "context.client.concurrency_held", "ramp_share": "context.metrics.steady_s",
     "output_length": "context.max_tokens", "prefix_cache": "context.server.delta.prefix_cache_hits",
-    "jit_compilation": "context.server.incidents", "nan_logits": ("context.server.delta.corrupted_requests"),
+    "jit_compilation": "context.server.incidents", "nan_logits": "ready.logits.finite",
     "server_error": "context.server.incidents", "server_restart": "context.server.process_start_time",
     "config_drift": "ready.system_fingerprint", "token_count": "context.server.delta.generation_tokens",
     "preemption": "context.server.delta.preemptions", "queueing": "context.server.delta.queue_time_sum_s",
@@ -215,11 +218,32 @@ def test_a_block_without_a_steady_window_is_a_warning_unless_the_load_was_never_
     assert guards.failed(guards.evaluate_block(**facts)) == ["concurrency_not_held"]
 
 
-def test_nan_in_the_log_counts_without_the_counter():
+def test_a_silent_log_says_nothing_of_compilation_where_vllm_does_not_watch_it():
     facts = clean_block()
-    put(facts, "context.server.delta.corrupted_requests", None)
-    put(facts, "context.server.incidents", [{"id": "nan", "line": "NaN in logits"}])
-    assert guards.failed(guards.evaluate_block(**facts)) == ["nan_logits"]
+    facts["ready"]["settings"] |= {"jit_monitor": None, "missing": {"jit_monitor": "not found: looked for …"}}
+    assert troubled(guards.evaluate_block(**facts)) == [("jit_compilation", "unknown")]
+    put(facts, "context.server.incidents", [{"id": "graph_capture", "line": "Capturing …"}])
+    assert guards.failed(guards.evaluate_block(**facts)) == ["jit_compilation"]
+
+
+def test_a_counter_of_corrupted_requests_is_enough_without_logprobs():
+    facts = clean_block()
+    facts["ready"]["logits"] = {"finite": None, "seen": "no logprobs", "missing": {"finite": "no logprobs"}}
+    assert troubled(guards.evaluate_block(**facts)) == [("nan_logits", "unknown")]
+    put(facts, "context.server.delta.corrupted_requests", 0)
+    assert troubled(guards.evaluate_block(**facts)) == []
+
+
+def test_energy_per_token_is_blank_where_the_two_energies_disagree_and_stays_so():
+    facts = clean_block()
+    context, ready = facts["context"] | {"min_seconds": 20}, facts["ready"]
+    context["metrics"]["j_per_token"] = 1200.0 / 5120
+    assert guards.judged(context, ready, CALIBRATION)["metrics"]["j_per_token"] == 1200.0 / 5120
+    put(context, "telemetry.energy_from_power_j", 1000.0)
+    found = guards.judged(context, ready, CALIBRATION)
+    assert (found["metrics"]["j_per_token"], found["valid"]) == (None, True)
+    assert guards.judged(found, ready, CALIBRATION) == found
+    assert context["metrics"]["j_per_token"] is not None  # what was measured is left as it was
 
 
 def test_free_answer_lengths_are_right_where_they_are_asked_for():
@@ -227,13 +251,6 @@ def test_free_answer_lengths_are_right_where_they_are_asked_for():
     put(facts, "context.metrics.tokens_out", 5100)
     facts["config"]["ignore_eos"] = False
     assert guards.failed(guards.evaluate_block(**facts)) == []
-
-
-def test_limits_come_from_the_config():
-    facts = clean_block()
-    put(facts, "context.client.cpu_share", 0.5)
-    facts["config"]["limits"] = {"client_cpu_share": 0.4}
-    assert guards.failed(guards.evaluate_block(**facts)) == ["client_cpu"]
 
 
 SERVER_FAULTS = [

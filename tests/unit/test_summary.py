@@ -146,6 +146,14 @@ def test_what_is_missing_is_none_with_a_reason() -> None:
     assert row["reasons"] == "CI_NEEDS_3_BLOCKS;P95_NEEDS_N72;STEADY_TOO_SHORT"
 
 
+def test_energy_that_its_guard_doubts_is_blank_with_the_guard_as_the_reason() -> None:
+    doubted = context(guards=[{"id": "energy_mismatch", "status": "warn", "detail": "…"}])
+    row = tuple_row(IDENTITY, [(block(80, 2), context()), (block(80, 2), doubted)])
+    assert (row["j_per_token"], row["valid"], row["reasons"]) == (None, True, "CI_NEEDS_3_BLOCKS;energy_mismatch")
+    trusted = context(guards=[{"id": "energy_mismatch", "status": "ok", "detail": "…"}])
+    assert tuple_row(IDENTITY, [(block(80, 2), trusted)])["j_per_token"] is not None
+
+
 def test_nothing_at_all() -> None:
     for blocks in ([], [([RequestRecord(0, "p", reason="connect")], context(valid=False))]):
         row = tuple_row(IDENTITY, blocks)

@@ -113,12 +113,24 @@ def test_foreign_processes_are_those_that_are_not_ours(monkeypatch: pytest.Monke
     assert [(p["pid"], p["mib"]) for p in got["foreign_processes"]] == [(1, 5_000)]
 
 
-@pytest.mark.parametrize(("own", "why"), [([], "not known"), ([os.getpid()], "pid namespace")])
-def test_processes_that_cannot_be_told_apart_are_unknown(
-    monkeypatch: pytest.MonkeyPatch, own: list[int], why: str
+@pytest.mark.parametrize(
+    ("own", "listed", "why"),
+    [
+        ([], [(2**22 + 5, 100)], "not known"),
+        ([], [], "not known"),
+        ([os.getpid()], [(2**22 + 5, 100)], "lists 1 processes, none"),
+        (
+            [os.getpid()],
+            [(1, 100)],
+            "lists 1 processes, none",
+        ),  # the host's number may be that of a process here, by chance
+        ([os.getpid()], [], "lists 0 processes, none"),
+    ],
+)
+def test_a_list_without_our_own_processes_tells_nothing_of_others(
+    monkeypatch: pytest.MonkeyPatch, own: list[int], listed: list[tuple[int, int]], why: str
 ) -> None:
-    card = FakeGpu(processes=[(2**22 + 5, 100)])
-    got = run(monkeypatch, FakeNvml([card]), ["0"], own_pids=own)
+    got = run(monkeypatch, FakeNvml([FakeGpu(processes=listed)]), ["0"], own_pids=own)
     assert got["foreign_processes"] is None
     assert why in got["missing"]["foreign_processes"]
 

@@ -56,6 +56,7 @@ def test_a_recorded_cpu_start() -> None:
         "cuda_graphs": "NONE",
         "speculative": False,
         "sampling_defaults_overridden": False,
+        "jit_monitor": None,
         "quantization": "none",
         "tensor_parallel_size": 1,
         "load_format": "auto",
@@ -121,6 +122,7 @@ def test_a_recorded_start_on_a_gpu(
     assert facts.memory["kv_cache_tokens"] == kv_tokens
     assert facts.memory["cuda_graphs_gib"] == capture_gib
     assert facts.kernel == kernel
+    assert facts.settings["jit_monitor"] is True
     assert facts.startup["compile_cache"] == "cold"
     assert None not in [v for k, v in facts.startup.items() if k != "total_s"]
     assert set(facts.record("memory")["missing"]) == {"consumed_gib"}

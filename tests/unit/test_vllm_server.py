@@ -158,6 +158,25 @@ def test_another_tokenizer_has_another_fingerprint(home):
     assert set(none.values()) == {None}
 
 
+@pytest.mark.parametrize(
+    ("rule", "finite", "words"),
+    [
+        ("numbers", True, "logprobs of 4 tokens: -0.5, -0.5, -0.5, -0.5"),
+        ("nan", False, "Out of range float values"),
+        ("null", False, "-0.5, None"),
+        ("none", None, "gives no logprobs"),
+        ("refused", None, "not supported"),
+    ],
+)
+def test_logits_are_known_to_be_numbers_by_their_logprobs(home, rule, finite, words):
+    spec = fake_spec(home, env=behave(home, logprobs=rule))
+    with lane.lease(spec) as lease:
+        facts = lease.state["ready"]["logits"]
+    assert facts["finite"] is finite
+    assert words in facts["seen"]
+    assert facts["missing"] == ({} if finite is not None else {"finite": facts["seen"]})
+
+
 def test_a_server_that_ignores_sigterm_is_ended_all_the_same(home):
     spec = fake_spec(home, env={"FAKE_VLLM": json.dumps({"ignore_sigterm": True})})
     with lane.lease(spec):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from quantbench.judge.guard_facts import Facts, Finding, Missing, found, good
+from quantbench.judge.guard_facts import LIMITS, Facts, Finding, Missing, found, good
 
 _THERMAL = ("thermal", "hwslowdown", "powerbrake")
 _POWER_CAP = ("powercap",)
@@ -43,21 +43,21 @@ def failed_requests(facts: Facts) -> Finding:
 def short_block(facts: Facts) -> Finding:
     seconds, n = facts.need("context.metrics.duration_s"), facts.need("context.metrics.n")
     slots = facts.need("context.concurrency")
-    least_s = facts.get("config.min_seconds") or facts.limit("min_block_s")
-    bad = seconds < 0.99 * least_s or n < facts.limit("requests_per_slot") * slots
+    least_s = facts.get("config.min_seconds") or LIMITS["min_block_s"]
+    bad = seconds < 0.99 * least_s or n < LIMITS["requests_per_slot"] * slots
     return found(bad, f"{seconds:.1f} s (at least {least_s:g}), {n} requests for {slots} slots")
 
 
 def concurrency_not_held(facts: Facts) -> Finding:
     # without a steady window the share is over the whole block, ramp and drain included
     steady = facts.get("context.metrics.steady_s") is not None
-    held, least = facts.need("context.client.concurrency_held"), facts.limit(HELD if steady else f"{HELD}_short")
+    held, least = facts.need("context.client.concurrency_held"), LIMITS[HELD if steady else f"{HELD}_short"]
     over = "the steady window" if steady else "the whole block (no steady window)"
     return found(held < least, f"{held:.1%} of the asked concurrency was in flight over {over} (at least {least:.0%})")
 
 
 def ramp_share(facts: Facts) -> Finding:
-    metrics, least = facts.need("context.metrics"), facts.limit("steady_share")
+    metrics, least = facts.need("context.metrics"), LIMITS["steady_share"]
     if "steady_s" in metrics and metrics["steady_s"] is None:
         return found(True, "no steady window: ramp and drain only")
     steady = facts.need("context.metrics.steady_s") / facts.need("context.metrics.duration_s")
@@ -76,7 +76,7 @@ def output_length(facts: Facts) -> Finding:
 
 
 def prefix_cache(facts: Facts) -> Finding:
-    hits, most = _delta(facts, "prefix_cache_hits"), facts.limit("prefix_cache_hit_share")
+    hits, most = _delta(facts, "prefix_cache_hits"), LIMITS["prefix_cache_hit_share"]
     queries = facts.get("context.server.delta.prefix_cache_queries") or 0
     share = hits / queries if queries else float(hits > 0)
     return found(share > most, f"{hits:.0f} of {queries:.0f} prompt tokens came from the prefix cache")
@@ -84,15 +84,20 @@ def prefix_cache(facts: Facts) -> Finding:
 
 def jit_compilation(facts: Facts) -> Finding:
     lines = _incidents(facts, "jit", "graph_capture")
+    if not lines:
+        facts.need("ready.settings.jit_monitor")  # a silent log proves something only where vLLM would have spoken
     return found(bool(lines), lines[0] if lines else "no compilation in the log of the block")
 
 
 def nan_logits(facts: Facts) -> Finding:
     lines = _incidents(facts, "nan")
     corrupted = facts.get("context.server.delta.corrupted_requests")
-    if not lines and corrupted is None:
-        raise Missing("context.server.delta.corrupted_requests is not known")
-    return found(bool(lines or corrupted), lines[0] if lines else f"{corrupted} corrupted requests")
+    if lines or corrupted:
+        return found(True, lines[0] if lines else f"{corrupted} corrupted requests")
+    if corrupted is None:
+        facts.need("ready.logits.finite")
+    seen = facts.get("ready.logits.seen") or "not asked"
+    return found(facts.get("ready.logits.finite") is False, f"at the server's start: {seen}")
 
 
 def server_error(facts: Facts) -> Finding:
@@ -123,7 +128,7 @@ def token_count(facts: Facts) -> Finding:
     server, client = _delta(facts, "generation_tokens"), facts.need("context.metrics.tokens_out")
     off = abs(server - client) / max(client, 1)
     text = f"the server generated {server:.0f} tokens, the client received {client}"
-    return found(off > facts.limit("token_count_share"), text)
+    return found(off > LIMITS["token_count_share"], text)
 
 
 def preemption(facts: Facts) -> Finding:
@@ -134,7 +139,7 @@ def preemption(facts: Facts) -> Finding:
 def queueing(facts: Facts) -> Finding:
     count, total = _delta(facts, "queue_time_count"), _delta(facts, "queue_time_sum_s")
     mean_ms = 1000 * total / count if count else 0.0
-    ttft, share = facts.need("context.metrics.p50_ttft_ms"), facts.limit("queue_share")
+    ttft, share = facts.need("context.metrics.p50_ttft_ms"), LIMITS["queue_share"]
     waiting = facts.get("context.server.peak.waiting")
     text = f"mean queue time {mean_ms:.1f} ms, p50 TTFT {ttft:.1f} ms, at most {waiting} requests waiting"
     return found(mean_ms > share * ttft, text)
@@ -171,40 +176,40 @@ def energy_mismatch(facts: Facts) -> Finding:
     power = facts.need("context.telemetry.energy_from_power_j")
     off = abs(counter - power) / counter if counter else 1.0
     text = f"energy counter {counter:.0f} J, mean power × time {power:.0f} J"
-    return found(off > facts.limit("energy_share"), text)
+    return found(off > LIMITS["energy_share"], text)
 
 
 def client_cpu(facts: Facts) -> Finding:
-    share, most = facts.need("context.client.cpu_share"), facts.limit("client_cpu_share")
+    share, most = facts.need("context.client.cpu_share"), LIMITS["client_cpu_share"]
     return found(share >= most, f"the client used {share:.0%} of a core (limit {most:.0%})")
 
 
 def client_loop_lag(facts: Facts) -> Finding:
     lag, ttft = facts.need("context.client.loop_lag_p50_ms"), facts.need("context.metrics.p50_ttft_ms")
-    most = max(facts.limit("loop_lag_p50_ms"), facts.limit("loop_lag_p50_share") * ttft)
+    most = max(LIMITS["loop_lag_p50_ms"], LIMITS["loop_lag_p50_share"] * ttft)
     return found(lag > most, f"median loop lag {lag:.2f} ms (limit {most:.1f} ms)")
 
 
 def client_loop_lag_tail(facts: Facts) -> Finding:
-    lag, most = facts.need("context.client.loop_lag_p99_ms"), facts.limit("loop_lag_p99_ms")
+    lag, most = facts.need("context.client.loop_lag_p99_ms"), LIMITS["loop_lag_p99_ms"]
     return found(lag > most, f"p99 loop lag {lag:.1f} ms (limit {most:g} ms)")
 
 
 def client_limit(facts: Facts) -> Finding:
     limit, rate = facts.need("calibration.limit_tok_s"), facts.need("context.metrics.throughput_tok_s")
-    share = facts.limit("client_limit_share")
+    share = LIMITS["client_limit_share"]
     text = f"{rate:.0f} tok/s measured, the client alone reaches {limit:.0f}"
     return found(rate > share * limit, text)
 
 
 def client_error(facts: Facts) -> Finding:
     error, ttft = facts.need("calibration.ttft_error_p50_ms"), facts.need("context.metrics.p50_ttft_ms")
-    bad = abs(error) > facts.limit("client_error_share") * ttft
+    bad = abs(error) > LIMITS["client_error_share"] * ttft
     return found(bad, f"the client's own TTFT error is {error:.2f} ms, p50 TTFT {ttft:.1f} ms")
 
 
 def coalesced_reads(facts: Facts) -> Finding:
-    share, most = facts.need("context.client.coalesced_share"), facts.limit("coalesced_share")
+    share, most = facts.need("context.client.coalesced_share"), LIMITS["coalesced_share"]
     return found(share > most, f"{share:.0%} of the reads brought several messages")
 
 
@@ -212,7 +217,7 @@ def merged_chunks(facts: Facts) -> Finding:
     tokens, chunks = facts.need("context.metrics.tokens_out"), facts.need("context.metrics.chunks")
     if not tokens:
         raise Missing("context.metrics.tokens_out is 0: nothing came in chunks")
-    per, most = (tokens / chunks if chunks else float("inf")), facts.limit("tokens_per_chunk")
+    per, most = (tokens / chunks if chunks else float("inf")), LIMITS["tokens_per_chunk"]
     return found(per > most, f"{tokens} tokens in {chunks} chunks")
 
 

@@ -10,7 +10,7 @@ Scope = Literal["block", "pair", "server", "run"]
 Severity = Literal["fail", "warn"]
 Status = Literal["ok", "fail", "warn", "unknown"]
 
-# Limits of the checks; a config may override each (`config["limits"]`).
+# Limits of the checks: the same for every run, so that "valid" means the same everywhere.
 LIMITS: dict[str, float] = {
     "prefix_cache_hit_share": 0.0,  # hits / queries
     "concurrency_held": 0.95,  # mean share of the asked concurrency over the steady window
@@ -80,11 +80,6 @@ class Facts:
             why = reasons.get(key) if isinstance(reasons, Mapping) else None
             raise Missing(f"{path} is not known" + (f" ({why})" if why else ""))
         return value
-
-    def limit(self, name: str) -> float:
-        """A limit, from the config or the default."""
-        value = self.get(f"config.limits.{name}")
-        return float(LIMITS[name] if value is None else value)
 
 
 @dataclass(frozen=True)

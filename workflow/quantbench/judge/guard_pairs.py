@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from quantbench.judge.guard_facts import Facts, Finding, Missing, found
+from quantbench.judge.guard_facts import LIMITS, Facts, Finding, Missing, found
 from quantbench.judge.pairing import interleaved
 from quantbench.stats import drift
 
@@ -109,11 +109,11 @@ def kv_cache_dtype(facts: Facts) -> Finding:
 
 
 def prompt_length(facts: Facts) -> Finding:
-    return _lengths(facts, "tokens_in", facts.limit("prompt_length_share"))
+    return _lengths(facts, "tokens_in", LIMITS["prompt_length_share"])
 
 
 def answer_length(facts: Facts) -> Finding:
-    return _lengths(facts, "tokens_out", facts.limit("answer_length_share"))
+    return _lengths(facts, "tokens_out", LIMITS["answer_length_share"])
 
 
 def fingerprint_drift(facts: Facts) -> Finding:
@@ -153,7 +153,7 @@ def baseline_drift(facts: Facts) -> Finding:
             trends.append((_name(cell), trend.percent, trend.p_value))
     if not trends:
         raise Missing("no cell has 5 blocks of the baseline, so no trend can be tested")
-    flagged = [t for t in trends if abs(t[1]) > facts.limit("drift_pct") and t[2] < 0.05]
+    flagged = [t for t in trends if abs(t[1]) > LIMITS["drift_pct"] and t[2] < 0.05]
     worst = max(flagged or trends, key=lambda t: abs(t[1]))
     return found(bool(flagged), f"{worst[0]}: {worst[1]:+.1f} % over the session (p = {worst[2]:.3f})")
 
@@ -167,7 +167,7 @@ def clocks_differ(facts: Facts) -> Finding:
             raise Missing("telemetry.sm_clock_mhz_mean is not known for every block")
         means.append(sum(clocks) / len(clocks))
     off = abs(means[0] - means[1]) / max(means)
-    return found(off > facts.limit("clock_share"), f"mean SM clock {means[0]:.0f} against {means[1]:.0f} MHz")
+    return found(off > LIMITS["clock_share"], f"mean SM clock {means[0]:.0f} against {means[1]:.0f} MHz")
 
 
 def memory_breakdown(facts: Facts) -> Finding:

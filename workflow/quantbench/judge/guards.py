@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from quantbench.judge.guard_facts import LIMITS, Facts, Guard, GuardResult, evaluate
+from quantbench.judge.guard_facts import Facts, Guard, GuardResult, evaluate
 from quantbench.judge.guard_table import BLOCK, GUARDS, PAIR, RUN, SERVER
 from quantbench.observe import bottleneck
 
 __all__ = [
     "GUARDS",
-    "LIMITS",
     "Guard",
     "GuardResult",
     "by_id",
     "comparison_failures",
+    "energy_doubted",
     "evaluate_block",
     "evaluate_pair",
     "evaluate_run",
@@ -37,13 +37,16 @@ CLIENT = ("client_cpu", "client_loop_lag", "client_limit")
 def evaluate_block(
     context: Json, ready: Json, calibration: Json | None = None, config: Json | None = None
 ) -> list[GuardResult]:
-    """All block guards. config may hold `ignore_eos`, `min_seconds` and `limits` (see guard_facts.LIMITS)."""
+    """All block guards. config may hold `ignore_eos` and `min_seconds`."""
     facts = Facts({"context": context, "ready": ready, "calibration": calibration or {}, "config": config or {}})
     return [evaluate(guard, facts) for guard in BLOCK]
 
 
 def judged(context: Json, ready: Json, calibration: Json | None) -> dict[str, Any]:
-    """The context with bottleneck, guards, valid and reasons, from its facts and the client's calibration."""
+    """The context with bottleneck, guards, valid and reasons, from its facts and the client's calibration.
+
+    Where energy_mismatch warns, j_per_token is blank: nobody knows which of the two energies is right.
+    """
     facts = dict(context)
     results = evaluate_block(facts, ready, calibration or {}, {"min_seconds": facts["min_seconds"]})
     reasons = failed(results)
@@ -51,7 +54,14 @@ def judged(context: Json, ready: Json, calibration: Json | None) -> dict[str, An
     facts["bottleneck"] = bottleneck.judge(facts, limits)
     facts["guards"] = [{"id": r.id, "status": r.status, "detail": r.detail} for r in results]
     facts["valid"], facts["reasons"] = not reasons, reasons
+    if energy_doubted(facts):
+        facts["metrics"] = {**facts["metrics"], "j_per_token": None}
     return facts
+
+
+def energy_doubted(context: Json) -> bool:
+    """Did energy_mismatch warn in this judged block?"""
+    return any(row["id"] == "energy_mismatch" and row["status"] == "warn" for row in context.get("guards") or ())
 
 
 def evaluate_server(ready: Json) -> list[GuardResult]:
@@ -61,15 +71,11 @@ def evaluate_server(ready: Json) -> list[GuardResult]:
 
 
 def evaluate_pair(
-    ready_a: Json,
-    ready_b: Json,
-    contexts_a: Sequence[Json],
-    contexts_b: Sequence[Json],
-    config: Json | None = None,
+    ready_a: Json, ready_b: Json, contexts_a: Sequence[Json], contexts_b: Sequence[Json]
 ) -> list[GuardResult]:
     """All pair guards of baseline (a) and variant (b): their servers and all their blocks."""
     blocks = {"blocks_a": list(contexts_a), "blocks_b": list(contexts_b)}
-    facts = Facts({"a": ready_a, "b": ready_b, **blocks, "config": config or {}})
+    facts = Facts({"a": ready_a, "b": ready_b, **blocks})
     return [evaluate(guard, facts) for guard in PAIR]
 
 

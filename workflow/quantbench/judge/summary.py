@@ -20,6 +20,7 @@ from typing import Any
 
 from quantbench.client.metrics import block_metrics, missing_reasons, time_percentile
 from quantbench.client.records import RequestRecord
+from quantbench.judge.guards import energy_doubted
 from quantbench.stats import MIN_PAIRS, PERCENTILE_NEEDS, ratio_from_logs, spread
 
 Block = tuple[Sequence[RequestRecord], Mapping[str, Any]]
@@ -45,11 +46,9 @@ def tuple_row(
     used = good or list(blocks)
     pooled = [record for records, _ in used for record in records]
     concurrency = int(identity["concurrency"])
-    each = [
-        block_metrics(records, concurrency, energy_j=_dig(context, "telemetry", "energy_j"))
-        for records, context in used
-    ]
+    each = [block_metrics(records, concurrency, energy_j=_energy_j(context)) for records, context in used]
     tails, notes = _tails(blocks, good, pooled)
+    notes += [*_steady_notes(used, concurrency), *_energy_notes(used)]
     return {
         **{k: identity.get(k) for k in ("gpu_name", "model", "workload", "concurrency", "max_tokens")},
         **_headline(pooled, each, str(identity.get("style", "interactive"))),
@@ -58,7 +57,7 @@ def tuple_row(
         **_client(used, calibration or {}),
         **_server(used),
         "valid": bool(blocks) and len(good) == len(blocks),
-        "reasons": ";".join(dict.fromkeys([*_block_reasons(blocks), *notes, *_steady_notes(used, concurrency)])),
+        "reasons": ";".join(dict.fromkeys([*_block_reasons(blocks), *notes])),
         "failure_reasons": ";".join(f"{reason}:{count}" for reason, count in _failures(blocks)),
     }
 
@@ -109,6 +108,11 @@ def _energy(each: Sequence[Mapping[str, Any]]) -> float | None:
     if not each or any(m["j_per_token"] is None for m in each):
         return None
     return _quotient(sum(m["j_per_token"] * m["tokens_out"] for m in each), _sum(each, "tokens_out"))
+
+
+def _energy_j(context: Mapping[str, Any]) -> float | None:
+    """A block's energy in J; None where it is not known or not to be trusted."""
+    return None if energy_doubted(context) else _dig(context, "telemetry", "energy_j")
 
 
 def _tails(
@@ -182,6 +186,11 @@ def _steady_notes(used: Iterable[Block], concurrency: int) -> list[str]:
     """STEADY_TOO_SHORT if a block had no steady window."""
     short = any("STEADY_TOO_SHORT" in missing_reasons(records, concurrency) for records, _ in used)
     return ["STEADY_TOO_SHORT"] if short else []
+
+
+def _energy_notes(used: Iterable[Block]) -> list[str]:
+    """The guard's id if a block's energy is not to be trusted, so that j_per_token is empty."""
+    return ["energy_mismatch"] if any(energy_doubted(context) for _, context in used) else []
 
 
 def _block_reasons(blocks: Iterable[Block]) -> list[str]:

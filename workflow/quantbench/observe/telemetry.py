@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -170,7 +169,7 @@ def _reasons(nvml: Any, handle: Any) -> int:
 
 
 def summarise(readings: Sequence[Reading], own: frozenset[int], reasons: dict[str, str]) -> dict[str, Any]:
-    """Readings → the contract's `telemetry`. Pure but for looking whether a pid exists.
+    """Readings → the contract's `telemetry`. Pure.
 
     Sums power, energy and memory over the devices; means over time are trapezoids; clocks and utilisation are means
     over the devices, sm_clock_mhz_min the lowest reading of any.
@@ -254,13 +253,12 @@ def _foreign(
         missing["foreign_processes"] = reasons.get("processes", "NVML did not list processes")
         return None
     seen = {p["pid"]: p for r in readings for p in r.processes or []}
-    others = [p for pid, p in sorted(seen.items()) if pid not in own]
-    if not others:
-        return []
     if not own:
         missing["foreign_processes"] = "the server's own processes are not known"
         return None
-    if not own & set(seen) and not any(Path(f"/proc/{p['pid']}").exists() for p in others):
-        missing["foreign_processes"] = "NVML's process ids are those of another pid namespace (a container)"
+    if own.isdisjoint(seen):  # a list that lacks what is surely there says nothing about what may be there
+        missing["foreign_processes"] = (
+            f"NVML lists {len(seen)} processes, none of them the server's own (usual in a container)"
+        )
         return None
-    return others
+    return [p for pid, p in sorted(seen.items()) if pid not in own]

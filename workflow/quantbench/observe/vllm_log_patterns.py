@@ -121,6 +121,8 @@ ROWS: tuple[Pattern, ...] = (
          r" *\(attn\): Attention\(.*\bbackend=(?P<n>\w+)\)$", _text, "module tree, 0.26-0.33"),
     _row("settings", "sampling_defaults_overridden", "Default vLLM sampling parameters have been overridden by …",
          r"Default vLLM sampling parameters have been overridden by ", _true),
+    _row("settings", "jit_monitor", "Kernel JIT monitor activated (CUDA, not in eager mode)",
+         r"Kernel JIT monitor activated", _true, "0.26-0.32 CUDA; never on the CPU or with --enforce-eager"),
 )  # fmt: skip
 
 # `Initializing a V1 LLM engine (v0.32.0) with config: model='…', speculative_config=None, …`, 0.26-0.33

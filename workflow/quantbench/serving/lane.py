@@ -156,12 +156,18 @@ def _switch(spec: Spec, mine: State | None, others: list[State], why: str) -> Le
     if mode == "restart":
         for state in [*others, *([mine] if mine else [])]:
             vllm_server.stop(state, f"{spec['model']} is next")
-    elif others and (sums := preflight.check_gpu_memory(spec)):
+        others = []
+    return Lease(command.url(spec), "started", mode, 0.0, note, _start_beside(spec, others, why))
+
+
+def _start_beside(spec: Spec, others: list[State], why: str) -> State:
+    """Start the server beside those that stay, and keep the arithmetic of that."""
+    if others and (sums := preflight.check_gpu_memory(spec)):
         registry.add_event(owner.server_home(spec["model"]), "fits", why="; ".join(sums))
     state = vllm_server.start(spec, why)
-    if mode != "restart" and others:
-        _note_lane(spec, None)  # both are resident: a fallback of an earlier run need not last
-    return Lease(command.url(spec), "started", mode, 0.0, note, state)
+    if others:
+        _note_lane(spec, None)  # all are resident: a fallback of an earlier run need not last
+    return state
 
 
 def _died(states: list[State]) -> list[State]:

@@ -19,7 +19,7 @@ Spec = Mapping[str, Any]
 
 _SETTINGS = (
     "max_model_len", "dtype", "kv_cache_dtype", "enforce_eager", "prefix_caching", "attention_backend", "cuda_graphs",
-    "speculative", "sampling_defaults_overridden",
+    "speculative", "sampling_defaults_overridden", "jit_monitor",
 )  # fmt: skip
 _UNCLAIMED = ("none", "bf16", "fp16", "")
 _GIB = 2**30
@@ -105,6 +105,7 @@ def _identity(test: Json, url: str, spec: Spec) -> Json:
     fingerprint = test.pop("system_fingerprint")
     return {
         "test_completion": test,
+        "logits": vllm_client.logits(url, spec["served_name"]),
         "tokenizer": vllm_client.tokenizer(url, spec["served_name"]),
         "system_fingerprint": fingerprint,
     }

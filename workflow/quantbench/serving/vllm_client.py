@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 import urllib.error
 import urllib.request
@@ -22,6 +23,9 @@ PROBES = (
 )  # fmt: skip
 """Texts that tell tokenizers apart: white space, digits, code, scripts, a special token, nothing at all."""
 CHAT_PROBE = [{"role": "user", "content": "Hello, world!"}]
+
+_NOT_A_NUMBER = "Out of range float values are not JSON compliant"
+"""What vLLM (0.32) answers in place of logprobs that are NaN."""
 
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Without the proxies that the environment may name: servers are on this machine or named by URL."""
@@ -103,6 +107,28 @@ def complete(url: str, model: str, *, prompt: str = TEST_PROMPT, tokens: int = 1
         "e2e_ms": round(elapsed * 1000, 1),
         "system_fingerprint": answer.get("system_fingerprint"),
     }
+
+
+def logits(url: str, model: str, *, tokens: int = 4, timeout: float = 120.0) -> Json:
+    """Are the log-probabilities of a short greedy answer numbers? {finite: true | false | null, seen, missing}.
+
+    A model whose logits are NaN answers plain requests with success and empty text. Asked for logprobs, vLLM cannot
+    write them as JSON and answers HTTP 400; others send null or NaN. Null where the server gives no logprobs at all.
+    """
+    body = {"model": model, "prompt": TEST_PROMPT, "max_tokens": tokens, "temperature": 0.0, "logprobs": 1}
+    try:
+        answer = _json(request(f"{url}/v1/completions", body, timeout=timeout), url)
+        values = list(answer["choices"][0]["logprobs"]["token_logprobs"])
+    except ClientError as error:
+        return _logits(False if _NOT_A_NUMBER in str(error) else None, str(error))
+    except (KeyError, IndexError, TypeError):
+        return _logits(None, f"{url}/v1/completions gives no logprobs")
+    finite = all(isinstance(v, int | float) and math.isfinite(v) for v in values)
+    return _logits(finite if values else None, f"logprobs of {len(values)} tokens: {', '.join(map(str, values))}")
+
+
+def _logits(finite: bool | None, seen: str) -> Json:
+    return {"finite": finite, "seen": seen, "missing": {"finite": seen} if finite is None else {}}
 
 
 def _token_ids(url: str, **body: Any) -> list[int]:
