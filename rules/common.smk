@@ -6,7 +6,7 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 from snakemake.exceptions import WorkflowError
 
-from quantbench.config import settings
+from quantbench.config import command_line, settings
 from quantbench.serving import folder, lane, owner
 from quantbench.config.configuration import served_model
 from quantbench.errors import QuantbenchError
@@ -16,7 +16,15 @@ try:
     PLAN = settings.load(ROOT, workflow.config_settings.overwrite_config)
 except QuantbenchError as error:
     raise WorkflowError(str(error)) from None
-config = PLAN.config
+config = PLAN.config | {
+    # For the pages that print it; here and not in their params, where it would make them again.
+    "command": command_line.repeat(
+        PLAN.gpu,
+        workflow.config_settings.configfiles,
+        workflow.config_settings.config_args,
+        here=Path.cwd(),
+    )
+}
 
 # Servers belong to this run; what it uses of the machine is claimed for as long as it lives.
 GPU = PLAN.gpu

@@ -25,6 +25,7 @@ Json = dict[str, Any]
 START = datetime(2026, 11, 20, 9, 0, tzinfo=UTC).timestamp()
 GRID = {"chat": [(1, 128), (8, 128), (16, 128)], "batch_summarize": [(16, 256), (32, 256)]}
 STYLES = {"chat": "interactive", "batch_summarize": "batch"}
+COMMAND = ["snakemake", "--cores", "1", "--configfile", "my gpu.yaml", "--config", "gpu=test-gpu", "blocks=6"]
 SPEED = {"awq": (1.45, 1.05), "gptq": (1.4, 1.0), "fp8": (1.2, 1.25), "int8": (0.9, 1.01), "slow": (0.7, 0.8)}
 LABELS = {
     "bf16": "BF16",
@@ -82,6 +83,7 @@ def facts(scenario: Scenario) -> Facts:
         measurement=measurement.summarize(contexts, ready, sessions, _calibrations(scenario)),
         startup=tables.startup_rows(labels, ready, _starts(ready)),
         quality=_quality(scenario),
+        command=COMMAND,
         cost=cost.cost_report(
             [row for models in capacity.values() for rows in models.values() for row in rows],
             judged["rows"],
@@ -154,7 +156,6 @@ def _config(s: Scenario) -> Json:
         "margin": 0.02,
         "precision": 0.02,
         "predictions": predicted if s.predictions else {},
-        "command": "snakemake --cores 1 --configfile config/gpus/test-gpu.yaml",
         "reason_words": {"thermal_throttling": "Thermal throttling", "prefix_cache": "Prefix cache hits"},
     }
 

@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -294,7 +295,7 @@ def test_refine_adds_blocks_until_the_precision_or_the_most_blocks(done: Box) ->
     line = [sys.executable, "-m", "quantbench", "refine", "--precision", "0.000001"]
     environment = done.environment() | {"PYTHONPATH": str(done.path / "workflow")}
     (done.path / "mine.yaml").write_text(f"gpu: {GPU}\n")
-    line += ["--configfile", "mine.yaml"]
+    line += ["--configfile", "mine.yaml", "--config", "margin=0.05"]
     ran = subprocess.run(line, cwd=done.path, env=environment, text=True, timeout=200, capture_output=True, check=False)
     assert "refine: adding 2 blocks of chat/c4_t16" in ran.stderr or "refine: adding 1 blocks" in ran.stderr, (
         ran.stderr[-3000:]
@@ -304,3 +305,20 @@ def test_refine_adds_blocks_until_the_precision_or_the_most_blocks(done: Box) ->
     kept = done.kept("raw/*/chat/c4_t16/b*.json")
     assert len(kept) == 2 * 4, "four blocks of each model, no more"
     assert "Nothing to be done" in done.run("capacity"), "what was added stays part of the cell"
+
+
+def test_pages_print_the_line_that_repeats_the_run_and_do_not_depend_on_it(done: Box) -> None:
+    (done.path / "mine.yaml").write_text("precision: 0.5\n")
+    page = f"results/{GPU}/report/decision.md"
+    given = ["--configfile", "mine.yaml", "--config", f"gpu={GPU}", "margin=0.05"]
+
+    def run(*more: str) -> str:
+        line = [sys.executable, "-m", "snakemake", "--cores", "1", *given, *more, "--", page]
+        ran = subprocess.run(line, cwd=done.path, env=done.environment(), text=True, timeout=200, capture_output=True)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout + ran.stderr
+
+    run()
+    assert f"snakemake --cores 1 {shlex.join(given)}\n" in (done.path / page).read_text()
+    given.append("refine={'max_blocks': 7}")
+    assert "Nothing to be done" in run("--dry-run"), "how it was asked for is no reason to make anything again"

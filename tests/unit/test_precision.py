@@ -1,15 +1,13 @@
-"""How many blocks a precision needs, and the command that adds them."""
+"""How many blocks a precision needs, and which `extra_blocks` add them."""
 
 from __future__ import annotations
 
-import json
 import math
-import shlex
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quantbench.judge.precision import command, extra_blocks, next_round, plan
+from quantbench.judge.precision import extra_blocks, next_round, plan
 from quantbench.stats import ratio_from_logs
 
 
@@ -28,7 +26,7 @@ def test_reached_missing_and_out_of_reach():
     assert [e["metric"] for e in found["missing"]] == ["p50_ttft_ms"]
     assert [e["metric"] for e in found["out_of_reach"]] == ["p95_ttft_ms"]
     more = found["missing"][0]["blocks_more"]
-    assert found["command"] == command({"chat/c8_t128": more + more % 2})
+    assert found["extra_blocks"] == {"chat/c8_t128": more + more % 2}
 
 
 @given(st.floats(0.003, 0.05), st.integers(3, 12))
@@ -40,7 +38,13 @@ def test_the_blocks_asked_for_would_reach_the_target_at_the_same_spread(sd, n):
 
 
 def test_without_a_target_there_is_nothing_to_say():
-    assert plan([row(0.1)], None) == {"target": None, "reached": [], "missing": [], "out_of_reach": [], "command": None}
+    assert plan([row(0.1)], None) == {
+        "target": None,
+        "reached": [],
+        "missing": [],
+        "out_of_reach": [],
+        "extra_blocks": {},
+    }
 
 
 def test_two_pairs_need_a_third_and_refused_comparisons_need_none():
@@ -48,16 +52,15 @@ def test_two_pairs_need_a_third_and_refused_comparisons_need_none():
     assert [e["blocks_more"] for e in found["missing"]] == [1]
 
 
-def test_the_command_is_what_a_shell_gives_to_snakemake():
-    words = shlex.split(command({"chat/c8_t128": 4, "batch/c16_t256": 2}))
-    assert words[:4] == ["snakemake", "--cores", "1", "--config"]
-    key, value = words[4].split("=", 1)
-    assert (key, json.loads(value)) == ("extra_blocks", {"batch/c16_t256": 2, "chat/c8_t128": 4})
-
-
 def test_extra_blocks_count_from_the_planned_ones_and_on_top_of_what_is_on_disk():
     assert extra_blocks({"a/c1_t1": 4}, {"a/c1_t1": 10}, 6) == {"a/c1_t1": 8}
     assert extra_blocks({"a/c1_t1": 4}, {}, 6) == {"a/c1_t1": 4}
+
+
+def test_cells_that_were_extended_before_stay_extended_in_the_command():
+    measured = {"a/c1_t1": 10, "b/c1_t1": 6, "c/c1_t1": 6}
+    assert extra_blocks({"b/c1_t1": 2}, measured, 6) == {"a/c1_t1": 4, "b/c1_t1": 2}
+    assert plan([row(0.001)], 0.02, {"chat/c8_t128": 10}, 6)["extra_blocks"] == {}, "nothing to add"
 
 
 def test_a_round_adds_all_that_is_needed_at_once_even_and_within_the_budget():

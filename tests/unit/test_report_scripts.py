@@ -14,7 +14,7 @@ from quantbench import jobs
 from quantbench.config import report_plan, settings
 from quantbench.files import read_json
 from quantbench.report import impact, results_tree
-from report_fixture import GRID, LABELS, Scenario, facts, price, write_tree
+from report_fixture import COMMAND, GRID, LABELS, Scenario, facts, price, write_tree
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 Runner = Callable[..., None]
@@ -38,7 +38,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Runner:
 
     def go(script: str, inputs: Named, outputs: Named, **job: Any) -> None:
         params, wildcards = SimpleNamespace(**job.get("params", {})), SimpleNamespace(**job.get("wildcards", {}))
-        snakemake = SimpleNamespace(input=inputs, output=outputs, params=params, wildcards=wildcards)
+        config = {"command": COMMAND}
+        snakemake = SimpleNamespace(input=inputs, output=outputs, params=params, wildcards=wildcards, config=config)
         runpy.run_path(str(SCRIPTS / f"{script}.py"), init_globals={"snakemake": snakemake})
 
     return go

@@ -7,14 +7,13 @@ How many depends on the width of the CIs only, never on what they say. One round
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from quantbench.config import settings
+from quantbench.config import command_line, settings
 from quantbench.config.configuration import Plan
 from quantbench.config.schema import deep_merge
 from quantbench.errors import QuantbenchError
@@ -26,18 +25,18 @@ Json = dict[str, Any]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("--cores", type=int, default=1, help="as for snakemake (default 1)")
-    parser.add_argument("--configfile", type=Path, nargs="*", default=[], help="as for snakemake")
-    parser.add_argument("--precision", type=float, help="wanted half-width (0.02 is 2 %%); default: the config's")
-    parser.add_argument("--budget-minutes", type=float, help="stop after this long; default: refine.budget_minutes")
+    add = parser.add_argument
+    add("--cores", type=int, default=1, help="as for snakemake (default 1)")
+    as_given = "as for snakemake, and passed on to it"
+    add("--configfile", "--configfiles", type=Path, nargs="+", default=[], metavar="FILE", help=as_given)
+    add("--config", "-C", nargs="*", default=[], metavar="KEY=VALUE", help=as_given)
+    add("--precision", type=float, help="wanted half-width (0.02 is 2 %%); default: the config's")
+    add("--budget-minutes", type=float, help="stop after this long; default: refine.budget_minutes")
 
 
 def run(args: argparse.Namespace) -> int:
     """Add rounds; 0 when all comparisons are precise enough, 1 otherwise."""
-    overwrite: Json = deep_merge(*(settings.read_yaml(path) for path in args.configfile))
-    if args.precision is not None:
-        overwrite["precision"] = args.precision
-    plan = settings.load(Path.cwd(), overwrite)
+    plan = settings.load(Path.cwd(), overwrites(args))
     target = plan.config["precision"]
     if target is None:
         raise QuantbenchError("no precision is set", remedy="give --precision 0.02, or set `precision` in the config")
@@ -52,6 +51,29 @@ def run(args: argparse.Namespace) -> int:
             return _report(rows, target, measured, left)
         print(f"refine: adding {', '.join(f'{n} blocks of {cell}' for cell, n in more.items())}", file=sys.stderr)
         _snakemake(args, plan, precision.extra_blocks(more, measured, plan.config["blocks"]))
+
+
+def overwrites(args: argparse.Namespace) -> Json:
+    """What the command line says of the configuration, read as snakemake reads it: files in order, then values."""
+    from snakemake.cli import parse_config  # here, as it takes a second to import
+
+    try:
+        values: Json = parse_config(args.config)  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        raise QuantbenchError(f"--config: {error}", remedy="write key=value, for example blocks=8") from None
+    return deep_merge(*(settings.read_yaml(path) for path in args.configfile), values, _precision(args))
+
+
+def _precision(args: argparse.Namespace) -> Json:
+    return {} if args.precision is None else {"precision": args.precision}
+
+
+def round_line(args: argparse.Namespace, gpu: str, extra: dict[str, int]) -> list[str]:
+    """The snakemake line of one round, as its words: what refine was given, and the blocks to add."""
+    line = command_line.repeat(gpu, args.configfile, args.config, cores=args.cores)
+    for key, value in _precision(args).items():
+        line = command_line.with_value(line, key, value)
+    return command_line.with_value(line, "extra_blocks", extra) if extra else line
 
 
 def _state(plan: Plan) -> tuple[list[Json], dict[str, int], dict[str, float]]:
@@ -75,11 +97,7 @@ def _mean_seconds(folder: Path) -> float:
 
 
 def _snakemake(args: argparse.Namespace, plan: Plan, extra: dict[str, int]) -> None:
-    files = ["--configfile", *map(str, args.configfile)] if args.configfile else []
-    values = [f"gpu={plan.gpu}", f"precision={plan.config['precision']}"]
-    values += [f"extra_blocks={json.dumps(extra)}"] if extra else []
-    line = [sys.executable, "-m", "snakemake", "--cores", str(args.cores), *files, "--config", *values]
-    done = subprocess.run(line, check=False)
+    done = subprocess.run([sys.executable, "-m", *round_line(args, plan.gpu, extra)], check=False)
     if done.returncode:
         raise QuantbenchError("a round of blocks failed", remedy="the lines above say why; finished blocks are kept")
 

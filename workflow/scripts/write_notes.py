@@ -6,7 +6,7 @@ from quantbench.report import pages, render, results_tree
 
 
 def main(job):
-    facts = results_tree.load_facts(job.input, job.params.report)
+    facts = results_tree.load_facts(job.input, job.params.report, job.config["command"])
     write_text(job.output[0], render.page(pages.notes(facts)))
 
 

@@ -8,7 +8,7 @@ from quantbench.report import pages, plots, render, results_tree
 
 
 def main(job):
-    facts = results_tree.load_facts(job.input, job.params.report)
+    facts = results_tree.load_facts(job.input, job.params.report, job.config["command"])
     charts = plots.draw_all(facts)
     folder = Path(job.output.plots)
     folder.mkdir(parents=True, exist_ok=True)

@@ -63,7 +63,6 @@ def report(plan: Plan, *, predictions: bool = False) -> Json:
         "primary": plan.primary,
         "margin": plan.config["margin"],
         "precision": plan.config["precision"],
-        "command": f"snakemake --cores 1 --config gpu={plan.gpu}",
         **({"predictions": plan.config["predictions"]} if predictions else {}),
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -43,14 +42,14 @@ def plan(
     measured: Mapping[str, int] | None = None,
     planned_blocks: int | None = None,
 ) -> Json:
-    """{target, reached, missing, out_of_reach, command} for the rows of the comparison CSVs.
+    """{target, reached, missing, out_of_reach, extra_blocks} for the rows of the comparison CSVs.
 
     measured: blocks on disk per cell, valid or not. planned_blocks: `blocks` of the config, from which
-    `extra_blocks` counts. Without a target all is empty; command is None where there is nothing to add.
+    `extra_blocks` counts; {} where there is nothing to add, and without a target, when all is empty.
     """
     lists: dict[str, list[Json]] = {"reached": [], "missing": [], "out_of_reach": []}
     if target is None:
-        return {"target": None, **lists, "command": None}
+        return {"target": None, **lists, "extra_blocks": {}}
     for row in _compared(rows):
         more = blocks_more(row, target)
         entry = {
@@ -61,8 +60,9 @@ def plan(
             "blocks_more": more,
         }
         lists["out_of_reach" if more is None else "missing" if more else "reached"].append(entry)
-    extra = extra_blocks(_needs(rows, target), measured or {}, planned_blocks or 0)
-    return {"target": target, **lists, "command": command(extra) if extra and planned_blocks else None}
+    needs = _needs(rows, target)
+    extra = extra_blocks(needs, measured or {}, planned_blocks) if needs and planned_blocks else {}
+    return {"target": target, **lists, "extra_blocks": extra}
 
 
 def _compared(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -81,16 +81,12 @@ def _needs(rows: Sequence[Mapping[str, Any]], target: float) -> dict[str, int]:
 
 
 def extra_blocks(more: Mapping[str, int], measured: Mapping[str, int], planned_blocks: int) -> dict[str, int]:
-    """The config's `extra_blocks` (beyond `blocks`) that measures `more` blocks on top of those on disk."""
-    return {
-        cell: max(measured.get(cell, planned_blocks), planned_blocks) + count - planned_blocks
-        for cell, count in more.items()
-    }
+    """The config's `extra_blocks` (beyond `blocks`) for `more` blocks on top of those on disk.
 
-
-def command(extra: Mapping[str, int]) -> str:
-    """The line to type: `snakemake --cores 1 --config 'extra_blocks={"chat/c8_t128": 4}'`."""
-    return f"snakemake --cores 1 --config 'extra_blocks={json.dumps(dict(sorted(extra.items())))}'"
+    Cells that have had more than `blocks` already are named too, so that the same line repeats the whole from nothing.
+    """
+    totals = {cell: max(measured.get(cell, 0), planned_blocks) + more.get(cell, 0) for cell in {**measured, **more}}
+    return {cell: total - planned_blocks for cell, total in totals.items() if total > planned_blocks}
 
 
 def next_round(

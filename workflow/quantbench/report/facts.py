@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ Cell = tuple[int, int]  # concurrency, max_tokens
 class Facts:
     """The result files of one GPU. Absent parts (no quality, no price) are empty.
 
-    config       the narrow dict for reports, see rules/common.smk
+    config       the narrow dict for reports, see `report_plan.report`
     verdict      comparison/verdict.json
     capacity     {workload: {model: rows of capacity/{workload}_{model}.csv}}
     memory       rows of memory.csv
@@ -24,6 +24,7 @@ class Facts:
     impact       rows of comparison/chat_vs_batch.csv
     quality      {variant: quality_details.json of that pair}
     cost         cost.json
+    command      the words of the snakemake line that repeats the run, see `command_line`
     """
 
     config: Json
@@ -36,6 +37,7 @@ class Facts:
     impact: list[Json] = field(default_factory=list)
     quality: Mapping[str, Json] = field(default_factory=dict)
     cost: Json = field(default_factory=dict)
+    command: Sequence[str] = ()
 
     @property
     def baseline(self) -> str:

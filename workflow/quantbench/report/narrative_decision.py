@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quantbench.config import command_line
 from quantbench.report.decision import USES, Choice, best, choices, confidence
 from quantbench.report.document import Code, Part, Section, Table, bullets, table, text
 from quantbench.report.facts import Facts, Json
@@ -77,7 +78,7 @@ def memo(facts: Facts) -> list[Section]:
         Section("Cost", bullets(cost_sentences(facts))),
         Section("Risks and rollback", bullets(_rollback(facts))),
         Section("Alternatives considered", bullets(_alternatives(facts))),
-        Section("Reproduce", (Code(str(facts.config["command"])),)),
+        Section("Reproduce", (Code(command_line.text(facts.command)),)),
     ]
 
 

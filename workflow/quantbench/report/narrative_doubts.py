@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quantbench.config import command_line
 from quantbench.report.document import Code, Section, bullets, table, without_empty_columns
 from quantbench.report.facts import Facts, Json
 from quantbench.wording import listing, percent, plural
@@ -91,4 +92,4 @@ def provenance(facts: Facts) -> Section:
         rows.append([facts.label(model), *(str(cell or "") for cell in cells), str(record.get("spec_hash") or "")])
     columns = ["model", "source", "method", "label", "kernel", "fingerprint", "settings hash"]
     served = without_empty_columns(table(columns, rows, words=range(7)))
-    return Section("Provenance", (served, Code(str(facts.config["command"]), caption="Reproduce")))
+    return Section("Provenance", (served, Code(command_line.text(facts.command), caption="Reproduce")))

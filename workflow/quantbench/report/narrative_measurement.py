@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from quantbench.config import command_line
 from quantbench.report.document import Part, Section, Table, bullets, table, text
 from quantbench.report.facts import Facts, Json
 from quantbench.wording import (
@@ -203,8 +204,10 @@ def _precision(facts: Facts) -> str:
         sentence_ += f", missed by {integer(missing)}"
     if plan.get("out_of_reach"):
         sentence_ += f", out of reach for {integer(len(plan['out_of_reach']))}"
-    command = f" These blocks would reach it: `{plan['command']}`." if plan.get("command") else ""
-    return f"{sentence_}.{command}"
+    if not plan.get("extra_blocks"):
+        return f"{sentence_}."
+    line = command_line.text(command_line.with_value(facts.command, "extra_blocks", plan["extra_blocks"]))
+    return f"{sentence_}. These blocks would reach it: `{line}`."
 
 
 def calibration_table(facts: Facts) -> Table:

@@ -24,11 +24,11 @@ COMPARISON_COLUMNS = (
 )
 
 
-def load_facts(inputs: Any, config: Mapping[str, Any]) -> Facts:
+def load_facts(inputs: Any, config: Mapping[str, Any], command: Sequence[str] = ()) -> Facts:
     """The facts from a job's named inputs.
 
     Needs `verdict`, `capacity`, `memory`, `ready`, `measurement`; takes `impact`, `quality`, `cost` where the job
-    has them, and `startup`. `config` is the narrow dict for reports.
+    has them, and `startup`. `config` is the narrow dict for reports, `command` the line that a page may print.
     """
     return Facts(
         config=dict(config) | {"reason_words": guards.meanings()},
@@ -41,6 +41,7 @@ def load_facts(inputs: Any, config: Mapping[str, Any]) -> Facts:
         impact=read_table(inputs.impact) if inputs.get("impact") else [],
         quality={d["variant"]: d for d in map(read_json, inputs.get("quality") or [])},
         cost=read_json(inputs.cost) if inputs.get("cost") else {},
+        command=command,
     )
 
 
