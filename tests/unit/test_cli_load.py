@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import polars
 import pytest
+from quantbench import cli_load
 from quantbench.cli import COMMANDS, main
 from quantbench.client import calibration
 from quantbench.client.truth_server import TruthServer
 from quantbench.client.truth_stream import MODEL, Schedule
 
-LIBRARY = Path(__file__).resolve().parents[2] / "workflow"
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARY = ROOT / "workflow"
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +69,7 @@ def test_the_environment_names_the_defaults(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     requests = tmp_path / "r.jsonl"
-    options = ["--style", "batch", "--quiet", "--requests-out", str(requests)]
+    options = ["--style", "batch", "--quiet", "--requests", "1", "--requests-out", str(requests)]
     assert main(["load", "--prompts", prompts, "--max-tokens", "5", *options]) == 0
     [row] = rows_of(out)
     assert (row["gpu_name"], row["model"], row["p50_latency_ms"]) == ("RTX", MODEL, row["p50_e2e_ms"])
@@ -87,7 +93,7 @@ def test_calibration_goes_into_the_row(
     out = tmp_path / "x.csv"
     monkeypatch.setattr(calibration, "calibrate", partial(calibration.calibrate, seconds=0.1, max_tokens=4))
     arguments = ["load", "--url", server.url, "--prompts", prompts, "--out", str(out), "--quiet", "--calibrate"]
-    assert main([*arguments, "--max-tokens", "4"]) == 0
+    assert main([*arguments, "--max-tokens", "4", "--requests", "1"]) == 0
     assert float(rows_of(out)[0]["client_ttft_error_ms"]) > 0
 
 
@@ -120,7 +126,8 @@ def test_bad_prompt_lines_are_named(text: str, tmp_path: Path, capsys: pytest.Ca
 def test_a_csv_with_other_columns_is_not_spoilt(server: TruthServer, prompts: str, tmp_path: Path) -> None:
     out = tmp_path / "x.csv"
     out.write_text("a,b\n1,2\n")
-    assert main(["load", "--url", server.url, "--prompts", prompts, "--out", str(out), "--quiet"]) == 2
+    arguments = ["load", "--url", server.url, "--prompts", prompts, "--out", str(out), "--quiet"]
+    assert main([*arguments, "--requests", "1", "--max-tokens", "4"]) == 2
     assert out.read_text() == "a,b\n1,2\n"
 
 
@@ -128,6 +135,38 @@ def test_a_csv_with_other_columns_is_not_spoilt(server: TruthServer, prompts: st
 def test_bad_grids_are_refused(bad: str) -> None:
     with pytest.raises(SystemExit):
         main(["load", "--prompts", "p", "--concurrency", bad])
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds", "requests"),
+    [([], 20, 0), (["--requests", "5"], 0, 5), (["--seconds", "3"], 3, 0), (["--seconds", "0"], 0, 0)],
+)
+def test_without_a_length_a_block_is_as_long_as_one_of_a_run(given: list[str], seconds: float, requests: int) -> None:
+    [spec] = cli_load._specs(parsed(["load", "--url", "http://127.0.0.1:9", "--model", "m", *given]))
+    assert (spec.min_seconds, spec.min_requests) == (seconds, requests)
+    assert len(spec.prompts) > 20, "the prompts that come with quantbench"
+
+
+def parsed(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    module = import_module(COMMANDS[words[0]][0])
+    module.add_arguments(parser)
+    return parser.parse_args(words[1:])
+
+
+def test_the_commands_of_the_documentation_parse(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "".join((ROOT / name).read_text() for name in ("README.md", "config/README.md", "docs/benchmarks.md"))
+    lines = re.findall(r"((?:[A-Z_]+=\S+ )*)python -m quantbench ([^`\n]+)", text)
+    assert sum(command.startswith("load ") for _, command in lines) >= 2
+    for before, command in lines:
+        words = shlex.split(command, comments=True)
+        with monkeypatch.context() as environment:
+            for entry in before.split():
+                environment.setenv(*entry.split("=", 1))
+            args = parsed(words)
+        if words[0] == "load":
+            assert args.url, command
+            assert args.out, command
 
 
 def test_help_is_there_for_every_command_and_starts_without_heavy_libraries() -> None:

@@ -16,6 +16,10 @@ from quantbench.client.load_spec import Endpoint, LoadSpec, endpoint_url
 from quantbench.client.prompt_file import read_prompts
 from quantbench.errors import QuantbenchError
 
+PROMPTS = Path(__file__).parents[2] / "config" / "prompts" / "chat.jsonl"
+SECONDS = 20.0
+"""As `block.min_seconds` of the configuration: what is asked for without a length should be worth its figures."""
+
 _SHOWN = (
     *("concurrency", "max_tokens", "n", "failures", "throughput_tok_s", "p50_ttft_ms", "p95_ttft_ms"),
     *("p50_e2e_ms", "p95_e2e_ms", "p50_tpot_ms", "client_cpu_share", "valid", "reasons", "failure_reasons"),
@@ -42,10 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--endpoint", choices=("completions", "chat"), help="default: by the URL, else completions")
     add("--concurrency", type=positive_integers, default=[1], metavar="N[,N]")
     add("--max-tokens", type=positive_integers, default=[128], metavar="N[,N]")
-    add("--prompts", type=Path, required=True, help='JSON lines: {"id", "prompt"} or {"id", "messages"}')
+    prompts = 'JSON lines: {"id", "prompt"} or {"id", "messages"} (default: the chat prompts that come with quantbench)'
+    add("--prompts", type=Path, default=PROMPTS, help=prompts)
     add("--template", help="text around {prompt} or {document}")
-    add("--requests", type=int, default=0, help="at least so many per block (then to the end of a wave)")
-    add("--seconds", type=float, default=0.0, help="at least so long per block")
+    add("--requests", type=int, help="at least so many per block, then to the end of a wave")
+    add("--seconds", type=float, help=f"at least so long per block (default: {SECONDS:g}, none with --requests)")
     add("--blocks", type=int, default=1, help="blocks per point (default: 1)")
     add("--warmup", type=int, help="warm-up requests (default: one wave)")
     add("--timeout", type=float, default=600.0, help="seconds per request (default: 600)")
@@ -91,6 +96,7 @@ def _specs(args: argparse.Namespace) -> list[LoadSpec]:
     )
     endpoint_url(args.url, endpoint)
     prompts = read_prompts(args.prompts)
+    seconds = args.seconds if args.seconds is not None else SECONDS if args.requests is None else 0.0
     model = args.model or _only_model(args.url, endpoint, args.api_key)
     return [
         LoadSpec(
@@ -101,8 +107,8 @@ def _specs(args: argparse.Namespace) -> list[LoadSpec]:
             max_tokens=max_tokens,
             endpoint=endpoint,
             template=args.template,
-            min_seconds=args.seconds,
-            min_requests=args.requests,
+            min_seconds=seconds,
+            min_requests=args.requests or 0,
             warmup_requests=args.warmup,
             timeout_s=args.timeout,
             ignore_eos=args.ignore_eos,
