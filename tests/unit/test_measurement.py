@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from statistics import median
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from quantbench.files import read_json
 from quantbench.report import measurement
 from report_fixture import Scenario, _contexts, facts
 
@@ -24,6 +27,42 @@ def test_share_of_lane_time() -> None:
     assert facts(Scenario()).measurement["share"]["share"] == pytest.approx((600 + 601) / 1280)
     none = measurement.summarize([], {}, {"m": {"measured_s": None, "held_s": 5}}, [])
     assert none["share"] == {"measured_s": None, "held_s": None, "share": None}
+
+
+def _block(start: float, duration: float, lane: str | None = "gpu0") -> dict[str, object]:
+    return {"started_unix": start, "duration_s": duration, "lane": {"lane": lane} if lane else None}
+
+
+def test_wall_time_counts_what_lies_between_the_leases() -> None:
+    blocks = [_block(100, 20), _block(124, 20), _block(150, 20), _block(0, 5, "gpu1"), _block(7, 2, None)]
+    first, second = measurement.wall_time(blocks)
+    assert first == {"lane": "gpu0", "measured_s": 60, "wall_s": 70, "share": 60 / 70, "longest_pause_s": 6}
+    assert second == {"lane": "gpu1", "measured_s": 5, "wall_s": 5, "share": 1, "longest_pause_s": None}
+    assert measurement.wall_time([]) == []
+
+
+def test_the_two_shares_of_the_kept_gpu_run_are_the_quoted_ones() -> None:
+    """The leases of docs/reference/h100 are 92.3 % measured, its wall time 85.2 %; the READMEs quote both."""
+    root = Path(__file__).parents[2]
+    kept = root / "docs/reference/h100"
+    [wall] = measurement.wall_time([read_json(path) for path in kept.glob("raw/**/b*.json")])
+    leases = read_json(kept / "measurement.json")["share"]
+    for page in (root / "README.md", kept / "README.md"):
+        text = page.read_text()
+        assert f"{100 * wall['share']:.1f} %" in text, page
+        assert f"{100 * leases['share']:.1f} %" in text, page
+
+
+def test_switch_times_of_the_kept_gpu_run_are_the_quoted_ones() -> None:
+    kept = Path(__file__).parents[2] / "docs/reference/h100"
+    lanes = [read_json(path)["lane"] for path in kept.glob("raw/**/b*.json")]
+    woken = [lane["switch_s"] for lane in lanes if lane["action"] == "woken"]
+    steps = read_json(kept / "kills.json")["steps"]
+    alone = [step["switch_s"] for step in steps if step["what"] == "switch"]
+    text = (kept / "README.md").read_text()
+    for times in (woken, alone):
+        told = f"{min(times):.3f} to {max(times):.3f} s, median {median(times):.3f} s"
+        assert told in text, told
 
 
 def test_invalid_blocks_are_listed_with_their_reasons() -> None:

@@ -123,6 +123,13 @@ def test_the_sentences_that_one_must_be_able_to_state() -> None:
     assert re.search(r"Chat at c=16: tokens/sec improved by .*\n- Batch at c=32: tokens/sec", text)
     assert "a hypothesis, not tested" in text
     assert re.search(r"[\d.]+ % \(.*\) lie inside measured blocks", text)
+    assert re.search(
+        r"from the start of the first block on lane `gpu0` to the end of the last, [\d.]+ % \(.*\) do;", text
+    )
+    limit = (
+        "- The engine limits. Seen with BF16 in chat c=16, max_tokens=128, AWQ 4-bit in chat c=16, max_tokens=128 and"
+    )
+    assert limit in text, "what limits cells is said where it is not the engine"
     assert "How to think about quality risk when quantizing" in text
 
 

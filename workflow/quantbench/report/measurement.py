@@ -50,6 +50,7 @@ def summarize(
         "guards": _guards(ordered),
         "lane": _lane(ordered),
         "share": _share(sessions.values()),
+        "wall": wall_time(ordered),
         "sessions": {model: _session(record) for model, record in sessions.items()},
         "client": _client(ordered),
         "calibration": sorted(calibrations, key=lambda c: c.get("concurrency", 0)),
@@ -160,6 +161,33 @@ def _share(sessions: Iterable[Json]) -> Json:
         "measured_s": measured if told else None,
         "held_s": held if told else None,
         "share": measured / held if held > 0 else None,
+    }
+
+
+def wall_time(contexts: Iterable[Json]) -> list[Json]:
+    """Per lane, how much of the wall time from its first block's start to its last block's end lies inside blocks.
+
+    Unlike `share`, which knows the leases only, this counts the time between jobs too. Returns
+    [{lane, measured_s, wall_s, share, longest_pause_s}], in seconds; a long pause tells of a run that was interrupted
+    or extended later. Blocks whose lane is not told are left out.
+    """
+    spans: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for context in contexts:
+        if name := (context.get("lane") or {}).get("lane"):
+            spans[name].append((context["started_unix"], context["duration_s"]))
+    return [{"lane": name} | _wall(sorted(blocks)) for name, blocks in sorted(spans.items())]
+
+
+def _wall(blocks: Sequence[tuple[float, float]]) -> Json:
+    """Of the (start, duration) of one lane's blocks, in order; they do not overlap, as a lane serves one at a time."""
+    ends = [start + duration for start, duration in blocks]
+    measured, wall = sum(duration for _, duration in blocks), ends[-1] - blocks[0][0]
+    pauses = [start - end for end, (start, _) in zip(ends, blocks[1:], strict=False)]
+    return {
+        "measured_s": round(measured, 3),
+        "wall_s": round(wall, 3),
+        "share": measured / wall if wall > 0 else None,
+        "longest_pause_s": round(max(pauses), 3) if pauses else None,
     }
 
 

@@ -44,9 +44,10 @@ def how_section(facts: Facts) -> Section:
                 _order(facts),
                 _control(facts),
                 _lane(facts),
-                _share(facts),
+                *_shares(facts),
                 _memory_back(facts),
                 _client(facts),
+                *_limits(facts),
                 _server(facts),
                 _precision(facts),
             ]
@@ -141,14 +142,36 @@ def _lane(facts: Facts) -> str:
     return sentence(sentence_) + notes
 
 
-def _share(facts: Facts) -> str:
+def _shares(facts: Facts) -> list[str]:
+    """How much of the time was measured: of the leases, and of the wall time, which has the gaps between jobs too."""
     share = facts.measurement["share"]
-    if not is_number(share["share"]):
-        return "The share of lane time inside measured blocks is not known: no session recorded both times."
+    if is_number(share["share"]):
+        leases = (
+            f"Of the {seconds(share['held_s'])} that leases held the lane after the servers were up, "
+            f"{percent(share['share'])} ({seconds(share['measured_s'])}) lie inside measured blocks."
+        )
+    else:
+        leases = "The share of lane time inside measured blocks is not known: no session recorded both times."
+    return [leases, *(_wall(lane) for lane in facts.measurement.get("wall") or [] if is_number(lane["share"]))]
+
+
+def _wall(lane: Json) -> str:
+    pause = lane["longest_pause_s"]
+    told = f"; the longest pause between two blocks was {seconds(pause)}" if is_number(pause) else ""
     return (
-        f"Of the {seconds(share['held_s'])} that the lane was held after the servers were up, "
-        f"{percent(share['share'])} ({seconds(share['measured_s'])}) lie inside measured blocks."
+        f"Of the {seconds(lane['wall_s'])} of wall time from the start of the first block on lane `{lane['lane']}` "
+        f"to the end of the last, {percent(lane['share'])} ({seconds(lane['measured_s'])}) do{told}."
     )
+
+
+def _limits(facts: Facts) -> list[str]:
+    """What limited the cells in which it was not the engine, each sentence once."""
+    grouped: dict[str, list[str]] = {}
+    for cell in facts.measurement["cells"]:
+        if cell["bottleneck"] != "engine" and cell.get("bottleneck_sentence"):
+            place = f"{cell['workload']} c={cell['concurrency']}, max_tokens={cell['max_tokens']}"
+            grouped.setdefault(cell["bottleneck_sentence"], []).append(f"{_arm(facts, cell['model'])} in {place}")
+    return [f"{said} Seen with {listing(places)}." for said, places in grouped.items()]
 
 
 def _memory_back(facts: Facts) -> str:
