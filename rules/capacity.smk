@@ -29,7 +29,6 @@ rule measure_block:
         spec=spec_of,
         knobs=knobs_of,
         gpu=GPU,
-        gpu_name=PLAN.gpu_name,
     script:
         "../workflow/scripts/measure_block.py"
 
@@ -46,5 +45,7 @@ rule summarize_tuple:
         f"logs/{GPU}/summarize_tuple/{{arm}}/{{workload}}/c{{concurrency}}_t{{max_tokens}}.log",
     conda:
         "../envs/pipeline.yaml"
+    params:
+        gpu_name=PLAN.gpu_name,
     script:
         "../workflow/scripts/summarize_tuple.py"

@@ -7,7 +7,7 @@ sys.path.insert(0, str(ROOT / "workflow"))
 from snakemake.exceptions import WorkflowError
 
 from quantbench.config import command_line, settings
-from quantbench.serving import folder, lane, owner
+from quantbench.serving import folder, identity, lane, owner
 from quantbench.config.configuration import served_model
 from quantbench.errors import QuantbenchError
 from quantbench.judge.schedule import Schedule
@@ -127,6 +127,12 @@ def ready_of(wildcards):
 def spec_of(wildcards):
     """All that defines a server; a change here, and only here, invalidates what it served."""
     return PLAN.server_spec(wildcards.get("arm") or wildcards.get("model"))
+
+
+def identity_of(wildcards):
+    """The files of a model and the version of vLLM: another one of either is another server, under the same spec."""
+    ready = Path(f"{RESULTS}/servers/{wildcards.model}/ready.json")
+    return identity.planned(spec_of(wildcards), ready, made_here=made_here(wildcards.model))
 
 
 def knobs_of(wildcards):

@@ -75,6 +75,7 @@ rule describe_measurement:
         "../envs/pipeline.yaml"
     params:
         baseline=BASELINE,
+        gpu_name=PLAN.gpu_name,
     script:
         "../workflow/scripts/describe_measurement.py"
 

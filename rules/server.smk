@@ -14,7 +14,7 @@ rule start_server:
         **LANE_RESOURCES,
     params:
         spec=spec_of,
-        gpu_name=PLAN.gpu_name,
+        identity=identity_of,
     script:
         "../workflow/scripts/start_server.py"
 

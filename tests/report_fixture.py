@@ -71,6 +71,7 @@ def facts(scenario: Scenario) -> Facts:
         variants=list(scenario.variants),
         target=0.02,
         planned_blocks=scenario.blocks,
+        gpu_name=config["gpu_name"],
     )
     capacity = _capacity(contexts, scenario)
     labels = {model: LABELS[model] for model in ready}
@@ -215,7 +216,7 @@ def _context(
     return {
         "protocol": 1,
         "gpu": "test-gpu",
-        "gpu_name": "Test GPU 24GB",
+        "hardware": {"names": ["Test GPU"], "uuids": ["GPU-0"], "driver": "1"},
         "model": arm,
         "workload": workload,
         "style": STYLES[workload],
@@ -363,7 +364,7 @@ def _ready(model: str, s: Scenario) -> Json:
         "source": f"Org/Model-{model}",
         "served_name": model,
         "url": f"http://127.0.0.1:{8000 + index}",
-        "gpu_name": "Test GPU 24GB",
+        "hardware": {"names": ["Test GPU"], "uuids": ["GPU-0"], "driver": "1"},
         "lane": "gpu0",
         "devices": ["0"],
         "mode": "sleep",

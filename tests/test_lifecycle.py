@@ -128,6 +128,13 @@ def test_changes_of_the_config_rerun_what_depends_on_them(done: Box) -> None:
     assert done.started() == ["beta"]
 
 
+def test_another_model_under_the_same_name_is_measured_again(done: Box) -> None:
+    assert "Nothing to be done" in done.run("capacity", options=["--dry-run"])
+    (done.path / "models/beta/config.json").write_text('{"model_type": "fake", "other": 1}')
+    printed = jobs(done.run("capacity", options=["--dry-run"]))
+    assert (printed["start_server"], printed["measure_block"]) == (1, 4), "beta only"
+
+
 def test_start_up_is_measured_when_asked_for_and_measures_nothing_else_again(done: Box) -> None:
     done.config["startup_rounds"] = 1
     done.save()

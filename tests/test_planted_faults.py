@@ -81,12 +81,12 @@ class Arm:
     def ready(self) -> dict[str, Any]:
         """As the rule start_server writes it."""
         with lane.lease(self.spec) as lease:
-            return {**lease.state["ready"], "gpu_name": "GPU"}
+            return dict(lease.state["ready"])
 
     def measure(self, ready: dict[str, Any], prompts: str = "prompts.jsonl", **knobs: Any) -> dict[str, Any]:
         """The context of one more block, not judged."""
         self.blocks += 1
-        asked = block.Block(self.name, self.blocks, self.spec, KNOBS | knobs, "fake", "GPU", Path(prompts))
+        asked = block.Block(self.name, self.blocks, self.spec, KNOBS | knobs, "fake", Path(prompts))
         return block.measure(asked, ready)[1]
 
 

@@ -91,7 +91,7 @@ def edit(path: Path, **changes: Any) -> None:
 
 def started(spec: dict[str, Any]) -> Server:
     with lane.lease(spec) as lease:
-        return spec, {**lease.state["ready"], "gpu_name": "CPU"}
+        return spec, dict(lease.state["ready"])
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def other(home: Path, server: Server, killed: dict[str, Any]) -> Server:
 def measured(server: Server, concurrency: int, prompts: str, **knobs: Any) -> Any:
     spec, ready = server
     asked = KNOBS | {"concurrency": concurrency} | knobs
-    one = block.Block(spec["model"], 1, spec, asked, "cpu", "CPU", Path(f"{prompts}.jsonl"))
+    one = block.Block(spec["model"], 1, spec, asked, "cpu", Path(f"{prompts}.jsonl"))
     records, context = block.measure(one, ready)
     return records, guards.judged(context, ready, None)
 

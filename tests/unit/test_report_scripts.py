@@ -90,7 +90,7 @@ def test_from_blocks_to_pages(tmp_path: Path, run: Runner) -> None:
         inputs = Named(tuples=[str(tmp_path / f"cells/awq/{workload}/c{c}_t{t}.csv") for c, t in reversed(cells)])
         outputs = Named(csv=str(tmp_path / f"capacity/{workload}_awq.csv"))
         run("combine_capacity", inputs, outputs, wildcards={"model": "awq", "workload": workload})
-    comparison = {key: config[key] for key in ("baseline", "variants", "primary", "margin", "precision")}
+    comparison = {key: config[key] for key in ("baseline", "gpu_name", "variants", "primary", "margin", "precision")}
     tables = [str(tmp_path / f"comparison/{workload}.csv") for workload in GRID]
     run(
         "compare_models",
@@ -98,7 +98,12 @@ def test_from_blocks_to_pages(tmp_path: Path, run: Runner) -> None:
         Named(verdict=str(tmp_path / "comparison/verdict.json"), tables=tables),
         params={"comparison": comparison | {"blocks": 6, "workloads": list(GRID)}},
     )
-    run("describe_measurement", measured, Named(json=str(tmp_path / "measurement.json")), params={"baseline": "bf16"})
+    run(
+        "describe_measurement",
+        measured,
+        Named(json=str(tmp_path / "measurement.json")),
+        params={"baseline": "bf16", "gpu_name": config["gpu_name"]},
+    )
     labels = {model: LABELS[model] for model in ("bf16", *scenario.variants)}
     memory = {"baseline": "bf16", "labels": labels}
     run("tabulate_memory", measured, Named(csv=str(tmp_path / "memory.csv")), params={"memory": memory})

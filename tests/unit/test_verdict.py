@@ -31,7 +31,7 @@ def context(model, n, t, speed=1.0, noise=None, valid=True, reasons=(), cell=("c
         "j_per_token": 0.1 / speed * math.exp(e()),
     }
     return {
-        "gpu_name": "GPU", "model": model, "workload": cell[0], "concurrency": cell[1], "max_tokens": cell[2],
+        "model": model, "workload": cell[0], "concurrency": cell[1], "max_tokens": cell[2],
         "block": n, "started_unix": t, "valid": valid, "reasons": list(reasons), "metrics": values | metrics,
     }  # fmt: skip
 

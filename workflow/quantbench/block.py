@@ -39,7 +39,6 @@ class Block:
     spec: Json
     knobs: Json
     gpu: str
-    gpu_name: str
     prompts: Path
 
     @property
@@ -78,7 +77,8 @@ def measure(block: Block, ready: Json) -> tuple[list[RequestRecord], Json]:
         lease.measured_s = result.context["duration_s"]
         _event(block, lease, "block ends")
     return result.records, _context(block, result, sampler.result()) | {
-        "server": _server_facts(watch, ready, result.records),
+        "server": _server_facts(watch, ready, result.records)
+        | {"source_id": (lease.state.get("ready") or {}).get("source_id")},
         "lane": lease.facts(),
     }
 
@@ -88,7 +88,6 @@ def _context(block: Block, result: BlockResult, telemetry: Json) -> Json:
     return {
         "protocol": knobs["protocol"],
         "gpu": block.gpu,
-        "gpu_name": block.gpu_name,
         "hardware": None if block.spec["endpoint"] else hardware.identity(block.spec["devices"]),
         "model": block.arm,
         **{key: knobs[key] for key in ("workload", "style", "concurrency", "max_tokens")},

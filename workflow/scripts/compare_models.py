@@ -15,6 +15,7 @@ def main(job):
     judged = verdict.build_verdict(
         contexts,
         baseline=wanted["baseline"],
+        gpu_name=wanted["gpu_name"],
         primary=wanted["primary"],
         variants=wanted["variants"],
         margin=wanted["margin"],

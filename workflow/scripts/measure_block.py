@@ -15,7 +15,6 @@ def main(job):
         spec=job.params.spec,
         knobs=job.params.knobs,
         gpu=job.params.gpu,
-        gpu_name=job.params.gpu_name,
         prompts=Path(job.input.prompts),
     )
     ready = read_json(job.input.ready)

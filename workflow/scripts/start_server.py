@@ -12,7 +12,7 @@ def main(job):
     with lane.lease(spec, why="start rule") as lease:
         facts = ready.of_endpoint(spec) if endpoint else lease.state["ready"]
     files.write_script(job.output.serve_sh, script)
-    files.write_json(job.output.ready, {**facts, "gpu_name": job.params.get("gpu_name")})
+    files.write_json(job.output.ready, {**facts, "identity": job.params.identity})
 
 
 jobs.run(snakemake, main)

@@ -11,7 +11,8 @@ def main(job):
     ready, calibration = read_json(job.input.ready), read_json(job.input.calibration)
     contexts = [guards.judged(read_json(path), ready, calibration) for path in job.input.contexts]
     records = [tables_io.read_records(path) for path in job.input.records]
-    tables_io.write_row(job.output.csv, tuple_row(contexts[0], list(zip(records, contexts, strict=True)), calibration))
+    identity = contexts[0] | {"gpu_name": job.params.gpu_name}
+    tables_io.write_row(job.output.csv, tuple_row(identity, list(zip(records, contexts, strict=True)), calibration))
 
 
 jobs.run(snakemake, main)

@@ -27,6 +27,7 @@ def comparison(plan: Plan) -> Json:
     """What the verdict depends on beside the blocks."""
     return {
         "baseline": plan.baseline,
+        "gpu_name": plan.gpu_name,
         "variants": plan.variants,
         "primary": plan.primary,
         "margin": plan.config["margin"],

@@ -117,7 +117,11 @@ def answer_length(facts: Facts) -> Finding:
 
 
 def fingerprint_drift(facts: Facts) -> Finding:
-    seen = [{f for c in arm for f in c["server"].get("fingerprints") or []} for arm in _blocks(facts)]
+    arms = _blocks(facts)
+    weights = [sorted({c["server"]["source_id"] for c in arm if c["server"].get("source_id")}) for arm in arms]
+    if any(len(ids) > 1 for ids in weights):
+        return found(True, f"blocks with different model files: {' against '.join(map(', '.join, weights))}")
+    seen = [{f for c in arm for f in c["server"].get("fingerprints") or []} for arm in arms]
     if not all(seen):
         raise Missing("server.fingerprints are not known for both arms")
     return found(any(len(s) > 1 for s in seen), " against ".join(", ".join(sorted(s)) for s in seen))

@@ -37,6 +37,7 @@ def build_verdict(
     pair_failures: Mapping[str, Sequence[str]] | None = None,
     target: float | None = None,
     planned_blocks: int | None = None,
+    gpu_name: str = "",
 ) -> Json:
     """`comparison/verdict.json` from the block contexts of all arms (the A/A arm is `{baseline}__aa`).
 
@@ -45,14 +46,13 @@ def build_verdict(
     planned_blocks: `blocks` of the config; higher numbers were added in the light of these.
     """
     cells = arms_of(contexts, samples or {})
-    variants = _variants(contexts, baseline) if variants is None else variants
     aa = aa_summary(cells, baseline, primary, margin, planned_blocks)
     rows: list[Json] = []
-    for variant in variants:
+    for variant in _variants(contexts, baseline) if variants is None else variants:
         blockers = tuple((pair_failures or {}).get(variant, ()))
         pairs = _pairs(cells, baseline, variant, planned_blocks)
         family = _family(pairs, variant, primary, blockers, margin, aa)
-        rows += [_written(row, str(contexts[0]["gpu_name"]), baseline) for row in correct(family)]
+        rows += [_written(row, gpu_name, baseline) for row in correct(family)]
     return {
         "baseline": baseline,
         "primary": dict(primary),

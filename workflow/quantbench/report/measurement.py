@@ -40,7 +40,6 @@ def summarize(
     ordered = sorted(contexts, key=lambda c: c["started_unix"])
     return {
         "gpu": ordered[0]["gpu"] if ordered else None,
-        "gpu_name": ordered[0]["gpu_name"] if ordered else None,
         "first_block_at": ordered[0]["started_at"] if ordered else None,
         "last_block_at": ordered[-1]["started_at"] if ordered else None,
         "measured_s": sum(c["duration_s"] for c in ordered),

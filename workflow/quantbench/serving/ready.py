@@ -11,7 +11,7 @@ import psutil
 
 from quantbench.errors import QuantbenchError
 from quantbench.observe import checkpoint, evidence, hardware, server_metrics, vllm_log
-from quantbench.serving import device_memory, preflight, processes, registry, vllm_client
+from quantbench.serving import device_memory, identity, preflight, processes, registry, vllm_client
 from quantbench.serving import vllm_command as command
 
 Json = dict[str, Any]
@@ -26,7 +26,7 @@ _GIB = 2**30
 
 
 def gather(state: registry.State) -> Json:
-    """Everything about a server of ours that has just become ready (ready.json but for gpu_name).
+    """Everything about a server of ours that has just become ready (ready.json).
 
     Raises QuantbenchError if it does not answer, or is not quantized the way its config says.
     """
@@ -91,9 +91,9 @@ def _frame(spec: Spec, url: str) -> Json:
         "model": spec["model"],
         "spec_hash": command.spec_hash(spec),
         "source": spec["source"],
+        "source_id": identity.source_id(spec),
         "served_name": spec["served_name"],
         "url": url,
-        "gpu_name": None,
         "hardware": None if spec["endpoint"] else hardware.identity(spec["devices"]),
         "lane": spec["lane"],
         "devices": list(spec["devices"]),

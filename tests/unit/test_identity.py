@@ -1,0 +1,73 @@
+"""A model that changes under its name is another model; a copy, and a machine without it, are not."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from quantbench.serving import identity, preflight
+from servers import fake_spec
+
+
+@pytest.fixture
+def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(preflight, "_versions", lambda interpreter: {"vllm": "0.32.0"})
+    made = fake_spec(tmp_path)
+    weights = Path(made["source"], "model.safetensors")
+    weights.write_bytes(b"head" + bytes(20 * 2**20))
+    return made
+
+
+def weights(spec) -> Path:
+    return Path(spec["source"], "model.safetensors")
+
+
+def change(path: Path, at: int, text: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(text)
+
+
+@pytest.mark.parametrize("at", [0, 1000, 2**22 - 1, 2**22 + 10])
+def test_other_weights_of_the_same_size_are_another_model(spec, at):
+    before, times = identity.source_id(spec), os.stat(weights(spec))
+    change(weights(spec), at, b"x")
+    os.utime(weights(spec), ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert identity.source_id(spec) != before
+
+
+def test_scaled_weights_are_another_model(spec):
+    before = identity.source_id(spec)
+    weights(spec).write_bytes(b"head" + b"\x01" * (20 * 2**20))
+    assert identity.source_id(spec) != before
+
+
+def test_a_copy_is_the_same_model_and_another_config_is_not(spec, tmp_path):
+    copy = shutil.copytree(spec["source"], tmp_path / "copy")
+    assert identity.source_id({**spec, "source": str(copy)}) == identity.source_id(spec)
+    (copy / "config.json").write_text('{"model_type": "other"}')
+    assert identity.source_id({**spec, "source": str(copy)}) != identity.source_id(spec)
+
+
+def test_what_cannot_be_told_here_is_as_it_was_there(spec, tmp_path, monkeypatch):
+    ready = tmp_path / "ready.json"
+    here = identity.planned(spec, ready, made_here=False)
+    assert here == {"vllm": "0.32.0", "source_id": identity.source_id(spec)}
+    ready.write_text(json.dumps({"identity": here}))
+    shutil.rmtree(spec["source"])
+    monkeypatch.setattr(preflight, "_versions", lambda interpreter: {})
+    assert identity.planned(spec, ready, made_here=False) == here
+    monkeypatch.setattr(preflight, "_versions", lambda interpreter: {"vllm": "0.33.0"})
+    assert identity.planned(spec, ready, made_here=False) == {**here, "vllm": "0.33.0"}
+
+
+def test_what_is_made_here_and_what_is_elsewhere_have_no_id(spec, tmp_path):
+    ready = tmp_path / "ready.json"
+    ready.write_text(json.dumps({"identity": {"vllm": "0.32.0", "source_id": None}}))
+    assert identity.planned(spec, ready, made_here=True)["source_id"] is None
+    endpoint = {**spec, "endpoint": "http://127.0.0.1:9"}
+    assert identity.planned(endpoint, ready, made_here=False) == {"vllm": None, "source_id": None}
+    assert identity.source_id(endpoint) is None
