@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from quantbench.client.arrivals import Arrivals, Message, arrivals
 
 
@@ -55,6 +58,13 @@ def test_a_running_total_credits_each_message_with_its_step() -> None:
     assert arrivals(stream([0, 1, 2], text="-tt"), 2) == Arrivals(1, 2, 2, 2, 1)  # a role chunk
     assert arrivals(stream([1, 2, 3], text="-t-"), 3) == Arrivals(0, 2, 3, 3, 1)  # half a character; an EOS
     assert arrivals(stream([3, 4, 6], reads=[5, 5, 6]), 6) == Arrivals(5, 6, 3, 2, 4)
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=12), st.booleans())
+def test_any_true_running_total_is_taken_as_it_is(counts: list[int], role: bool) -> None:
+    totals = [0] * role + list(accumulate(counts))
+    found = arrivals(stream(totals, text="-" * role + "t" * len(counts)), sum(counts))
+    assert found == Arrivals(role, role + len(counts) - 1, len(counts), len(counts), counts[0])
 
 
 def test_one_flush_of_held_back_text_is_harmless() -> None:
