@@ -66,7 +66,18 @@ def test_a_reply_until_close_and_one_without_a_body() -> None:
     parser, body = feed(HEAD + b"\r\nrest", [])
     assert (parser.done, parser.end_of_stream(), parser.keep_alive, body) == (False, True, False, b"rest")
     assert feed(b"HTTP/1.1 204 No Content\r\n\r\n", [])[0].done
-    assert not feed(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", [])[0].keep_alive
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [b"Connection: close", b"connection: keep-alive, Close", b"Connection: close\r\nConnection: x-foo"],
+)
+def test_close_is_found_in_any_list(lines: bytes) -> None:
+    assert not feed(b"HTTP/1.1 200 OK\r\n%b\r\nContent-Length: 0\r\n\r\n" % lines, [])[0].keep_alive
+
+
+def test_one_length_said_twice_is_one_length() -> None:
+    assert feed(HEAD + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\nab", [])[1] == b"ab"
 
 
 @pytest.mark.parametrize(
@@ -75,6 +86,14 @@ def test_a_reply_until_close_and_one_without_a_body() -> None:
         b"SSH-2.0-OpenSSH_9.2\r\n",
         b"\x15\x03\x01",
         b"HTTP/1.1 abc OK\r\n\r\n",
+        b"HTTP/1.1 99999 OK\r\n\r\n",
+        b"HTTP/1.x9 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\nContent-Length: 2\n\nab",
+        b"HTTP/1.1 200 OK\n",
+        HEAD + b"Content-Length: 9\r\nContent-Length: 2\r\n\r\nab",
+        HEAD + b"Content-Length: 0000000000000000002\r\n\r\nab",
+        HEAD + b"Transfer-Encoding: notchunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
         HEAD + b"Content-Length: -4\r\n\r\n",
         HEAD + b"Content-Length: 2\r\n\r\nabc",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz\r\n",

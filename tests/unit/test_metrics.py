@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -101,6 +102,23 @@ def test_a_whole_block() -> None:
     assert (m["p50_ttft_ms"], m["p50_e2e_ms"], m["j_per_token"]) == (20, 100, 2)
     assert m["p95_ttft_ms"] is None
     assert "P95_NEEDS_N72" in missing_reasons(block(8, 2), 2)
+
+
+def test_a_time_that_few_requests_have_is_no_figure_of_the_block() -> None:
+    in_one_read = [request(0, 20, 20, lead=10, i=i) for i in range(3)]
+    few = block_metrics([*block(27, 3), *in_one_read[:3]], 3)  # 27 of 30 have a TPOT
+    assert (few["p50_tpot_ms"], few["p50_chunk_gap_ms"]) == (pytest.approx(80 / 9), pytest.approx(80 / 9))
+    fewer = [*block(24, 3), *in_one_read]
+    assert block_metrics(fewer, 3)["p50_tpot_ms"] is None
+    assert block_metrics(fewer, 3)["p50_chunk_gap_ms"] is None
+    assert {"TPOT_OF_TOO_FEW", "CHUNK_GAP_OF_TOO_FEW"} <= set(missing_reasons(fewer, 3))
+    assert block_metrics(fewer, 3)["p50_ttft_ms"] == 20
+
+
+def test_tokens_in_are_known_only_if_each_request_has_them() -> None:
+    records = block(4, 2)
+    assert block_metrics([*records[1:], replace(records[0], prompt_tokens=None)], 2)["tokens_in"] is None
+    assert block_metrics([*records[1:], replace(records[0], prompt_tokens=None, ok=False)], 2)["tokens_in"] == 15
 
 
 def test_p95_from_72_requests_on() -> None:

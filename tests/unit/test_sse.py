@@ -94,7 +94,37 @@ def test_an_eos_chunk_without_text_counts_by_its_token_ids() -> None:
     assert (seen.ok, seen.chunks, seen.last_ns) == (True, 2, 200)
 
 
+def delta(**fields: Any) -> bytes:
+    return message(choices=[{"index": 0, "delta": fields, "finish_reason": None}])
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"content": "x"},
+        {"content": None, "reasoning_content": "x"},
+        {"refusal": "no"},
+        {"function_call": {"arguments": "{"}},
+        {"tool_calls": [{"index": 0, "function": {"arguments": "{"}}]},
+    ],
+)
+def test_whatever_a_delta_carries_is_output_but_for_the_role(output: dict[str, Any]) -> None:
+    role = delta(role="assistant", content="", tool_calls=[], refusal=None)
+    last = message(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+    seen = judge([role, delta(**output), delta(content="x"), last, *stream(2)[-2:]])
+    assert (seen.ok, seen.first_ns, seen.last_ns, seen.chunks) == (True, 200, 300, 2)
+
+
+def test_usage_on_the_finish_chunk_moves_no_time() -> None:
+    def plain(finish: str | None = None, **fields: Any) -> bytes:
+        return message(choices=[{"index": 0, "text": "" if finish else "two words", "finish_reason": finish}], **fields)
+
+    seen = judge([plain(), plain(), plain("length", usage=usage(4)), DONE], expected=4)
+    assert (seen.ok, seen.first_ns, seen.last_ns, seen.first_chunk_tokens, seen.chunks) == (True, 100, 200, 2, 2)
+
+
 HTML = b"<html><body>Bad gateway</body></html>"
+CODED = message(code=500, message="internal", choices=[])
 FAILURES: dict[str, tuple[list[bytes], dict[str, Any], str]] = {
     "error in band": ([*stream()[:2], ERROR, DONE], {}, "in_band_error"),
     "error, then cut": ([*stream()[:2], ERROR], {"ending": "disconnected"}, "in_band_error"),
@@ -107,6 +137,9 @@ FAILURES: dict[str, tuple[list[bytes], dict[str, Any], str]] = {
     "finish_reason error": ([chunk(1, finish="error"), *stream()[1:]], {}, "in_band_error"),
     "finish_reason abort": ([chunk(1, finish="abort"), *stream()[1:]], {}, "in_band_error"),
     "error beside choices": ([chunk(1, error={"message": "x"}), *stream()[1:]], {}, "in_band_error"),
+    "code and message beside no choices": ([*stream()[:2], CODED, *stream()[2:]], {}, "in_band_error"),
+    "errors": ([*stream()[:2], message(errors=[{"message": "x"}], choices=[]), *stream()[2:]], {}, "in_band_error"),
+    "error in a delta": ([delta(error="x"), *stream()], {}, "in_band_error"),
     "200 with a JSON error": ([b'{"error": {"message": "x"}}'], {}, "in_band_error"),
     "200 with pretty JSON error": ([b'{\n "error": {\n "message": "x"}\n}\n'], {}, "in_band_error"),
     "200 with a JSON reply": ([b'{"choices": [{"text": "hi"}], "usage": null}'], {}, "bad_stream"),
@@ -154,6 +187,8 @@ FAILURES: dict[str, tuple[list[bytes], dict[str, Any], str]] = {
     "[DONE] without its field": ([*stream()[:-1], b"[DONE]\n\n"], {}, "bad_stream"),
     "text between": ([*stream()[:2], b"Internal Server Error\n\n", *stream()[2:]], {}, "bad_stream"),
     "token count": (stream(4), {"expected": 5}, "token_count"),
+    "more token ids than usage": ([*stream(5)[:-2], *stream(4)[-2:]], {"expected": 4}, "token_count"),
+    "fewer token ids than usage": ([*stream(4)[:-2], *stream(5)[-2:]], {"expected": 5}, "token_count"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -134,6 +135,12 @@ def test_without_a_valid_block_the_numbers_are_shown_as_invalid() -> None:
     assert row["n_used"] == 72
     assert row["reasons"] == "failed_requests;CI_NEEDS_3_BLOCKS;FAILURES_AT_P95"
     assert row["adj_p95_ttft_ms"] is None
+
+
+def test_prompt_tokens_that_one_block_lacks_are_not_summed() -> None:
+    untold = [replace(r, prompt_tokens=None) for r in block(4, 2)]
+    assert tuple_row(IDENTITY, [(block(4, 2), context())])["tokens_in"] == 20
+    assert tuple_row(IDENTITY, [(block(4, 2), context()), (untold, context())])["tokens_in"] is None
 
 
 def test_what_is_missing_is_none_with_a_reason() -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from quantbench.cli_load import positive_integers, show_table
+from quantbench.cli_load_output import show_table
+from quantbench.cli_types import positive_integer, positive_integers, positive_seconds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `calibrate`."""
     parser.add_argument("--concurrency", type=positive_integers, default=[1, 8, 16], metavar="N[,N]")
-    parser.add_argument("--seconds", type=float, default=2.0, help="per concurrency (default: 2)")
-    parser.add_argument("--max-tokens", type=int, default=64)
+    parser.add_argument("--seconds", type=positive_seconds, default=2.0, help="per concurrency (default: 2)")
+    parser.add_argument("--max-tokens", type=positive_integer, default=64)
     parser.add_argument("--itl-ms", type=float, default=5.0, help="time between tokens of a stream (default: 5)")
     parser.add_argument("--transport", choices=("auto", "wire", "aiohttp"), default="auto")
     parser.add_argument("--out", type=Path, help="write the results as JSON")

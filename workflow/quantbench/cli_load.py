@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import orjson
-
+from quantbench import cli_load_output as output
+from quantbench.cli_types import (
+    count,
+    json_object,
+    non_negative_seconds,
+    positive_integer,
+    positive_integers,
+    positive_seconds,
+)
 from quantbench.client.load_checks import models_at
-from quantbench.client.load_spec import Endpoint, LoadSpec, endpoint_url
+from quantbench.client.load_spec import Endpoint, LoadSpec, endpoint_of, endpoint_url
 from quantbench.client.prompt_file import read_prompts
+from quantbench.client.records import RequestRecord
 from quantbench.errors import QuantbenchError
+
+Block = tuple[Sequence[RequestRecord], Mapping[str, Any]]
 
 PROMPTS = Path(__file__).parents[2] / "config" / "prompts" / "chat.jsonl"
 SECONDS = 20.0
@@ -24,17 +35,6 @@ _SHOWN = (
     *("concurrency", "max_tokens", "n", "failures", "throughput_tok_s", "p50_ttft_ms", "p95_ttft_ms"),
     *("p50_e2e_ms", "p95_e2e_ms", "p50_tpot_ms", "client_cpu_share", "valid", "reasons", "failure_reasons"),
 )
-
-
-def positive_integers(text: str) -> list[int]:
-    """ "1,8,16" -> [1, 8, 16]. Raises argparse's error for anything else."""
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of positive integers like 1,8,16")
-    return numbers
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,51 +49,83 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prompts = 'JSON lines: {"id", "prompt"} or {"id", "messages"} (default: the chat prompts that come with quantbench)'
     add("--prompts", type=Path, default=PROMPTS, help=prompts)
     add("--template", help="text around {prompt} or {document}")
-    add("--requests", type=int, help="at least so many per block, then to the end of a wave")
-    add("--seconds", type=float, help=f"at least so long per block (default: {SECONDS:g}, none with --requests)")
-    add("--blocks", type=int, default=1, help="blocks per point (default: 1)")
-    add("--warmup", type=int, help="warm-up requests (default: one wave)")
-    add("--timeout", type=float, default=600.0, help="seconds per request (default: 600)")
+    add("--requests", type=count, help="at least so many per block, then to the end of a wave")
+    add(
+        "--seconds",
+        type=non_negative_seconds,
+        help=f"at least so long per block (default: {SECONDS:g}, none with --requests)",
+    )
+    add("--blocks", type=positive_integer, default=1, help="blocks per point (default: 1)")
+    add("--warmup", type=count, help="warm-up requests (default: one wave)")
+    add("--timeout", type=positive_seconds, default=600.0, help="seconds per request (default: 600)")
     add("--seed", default="quantbench", help="names the sequence of prompts")
     add("--no-ignore-eos", dest="ignore_eos", action="store_false", help="let replies end by themselves")
     add("--openai-only", action="store_true", help="send only fields of OpenAI's own API")
-    add("--extra-body", type=orjson.loads, default={}, metavar="JSON", help="further fields of the body")
-    add("--api-key", default=env("OPENAI_API_KEY"), help="default: OPENAI_API_KEY in the environment")
+    add("--extra-body", type=json_object, default={}, metavar="JSON", help="further fields of the body")
+    add("--api-key", type=str.strip, default=env("OPENAI_API_KEY"), help="default: OPENAI_API_KEY in the environment")
     add("--transport", choices=("auto", "wire", "aiohttp"), default="auto")
     add("--workload", default="chat", help="name in the CSV")
     add("--style", choices=("interactive", "batch"), default="interactive", help="batch adds latency columns")
     add("--gpu-name", default=env("GPU_NAME", "unknown"), help="name in the CSV (environment: GPU_NAME)")
-    add("--out", type=Path, default=env("OUT_CSV"), help="CSV to append to (environment: OUT_CSV)")
+    add("--out", type=Path, default=env("OUT_CSV") or None, help="CSV to append to (environment: OUT_CSV)")
     add("--requests-out", type=Path, help="one row per request: .jsonl or .parquet")
     add("--calibrate", action="store_true", help="measure the client first, at each concurrency")
     add("--quiet", action="store_true", help="no progress, no table")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure the grid. 0 if every request succeeded, 1 if any failed (its row is written all the same)."""
+    """Measure the grid. 0 if every request succeeded, 1 if any failed (its row is written all the same).
+
+    Each finished block is kept, whatever happens to the next: its row and its requests are written at once.
+    """
     specs = _specs(args)
+    _check_outputs(args)
     rows: list[dict[str, Any]] = []
     requests: list[dict[str, Any]] = []
-    for number, spec in enumerate(specs, 1):
-        row, raw = _measure(args, spec, f"{number}/{len(specs)}")
-        rows.append(row)
-        requests += raw
-        if args.out:
-            append_row(Path(args.out), row)
-    if args.requests_out:
-        _write_requests(args.requests_out, requests)
-    if not args.quiet:
-        show_table(f"{args.url}  {specs[0].model}", rows, [c for c in _SHOWN if any(row[c] != "" for row in rows)])
+    try:
+        for number, spec in enumerate(specs, 1):
+            place = f"{number}/{len(specs)} c={spec.concurrency} t={spec.max_tokens}"
+            calibration = _calibration(args, spec)
+            blocks: list[Block] = []
+            try:
+                for block in _blocks(args, spec, calibration, place):
+                    blocks.append(block)
+            finally:
+                if blocks:
+                    rows.append(_row(args, spec, blocks, calibration))
+                    requests += _request_rows(args, spec, blocks)
+                    _write(args, rows[-1], requests)
+                    output.say_what_went_wrong(place, blocks)
+    finally:
+        if rows and not args.quiet:
+            shown = [c for c in _SHOWN if any(row[c] != "" for row in rows)]
+            output.show_table(f"{args.url}  {specs[0].model}", rows, shown)
     return 0 if all(row["failures"] == 0 for row in rows) else 1
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Raise QuantbenchError for a file that cannot take the results, before there are any."""
+    for path in (args.out, args.requests_out):
+        if path:
+            output.check_writable(path)
+    if args.out and output.has_rows(args.out):
+        from quantbench.judge.summary import tuple_row
+
+        output.check_columns(args.out, list(tuple_row({**_names(args, ""), "concurrency": 1, "max_tokens": 1}, [])))
+
+
+def _write(args: argparse.Namespace, row: Mapping[str, Any], requests: Sequence[Mapping[str, Any]]) -> None:
+    if args.out:
+        output.append_row(args.out, row)
+    if args.requests_out:
+        output.write_requests(args.requests_out, requests)
 
 
 def _specs(args: argparse.Namespace) -> list[LoadSpec]:
     """The grid as specs; raises QuantbenchError for what is missing."""
     if not args.url:
         raise QuantbenchError("no URL", remedy="give --url http://host:port or set URL in the environment")
-    endpoint: Endpoint = args.endpoint or (
-        "chat" if args.url.rstrip("/").endswith("/chat/completions") else "completions"
-    )
+    endpoint: Endpoint = args.endpoint or endpoint_of(args.url)
     endpoint_url(args.url, endpoint)
     prompts = read_prompts(args.prompts)
     seconds = args.seconds if args.seconds is not None else SECONDS if args.requests is None else 0.0
@@ -130,86 +162,78 @@ def _only_model(url: str, endpoint: str, api_key: str | None) -> str:
     return names[0]
 
 
-def _measure(args: argparse.Namespace, spec: LoadSpec, place: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """All blocks of one point: its CSV row and its request rows."""
-    from dataclasses import replace
+def _calibration(args: argparse.Namespace, spec: LoadSpec) -> dict[str, Any] | None:
+    if not args.calibrate:
+        return None
+    from quantbench.client.calibration import calibrate
 
+    return calibrate(spec.concurrency)
+
+
+def _blocks(
+    args: argparse.Namespace, spec: LoadSpec, calibration: Mapping[str, Any] | None, place: str
+) -> Iterator[Block]:
+    """The blocks of one point, each as soon as it is measured and judged."""
     from quantbench.client.load import run_block
     from quantbench.client.load_progress import block_progress
 
-    calibration = None
-    if args.calibrate:
-        from quantbench.client.calibration import calibrate
-
-        calibration = calibrate(spec.concurrency)
-    blocks = []
     for number in range(args.blocks):
-        title = f"{place} c={spec.concurrency} t={spec.max_tokens} block {number + 1}/{args.blocks}"
+        title = f"{place} block {number + 1}/{args.blocks}"
         seed = f"{args.seed}|{args.workload}|c{spec.concurrency}_t{spec.max_tokens}|b{number}"
         with block_progress(title, spec.min_requests, spec.min_seconds, quiet=args.quiet) as progress:
             result = run_block(replace(spec, seed=seed), progress=progress)
-        failed = any(not r.ok for r in result.records)
-        judged = {"valid": not failed, "reasons": ["failed_requests"] if failed else []}
-        blocks.append((result.records, {**result.context, **judged}))
-    # Here, as polars and scipy take longer to import than a client should take to start.
+        yield result.records, _judged(spec, result.records, result.context, calibration)
+
+
+def _judged(
+    spec: LoadSpec, records: Sequence[RequestRecord], context: Mapping[str, Any], calibration: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The context with guards, bottleneck, valid and reasons, by the guards whose facts a lone client has."""
+    # Here, as numpy and scipy take longer to import than a client should take to start.
+    from quantbench.client.metrics import block_metrics
+    from quantbench.judge import guards
+    from quantbench.observe import bottleneck
+
+    facts = {
+        **context,
+        "concurrency": spec.concurrency,
+        "max_tokens": spec.max_tokens,
+        "metrics": block_metrics(records, spec.concurrency),
+        "failure_reasons": dict(Counter(r.reason for r in records if not r.ok)),
+    }
+    known = ("failed_requests", "concurrency_not_held", *guards.CLIENT)
+    results = [r for r in guards.evaluate_block(facts, {}, calibration) if r.id in known]
+    failed = guards.failed(results)
+    limits = [r.detail for r in results if r.id in failed and r.id in guards.CLIENT]
+    return facts | {
+        "bottleneck": bottleneck.judge(facts, limits),
+        "guards": [{"id": r.id, "status": r.status, "detail": r.detail} for r in results],
+        "valid": not failed,
+        "reasons": failed,
+    }
+
+
+def _names(args: argparse.Namespace, model: str) -> dict[str, Any]:
+    return {"gpu_name": args.gpu_name, "model": model, "workload": args.workload, "style": args.style}
+
+
+def _row(
+    args: argparse.Namespace, spec: LoadSpec, blocks: Sequence[Block], calibration: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The CSV row of one point; one with fewer blocks than were asked for is not valid."""
     from quantbench.judge.summary import tuple_row
 
-    names = {"gpu_name": args.gpu_name, "model": spec.model, "workload": args.workload, "style": args.style}
     point = {"concurrency": spec.concurrency, "max_tokens": spec.max_tokens}
-    raw = [
-        {**names, **point, "block": number, **record.row()}
+    row = tuple_row({**_names(args, spec.model), **point}, blocks, calibration)
+    if len(blocks) < args.blocks:
+        row |= {"valid": False, "reasons": ";".join(filter(None, ["unfinished", row["reasons"]]))}
+    return row
+
+
+def _request_rows(args: argparse.Namespace, spec: LoadSpec, blocks: Sequence[Block]) -> list[dict[str, Any]]:
+    point = {"concurrency": spec.concurrency, "max_tokens": spec.max_tokens}
+    return [
+        {**_names(args, spec.model), **point, "block": number, **record.row()}
         for number, (records, _) in enumerate(blocks)
         for record in records
     ]
-    return tuple_row({**names, **point}, blocks, calibration), raw
-
-
-def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Append to a CSV, with a header if it is new. Raises QuantbenchError if its columns are others."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = not path.exists() or path.stat().st_size == 0
-    if not new:
-        with path.open(newline="") as file:
-            header = next(csv.reader(file), [])
-        if header != list(row):
-            raise QuantbenchError(f"{path} has other columns than this row", remedy="name a new file with --out")
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow({k: _cell(v) for k, v in row.items()})
-
-
-def _cell(value: Any) -> Any:
-    """CSV text: blank for None, true/false, floats to 0.1 us and the like."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return round(value, 6) if isinstance(value, float) else value
-
-
-def _write_requests(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """One row per request, as JSON lines or parquet by the file's ending."""
-    from quantbench.files import atomic, write_text
-
-    if path.suffix == ".parquet":
-        import polars
-
-        with atomic(path) as part:
-            polars.DataFrame(list(rows), infer_schema_length=None).write_parquet(part)
-    else:
-        write_text(path, "".join(orjson.dumps(row).decode() + "\n" for row in rows))
-
-
-def show_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Print rows side by side: one line per column name, as there are more columns than rows."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, show_header=False)
-    table.add_column(no_wrap=True)
-    for _ in rows:
-        table.add_column(overflow="fold", justify="right")
-    for column in columns:
-        cells = (_cell(row[column]) for row in rows)
-        table.add_row(column, *(f"{c:.4g}" if isinstance(c, float) else "" if c is None else str(c) for c in cells))
-    Console().print(table)

@@ -170,6 +170,7 @@ _REASON_PATTERNS: tuple[tuple[str, str], ...] = (
     (r"NOT_FINITE|NOT_POSITIVE", "a block has a value that is not a positive number"),
     (r"UNPAIRED_BLOCKS_(\d+)", "blocks without a partner: {0}"),
     (r"DIFFERENT_DEVICES", "the models ran on different devices, so what differs between these is part of the result"),
+    (r"(TPOT|CHUNK_GAP)_OF_TOO_FEW", "fewer than 90 % of the requests have one, as the others came in one read"),
     (r"STEADY_TOO_SHORT", "the steady part of a block is too short"),
     (r"FAILURES_AT_P(\d+)", "so many requests failed that p{0} is one of them"),
     (r"MISSING_IN_(\d+)_PAIRS", "missing in {0} of the pairs"),

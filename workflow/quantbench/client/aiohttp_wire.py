@@ -8,7 +8,12 @@ from typing import Any
 
 import aiohttp
 
+from quantbench.client.load_spec import is_loopback
 from quantbench.client.records import Ending, Exchange
+from quantbench.client.wire import closed_soon
+
+# For the answer to the HEAD request that opens a connection: some servers never give one.
+_HEAD_ANSWER_S = 5.0
 
 
 class AiohttpConnection:
@@ -18,52 +23,72 @@ class AiohttpConnection:
         self.opened = 0
         self._url, self._headers = url, headers
         self._session: aiohttp.ClientSession | None = None
+        self._sent_ns: int | None = None
+        self._reused = False
 
     @property
     def connected(self) -> bool:
         return self._session is not None
 
     async def connect(self) -> None:
-        """Open the session and a first connection by one HEAD request. Raises OSError."""
+        """Open the session and a first connection by one HEAD request, whatever its answer. Raises OSError."""
         await self.close()
         trace = aiohttp.TraceConfig()
-        trace.on_connection_create_end.append(self._count)
+        trace.on_connection_create_end.append(self._opened)
+        trace.on_connection_reuseconn.append(self._kept)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=3600),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
+            auto_decompress=False,
             headers=self._headers,
-            trust_env=True,
+            trust_env=not is_loopback(self._url),
             trace_configs=[trace],
             read_bufsize=1 << 20,
         )
+        before = self.opened
+        limits = aiohttp.ClientTimeout(sock_connect=30, sock_read=_HEAD_ANSWER_S)
         try:
-            async with self._session.head(self._url) as reply:
-                await reply.read()
-        except aiohttp.ClientError as error:
-            await self.close()
-            raise OSError(str(error)) from error
+            async with self._session.head(self._url, allow_redirects=False, timeout=limits):
+                pass
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if self.opened == before:
+                await self.close()
+                raise OSError(str(error)) from error
 
-    async def _count(self, *_: Any) -> None:
+    async def _opened(self, *_: Any) -> None:
+        """A connection is there, TLS and all, and the request is about to be written to it: it counts from here."""
         self.opened += 1
+        self._reused, self._sent_ns = False, time.monotonic_ns()
 
-    def start(self, index: int, prompt_id: str, body: bytes, timeout_s: float) -> asyncio.Task[Exchange]:
+    async def _kept(self, *_: Any) -> None:
+        self._reused, self._sent_ns = True, time.monotonic_ns()
+
+    def start(
+        self, index: int, prompt_id: str, body: bytes, timeout_s: float, most_bytes: int
+    ) -> asyncio.Task[Exchange]:
         """Send one request; see `wire.Connection`."""
-        return asyncio.ensure_future(self._post(index, prompt_id, body, timeout_s))
+        return asyncio.ensure_future(self._post(index, prompt_id, body, timeout_s, most_bytes))
 
-    async def _post(self, index: int, prompt_id: str, body: bytes, timeout_s: float) -> Exchange:
+    async def _post(self, index: int, prompt_id: str, body: bytes, timeout_s: float, most_bytes: int) -> Exchange:
         assert self._session is not None, "connect() first"
         times: list[int] = []
         parts: list[bytes] = []
         status: int | None = None
         ending: Ending = "complete"
         detail = ""
-        sent_ns = time.monotonic_ns()
+        self._sent_ns = None
+        post = self._session.post(self._url, data=body, allow_redirects=False)
         try:
-            async with asyncio.timeout(timeout_s), self._session.post(self._url, data=body) as reply:
+            async with asyncio.timeout(timeout_s), post as reply:
                 status = reply.status
                 async for piece in reply.content.iter_any():
                     times.append(time.monotonic_ns())
                     parts.append(piece)
+                    most_bytes -= len(piece)
+                    if most_bytes < 0:
+                        ending, detail = "too_long", "the reply is longer than any that could be right"
+                        reply.close()
+                        break
         except TimeoutError:
             ending, detail = "timeout", f"no end after {timeout_s:g} s"
         except aiohttp.ClientConnectorError as error:
@@ -72,7 +97,9 @@ class AiohttpConnection:
             ending, detail = "bad_http", str(error)
         except (aiohttp.ClientError, OSError) as error:
             ending, detail = "disconnected", str(error)
-        return Exchange(index, prompt_id, sent_ns, time.monotonic_ns(), times, parts, status, ending, detail)
+            if status is None and self._reused and closed_soon(self._sent_ns):
+                ending = "stale"
+        return Exchange(index, prompt_id, self._sent_ns, time.monotonic_ns(), times, parts, status, ending, detail)
 
     async def close(self) -> None:
         """Close the session."""

@@ -26,6 +26,7 @@ class _State(Enum):
 
 _MAX_HEAD = 1 << 16
 _MAX_SIZE_LINE = 1 << 10
+_MAX_DIGITS = 18  # of a Content-Length: more is nonsense
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 
 
@@ -109,41 +110,48 @@ class ReplyParser:
     def _head(self) -> bool:
         """Parse the status line and the headers."""
         end = self._buffer.find(b"\r\n\r\n", self._at)
-        start = self._buffer[self._at : self._at + 60]
+        head = self._buffer[self._at : end if end >= 0 else None]
+        if not b"HTTP/1.".startswith(head[:7]) or b"\n" in head.replace(b"\r\n", b""):
+            raise HttpError(f"not an HTTP/1.1 reply, or its lines do not end in CR LF: {head[:60]!r}")
         if end < 0:
-            if len(self._buffer) - self._at > _MAX_HEAD or not b"HTTP/1.".startswith(start[:7]):
-                raise HttpError(f"not an HTTP/1.1 reply: {start!r}")
+            if len(head) > _MAX_HEAD:
+                raise HttpError(f"a head without end: {head[:60]!r}")
             return False
-        lines = self._take(end + 4 - self._at)[:-4].split(b"\r\n")
-        status = lines[0].split(b" ", 2)
-        if not status[0].startswith(b"HTTP/1.") or len(status) < 2 or not status[1].isdigit():
+        self._at = end + 4
+        lines = head.split(b"\r\n")
+        version, _, rest = lines[0].partition(b" ")
+        status = rest.partition(b" ")[0]
+        if version not in (b"HTTP/1.0", b"HTTP/1.1") or len(status) != 3 or not status.isdigit():
             raise HttpError(f"not an HTTP/1.1 reply: {lines[0][:60]!r}")
-        code = int(status[1])
+        code = int(status)
         if 100 <= code < 200:  # an interim reply; the real one follows
             return True
         self.status = code
-        headers = {}
+        headers: dict[bytes, list[bytes]] = {}
         for line in lines[1:]:
             name, _, value = line.partition(b":")
-            headers[name.strip().lower()] = value.strip().lower()
-        self.keep_alive = status[0] == b"HTTP/1.1" and headers.get(b"connection") != b"close"
+            headers.setdefault(name.strip().lower(), []).extend(v.strip() for v in value.lower().split(b","))
+        self.keep_alive = version == b"HTTP/1.1" and b"close" not in headers.get(b"connection", [])
         self._begin_body(code, headers)
         return True
 
-    def _begin_body(self, code: int, headers: dict[bytes, bytes]) -> None:
+    def _begin_body(self, code: int, headers: dict[bytes, list[bytes]]) -> None:
         """Choose the framing of the body (RFC 9112, section 6.3)."""
-        length = headers.get(b"content-length")
+        coding, lengths = headers.get(b"transfer-encoding"), set(headers.get(b"content-length", []))
+        length = min(lengths, default=b"")
         if code in (204, 304):
             self._state = _State.DONE
-        elif b"chunked" in headers.get(b"transfer-encoding", b""):
+        elif coding is not None:
+            if coding != [b"chunked"]:
+                raise HttpError(f"Transfer-Encoding {b', '.join(coding)[:40]!r}, which nobody asked for")
             self._state = _State.SIZE
-        elif length is None:
+        elif not lengths:
             self._state, self.keep_alive = _State.UNTIL_CLOSE, False
-        elif length.isdigit():
-            self._left = int(length[:18])
-            self._state = _State.LENGTH if self._left else _State.DONE
+        elif len(lengths) > 1 or not length.isdigit() or len(length) > _MAX_DIGITS:
+            raise HttpError(f"bad Content-Length {b', '.join(sorted(lengths))[:40]!r}")
         else:
-            raise HttpError(f"bad Content-Length {length[:40]!r}")
+            self._left = int(length)
+            self._state = _State.LENGTH if self._left else _State.DONE
 
     def _take(self, count: int) -> bytes:
         """The next `count` bytes."""

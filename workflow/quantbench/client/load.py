@@ -41,7 +41,7 @@ class BlockResult:
     """The records of one block, times relative to its clock zero, and the client's part of its context.
 
     context: started_at (ISO, UTC), started_unix, duration_s, client {cpu_s, cpu_share, loop_lag_p50_ms,
-    loop_lag_p99_ms, connections_opened, coalesced_share, concurrency_held, parse_cpu_s, transport}.
+    loop_lag_p99_ms, connections_opened, resent, coalesced_share, concurrency_held, parse_cpu_s, transport}.
     """
 
     records: list[RequestRecord]
@@ -51,17 +51,25 @@ class BlockResult:
 async def _slot(phase: Phase, connection: Connection) -> None:
     """One slot: one request after the other until the phase is over."""
     while (job := phase.next()) is not None:
-        index, prompt_id, body = job
-        if not connection.connected:
-            try:
-                await connection.connect()
-            except OSError as error:  # the server is gone: there is nothing more to measure
-                now = time.monotonic_ns()
-                phase.add(Exchange(index, prompt_id, None, now, [], [], None, "connect", str(error)))
-                phase.stopped = True
-                return
-        exchange = await connection.start(index, prompt_id, body, phase.spec.timeout_s)
+        exchange = await _send(phase, connection, job)
+        if exchange.ending == "stale":
+            # RFC 9112, 9.3.1 and 9.5: such a request may be sent again, on a new connection and with a new stamp. It is
+            # counted, so that nothing is hidden; a second time cannot be, as a new connection is never stale.
+            phase.resent += 1
+            exchange = await _send(phase, connection, job)
         phase.add(exchange)
+
+
+async def _send(phase: Phase, connection: Connection, job: tuple[int, str, bytes]) -> Exchange:
+    """One request, on a connection that is opened if need be."""
+    index, prompt_id, body = job
+    if not connection.connected:
+        try:
+            await connection.connect()
+        except OSError as error:
+            phase.stopped = True  # the server is gone: there is nothing more to measure
+            return Exchange(index, prompt_id, None, time.monotonic_ns(), [], [], None, "connect", str(error))
+    return await connection.start(index, prompt_id, body, phase.spec.timeout_s, phase.spec.most_bytes)
 
 
 async def _run_phase(phase: Phase, connections: list[Connection], progress: Progress | None = None) -> None:
@@ -166,6 +174,7 @@ async def _run(
         "cpu_share": cpu / duration if duration > 0 else None,
         **lag.summary(),
         "connections_opened": sum(connection.opened for connection in connections),
+        "resent": phase.resent,
         "transport": make.__name__,
     }
     context = {

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
+import urllib.error
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from urllib.parse import urlsplit
 
 import orjson
 
-from quantbench.client.load_spec import LoadSpec, models_url
+from quantbench.client.load_spec import LoadSpec, is_loopback, models_url
 from quantbench.client.records import Exchange
 from quantbench.client.wire import Connection, WireConnection
 from quantbench.errors import QuantbenchError
@@ -24,6 +27,7 @@ def transport_for(spec: LoadSpec) -> Callable[[str, dict[str, str]], Connection]
     if kind == "auto":
         host = url.hostname or ""
         proxied = "http" in urllib.request.getproxies() and not urllib.request.proxy_bypass(host)
+        proxied = proxied and not is_loopback(spec.url)
         kind = "aiohttp" if url.scheme == "https" or proxied else "wire"
     if kind == "wire":
         if url.scheme == "https":
@@ -35,10 +39,19 @@ def transport_for(spec: LoadSpec) -> Callable[[str, dict[str, str]], Connection]
 
 
 def unreachable(spec: LoadSpec, error: OSError) -> QuantbenchError:
-    """Nothing listens at the URL."""
+    """Nothing listens at the URL, or not in TLS that this client trusts."""
+    if isinstance(error.__cause__, ssl.SSLError):
+        return _no_tls(spec.url, error.__cause__)
     return QuantbenchError(
         f"no server answers at {spec.url}: {error}",
         remedy="start the server, wait until its /health answers 200, and check host and port",
+    )
+
+
+def _no_tls(url: str, error: ssl.SSLError) -> QuantbenchError:
+    return QuantbenchError(
+        f"TLS with {url} fails: {error}",
+        remedy="for a certificate of your own, name its CA's file in SSL_CERT_FILE; for a plain server, write http://",
     )
 
 
@@ -76,13 +89,19 @@ def served_models(spec: LoadSpec) -> list[str]:
 
 
 def models_at(url: str, endpoint: str = "completions", api_key: str | None = None) -> list[str]:
-    """Names of the models that the server at `url` lists; empty if it does not tell."""
+    """Names of the models that the server at `url` lists; empty if it does not tell.
+
+    Raises QuantbenchError if its TLS is not trusted.
+    """
     request = urllib.request.Request(models_url(url, endpoint))
     if api_key:
         request.add_header("Authorization", f"Bearer {api_key}")
+    proxies = urllib.request.ProxyHandler({} if is_loopback(url) else None)
     try:
-        with urllib.request.urlopen(request, timeout=5) as reply:
+        with urllib.request.build_opener(proxies).open(request, timeout=5) as reply:
             listed = orjson.loads(reply.read())
         return [str(entry["id"]) for entry in listed["data"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, urllib.error.URLError) and isinstance(error.reason, ssl.SSLError):
+            raise _no_tls(url, error.reason) from error
         return []

@@ -28,6 +28,7 @@ class Phase:
     exchanges: list[Exchange] = field(default_factory=list)
     issued: int = 0
     bad: int = 0
+    resent: int = 0
     stopped: bool = False
     started_ns: int = 0
 

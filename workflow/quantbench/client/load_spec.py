@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import orjson
 
@@ -71,12 +72,46 @@ class LoadSpec:
         """The token count that every reply must have, if one was asked for."""
         return self.max_tokens if self.ignore_eos and not self.openai_only else None
 
+    @property
+    def most_bytes(self) -> int:
+        """Bytes of the longest reply that is believed: generous, but no server may fill the client's memory."""
+        return (16 << 20) + (16 << 10) * self.max_tokens
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of an http(s) URL. Raises QuantbenchError for what cannot be one."""
+    why = ""
+    try:
+        parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")  # a host name's labels have 1 to 63 characters
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and url.split() == [url]
+    except ValueError as error:
+        good, why = False, f": {error}"
+    if not good:
+        raise QuantbenchError(f"url {url!r} is not an http(s) URL{why}", remedy="write it like http://127.0.0.1:8000")
+    return parts
+
+
+def endpoint_of(url: str) -> Endpoint:
+    """The endpoint that a URL names; completions if it names none. Raises QuantbenchError."""
+    return "chat" if _split(url).path.rstrip("/").endswith("/chat/completions") else "completions"
+
+
+def is_loopback(url: str) -> bool:
+    """True for a server on this machine: no proxy stands between, whatever the environment says."""
+    host = _split(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
 
 def endpoint_url(url: str, endpoint: str) -> str:
-    """The full URL from any of http://host:port, http://host:port/v1, or the full URL itself."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise QuantbenchError(f"url {url!r} is not an http(s) URL", remedy="write it like http://127.0.0.1:8000")
+    """The full URL from any of http://host:port, http://host:port/v1, or the full URL itself.
+
+    Raises QuantbenchError for what is no URL, or names the other endpoint.
+    """
+    parts = _split(url)
     path = parts.path.rstrip("/")
     if not path.endswith("/completions"):
         path = (path or "/v1") + _PATHS[endpoint]
@@ -93,7 +128,12 @@ def models_url(url: str, endpoint: str) -> str:
 
 def headers(spec: LoadSpec) -> dict[str, str]:
     """HTTP headers of every request."""
-    base = {"Content-Type": "application/json", "Accept": "text/event-stream", "User-Agent": "quantbench"}
+    base = {
+        "Content-Type": "application/json",
+        "Accept": "text/event-stream",
+        "Accept-Encoding": "identity",  # a compressed stream arrives in other pieces than it was sent in
+        "User-Agent": "quantbench",
+    }
     return base | ({"Authorization": f"Bearer {spec.api_key}"} if spec.api_key else {})
 
 

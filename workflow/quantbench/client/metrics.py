@@ -37,6 +37,7 @@ _TPOT = (
     "dividing by tokens - 1 would be wrong when the first read brings more than one token"
 )
 _GAP = "chunk gap = (last - first) / (chunks - 1), one mean per request, as several chunks can share a read"
+_MOST = "; null if fewer than 90 % of the ok requests have one, as a minority is not the block"
 _ADJUSTED = "; a failed request counts as +inf, and a percentile that falls on one is null"
 
 
@@ -47,7 +48,7 @@ def _both(label: str, unit: str, formula: str, percents: tuple[int, ...] = (50, 
 METRICS: tuple[Metric, ...] = (
     Metric("n", "requests", "neither", "all requests of the block, failed ones included"),
     Metric("failures", "requests", "lower", "requests that are not ok"),
-    Metric("tokens_in", "tokens", "neither", "sum of usage.prompt_tokens over ok requests"),
+    Metric("tokens_in", "tokens", "neither", "sum of usage.prompt_tokens over ok requests; null unless each has it"),
     Metric("tokens_out", "tokens", "neither", "sum of usage.completion_tokens over ok requests"),
     Metric("chunks", "chunks", "neither", "stream messages that carried tokens, over ok requests"),
     Metric("duration_s", "s", "neither", "max(end) - min(sent) over all requests"),
@@ -67,8 +68,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("request_rate_s", "requests/s", "higher", "ok requests / duration_s"),
     *_both("ttft", "ms", _TTFT),
     *_both("e2e", "ms", _E2E),
-    *_both("tpot", "ms", _TPOT),
-    *_both("chunk_gap", "ms", _GAP, (50,)),
+    *_both("tpot", "ms", _TPOT + _MOST),
+    *_both("chunk_gap", "ms", _GAP + _MOST, (50,)),
     *(
         Metric(f"adj_p{q}_{label}_ms", "ms", "lower", f"p{q} over requests of {formula}{_ADJUSTED}")
         for label, formula in (("ttft", _TTFT), ("e2e", _E2E))
@@ -97,9 +98,9 @@ def tpot_ms(record: RequestRecord) -> float | None:
 
 
 def chunk_gap_ms(record: RequestRecord) -> float | None:
-    """Mean time between token-carrying messages in ms; None below two of them."""
+    """Mean time between token-carrying messages in ms; None below two of them, or if all came in one read."""
     span = _ms(record.first_ns, record.last_ns)
-    return span / (record.chunks - 1) if span is not None and record.chunks > 1 else None
+    return span / (record.chunks - 1) if span and record.chunks > 1 else None
 
 
 def _ms(start: int | None, end: int | None) -> float | None:
@@ -114,13 +115,20 @@ TIMES: dict[str, Callable[[RequestRecord], float | None]] = {
 }
 
 
+DEFINED_SHARE = 0.9
+"""Of the ok requests: a time that fewer of them have (TPOT, where most replies come in one read) has no percentile."""
+
+
 def time_percentile(records: Sequence[RequestRecord], time: str, q: int, *, adjusted: bool = False) -> Percentile:
     """The q-th percentile (with order-statistic CI) of "ttft", "e2e", "tpot" or "chunk_gap", in ms.
 
     `adjusted`: failures count as +inf. Its `reason` says why a value is None.
     """
     of = TIMES[time]
-    values = [value for r in records if r.ok and (value := of(r)) is not None]
+    answered = [r for r in records if r.ok]
+    values = [value for r in answered if (value := of(r)) is not None]
+    if len(values) < DEFINED_SHARE * len(answered):
+        return Percentile(None, None, None, len(values), f"{time.upper()}_OF_TOO_FEW")
     if adjusted:
         values += [math.inf] * sum(not r.ok for r in records)
     result = percentile(values, q)
@@ -160,10 +168,11 @@ def block_metrics(
     tokens_out = sum(r.completion_tokens or 0 for r in ok)
     window = steady_window(sent_end, concurrency)
     steady_s = (window.end - window.start) / 1e9 if window else None
+    prompts = [r.prompt_tokens for r in ok]
     values: dict[str, Any] = {
         "n": len(records),
         "failures": len(records) - len(ok),
-        "tokens_in": sum(r.prompt_tokens or 0 for r in ok),
+        "tokens_in": None if None in prompts else sum(p or 0 for p in prompts),
         "tokens_out": tokens_out,
         "chunks": sum(r.chunks for r in ok),
         "duration_s": duration,

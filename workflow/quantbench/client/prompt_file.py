@@ -15,7 +15,7 @@ _KINDS = ("prompt", "text", "messages")
 def read_prompts(path: Path) -> list[dict[str, Any]]:
     """The entries, each with an `id` (its line number if it has none). Raises QuantbenchError naming file and line."""
     try:
-        lines = path.read_bytes().splitlines()
+        lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
     except OSError as error:
         raise QuantbenchError(f"cannot read prompts {path}: {error.strerror}") from error
     prompts = [_entry(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Ending = Literal["complete", "connect", "disconnected", "timeout", "cancelled", "bad_http"]
+# stale: a reused connection closed before any byte of the reply; the load client asks once more and never records it.
+Ending = Literal["complete", "connect", "disconnected", "stale", "timeout", "too_long", "cancelled", "bad_http"]
 
 ROW_FIELDS = (
     *("index", "prompt_id", "sent_ns", "first_ns", "last_ns", "end_ns", "prompt_tokens", "completion_tokens"),

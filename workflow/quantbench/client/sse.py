@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from quantbench.client.arrivals import Arrivals, Message, arrivals
 from quantbench.client.records import ROW_FIELDS, Ending, Exchange, RequestRecord
 
 __all__ = ["ROW_FIELDS", "Ending", "Exchange", "RequestRecord", "events", "record"]
@@ -37,13 +38,7 @@ class _Seen:
     usage: dict[str, Any] | None = None
     finish_reason: str | None = None
     fingerprint: str | None = None
-    chunks: int = 0
-    reads: int = 0
-    first_read: int = -1
-    last_read: int = -1
-    first_read_chunks: int = 0
-    first_read_tokens: int = 0
-    credited: int = 0
+    messages: list[Message] = field(default_factory=list)
     text: list[str] = field(default_factory=list)
 
     def fail(self, problem: str, detail: str) -> None:
@@ -110,21 +105,22 @@ def record(
     usage = seen.usage or {}
     completion = _count(usage.get("completion_tokens"))
     details = usage.get("prompt_tokens_details")
-    reason, detail = _reason(exchange, seen, completion, expected_tokens)
+    came = arrivals(seen.messages, completion)
+    reason, detail = _reason(exchange, seen, came, completion, expected_tokens)
     times = exchange.times
     return RequestRecord(
         index=exchange.index,
         prompt_id=exchange.prompt_id,
         sent_ns=exchange.sent_ns - zero_ns if exchange.sent_ns is not None else None,
-        first_ns=times[seen.first_read] - zero_ns if seen.chunks else None,
-        last_ns=times[seen.last_read] - zero_ns if seen.chunks else None,
+        first_ns=times[came.first_read] - zero_ns if came.chunks else None,
+        last_ns=times[came.last_read] - zero_ns if came.chunks else None,
         end_ns=exchange.end_ns - zero_ns if exchange.end_ns is not None else None,
         prompt_tokens=_count(usage.get("prompt_tokens")),
         completion_tokens=completion,
         cached_tokens=_count(details.get("cached_tokens")) if isinstance(details, dict) else None,
-        chunks=seen.chunks,
-        first_chunk_tokens=_first_tokens(seen, completion),
-        reads=seen.reads,
+        chunks=came.chunks,
+        first_chunk_tokens=came.first_tokens,
+        reads=came.reads,
         ok=reason is None,
         reason=reason,
         http_status=exchange.status,
@@ -157,7 +153,7 @@ def _take(seen: _Seen, read: int, name: bytes, data: bytes, keep_text: bool) -> 
 
 
 def _take_chunk(seen: _Seen, read: int, message: dict[str, Any], keep_text: bool) -> None:
-    """Fold one well-formed, error-free chunk: usage, finish_reason, and the tokens that it brought."""
+    """Fold one well-formed, error-free chunk: usage, finish_reason, and what it tells of tokens."""
     usage, choices = message.get("usage"), message.get("choices")
     total = None
     if seen.fingerprint is None and type(message.get("system_fingerprint")) is str:
@@ -180,61 +176,44 @@ def _take_chunk(seen: _Seen, read: int, message: dict[str, Any], keep_text: bool
     if keep_text and text:
         seen.text.append(text)
     ids = choice.get("token_ids")
-    if type(ids) is list and ids:
-        tokens = len(ids)
-    elif total is not None:
-        tokens = total - seen.credited
-    else:
-        tokens = 1 if text else 0  # the server does not tell: corrected by `_first_tokens`
-    if tokens > 0:
-        _credit(seen, read, tokens)
-
-
-def _credit(seen: _Seen, read: int, tokens: int) -> None:
-    """`tokens` came with this read."""
-    if not seen.chunks:
-        seen.first_read = read
-    if read == seen.first_read:
-        seen.first_read_chunks += 1
-        seen.first_read_tokens += tokens
-    if read != seen.last_read:
-        seen.reads += 1
-        seen.last_read = read
-    seen.chunks += 1
-    seen.credited += tokens
+    seen.messages.append(Message(read, bool(text), len(ids) if type(ids) is list else 0, total))
 
 
 def _text(choice: dict[str, Any]) -> str:
-    """The output of a chunk: completions' `text`, or what a chat delta carries. A bare role is no output."""
+    """The output of a chunk: completions' `text`, or whatever a chat delta carries besides the bare role.
+
+    Tool calls, refusals and the like are output as well; as text they are only good for telling that they came.
+    """
     text = choice.get("text")
     if text is None:
         delta = choice.get("delta")
         if type(delta) is not dict:
             return ""
         text = delta.get("content") or delta.get("reasoning_content") or delta.get("reasoning")
-        if not text and delta.get("tool_calls"):
-            return str(delta["tool_calls"])
-    return text if type(text) is str else ""
+        if not text:
+            others = [v for key, v in delta.items() if key != "role" and v and isinstance(v, str | list | dict)]
+            return str(others[0]) if others else ""
+    return text if type(text) is str else str(text) if type(text) is list else ""
 
 
 def _is_error(message: dict[str, Any]) -> bool:
     """True for every shape in which servers report an error inside a stream with status 200."""
-    if message.get("error") is not None or message.get("object") == "error" or message.get("type") == "error":
+    if message.get("error") is not None or message.get("errors"):
+        return True
+    if message.get("object") == "error" or message.get("type") == "error":
         return True
     choices = message.get("choices")
+    if not choices:
+        return message.get("message") is not None and message.get("code") is not None
     for choice in choices if type(choices) is list else ():
-        if type(choice) is dict and (
-            choice.get("finish_reason") in ("error", "abort") or choice.get("error") is not None
-        ):
+        if type(choice) is not dict:
+            continue
+        if choice.get("finish_reason") in ("error", "abort") or choice.get("error") is not None:
+            return True
+        delta = choice.get("delta")
+        if type(delta) is dict and delta.get("error") is not None:
             return True
     return False
-
-
-def _first_tokens(seen: _Seen, completion: int | None) -> int:
-    """Tokens that arrived by `first_ns`. Chunks whose tokens nobody tells share the total evenly."""
-    if not seen.chunks or completion is None or completion == seen.credited:
-        return seen.first_read_tokens
-    return max(1, round(seen.first_read_chunks * completion / seen.chunks))
 
 
 def _count(value: Any) -> int | None:
@@ -242,9 +221,11 @@ def _count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < _MAX_COUNT else None
 
 
-def _reason(exchange: Exchange, seen: _Seen, completion: int | None, expected: int | None) -> tuple[str | None, str]:
+def _reason(
+    exchange: Exchange, seen: _Seen, came: Arrivals, completion: int | None, expected: int | None
+) -> tuple[str | None, str]:
     """The reason code of a failure and its detail; (None, "") for a success. The server's word goes first."""
-    body = b"".join(exchange.parts) if exchange.status != 200 or not seen.chunks else b""
+    body = b"".join(exchange.parts) if exchange.status != 200 or not came.chunks else b""
     excerpt = exchange.detail or body[:500].decode(errors="replace").strip()
     status = exchange.status
     if status is not None and status >= 400:
@@ -254,11 +235,11 @@ def _reason(exchange: Exchange, seen: _Seen, completion: int | None, expected: i
     if exchange.ending != "complete":
         return ("bad_stream" if exchange.ending == "bad_http" else exchange.ending), excerpt
     if status != 200 or seen.problem:
-        return "bad_stream", seen.detail or excerpt
+        return "bad_stream", seen.detail or excerpt or f"HTTP {status}"
     if not seen.done:
-        stream = seen.chunks or not body.strip() or body.lstrip().startswith(_FIELDS)
+        stream = came.chunks or not body.strip() or body.lstrip().startswith(_FIELDS)
         return ("truncated" if stream else "bad_stream"), excerpt
-    if not seen.chunks or not (completion is None or completion > 0):
+    if not came.chunks or not (completion is None or completion > 0):
         return "no_tokens", ""
     if seen.finish_reason is None:
         return "no_finish_reason", ""
@@ -266,6 +247,8 @@ def _reason(exchange: Exchange, seen: _Seen, completion: int | None, expected: i
         return "no_usage", ""
     if expected is not None and completion != expected:
         return "token_count", f"{completion} tokens instead of {expected}"
+    if came.problem:
+        return "token_count", came.problem
     return None, ""
 
 

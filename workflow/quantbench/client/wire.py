@@ -16,6 +16,10 @@ from urllib.parse import urlsplit
 from quantbench.client.http1 import HttpError, ReplyParser
 from quantbench.client.records import Ending, Exchange
 
+# A close this soon after the request was on its way before the server saw the request (an idle limit, or a server that
+# does not say `Connection: close`); a later one is the server's answer.
+_STALE_NS = 100_000_000
+
 
 class Connection(Protocol):
     """What the load client needs of a transport: at most one request at a time on each."""
@@ -28,8 +32,11 @@ class Connection(Protocol):
     async def connect(self) -> None:
         """Open it. Raises OSError."""
 
-    def start(self, index: int, prompt_id: str, body: bytes, timeout_s: float) -> Awaitable[Exchange]:
-        """Send one request now; the result comes when its reply has ended, however it ended."""
+    def start(self, index: int, prompt_id: str, body: bytes, timeout_s: float, most_bytes: int) -> Awaitable[Exchange]:
+        """Send one request now; the result comes when its reply has ended, however it ended.
+
+        A reply of more than `most_bytes` is given up ("too_long"), as it would fill the memory.
+        """
 
     async def close(self) -> None: ...
 
@@ -47,6 +54,11 @@ def request_head(url: str, headers: dict[str, str]) -> bytes:
     return "\r\n".join(lines).encode()
 
 
+def closed_soon(sent_ns: int | None) -> bool:
+    """Did a connection that is found closed now, without a byte of a reply, close without regard to the request?"""
+    return sent_ns is not None and time.monotonic_ns() - sent_ns < _STALE_NS
+
+
 class WireConnection(asyncio.Protocol):
     """A `Connection` on a plain socket."""
 
@@ -61,6 +73,7 @@ class WireConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._parser = ReplyParser()
         self._index, self._prompt_id, self._sent_ns = 0, "", 0
+        self._fresh, self._heard, self._most_bytes = True, 0, 0
         self._times: list[int] = []
         self._parts: list[bytes] = []
 
@@ -77,18 +90,22 @@ class WireConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._descriptor = transport.get_extra_info("socket").fileno()
+        self._fresh = True
 
-    def start(self, index: int, prompt_id: str, body: bytes, timeout_s: float) -> asyncio.Future[Exchange]:
+    def start(
+        self, index: int, prompt_id: str, body: bytes, timeout_s: float, most_bytes: int
+    ) -> asyncio.Future[Exchange]:
         """Send one request. The stamp is taken right before the system call that sends it."""
         loop = asyncio.get_running_loop()
         self._waiter = waiter = loop.create_future()
         self._timer = loop.call_later(timeout_s, self._finish, "timeout", f"no end after {timeout_s:g} s")
         self._parser, self._times, self._parts = ReplyParser(), [], []
         self._index, self._prompt_id = index, prompt_id
+        self._heard, self._most_bytes = 0, most_bytes
         payload = b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
         self._sent_ns = time.monotonic_ns()
         if self._transport is None:
-            self._finish("disconnected", "the server closed the idle connection")
+            self._gone("")
             return waiter
         try:
             # Straight to the socket: uvloop would send at the end of this turn of its loop, which at high
@@ -97,7 +114,7 @@ class WireConnection(asyncio.Protocol):
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self._finish("disconnected", str(error))
+            self._gone(str(error))
             return waiter
         if sent < len(payload):
             self._transport.write(payload[sent:])
@@ -107,6 +124,10 @@ class WireConnection(asyncio.Protocol):
         now = time.monotonic_ns()
         if self._waiter is None:  # nothing was asked: this connection cannot be trusted any more
             self._drop()
+            return
+        self._heard += len(data)
+        if self._heard > self._most_bytes:
+            self._finish("too_long", f"the reply is longer than {self._most_bytes} bytes")
             return
         try:
             body = self._parser.feed(data)
@@ -121,13 +142,21 @@ class WireConnection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         if self._waiter is not None:
-            whole = self._parser.end_of_stream()
-            self._finish("complete" if whole else "disconnected", "" if whole else "closed within the reply")
+            if self._parser.end_of_stream():
+                self._finish("complete", "")
+            else:
+                self._gone("")
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         if self._waiter is not None:
-            self._finish("disconnected", str(error or "closed within the reply"))
+            self._gone(str(error or ""))
+
+    def _gone(self, error: str) -> None:
+        """The server has closed the connection before the end of a reply."""
+        where = "closed within the reply" if self._heard else "closed before any byte of the reply"
+        stale = not self._heard and not self._fresh and closed_soon(self._sent_ns)
+        self._finish("stale" if stale else "disconnected", f"{where}: {error}" if error else where)
 
     def _finish(self, ending: Ending, detail: str) -> None:
         """Hand over the exchange; keep the connection only after a whole reply that allows it."""
@@ -135,6 +164,7 @@ class WireConnection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._fresh = False
         if ending != "complete" or not self._parser.keep_alive:
             self._drop()
         if waiter is not None and not waiter.done():

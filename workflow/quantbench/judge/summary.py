@@ -92,7 +92,7 @@ def _volume(
         "p95_tpot_ms": time_percentile(pooled, "tpot", 95).value,
         "p50_chunk_gap_ms": time_percentile(pooled, "chunk_gap", 50).value,
         "request_rate_s": _quotient(ok, _sum(each, "duration_s")),
-        "tokens_in": _sum(each, "tokens_in"),
+        "tokens_in": None if any(m["tokens_in"] is None for m in each) else _sum(each, "tokens_in"),
         "tokens_out": _sum(each, "tokens_out"),
         "chunks": _sum(each, "chunks"),
         "duration_s": _sum(each, "duration_s"),

@@ -1,0 +1,233 @@
+"""Both transports against servers that are odd on the socket: what they close, hold back, redirect and never end."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import socket
+import socketserver
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import takewhile
+from typing import Any
+
+import aiohttp
+import pytest
+from quantbench.client import load_spec
+from quantbench.client.load import BlockResult, run_block
+from quantbench.client.load_checks import transport_for, unreachable
+from quantbench.client.load_spec import LoadSpec, endpoint_of, is_loopback
+from quantbench.errors import QuantbenchError
+
+BOTH = pytest.mark.parametrize("transport", ["wire", "aiohttp"])
+PROMPTS: list[dict[str, Any]] = [{"id": "p", "prompt": "Question"}]
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+USAGE = {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
+Handler = Callable[[socket.socket, int], bool]
+
+
+def event(**fields: Any) -> bytes:
+    return b"data: " + json.dumps(fields).encode() + b"\n\n"
+
+
+BODY = b"".join(event(choices=[{"index": 0, "text": "x", "finish_reason": None}]) for _ in range(4)) + (
+    event(choices=[{"index": 0, "text": "", "finish_reason": "length"}])
+    + event(choices=[], usage=USAGE)
+    + b"data: [DONE]\n\n"
+)
+WHOLE = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
+
+
+class _Talk(socketserver.StreamRequestHandler):
+    """One connection: HEAD is answered with 405 (late, if `slow_head`), everything else by `handle`."""
+
+    handle_request: Handler
+    slow_head = False
+
+    def handle(self) -> None:
+        with suppress(OSError):
+            number = 0
+            while head := b"".join(takewhile(lambda line: line not in (b"\r\n", b""), self.rfile)):
+                if head.startswith(b"HEAD"):
+                    time.sleep(5 if self.slow_head else 0)
+                    self.connection.sendall(b"HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n")
+                    continue
+                self.rfile.read(int(head.lower().partition(b"content-length:")[2].split()[0]))
+                if not type(self).handle_request(self.connection, number):
+                    return
+                number += 1
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads, block_on_close, allow_reuse_address = True, False, True
+
+
+@contextmanager
+def server(handle: Handler, *, slow_head: bool = False) -> Iterator[str]:
+    """A server on raw sockets: `handle(connection, number of its request)` answers; False closes the connection."""
+    talk = type("Talk", (_Talk,), {"handle_request": staticmethod(handle), "slow_head": slow_head})
+    with _Server(("127.0.0.1", 0), talk) as running:
+        threading.Thread(target=running.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_address[1]}"
+        running.shutdown()
+
+
+def ask(url: str, transport: str, **over: Any) -> BlockResult:
+    fields = {"min_requests": 4, "warmup_requests": 0, "timeout_s": 3.0, "transport": transport}
+    return run_block(LoadSpec(url, "m", PROMPTS, 1, 4, **{**fields, **over}))  # type: ignore[arg-type]
+
+
+def whole(connection: socket.socket, number: int) -> bool:
+    connection.sendall(WHOLE)
+    return True
+
+
+def whole_once(connection: socket.socket, number: int) -> bool:
+    connection.sendall(WHOLE)
+    return False
+
+
+@BOTH
+def test_a_kept_connection_that_was_closed_silently_is_opened_anew_and_counted(transport: str) -> None:
+    with server(whole_once) as url:
+        result = ask(url, transport)
+    assert [r.reason for r in result.records] == [None] * 4
+    assert result.context["client"]["connections_opened"] >= 4
+    assert result.context["client"]["resent"] <= 3
+
+
+def test_a_request_that_a_kept_connection_loses_is_sent_once_more_with_a_new_stamp() -> None:
+    def drops_the_second(connection: socket.socket, number: int) -> bool:
+        return number == 0 and whole(connection, number)
+
+    with server(drops_the_second) as url:
+        result = ask(url, "wire")
+    assert [r.reason for r in result.records] == [None] * 4
+    assert result.context["client"]["resent"] == 3
+    assert all((r.first_ns or 0) - (r.sent_ns or 0) < 1e9 for r in result.records)
+
+
+@BOTH
+def test_a_new_connection_that_is_closed_without_a_byte_is_a_failure(transport: str) -> None:
+    with server(lambda connection, number: False) as url:
+        result = ask(url, transport, min_requests=1)
+    assert [r.reason for r in result.records] == ["disconnected"]
+    if transport == "wire":
+        assert result.records[0].detail == "closed before any byte of the reply"
+
+
+def test_a_kept_connection_that_is_closed_late_is_a_failure() -> None:
+    def thinks_then_drops(connection: socket.socket, number: int) -> bool:
+        if number:
+            time.sleep(0.2)
+        return number == 0 and whole(connection, number)
+
+    with server(thinks_then_drops) as url:
+        result = ask(url, "wire", min_requests=2)
+    assert [r.reason for r in result.records] == [None, "disconnected"]
+    assert result.context["client"]["resent"] == 0
+
+
+@BOTH
+def test_a_stream_without_end_is_given_up(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pours(connection: socket.socket, number: int) -> bool:
+        connection.sendall(HEAD + b"\r\n")
+        while True:
+            connection.sendall(b": nothing\n\n" * 6000)
+
+    monkeypatch.setattr(load_spec.LoadSpec, "most_bytes", 1 << 20)
+    with server(pours) as url:
+        result = ask(url, transport, min_requests=1)
+    assert [r.reason for r in result.records] == ["too_long"]
+
+
+@BOTH
+@pytest.mark.parametrize("code", [302, 307])
+def test_redirects_are_not_followed(transport: str, code: int) -> None:
+    def redirects(connection: socket.socket, number: int) -> bool:
+        connection.sendall(b"HTTP/1.1 %d Go\r\nLocation: /v1/other\r\nContent-Length: 0\r\n\r\n" % code)
+        return True
+
+    with server(redirects) as url:
+        [record] = ask(url, transport, min_requests=1).records
+    assert (record.reason, record.http_status, record.detail) == ("bad_stream", code, f"HTTP {code}")
+
+
+@BOTH
+def test_a_compressed_reply_is_not_unpacked(transport: str) -> None:
+    packed = gzip.compress(BODY)
+    reply = HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(packed), packed)
+
+    def compresses(connection: socket.socket, number: int) -> bool:
+        connection.sendall(reply)
+        return True
+
+    with server(compresses) as url:
+        assert ask(url, transport, min_requests=1).records[0].reason == "bad_stream"
+
+
+def test_opening_a_connection_is_no_part_of_ttft_on_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = aiohttp.TCPConnector._create_connection
+
+    async def slowly(*args: Any, **fields: Any) -> Any:
+        await asyncio.sleep(0.3)
+        return await create(*args, **fields)
+
+    monkeypatch.setattr(aiohttp.TCPConnector, "_create_connection", slowly)
+    reply = WHOLE.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+
+    def closes(connection: socket.socket, number: int) -> bool:
+        connection.sendall(reply)
+        return False
+
+    with server(closes) as url:
+        records = ask(url, "aiohttp", min_requests=2).records
+    assert all(r.ok and (r.first_ns or 0) - (r.sent_ns or 0) < 0.2e9 for r in records)
+
+
+def test_an_unanswered_head_request_does_not_hang_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantbench.client.aiohttp_wire._HEAD_ANSWER_S", 0.2)
+    with server(whole, slow_head=True) as url:
+        result = ask(url, "aiohttp", min_requests=2)
+    assert [r.reason for r in result.records] == [None, None]
+
+
+def test_loopback_needs_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    assert transport_for(LoadSpec("http://127.0.0.1:1", "m", PROMPTS, 1, 1)).__name__ == "WireConnection"
+    assert transport_for(LoadSpec("http://far.example", "m", PROMPTS, 1, 1)).__name__ == "AiohttpConnection"
+    with server(whole) as url:
+        assert all(r.ok for r in ask(url, "aiohttp").records)
+    assert [is_loopback(f"http://{h}/v1") for h in ("localhost:1", "[::1]", "127.9.9.9", "10.0.0.1", "h")] == [
+        *[True] * 3,
+        *[False] * 2,
+    ]
+
+
+def test_tls_that_is_not_trusted_is_called_so() -> None:
+    error = OSError("cannot connect")
+    error.__cause__ = ssl.SSLCertVerificationError("self-signed certificate")
+    told = unreachable(LoadSpec("https://127.0.0.1:1", "m", PROMPTS, 1, 1), error)
+    assert "TLS with https://127.0.0.1:1 fails" in told.what
+    assert "SSL_CERT_FILE" in told.remedy
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h:99999", "http://h:abc/v1", "http://h:0", "http://[::1/v1", f"http://{'a' * 70}.x/", "http://e x/v1"],
+)
+def test_what_cannot_be_a_url_is_named(url: str) -> None:
+    with pytest.raises(QuantbenchError, match="is not an http"):
+        LoadSpec(url, "m", PROMPTS, 1, 1)
+
+
+def test_a_url_names_its_endpoint() -> None:
+    assert endpoint_of("http://h/v1/chat/completions?api-version=1") == "chat"
+    assert endpoint_of("http://h/v1/completions/") == endpoint_of("http://h") == "completions"

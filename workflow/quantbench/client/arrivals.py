@@ -1,0 +1,96 @@
+"""Pure: which read brought which tokens of a streamed reply, as far as the server tells.
+
+Servers tell in three ways: token ids on every message with output; a running total (usage) on every such message;
+or nothing but a total somewhere, and then every message with output gets an even share of it. A stream is of one
+kind as a whole. A balance is never booked to the message that happens to name the total, nor to a message whose
+"running" total does not run: either would give one arrival time to tokens that came at others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple
+
+
+class Message(NamedTuple):
+    """One stream message with a choice: the index of its read, whether it has output, and what it tells of tokens."""
+
+    read: int
+    output: bool
+    ids: int
+    """How many token ids it carries."""
+    total: int | None
+    """usage.completion_tokens on this message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Indices of the first and last read that brought tokens (-1: none did), and what came in them.
+
+    `first_tokens` are all tokens of the first read. `problem` says in words how the server contradicts itself.
+    """
+
+    first_read: int = -1
+    last_read: int = -1
+    chunks: int = 0
+    reads: int = 0
+    first_tokens: int = 0
+    problem: str = ""
+
+
+def arrivals(messages: Sequence[Message], completion: int | None) -> Arrivals:
+    """Where the `completion` tokens of a reply (usage; None if not told) arrived."""
+    outputs = [m for m in messages if m.output]
+    if any(m.ids for m in messages) and all(m.ids for m in outputs):
+        told = sum(m.ids for m in messages)
+        wrong = completion is not None and told != completion
+        problem = f"{told} token ids came, usage says {completion} tokens" if wrong else ""
+        return replace(_credited((m.read, m.ids) for m in messages), problem=problem)
+    running = _running(messages, outputs, completion)
+    if running is not None:
+        return _credited(running)
+    even = _credited((m.read, 1) for m in messages if m.output or m.ids)
+    if not even.chunks or completion is None:
+        return even
+    problem = ""
+    if completion < even.chunks and all(m.total is not None for m in outputs):
+        problem = f"usage differs from message to message and ends at {completion} for {even.chunks} messages"
+    share = max(1, round(even.first_tokens * completion / even.chunks))
+    return replace(even, first_tokens=share, problem=problem)
+
+
+def _running(
+    messages: Sequence[Message], outputs: Sequence[Message], completion: int | None
+) -> list[tuple[int, int]] | None:
+    """(read, new tokens) per message by its running total; None if there is none.
+
+    A running total stands on every message with output, begins above zero, never falls, and ends at `completion`.
+    One message may bring text that was held back, without a new token; if more do, the total counts something else.
+    """
+    if any(m.total is None for m in outputs or messages):
+        return None
+    told = [(m, m.total) for m in messages if m.total is not None]
+    steps = [(m, b - a) for (_, a), (m, b) in pairwise([(None, 0), *told]) if m is not None]
+    flat = sum(m.output and not step for m, step in steps)
+    if not told or told[-1][1] != completion or any(step < 0 for _, step in steps):
+        return None
+    if flat > 1 or 0 < len(outputs) <= 2 * flat or (outputs and not outputs[0].total):
+        return None
+    return [(m.read, step) for m, step in steps]
+
+
+def _credited(tokens: Iterable[tuple[int, int]]) -> Arrivals:
+    """Arrivals of (read, tokens) pairs in order; what carries no token is left out."""
+    carried = [(read, count) for read, count in tokens if count > 0]
+    if not carried:
+        return Arrivals()
+    first, last = carried[0][0], carried[-1][0]
+    return Arrivals(
+        first_read=first,
+        last_read=last,
+        chunks=len(carried),
+        reads=len({read for read, _ in carried}),
+        first_tokens=sum(count for read, count in carried if read == first),
+    )
