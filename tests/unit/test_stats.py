@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+import scipy.stats
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantbench import stats
 from quantbench.stats import RatioCI, paired_ratio, percentile
@@ -246,3 +249,21 @@ def test_clopper_pearson_limits():
     assert stats.clopper_pearson(0, 0) is None
     with pytest.raises(ValueError, match="3 successes of 2"):
         stats.clopper_pearson(3, 2)
+
+
+@settings(max_examples=300, deadline=None)
+@given(n=st.integers(1, 3000), q=st.sampled_from([5, 50, 90, 95, 99]), confidence=st.sampled_from([0.8, 0.95, 0.99]))
+def test_order_limits_are_scipys(n: int, q: int, confidence: float) -> None:
+    low, high = stats.order_limits(n, q / 100, confidence)
+    limits = scipy.stats.quantile_test(np.arange(float(n)), p=q / 100).confidence_interval(confidence)
+    assert (low if low >= 0 else None, high if high < n else None) == tuple(
+        None if math.isnan(limit) else int(limit) for limit in limits
+    )
+
+
+def test_measuring_a_block_does_not_load_scipy() -> None:
+    code = (
+        "import sys; from quantbench import block; from quantbench.judge import guards; print('scipy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

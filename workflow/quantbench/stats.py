@@ -7,13 +7,13 @@ with a reason code.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats as scipy_stats
 
 MIN_PAIRS = 3
 # Fewest values that a percentile needs. 50: any; 95: below 72 all values can lie under the true quantile
@@ -83,13 +83,39 @@ def percentile(values: Sequence[float], q: int, confidence: float = 0.95) -> Per
     value = _interpolated(np.sort(x), q / 100)
     if value is None:
         return Percentile(None, None, None, n, "FALLS_ON_FAILURE")
-    limits: Any = scipy_stats.quantile_test(x, p=q / 100).confidence_interval(confidence)
-    low, high = _finite(float(limits.low)), _finite(float(limits.high))
+    ordered = np.sort(x)
+    below, above = order_limits(n, q / 100, confidence)
+    low = _finite(float(ordered[below])) if below >= 0 else None
+    high = _finite(float(ordered[above])) if above < n else None
     reason = None
     if low is None or high is None:
         smallest = math.ceil(math.log((1 - confidence) / 2) / math.log(max(q, 100 - q) / 100))
         reason = f"CI_NEEDS_N{smallest}" if n < smallest else "CI_FALLS_ON_FAILURE"
     return Percentile(value, low, high, n, reason)
+
+
+def order_limits(n: int, p: float, confidence: float = 0.95) -> tuple[int, int]:
+    """Indices of the order statistics (from 0) that enclose the p quantile of n values; -1 or n where there is none.
+
+    The binomial quantiles of the same tails as in scipy.stats.quantile_test; here, because a block needs them, and
+    loading scipy takes longer than all else between two blocks.
+    """
+    tail = (1 - confidence) / 2
+    logs = [
+        math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * math.log(p) + (n - k) * math.log1p(-p)
+        for k in range(n + 1)
+    ]
+    below = list(itertools.accumulate(map(math.exp, logs)))
+    low = next((k for k, share in enumerate(below) if share >= tail), n)
+    high = next((k for k, share in enumerate(below) if share >= 1 - tail), n)
+    return low - 1, high
+
+
+def _scipy() -> Any:
+    """scipy.stats, loaded when it is first needed."""
+    from scipy import stats
+
+    return stats
 
 
 def _interpolated(ordered: np.ndarray, p: float) -> float | None:
@@ -160,13 +186,13 @@ def ratio_from_logs(mean: float, sd: float, n: int, confidence: float = 0.95, df
         return RatioCI(ratio, None, None, n, None, None, "NO_VARIATION")
     error, df = sd / math.sqrt(n), n - 1 if df is None else df
     half = t_quantile(0.5 + confidence / 2, df) * error
-    p_value = 2 * float(scipy_stats.t.sf(abs(mean) / error, df))
+    p_value = 2 * float(_scipy().t.sf(abs(mean) / error, df))
     return RatioCI(ratio, math.exp(mean - half), math.exp(mean + half), n, p_value, sd, df=df)
 
 
 def t_quantile(p: float, df: int) -> float:
     """Quantile of Student's t."""
-    return float(scipy_stats.t.ppf(p, df))
+    return float(_scipy().t.ppf(p, df))
 
 
 def half_width(ci: RatioCI) -> float | None:
@@ -186,7 +212,7 @@ def tost(ci: RatioCI, margin: float) -> float | None:
     if ci.ratio is None or ci.sd_log is None or ci.df is None:
         return None
     mean, error, bound = math.log(ci.ratio), ci.sd_log / math.sqrt(ci.n), math.log1p(margin)
-    return float(scipy_stats.t.sf((bound - abs(mean)) / error, ci.df))
+    return float(_scipy().t.sf((bound - abs(mean)) / error, ci.df))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -224,11 +250,11 @@ def drift(seconds: Sequence[float], values: Sequence[float], confidence: float =
     if n < MIN_PAIRS or span <= 0:
         return Drift(None, None, None, None, n, f"NEEDS_{MIN_PAIRS}_BLOCKS")
     logs = np.log(np.asarray(values, dtype=float))
-    slope, _, low, high = scipy_stats.theilslopes(logs, np.asarray(seconds, dtype=float), alpha=confidence)
+    slope, _, low, high = _scipy().theilslopes(logs, np.asarray(seconds, dtype=float), alpha=confidence)
     percent = 100 * math.expm1(float(slope) * span)
     if n < 5:
         return Drift(percent, None, None, None, n, "TREND_TEST_NEEDS_5_BLOCKS")
-    p_value = float(scipy_stats.kendalltau(seconds, logs).pvalue)
+    p_value = float(_scipy().kendalltau(seconds, logs).pvalue)
     if math.isnan(p_value):
         return Drift(percent, None, None, None, n, "NO_VARIATION")
     return Drift(percent, 100 * math.expm1(float(low) * span), 100 * math.expm1(float(high) * span), p_value, n)
@@ -238,7 +264,7 @@ def mcnemar(lost: int, gained: int) -> float:
     """Exact two-sided McNemar p-value of `lost` against `gained` items; 1.0 where no item changed."""
     if lost + gained == 0:
         return 1.0
-    return float(scipy_stats.binomtest(lost, lost + gained, 0.5).pvalue)
+    return float(_scipy().binomtest(lost, lost + gained, 0.5).pvalue)
 
 
 def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float] | None:
@@ -247,5 +273,5 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[f
         raise ValueError(f"clopper_pearson: {successes} successes of {n}")
     if n == 0:
         return None
-    limits = scipy_stats.binomtest(successes, n).proportion_ci(confidence, method="exact")
+    limits = _scipy().binomtest(successes, n).proportion_ci(confidence, method="exact")
     return float(limits.low), float(limits.high)
