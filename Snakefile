@@ -39,10 +39,12 @@ rule all:
 
 onstart:
     folder.enter(Path.cwd())
+    STARTED.append(time.time())
 
 
 onsuccess:
     lane.sweep("run finished")
+    print(ending.words(Path(REPORT), STARTED[0]), file=sys.stderr)
 
 
 onerror:

@@ -27,7 +27,8 @@ vllm_flavour() {
 make_env() {
   local folder=$1 label=$2; shift 2
   local files=("$@") want have=""
-  want=$(cat "${files[@]}" envs/setup.sh | sha256sum | cut -c1-16)
+  # The folder's own path counts: the programs of an environment name their interpreter by it.
+  want=$({ cat "${files[@]}" envs/setup.sh; pwd; } | sha256sum | cut -c1-16)
   [ -f "$folder/.quantbench" ] && have=$(cat "$folder/.quantbench")
   [ "$want" = "$have" ] && return 0
   echo "setup: $label -> $folder" >&2

@@ -132,7 +132,9 @@ def spec_of(wildcards):
 def identity_of(wildcards):
     """The files of a model and the version of vLLM: another one of either is another server, under the same spec."""
     ready = Path(f"{RESULTS}/servers/{wildcards.model}/ready.json")
-    return identity.planned(spec_of(wildcards), ready, made_here=made_here(wildcards.model))
+    return identity.planned(
+        spec_of(wildcards), ready, made_here=made_here(wildcards.model)
+    )
 
 
 def knobs_of(wildcards):

@@ -1,3 +1,9 @@
+import time
+
+from quantbench.report import ending
+
+STARTED = []
+
 # All that a page may quote. `quality` is empty where quality is left out.
 EVIDENCE = {
     "verdict": f"{RESULTS}/comparison/verdict.json",
