@@ -87,3 +87,12 @@ def test_a_context_may_lack_whole_parts(absent: set[str]) -> None:
     bare = [{key: None if key in absent else value for key, value in c.items()} for c in contexts]
     found = measurement.summarize(bare, {}, {}, [])
     assert found["blocks"]["total"] == len(contexts)
+
+
+def test_the_age_of_the_calibration_is_that_of_the_oldest_at_the_last_block() -> None:
+    contexts = _contexts(Scenario(aa=False, workloads=("chat",), blocks=4), random.Random(1))
+    last = max(c["started_unix"] for c in contexts)
+    told = [{"concurrency": 1, "measured_unix": last - 50}, {"concurrency": 8, "measured_unix": last - 90}]
+    assert measurement.summarize(contexts, {}, {}, told)["calibration_age_s"] == 90
+    assert measurement.summarize(contexts, {}, {}, [*told, {"concurrency": 16}])["calibration_age_s"] is None
+    assert measurement.summarize(contexts, {}, {}, [])["calibration_age_s"] is None

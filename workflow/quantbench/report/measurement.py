@@ -53,10 +53,20 @@ def summarize(
         "sessions": {model: _session(record) for model, record in sessions.items()},
         "client": _client(ordered),
         "calibration": sorted(calibrations, key=lambda c: c.get("concurrency", 0)),
+        "calibration_age_s": _calibration_age(ordered, calibrations),
         "cells": _cells(ordered),
         "server": _server(ordered),
         "telemetry_missing": _missing(ordered),
     }
+
+
+def _calibration_age(ordered: Sequence[Json], calibrations: Sequence[Json]) -> float | None:
+    """Seconds from the oldest calibration to the last block; None where a calibration does not tell its time."""
+    times = [c.get("measured_unix") for c in calibrations]
+    known = _numbers(times)
+    if not ordered or not times or len(known) < len(times):
+        return None
+    return float(ordered[-1]["started_unix"]) - min(known)
 
 
 def _key(context: Json) -> Key:
