@@ -40,6 +40,19 @@ def blocks_more(row: Mapping[str, Any], target: float, most_blocks: int = MOST_B
     return None if need is None else max(1, need - n)
 
 
+def blocks_to_decide(ratio: float, width: float, n: int, margin: float) -> int | None:
+    """Further pairs until the CI is as narrow as the margin, or, where it is already, until it would decide.
+
+    width: half-width of the CI of the first n pairs. None above MOST_BLOCKS.
+    """
+    need = blocks_needed(n, width, margin, cap=MOST_BLOCKS)
+    if need is not None and need <= n:
+        mean = abs(math.log(ratio))
+        bound = math.expm1(max(mean, math.log1p(margin) - mean))
+        need = blocks_needed(n, width, bound, cap=MOST_BLOCKS)
+    return None if need is None else max(1, need - n)
+
+
 def plan(
     rows: Sequence[Mapping[str, Any]],
     target: float | None,
