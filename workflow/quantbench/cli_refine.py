@@ -123,6 +123,9 @@ def closing(state: Mapping[str, Any], measured: Mapping[str, int], seconds_left:
     goal = f"within ±{100 * state['target']:g} %"
     if is_done(state):
         return [f"refine: every comparison is {goal}"]
+    total = sum(len(state[name]) for name in ("reached", *LEFT))
+    if not total:
+        return ["refine: there is no comparison that more blocks could make precise"]
     full = [entry for entry in state["missing"] if measured.get(entry["cell"], 0) >= most_blocks]
     waiting = [entry for entry in state["missing"] if entry not in full]
     limit = "the budget is spent" if seconds_left <= 0 else "no further round fits the budget"
@@ -132,7 +135,6 @@ def closing(state: Mapping[str, Any], measured: Mapping[str, int], seconds_left:
         f"there are {most} already": full,
         f"more than {most} would be needed, so reduce the noise instead": state["out_of_reach"],
     }
-    total = sum(len(state[name]) for name in ("reached", *LEFT))
     return [
         f"refine: {len(state['reached'])} of {plural(total, 'comparison')} are {goal}",
         *(f"refine: {len(some)} still wider than that, {why}: {_metrics(some)}" for why, some in wide.items() if some),
