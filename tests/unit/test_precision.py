@@ -15,8 +15,14 @@ def row(sd, n=6, cell=("chat", 8, 128), metric="throughput_tok_s", code="undecid
     ci = ratio_from_logs(0.01, sd, n)
     return {
         "workload": cell[0], "concurrency": cell[1], "max_tokens": cell[2], "variant": "w8", "metric": metric,
-        "ratio": ci.ratio, "ci_low": ci.low, "ci_high": ci.high, "n_pairs": n, "code": code,
+        "ratio": ci.ratio, "ci_low": ci.low, "ci_high": ci.high, "n_pairs": n, "code": code, "reasons": [],
     }  # fmt: skip
+
+
+def no_interval(reason, n=6, **changes):
+    return (
+        row(0.5, n) | {"ratio": None, "ci_low": None, "ci_high": None, "code": "no_test", "reasons": [reason]} | changes
+    )
 
 
 def test_reached_missing_and_out_of_reach():
@@ -38,18 +44,39 @@ def test_the_blocks_asked_for_would_reach_the_target_at_the_same_spread(sd, n):
 
 
 def test_without_a_target_there_is_nothing_to_say():
-    assert plan([row(0.1)], None) == {
-        "target": None,
-        "reached": [],
-        "missing": [],
-        "out_of_reach": [],
-        "extra_blocks": {},
-    }
+    found = plan([row(0.1)], None)
+    assert found.pop("target") is None
+    assert set(found) > {"reached", "missing", "out_of_reach", "untested", "refused"}
+    assert not any(found.values())
 
 
-def test_two_pairs_need_a_third_and_refused_comparisons_need_none():
-    found = plan([row(0.01, 2), row(0.5, code="invalid")], 0.02, {"chat/c8_t128": 2}, 2)
+def test_two_pairs_need_a_third_and_refused_comparisons_none():
+    blocked = no_interval("tokenizer", code="invalid")
+    found = plan([row(0.01, 2), blocked], 0.02, {"chat/c8_t128": 2}, 2)
     assert [e["blocks_more"] for e in found["missing"]] == [1]
+    assert [(e["blocks_more"], e["reasons"]) for e in found["refused"]] == [(None, ["tokenizer"])]
+
+
+def test_blocks_that_are_refused_are_replaced_where_too_few_pairs_are_left():
+    lost = no_interval("failed_requests (w8 block 2)", n=1, code="invalid")
+    found = plan([lost], 0.02, {"chat/c8_t128": 4}, 4)
+    assert found["extra_blocks"] == {"chat/c8_t128": 2}
+    assert [e["blocks_more"] for e in found["refused"]] == [2]
+    assert next_round([lost], 0.02, {"chat/c8_t128": 4}, 1e9, 60, most_blocks=6) == {"chat/c8_t128": 2}
+    assert next_round([lost], 0.02, {"chat/c8_t128": 6}, 1e9, 60, most_blocks=6) == {}
+
+
+def test_without_an_interval_more_blocks_are_no_help_and_what_is_not_measured_is_no_comparison():
+    short, energy = no_interval("BLOCK_NEEDS_N20"), no_interval("NOT_MEASURED", n=0, metric="j_per_token")
+    found = plan([row(0.001), short, energy], 0.02, {"chat/c8_t128": 6}, 6)
+    assert [len(found[name]) for name in ("reached", "untested", "out_of_reach")] == [1, 1, 0]
+    assert found["extra_blocks"] == {}
+
+
+@pytest.mark.parametrize(("most", "more"), [(40, {}), (80, {"chat/c8_t128": 44}), (49, {})])
+def test_the_most_blocks_are_those_of_the_config(most, more):
+    # ceil((2.571 * 0.054 / ln 1.02)²) = 50 blocks
+    assert next_round([row(0.0544)], 0.02, {"chat/c8_t128": 6}, 1e9, 60, most_blocks=most) == more
 
 
 def test_extra_blocks_count_from_the_planned_ones_and_on_top_of_what_is_on_disk():

@@ -10,6 +10,7 @@ import argparse
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,12 @@ from quantbench.config.schema import deep_merge
 from quantbench.errors import QuantbenchError
 from quantbench.files import read_json
 from quantbench.judge import precision
+from quantbench.wording import plural
 
 Json = dict[str, Any]
+
+LEFT = ("missing", "out_of_reach", "untested", "refused")
+"""The lists of a `precision.plan` that are not empty where something is left to do."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,15 +45,18 @@ def run(args: argparse.Namespace) -> int:
     target = plan.config["precision"]
     if target is None:
         raise QuantbenchError("no precision is set", remedy="give --precision 0.02, or set `precision` in the config")
-    minutes = args.budget_minutes or plan.config["refine"]["budget_minutes"]
+    refine = plan.config["refine"]
+    minutes = refine["budget_minutes"] if args.budget_minutes is None else args.budget_minutes
     end = time.monotonic() + 60 * minutes
     _snakemake(args, plan, {})
     while True:
         rows, measured, cost = _state(plan)
         left = end - time.monotonic()
-        more = precision.next_round(rows, target, measured, left, cost, most_blocks=plan.config["refine"]["max_blocks"])
+        more = precision.next_round(rows, target, measured, left, cost, most_blocks=refine["max_blocks"])
         if not more:
-            return _report(rows, target, measured, left)
+            state = precision.plan(rows, target, measured, most_blocks=refine["max_blocks"])
+            print(*closing(state, measured, left, refine["max_blocks"]), sep="\n", file=sys.stderr)
+            return 0 if is_done(state) else 1
         print(f"refine: adding {', '.join(f'{n} blocks of {cell}' for cell, n in more.items())}", file=sys.stderr)
         _snakemake(args, plan, precision.extra_blocks(more, measured, plan.config["blocks"]))
 
@@ -102,14 +110,59 @@ def _snakemake(args: argparse.Namespace, plan: Plan, extra: dict[str, int]) -> N
         raise QuantbenchError("a round of blocks failed", remedy="the lines above say why; finished blocks are kept")
 
 
-def _report(rows: list[Json], target: float, measured: dict[str, int], left: float) -> int:
-    plan = precision.plan(rows, target, measured)
-    wide = len(plan["missing"]) + len(plan["out_of_reach"])
-    if not wide:
-        print(f"refine: every comparison is within ±{100 * target:g} %", file=sys.stderr)
-        return 0
-    why = "the budget is spent" if left <= 0 else "no further round fits the budget"
-    if not plan["missing"]:
-        why = f"what is left needs more than {precision.MOST_BLOCKS} blocks per cell: less noise would help more"
-    print(f"refine: {why}; {wide} comparisons are still wider than ±{100 * target:g} %", file=sys.stderr)
-    return 1
+def is_done(state: Mapping[str, Any]) -> bool:
+    """Whether each comparison of a `precision.plan` was tested and is as precise as wanted."""
+    return bool(state["reached"]) and not any(state[name] for name in LEFT)
+
+
+def closing(state: Mapping[str, Any], measured: Mapping[str, int], seconds_left: float, most_blocks: int) -> list[str]:
+    """What refine says at its end: how many comparisons got there, and for the others why not and what would help.
+
+    state: a `precision.plan`. measured: blocks on disk per cell. most_blocks: `refine.max_blocks`.
+    """
+    goal = f"within ±{100 * state['target']:g} %"
+    if is_done(state):
+        return [f"refine: every comparison is {goal}"]
+    total = sum(len(state[name]) for name in ("reached", *LEFT))
+    if not total:
+        return ["refine: there is no comparison that more blocks could make precise"]
+    full = [entry for entry in state["missing"] if measured.get(entry["cell"], 0) >= most_blocks]
+    waiting = [entry for entry in state["missing"] if entry not in full]
+    limit = "the budget is spent" if seconds_left <= 0 else "no further round fits the budget"
+    most = f"{most_blocks} blocks per cell (`refine.max_blocks`)"
+    wide = {
+        f"{limit}": waiting,
+        f"there are {most} already": full,
+        f"more than {most} would be needed, so reduce the noise instead": state["out_of_reach"],
+    }
+    return [
+        f"refine: {len(state['reached'])} of {plural(total, 'comparison')} are {goal}",
+        *(f"refine: {len(some)} still wider than that, {why}: {_metrics(some)}" for why, some in wide.items() if some),
+        *_untested(state["untested"]),
+        *_refused(state["refused"]),
+    ]
+
+
+def _untested(entries: Sequence[Json]) -> list[str]:
+    remedy = "for a p95 raise `block.min_seconds` or `block.min_requests_per_slot`"
+    words = f"without a confidence interval, which more blocks would not give; {remedy}"
+    return [f"refine: {len(entries)} {words}: {_metrics(entries)}"] if entries else []
+
+
+def _refused(entries: Sequence[Json]) -> list[str]:
+    """The cells that guards refused, each with its guards; the codes in capitals are not guards but remarks."""
+    guards = [(entry, reason) for entry in entries for reason in entry["reasons"] if not reason.isupper()]
+    words = "refused by guards; docs/measurement.md says what to do about each"
+    return [f"refine: {len(entries)} {words}: {_grouped(guards)}"] if entries else []
+
+
+def _metrics(entries: Sequence[Json]) -> str:
+    return _grouped([(entry, entry["metric"]) for entry in entries])
+
+
+def _grouped(told: Sequence[tuple[Json, str]]) -> str:
+    """Words by cell and variant: "chat/c8_t128 int8 (throughput_tok_s, p50_ttft_ms); …"."""
+    found: dict[str, dict[str, None]] = {}
+    for entry, words in told:
+        found.setdefault(f"{entry['cell']} {entry['variant']}", {})[words] = None
+    return "; ".join(f"{place} ({', '.join(words)})" for place, words in found.items())

@@ -6,14 +6,13 @@ tested at 5 %; all other rows of a variant are one family per test, corrected wi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from quantbench.judge import verdict_words as words
 from quantbench.judge.pairing import Cell, Measured, Pairs
-from quantbench.judge.precision import MOST_BLOCKS
-from quantbench.stats import MIN_PAIRS, blocks_needed, half_width, holm, tost
+from quantbench.judge.precision import blocks_to_decide
+from quantbench.stats import MIN_PAIRS, half_width, holm, tost
 
 ALPHA = 0.05
 
@@ -79,9 +78,4 @@ def blocks_more(row: Row) -> int | None:
     ci, width = row.measured.ci, half_width(row.measured.ci)
     if width is None or ci.ratio is None:
         return None
-    need = blocks_needed(ci.n, width, row.margin, cap=MOST_BLOCKS)
-    if need is not None and need <= ci.n:
-        mean = abs(math.log(ci.ratio))
-        bound = math.expm1(max(mean, math.log1p(row.margin) - mean))
-        need = blocks_needed(ci.n, width, bound, cap=MOST_BLOCKS)
-    return None if need is None else max(1, need - ci.n)
+    return blocks_to_decide(ci.ratio, width, ci.n, row.margin)

@@ -10,7 +10,7 @@ from quantbench.stats import MIN_PAIRS, blocks_needed
 
 Json = dict[str, Any]
 
-# A comparison that needs more blocks than this is out of reach: fix the noise instead.
+# A comparison that needs more blocks than this is out of reach: fix the noise instead. `refine.max_blocks` may differ.
 MOST_BLOCKS = 40
 
 
@@ -25,14 +25,31 @@ def width_of(row: Mapping[str, Any]) -> float | None:
     return math.expm1((math.log(high) - math.log(low)) / 2) if low and high else None
 
 
-def blocks_more(row: Mapping[str, Any], target: float) -> int | None:
-    """Further pairs until the half-width is at most `target`: 0 where it is, None above MOST_BLOCKS or unknown."""
+def blocks_more(row: Mapping[str, Any], target: float, most_blocks: int = MOST_BLOCKS) -> int | None:
+    """Further pairs until the half-width is at most `target`: 0 where it is, None above `most_blocks` or unknown.
+
+    A cell with too few valid pairs gets what is missing to a test, also in place of refused blocks. No other row
+    without a CI is helped by more blocks: its blocks are too short, or its models are not to be compared.
+    """
     width, n = width_of(row), int(row["n_pairs"])
     if width is None:
-        return MIN_PAIRS - n if 0 < n < MIN_PAIRS else None
+        return MIN_PAIRS - n if n < MIN_PAIRS else None
     if width <= target:
         return 0
-    need = blocks_needed(n, width, target, cap=MOST_BLOCKS)
+    need = blocks_needed(n, width, target, cap=most_blocks)
+    return None if need is None else max(1, need - n)
+
+
+def blocks_to_decide(ratio: float, width: float, n: int, margin: float) -> int | None:
+    """Further pairs until the CI is as narrow as the margin, or, where it is already, until it would decide.
+
+    width: half-width of the CI of the first n pairs. None above MOST_BLOCKS.
+    """
+    need = blocks_needed(n, width, margin, cap=MOST_BLOCKS)
+    if need is not None and need <= n:
+        mean = abs(math.log(ratio))
+        bound = math.expm1(max(mean, math.log1p(margin) - mean))
+        need = blocks_needed(n, width, bound, cap=MOST_BLOCKS)
     return None if need is None else max(1, need - n)
 
 
@@ -41,40 +58,51 @@ def plan(
     target: float | None,
     measured: Mapping[str, int] | None = None,
     planned_blocks: int | None = None,
+    most_blocks: int = MOST_BLOCKS,
 ) -> Json:
-    """{target, reached, missing, out_of_reach, extra_blocks} for the rows of the comparison CSVs.
+    """{target, reached, missing, out_of_reach, untested, refused, extra_blocks} for the rows of the comparison CSVs.
 
-    measured: blocks on disk per cell, valid or not. planned_blocks: `blocks` of the config, from which
-    `extra_blocks` counts; {} where there is nothing to add, and without a target, when all is empty.
+    missing: more blocks reach it. out_of_reach: more than `most_blocks` would. untested: no CI, and more blocks give
+    none. refused: not valid. measured: blocks on disk per cell, valid or not. planned_blocks: `blocks` of the config,
+    from which `extra_blocks` counts; {} where there is nothing to add, and without a target, when all is empty.
     """
-    lists: dict[str, list[Json]] = {"reached": [], "missing": [], "out_of_reach": []}
+    lists: dict[str, list[Json]] = {name: [] for name in ("reached", "missing", "out_of_reach", "untested", "refused")}
     if target is None:
         return {"target": None, **lists, "extra_blocks": {}}
     for row in _compared(rows):
-        more = blocks_more(row, target)
+        more = blocks_more(row, target, most_blocks)
         entry = {
             "cell": cell_of(row),
             "variant": row["variant"],
             "metric": row["metric"],
             "half_width": width_of(row),
             "blocks_more": more,
+            "reasons": list(row["reasons"]),
         }
-        lists["out_of_reach" if more is None else "missing" if more else "reached"].append(entry)
-    needs = _needs(rows, target)
+        lists[_list_of(row, more)].append(entry)
+    needs = _needs(rows, target, most_blocks)
     extra = extra_blocks(needs, measured or {}, planned_blocks) if needs and planned_blocks else {}
     return {"target": target, **lists, "extra_blocks": extra}
 
 
+def _list_of(row: Mapping[str, Any], more: int | None) -> str:
+    if row["code"] == "invalid":
+        return "refused"
+    if more is None:
+        return "untested" if width_of(row) is None else "out_of_reach"
+    return "missing" if more else "reached"
+
+
 def _compared(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Rows that more blocks can make more precise."""
-    return [row for row in rows if row["code"] != "invalid" and row["ratio"] is not None]
+    """All rows but those of a metric that was not measured at all, as energy is not without NVML."""
+    return [row for row in rows if row["code"] == "invalid" or "NOT_MEASURED" not in row["reasons"]]
 
 
-def _needs(rows: Sequence[Mapping[str, Any]], target: float) -> dict[str, int]:
+def _needs(rows: Sequence[Mapping[str, Any]], target: float, most_blocks: int) -> dict[str, int]:
     """{cell: further blocks} so that every reachable comparison gets its precision; even, as A B B A is."""
     needs: dict[str, int] = {}
     for row in _compared(rows):
-        more = blocks_more(row, target)
+        more = blocks_more(row, target, most_blocks)
         if more:
             needs[cell_of(row)] = max(needs.get(cell_of(row), 0), more + more % 2)
     return needs
@@ -104,7 +132,8 @@ def next_round(
     The cells nearest to their goal come first, and each gets all that it needs at once. Stopping depends on the width
     of the CIs only, never on whether a difference is significant; `stats.spread` pays for looking at the width.
     """
-    needs = {cell: min(more, most_blocks - measured.get(cell, 0)) for cell, more in _needs(rows, target).items()}
+    wanted = _needs(rows, target, most_blocks)
+    needs = {cell: min(more, most_blocks - measured.get(cell, 0)) for cell, more in wanted.items()}
     chosen: dict[str, int] = {}
     left = budget_seconds_left
     for cell, count in sorted(needs.items(), key=lambda item: (item[1], item[0])):

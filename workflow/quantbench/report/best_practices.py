@@ -29,7 +29,8 @@ def _vram(facts: Facts) -> str:
             told.append(words)
         elif is_number(row.get("checkpoint_reduction_pct")):
             told.append(f"{facts.label(variant)} checkpoint files {percent(-row['checkpoint_reduction_pct'] / 100)}")
-    figures = listing(told) or "the log did not give the weight memory"
+    unknown = "the log did not give the weight memory" if facts.variants else "no variant was measured"
+    figures = listing(told) or unknown
     rule = "**Quantization VRAM savings**: read the weights and the KV cache, not NVML's total."
     return f"{rule} On {facts.gpu_name}: {figures}."
 

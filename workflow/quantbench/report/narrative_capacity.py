@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from quantbench.report.document import Part, Section, Table, bullets, table, text, without_empty_columns
 from quantbench.report.facts import Cell, Facts, Json
-from quantbench.report.narrative_words import CI_NOTE, at_cells, decided, short_cell, subject, verdict_words
+from quantbench.report.narrative_ratios import ratio_table
+from quantbench.report.narrative_words import CORRECTED, at_cells, decided, likely, refused_blocks, short_cell, subject
 from quantbench.wording import (
     change,
     integer,
@@ -14,8 +16,6 @@ from quantbench.wording import (
     listing,
     metric_name,
     number,
-    plural,
-    ratio_interval,
     reason_codes,
     reason_words,
     sentence,
@@ -25,11 +25,9 @@ FOCUS = {
     "interactive": ("p50_ttft_ms", "p95_ttft_ms", "p50_e2e_ms", "p95_e2e_ms", "throughput_tok_s"),
     "batch": ("throughput_tok_s", "p50_latency_ms", "p95_latency_ms", "p50_ttft_ms", "p95_ttft_ms"),
 }
-COMPARED = {
-    "interactive": ("throughput_tok_s", "p95_ttft_ms", "p95_e2e_ms"),
-    "batch": ("throughput_tok_s", "p95_e2e_ms"),
-}
 DECIDED = ("better", "worse", "equivalent")
+_BLANKS = re.compile(r"P\d+_NEEDS_N\d+|FALLS_ON_FAILURE|FAILURES_AT_P\d+")
+"""Reason codes of a tuple that leave a percentile blank; others concern its interval or other figures."""
 LATENCIES = ("ttft_ms", "e2e_ms")
 BOTTLENECKS = {
     "engine": "the engine (the model itself)",
@@ -47,7 +45,7 @@ def sections(facts: Facts, style: str) -> list[Section]:
 
 
 def _versus(facts: Facts) -> str:
-    return f"{facts.label(facts.baseline)} vs Quant"
+    return f"{facts.label(facts.baseline)}{' vs Quant' if facts.variants else ''}"
 
 
 def _suffix(name: str, names: Sequence[str]) -> str:
@@ -55,7 +53,9 @@ def _suffix(name: str, names: Sequence[str]) -> str:
 
 
 def _section(facts: Facts, workload: str, title: str) -> Section:
-    parts: list[Part] = [focus_table(facts, workload), ratio_table(facts, workload)]
+    parts: list[Part] = [focus_table(facts, workload)]
+    if facts.variants:
+        parts.append(ratio_table(facts, workload))
     for variant in facts.variants:
         parts.append(text(f"**{facts.label(variant)}** against {facts.label(facts.baseline)}:"))
         parts += bullets(findings(facts, workload, variant))
@@ -85,64 +85,17 @@ def focus_table(facts: Facts, workload: str) -> Table:
 
 def _blanks(facts: Facts, row: Json, metrics: Sequence[str]) -> list[str]:
     missing = [metric for metric in metrics if not is_number(row.get(metric))]
-    words = reason_words(reason_codes(row.get("reasons")), facts.config.get("reason_words"))
-    found = [f"Blank {listing(missing)}: {words or 'no valid block gives it'}."] if missing else []
+    codes, meanings = reason_codes(row.get("reasons")), facts.config.get("reason_words")
+    name = f"{facts.label(row['model'])} at c={row['concurrency']}"
+    found = []
+    if missing:
+        words = reason_words((code for code in codes if _BLANKS.fullmatch(code)), meanings)
+        found.append(f"Blank {listing(missing)}: {words or 'no valid block gives it'}.")
     if row.get("valid") is False:
-        name = f"{facts.label(row['model'])} at c={row['concurrency']}"
-        found.append(f"{name}: {_refused(row)} ({words or 'no reason given'}).")
+        # In capitals are remarks on single figures; what refuses a block is a guard.
+        words = reason_words((code for code in codes if not code.isupper()), meanings)
+        found.append(f"{name}: {refused_blocks(row)} ({words or 'no reason given'}).")
     return found
-
-
-def _refused(row: Json) -> str:
-    count = row.get("blocks_invalid")
-    return f"{plural(int(count), 'block')} refused" if is_number(count) else "not all blocks are valid"
-
-
-def ratio_table(facts: Facts, workload: str) -> Table:
-    """Ratios with CI, a row per cell and variant; a p95 that n cannot support gives way to the p50 beside it."""
-    metrics = compared_metrics(facts, workload)
-    rows: list[list[str]] = []
-    remarked: list[Json] = []
-    for cell in facts.cells(workload):
-        for variant in facts.variants:
-            found = [facts.row(workload, variant, cell, metric) for metric in metrics]
-            if all(row is None for row in found):
-                continue
-            cells = [ratio_interval(row) if row else "" for row in found]
-            pairs = next((integer(row["n_pairs"]) for row in found if row), "")
-            rows.append([*map(str, cell), facts.label(variant), *cells, verdict_words(facts, found[0]), pairs])
-            remarked += [row for row in found if row]
-    columns = ["concurrency", "max_tokens", "model", *(metric_name(m) for m in metrics), "tokens/sec verdict", "pairs"]
-    return table(
-        columns,
-        rows,
-        caption=f"Ratios to {facts.label(facts.baseline)}, {workload}",
-        notes=[CI_NOTE, *_remarks(facts, remarked)],
-        words=(2, len(metrics) + 3),
-    )
-
-
-def _remarks(facts: Facts, rows: Sequence[Json]) -> list[str]:
-    """What the rows' reason codes say, with the metrics that share it joined."""
-    grouped: dict[str, dict[str, None]] = {}
-    for row in rows:
-        words = reason_words(reason_codes(row.get("reasons")), facts.config.get("reason_words"))
-        if words:
-            grouped.setdefault(words, {})[metric_name(row["metric"])] = None
-    return [sentence(f"{listing(metrics)}: {words}") for words, metrics in grouped.items()]
-
-
-def compared_metrics(facts: Facts, workload: str) -> list[str]:
-    """The metrics of the ratio table; p50 joins where some cell has no p95."""
-    chosen: list[str] = []
-    for metric in COMPARED[facts.config["workloads"][workload]["style"]]:
-        rows = list(facts.compared(workload, metric=metric))
-        if metric.startswith("p95_") and not all(is_number(row["ratio"]) for row in rows):
-            chosen.append(metric.replace("p95_", "p50_"))
-            if not any(is_number(row["ratio"]) for row in rows):
-                continue
-        chosen.append(metric)
-    return chosen
 
 
 def findings(facts: Facts, workload: str, variant: str) -> list[str]:
@@ -201,11 +154,18 @@ def _matters_most(facts: Facts, workload: str, variant: str) -> str:
     rows = _rows(facts, workload, variant, "throughput_tok_s")
     shown = decided(rows)
     if not shown:
-        return "At no concurrency is a difference in tokens/sec shown." if rows else ""
+        return f"At no concurrency is a difference in tokens/sec shown{_suggested(rows)}." if rows else ""
     first = shown[0]
     if len({row["concurrency"] for row in rows}) == 1:
         return ""
     return f"The difference matters most at {short_cell(first, rows)}: tokens/sec {change(first['ratio'])}."
+
+
+def _suggested(rows: Sequence[Json]) -> str:
+    """Where one is likely all the same, with the correction that stands against it."""
+    sides = {side: [short_cell(row, rows) for row in rows if likely(row) == side] for side in ("gain", "loss")}
+    told = [f"a {side} is likely at {listing(cells)}" for side, cells in sides.items() if cells]
+    return f" {CORRECTED}; {listing(told)}" if told else ""
 
 
 def _mainly(facts: Facts, workload: str, variant: str) -> str:
@@ -219,11 +179,22 @@ def _mainly(facts: Facts, workload: str, variant: str) -> str:
         return f"At c={cell[0]} nothing could be tested, so it is not known what quantization improves."
     better = [metric_name(row["metric"]) for row in found if row["code"] == "better"]
     worse = [metric_name(row["metric"]) for row in found if row["code"] == "worse"]
-    at = f"At c={cell[0]} quantization"
-    if not better and not worse:
-        return f"{at} shows neither a gain nor a loss in throughput or latency."
     told = ([f"improved {listing(better)}"] if better else []) + ([f"worsened {listing(worse)}"] if worse else [])
-    return f"{at} {listing(told)}."
+    shown = [f"quantization {listing(told)}"] if told else []
+    guessed = _likely(found)
+    if shown or guessed:
+        return f"At c={cell[0]} {'; '.join([*shown, *guessed])}."
+    if all(row["code"] == "equivalent" for row in found):
+        return f"At c={cell[0]} quantization changed neither throughput nor latency by more than the margin."
+    return f"At c={cell[0]} neither a gain nor a loss in throughput or latency is shown, and neither is excluded."
+
+
+def _likely(rows: Sequence[Json]) -> list[str]:
+    """What the single intervals suggest and the correction does not let stand, gains and losses apart."""
+    sides = {side: [metric_name(row["metric"]) for row in rows if likely(row) == side] for side in ("gain", "loss")}
+    return [
+        f"a {side} in {listing(names)} is likely, but not proven {CORRECTED}" for side, names in sides.items() if names
+    ]
 
 
 def _overhead(facts: Facts, workload: str, variant: str) -> str:

@@ -5,19 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quantbench.report.decision import USES, Choice, best, choices
-from quantbench.report.facts import Facts
+from quantbench.report.facts import Facts, Json
+from quantbench.report.narrative_words import likely
 from quantbench.wording import change, change_interval, is_number, listing, metric_name, sentence
 
 
 @dataclass(frozen=True)
 class Card:
-    """One use at the top of the report: what to do, the change in tokens/sec with its CI, a line per variant."""
+    """One use at the top of the report: what to do, the change in tokens/sec with its CI, a line per variant.
+
+    of: whose change it is. shown: whether it is a finding; else it is drawn no stronger than its interval.
+    """
 
     use: str
     action: str
     title: str
     figure: str
     interval: str
+    of: str
+    shown: bool
     lines: tuple[str, ...]
 
 
@@ -30,23 +36,43 @@ def cards(facts: Facts) -> list[Card]:
             continue
         top = best(options) or max(options, key=lambda choice: (choice.speed or {}).get("ratio") or 0)
         speed = top.speed or {}
-        figure = change(speed.get("ratio"))
         interval = f"95 % CI {change_interval(speed)}" if is_number(speed.get("ci_low")) else "no confidence interval"
-        action = "undecided" if not facts.verdict.get("trusted", True) else _overall(options)
-        at = f"tokens/sec, {facts.label(top.variant)}" + (f", c={top.cell[0]}" if top.cell else "")
-        lines = tuple(_card_line(facts, choice) for choice in options)
-        found.append(Card(USES[style][0], action, _title(facts, top, action), figure, f"{at}; {interval}", lines))
+        trusted = facts.verdict.get("trusted", True)
+        found.append(
+            Card(
+                use=USES[style][0],
+                action=(action := _overall(options) if trusted else "undecided"),
+                title=_title(facts, top, action),
+                figure=change(speed.get("ratio")),
+                interval=interval,
+                of=f"tokens/sec, {facts.label(top.variant)}" + (f", c={top.cell[0]}" if top.cell else ""),
+                shown=trusted and speed.get("code") in ("better", "worse", "equivalent"),
+                lines=tuple(_card_line(facts, choice) for choice in options),
+            )
+        )
     return found
 
 
 def _card_line(facts: Facts, choice: Choice) -> str:
     """One variant in a card: speed, what got slower, quality."""
     speed = f"**{facts.label(choice.variant)}** {change((choice.speed or {}).get('ratio'))}"
-    told = [f"{speed} tokens/sec" if choice.speed and is_number(choice.speed["ratio"]) else f"{speed} (not compared)"]
+    told = [f"{speed} tokens/sec{_doubt(choice.speed)}" if _has_ratio(choice) else f"{speed} (not compared)"]
     if choice.caveats:
         told.append(f"{listing(metric_name(m) for m in choice.caveats)} worse")
     told.append(f"quality {choice.quality}{'' if choice.quality == 'not measured' else f': {choice.short_why}'}")
     return sentence("; ".join(told))
+
+
+def _has_ratio(choice: Choice) -> bool:
+    return bool(choice.speed and is_number(choice.speed["ratio"]))
+
+
+def _doubt(row: Json | None) -> str:
+    """What keeps a change from being a finding, in brackets."""
+    if row is None or row["code"] not in ("undecided", "no_test"):
+        return ""
+    side = likely(row)
+    return f" ({side} likely, not proven)" if side else " (not decided)"
 
 
 def _overall(options: list[Choice]) -> str:

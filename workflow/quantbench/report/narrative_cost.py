@@ -8,8 +8,13 @@ from typing import Any
 from quantbench.judge.cost import price_age_days
 from quantbench.report.document import Part, Section, Table, bullets, table, text, without_empty_columns
 from quantbench.report.facts import Cell, Facts, Json
-from quantbench.wording import BLANK, change, integer, is_number, listing, number, percent, plural, sentence
+from quantbench.report.narrative_words import refused_blocks
+from quantbench.wording import BLANK, change, integer, is_number, number, percent, plural, sentence
 
+PAIRED = (
+    "Throughput and prices here are those of all valid blocks of a model taken together; savings come from the ratio "
+    "of paired blocks, each against its neighbour in time, so the two can differ a little."
+)
 NO_PRICE = "No hourly price is given (`cost.hourly_price` in the config), so costs are blank; savings need no price."
 
 
@@ -120,10 +125,27 @@ def _price_table(facts: Facts, workload: str, cell: Cell) -> Table:
         values = [number(row.get("throughput_tok_s")), integer(row.get("tokens_per_hour"))]
         rows.append([facts.label(model), *values, number(row.get("cost_per_1m_tokens"))])
     notes = [] if is_number(given(facts).get("hourly_price")) else [NO_PRICE]
-    blank = [facts.label(m) for m in facts.models if not cost_row(facts, workload, m, cell).get("tokens_per_hour")]
-    notes += [f"Blank for {listing(blank)}: this cell has no valid measurement."] if blank else []
+    notes += [_why_blank(facts, cost_row(facts, workload, m, cell) or {"model": m}) for m in facts.models]
+    notes += (
+        [PAIRED] if any(is_number(saving_row(facts, workload, v).get("saving_pct")) for v in facts.variants) else []
+    )
     columns = ["Model", "Throughput (tok/s)", "Tokens/Hour", f"{currency(facts)}/1M Tokens"]
     return table(columns, rows, notes=notes)
+
+
+def _why_blank(facts: Facts, row: Json, where: str = "") -> str:
+    """Why a row of cost.json has no price of its own, though a saving may stand beside it; "" where it has one."""
+    if row.get("tokens_per_hour"):
+        return ""
+    start = f"Blank for {facts.label(row['model'])}{where}"
+    if "INVALID" not in row.get("reasons", ()):
+        return f"{start}: it was not measured here."
+    cell = (int(row["concurrency"]), int(row["max_tokens"]))
+    refused = refused_blocks(facts.capacity_row(row["workload"], row["model"], cell) or {})
+    compared = facts.row(row["workload"], row["model"], cell, "throughput_tok_s")
+    pairs = int(compared["n_pairs"]) if compared and is_number(compared["ratio"]) else 0
+    saved = f"; its saving rests on the {plural(pairs, 'pair')} of valid blocks" if pairs else ""
+    return f"{start}: {refused}, so the cell is not valid and gets no price{saved}. `notes.md` says how to repeat it."
 
 
 def saving_sentence(facts: Facts, workload: str, variant: str) -> str:
@@ -181,9 +203,9 @@ def cells_table(facts: Facts) -> Table:
     ]
     costs = [f"{currency(facts)} {name}" for name in names.values()]
     columns = ["workload", "concurrency", "max_tokens", "model", "tok/s", *costs, "J/token"]
-    reasons = {reason for row in facts.cost.get("rows", []) for reason in row["reasons"]}
-    notes = [NO_PRICE] if "NO_PRICE" in reasons else []
-    notes += ["Blank elsewhere: the cell has no valid measurement."] if reasons - {"NO_PRICE"} else []
+    entries: list[Json] = facts.cost.get("rows", [])
+    notes = [NO_PRICE] if any("NO_PRICE" in row["reasons"] for row in entries) else []
+    notes += [_why_blank(facts, row, f" in {row['workload']} at c={row['concurrency']}") for row in entries]
     return without_empty_columns(table(columns, rows, notes=notes, words=(0, 3)))
 
 

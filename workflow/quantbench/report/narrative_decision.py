@@ -9,7 +9,7 @@ from quantbench.report.facts import Facts, Json
 from quantbench.report.narrative_cost import cost_row, cost_sentences, currency
 from quantbench.report.narrative_doubts import doubts
 from quantbench.report.narrative_quality import lost_words
-from quantbench.report.narrative_words import CI_NOTE, clause
+from quantbench.report.narrative_words import CI_NOTE, alone, clause
 from quantbench.wording import (
     BLANK,
     change,
@@ -28,7 +28,9 @@ from quantbench.wording import (
 
 
 def headline(facts: Facts) -> list[str]:
-    """One sentence per use: what to do, by how much, how sure."""
+    """One sentence per use: what to do, by how much, how sure; without a variant, that there is nothing to decide."""
+    if not facts.variants:
+        return [alone(facts)]
     told = [_use_headline(facts, style) for style in USES]
     if not facts.verdict.get("trusted", True):
         return [
@@ -68,7 +70,15 @@ def reason_sentence(facts: Facts, choice: Choice) -> str:
 
 
 def memo(facts: Facts) -> list[Section]:
-    """The decision memo: decision first, then the evidence."""
+    """The decision memo: decision first, then the evidence; without a variant, what is known of the baseline."""
+    if not facts.variants:
+        return [
+            Section("Decision", _decision_parts(facts)),
+            Section("Scope", bullets(_scope(facts))),
+            Section("What was not tested", bullets(_not_tested(facts))),
+            Section("Cost", bullets(cost_sentences(facts))),
+            _reproduce(facts),
+        ]
     return [
         Section("Decision", _decision_parts(facts)),
         Section("Scope", bullets(_scope(facts))),
@@ -78,8 +88,12 @@ def memo(facts: Facts) -> list[Section]:
         Section("Cost", bullets(cost_sentences(facts))),
         Section("Risks and rollback", bullets(_rollback(facts))),
         Section("Alternatives considered", bullets(_alternatives(facts))),
-        Section("Reproduce", (Code(command_line.text(facts.command)),)),
+        _reproduce(facts),
     ]
+
+
+def _reproduce(facts: Facts) -> Section:
+    return Section("Reproduce", (Code(command_line.text(facts.command)),))
 
 
 def _decision_parts(facts: Facts) -> tuple[Part, ...]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from quantbench.config import command_line
-from quantbench.report.document import Code, Section, bullets, table, without_empty_columns
+from quantbench.config.configuration import AA_SUFFIX
+from quantbench.judge.precision import MOST_BLOCKS
+from quantbench.report.document import Code, Part, Section, bullets, table, without_empty_columns
 from quantbench.report.facts import Facts, Json
+from quantbench.report.narrative_words import blocks_to_decide
 from quantbench.wording import listing, percent, plural
 
 
 def doubts_section(facts: Facts) -> Section:
     """What could still be wrong, from what is absent or flagged in this run."""
-    return Section("What could still be wrong", bullets(doubts(facts)))
+    return Section("What could still be wrong", (*bullets(doubts(facts)), *measure_again(facts)))
 
 
 def doubts(facts: Facts) -> list[str]:
@@ -46,14 +51,19 @@ def _coverage_doubts(facts: Facts) -> list[str]:
     found = []
     few = [row for row in facts.rows if row["code"] == "no_test"]
     if few:
-        found.append(f"{plural(len(few), 'comparison')} could not be tested (too few blocks or values).")
-    undecided = [row for row in facts.rows if row["code"] == "undecided"]
-    if undecided:
-        found.append(f"{plural(len(undecided), 'comparison')} stayed undecided; more blocks would decide them.")
+        found.append(
+            f"{plural(len(few), 'comparison')} could not be tested (not measured, or too few blocks or values)."
+        )
+    found += _undecided(facts)
     refused = len(facts.measurement["blocks"]["invalid"])
     if refused:
-        found.append(f"{plural(refused, 'block')} had to be refused; what caused it may have touched others unseen.")
-    if not facts.quality:
+        again = (
+            "`notes.md` says how to measure it again" if refused == 1 else "`notes.md` says how to measure them again"
+        )
+        found.append(
+            f"{plural(refused, 'block')} had to be refused; what caused it may have touched others unseen. {again}."
+        )
+    if facts.variants and not facts.quality:
         found.append("Answers were not compared, so nothing here says whether the quantized model still answers well.")
     dummies = [facts.label(m) for m in facts.models if facts.config.get("load_formats", {}).get(m) == "dummy"]
     if dummies:
@@ -62,6 +72,44 @@ def _coverage_doubts(facts: Facts) -> list[str]:
             "but answers and everything about quality do."
         )
     return found
+
+
+def _undecided(facts: Facts) -> list[str]:
+    """How many stayed undecided: those that more blocks would decide, and those that they would not."""
+    rows = [row for row in facts.rows if row["code"] == "undecided"]
+    if not rows:
+        return []
+    far = sum(blocks_to_decide(row) is None for row in rows)
+    near, limit = len(rows) - far, f"more than {MOST_BLOCKS} blocks, so less noise would help more"
+    if not far:
+        told = "more blocks would decide them"
+    elif not near:
+        told = f"each would need {limit}"
+    else:
+        told = f"more blocks would decide {near}, the other {far} would need {limit}"
+    return [f"{plural(len(rows), 'comparison')} stayed undecided: {told}."]
+
+
+def measure_again(facts: Facts) -> tuple[Part, ...]:
+    """The lines that measure refused blocks again, with their partners in the other arms; none where all are valid."""
+    blocks: Sequence[Json] = facts.measurement["blocks"]["invalid"]
+    places = dict.fromkeys((b["workload"], b["concurrency"], b["max_tokens"], b["block"]) for b in blocks)
+    if not places:
+        return ()
+    lines = [f"rm {' '.join(_files(facts, *place))}" for place in places]
+    caption = (
+        "To measure refused blocks again, remove their cause, delete their files and those of the blocks "
+        "that they pair with, and run the same command"
+    )
+    return (Code("\n".join([*lines, command_line.text(facts.command)]), caption=caption),)
+
+
+def _files(facts: Facts, workload: str, concurrency: int, max_tokens: int, block: int) -> list[str]:
+    """The files of one block of all arms: measured anew side by side, the pairs stay interleaved."""
+    cell = f"{workload}/c{concurrency}_t{max_tokens}"
+    control = [facts.baseline + AA_SUFFIX] if (facts.verdict.get("aa") or {}).get("cell") == cell else []
+    arms = [facts.baseline, *control, *facts.variants]
+    return [f"results/{facts.config['gpu']}/raw/{arm}/{cell}/b{block}.*" for arm in arms]
 
 
 def _telemetry_doubts(facts: Facts) -> list[str]:

@@ -103,7 +103,7 @@ def _blocks(facts: Facts) -> str:
 
 def _order(facts: Facts) -> str:
     order = facts.measurement["order"]
-    if not order["cells"]:
+    if not order["cells"] or not facts.variants:
         return "Only one model was measured, so there is no order of models to tell."
     letters = listing(f"{letter} = {_arm(facts, arm)}" for letter, arm in order["letters"].items())
     example = f"in one cell {order['example']} ({letters})"
@@ -219,14 +219,13 @@ def _server(facts: Facts) -> str:
 
 def _precision(facts: Facts) -> str:
     plan = facts.verdict.get("precision") or {}
-    if not plan.get("target"):
+    if not plan.get("target") or not facts.rows:
         return ""
-    reached, missing = len(plan["reached"]), len(plan["missing"])
-    sentence_ = f"Precision {percent(plan['target'])}: reached by {plural(reached, 'comparison')}"
-    if missing:
-        sentence_ += f", missed by {integer(missing)}"
-    if plan.get("out_of_reach"):
-        sentence_ += f", out of reach for {integer(len(plan['out_of_reach']))}"
+    kinds = {"missing": "missed by", "out_of_reach": "out of reach for"}
+    kinds |= {"untested": "without a confidence interval for", "refused": "refused for"}
+    told = [f"{words} {integer(len(plan[kind]))}" for kind, words in kinds.items() if plan.get(kind)]
+    reached = f"reached by {plural(len(plan['reached']), 'comparison')}"
+    sentence_ = f"Precision {percent(plan['target'])}: {', '.join([reached, *told])}"
     if not plan.get("extra_blocks"):
         return f"{sentence_}."
     line = command_line.text(command_line.with_value(facts.command, "extra_blocks", plan["extra_blocks"]))

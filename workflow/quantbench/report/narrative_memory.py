@@ -62,6 +62,8 @@ def memory_table(facts: Facts) -> Table:
     """A row per figure, a column per model; figures that no model has are left to the notes."""
     rows, notes = [], []
     for key, (name, unit) in FIGURES.items():
+        if key.endswith("_pct") and not facts.variants:
+            continue
         values = [row.get(key) for row in facts.memory]
         if not any(is_number(value) for value in values):
             notes.append(_no_figure(facts, key, name.format(sensor=sensor(facts))))
@@ -129,15 +131,17 @@ def _as_vllm_sees_it(record: Json) -> str:
     sentence = f"vLLM sees it as `{method}`{label}"
     sentence += f" and computes with the kernel `{kernel}`." if kernel else "; the log names no kernel."
     if is_number(seen.get("bits_per_weight")):
-        sentence += f" By its memory it holds {number(seen['bits_per_weight'])} bits per weight."
+        stored = any(str(line).startswith("The checkpoint stores") for line in seen.get("evidence") or [])
+        source = "By the files of its checkpoint" if stored else "By its weight memory"
+        sentence += f" {source} its linear layers hold {number(seen['bits_per_weight'])} bits per weight."
     return sentence
 
 
 def _weights(facts: Facts, row: Json, base: Json) -> str:
     if not is_number(row.get("weights_reduction_pct")):
         files = row.get("checkpoint_reduction_pct")
-        told = f"; its checkpoint files take {reduction(files)}" if is_number(files) else ""
-        return f"Its weight memory cannot be compared, as the log does not give it for both models{told}."
+        told = f", only the files on disk, which take {reduction(files)}" if is_number(files) else ""
+        return f"The log does not give the weight memory of both models, so it cannot be compared{told}."
     return (
         f"Its weights take {with_unit(row['weights_gib'], 'GiB')} instead of {with_unit(base['weights_gib'], 'GiB')}: "
         f"{reduction(row['weights_reduction_pct'])}."
@@ -183,6 +187,8 @@ def _nvml_sentence(facts: Facts) -> str:
             "There is no GPU here, so the snapshots are the resident memory of the server's processes; it holds "
             "libraries and a KV cache of fixed size besides the weights."
         )
+    if not facts.variants:
+        return ""
     deltas = [row["vram_delta_mib"] for row in facts.memory if is_number(row.get("vram_delta_mib"))]
     spread = f" (here {integer(min(deltas))} to {integer(max(deltas))} MiB)" if len(deltas) > 1 else ""
     return (
@@ -193,6 +199,8 @@ def _nvml_sentence(facts: Facts) -> str:
 
 def _surprise_list(facts: Facts) -> tuple[Part, ...]:
     found = surprises(facts)
+    if not facts.variants:
+        return ()
     return (
         (text("Surprises in these figures:"), *bullets(found)) if found else (text("No surprises in these figures."),)
     )

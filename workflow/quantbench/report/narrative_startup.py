@@ -5,8 +5,10 @@ from __future__ import annotations
 from quantbench.report.document import Part, Table, table, text
 from quantbench.report.facts import Facts, Json
 from quantbench.report.narrative_surprises import startup
-from quantbench.wording import capitalized, is_number, listing, number, plural, reduction, seconds
+from quantbench.wording import capitalized, is_number, listing, number, percent, plural, reduction, seconds
 
+MOST_OF_START = 0.5
+"""Share of the start below which the phases that the log times do not explain it."""
 PHASES = {
     "weights_s": "reading weights",
     "compile_s": "compiling",
@@ -92,4 +94,17 @@ def phases_sentence(facts: Facts, variant: str) -> str:
     if not both:
         return ""
     key = max(both, key=lambda name: abs(own[name] - base[name]))
-    return f"The phase that differs most is {PHASES[key]}: {seconds(own[key])} against {seconds(base[key])}."
+    told = f"The phase that differs most is {PHASES[key]}: {seconds(own[key])} against {seconds(base[key])}"
+    return f"{told}{_covered(own)}."
+
+
+def _covered(phases: Json) -> str:
+    """How much of the start the known phases cover, where that is little. Those of the engine lie within its start."""
+    engine = phases.get("engine_init_s")
+    within = [engine] if is_number(engine) else [phases.get(key) for key in ("compile_s", "warmup_s", "graphs_s")]
+    known = sum(value for value in (phases.get("weights_s"), *within) if is_number(value))
+    total = phases.get("total_s")
+    if not is_number(total) or total <= 0 or known / total >= MOST_OF_START:
+        return ""
+    share = f"{percent(known / total, 0)} of its start ({seconds(known)} of {seconds(total)})"
+    return f"; the phases that the log times are only {share}, the rest is in no phase that it times"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
-from quantbench.judge.verdict_words import is_coarse
+from quantbench.judge import precision
+from quantbench.judge.verdict_words import DIFFERENT_DEVICES, NOT_INTERLEAVED, is_coarse
 from quantbench.report.facts import Facts, Json
 from quantbench.wording import (
     METRICS,
@@ -16,11 +18,14 @@ from quantbench.wording import (
     listing,
     metric_name,
     percent,
+    plural,
     reason_codes,
     reason_words,
 )
 
 CORRECTED = "after correction for the number of comparisons"
+_NO_TEST = re.compile(r"NEEDS_|NO_VARIATION")
+"""Reason codes of a comparison that has a ratio and no confidence interval."""
 CI_NOTE = "Ratios are variant / baseline, with the 95 % confidence interval in brackets."
 
 
@@ -32,7 +37,7 @@ def clause(facts: Facts, row: Json | None) -> str:
         return f"is not compared ({why(facts, row)})"
     ratio, interval = row["ratio"], change_interval(row)
     if row["code"] == "no_test":
-        return f"changed by {change(ratio)} in this sample, with too few blocks for a test"
+        return f"changed by {change(ratio)} in this sample, without a test{_untested(facts, row)}"
     if row["code"] == "equivalent":
         return f"did not change: equivalent within {percent(row['margin'])} (95 % CI {interval})"
     if row["code"] == "undecided" and is_coarse(row["margin"], facts.config["margin"]):
@@ -43,6 +48,11 @@ def clause(facts: Facts, row: Json | None) -> str:
         return f"shows no significant difference (the data allow {interval})"
     verb = _verb(str(row["metric"]), ratio)
     return f"{verb} by {percent(abs(ratio - 1))} (95 % CI {interval})"
+
+
+def _untested(facts: Facts, row: Json) -> str:
+    codes = [code for code in reason_codes(row.get("reasons")) if _NO_TEST.search(code)]
+    return f" ({reason_words(codes, facts.config.get('reason_words'))})" if codes else ""
 
 
 def _resolution(row: Json) -> str:
@@ -80,13 +90,45 @@ def short_cell(row: Json, among: Sequence[Json]) -> str:
     return f"c={row['concurrency']}" + (f", max_tokens={row['max_tokens']}" if several else "")
 
 
-def verdict_words(facts: Facts, row: Json | None) -> str:
-    """The verdict of a row for a table cell."""
-    if row is None:
+def alone(facts: Facts) -> str:
+    """What a run without a variant says in place of a decision; "" where there is one."""
+    if facts.variants:
+        return ""
+    base = facts.label(facts.baseline)
+    return f"No quantized model was selected, so nothing was compared: this is the capacity of {base} alone."
+
+
+def refused_blocks(row: Json) -> str:
+    """ "1 block refused", of a tuple's row that is not valid."""
+    count = row.get("blocks_invalid")
+    return f"{plural(int(count), 'block')} refused" if is_number(count) else "not all blocks are valid"
+
+
+def verdict_cell(facts: Facts, row: Json | None) -> str:
+    """The verdict of a row for a table cell; what many rows share is left to the notes below the table."""
+    if row is None or row["code"] == "invalid":
         return "not compared"
-    if row["code"] == "invalid":
-        return f"not compared: {why(facts, row)}"
-    return str(row["words"])
+    if row["code"] != "undecided" or is_coarse(row["margin"], facts.config["margin"]):
+        return str(row["words"]).removesuffix(f"; {NOT_INTERLEAVED}").removesuffix(f"; {DIFFERENT_DEVICES}")
+    side = likely(row)
+    words = f"{side} likely, not proven after correction" if side else "no significant difference"
+    more = blocks_to_decide(row)
+    blocks = f"; about {plural(more, 'more block')} would resolve {percent(row['margin'])}" if more else ""
+    return f"{words}: {change_interval(row)}{blocks}"
+
+
+def likely(row: Json) -> str:
+    """ "gain" or "loss" where the row's own CI excludes 1 but the corrected test does not; "" elsewhere."""
+    if row["code"] != "undecided" or not _excludes_one(row):
+        return ""
+    higher_is_better = METRICS[row["metric"]][2] if row["metric"] in METRICS else True
+    return "gain" if (row["ratio"] > 1) == higher_is_better else "loss"
+
+
+def blocks_to_decide(row: Json) -> int | None:
+    """Further pairs that would settle an undecided row; None where more are needed than can be measured."""
+    width = precision.width_of(row)
+    return None if width is None else precision.blocks_to_decide(row["ratio"], width, row["n_pairs"], row["margin"])
 
 
 def decided(rows: Sequence[Json]) -> list[Json]:

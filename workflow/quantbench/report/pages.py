@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from quantbench.report import (
@@ -21,6 +21,8 @@ from quantbench.report import (
 )
 from quantbench.report.document import Part, Section, bullets
 from quantbench.report.facts import Facts
+from quantbench.report.narrative_words import alone
+from quantbench.wording import sentence
 
 
 @dataclass(frozen=True)
@@ -33,36 +35,44 @@ class Page:
 
 
 def notes(facts: Facts) -> Page:
-    """notes.md: the specification's sections, filled from the data."""
+    """notes.md: the specification's sections, filled from the data; without a variant, those that need none."""
+    title = f"Quantization vs {facts.label(facts.baseline)}" if facts.variants else _capacity_of(facts)
+    compared = (narrative_impact.section, narrative_quality.section, predictions.section)
     return Page(
-        f"Quantization vs {facts.label(facts.baseline)} on {facts.gpu_name}",
+        f"{title} on {facts.gpu_name}",
         bullets(narrative_decision.headline(facts)),
         (
             narrative_memory.section(facts),
             *narrative_capacity.sections(facts, "interactive"),
             *narrative_capacity.sections(facts, "batch"),
-            narrative_impact.section(facts),
-            narrative_quality.section(facts),
-            predictions.section(facts),
+            *(section(facts) for section in compared if facts.variants),
             narrative_measurement.how_section(facts),
             narrative_doubts.doubts_section(facts),
         ),
     )
 
 
+def _capacity_of(facts: Facts) -> str:
+    return f"Capacity of {facts.label(facts.baseline)}"
+
+
 def cost(facts: Facts) -> Page:
     """cost.md: assumptions, tables, savings, narrative, business case."""
-    return Page(
-        f"Quantization cost comparison, {facts.gpu_name}",
-        (),
-        (*narrative_cost.tables(facts), *narrative_business.sections(facts)),
-    )
+    title = "Quantization cost comparison" if facts.variants else f"Cost of {facts.label(facts.baseline)}"
+    return Page(f"{title}, {facts.gpu_name}", bullets([alone(facts)]), _cost_sections(facts))
+
+
+def _cost_sections(facts: Facts) -> tuple[Section, ...]:
+    prose = narrative_business.sections(facts) if facts.variants else ()
+    return (*narrative_cost.tables(facts), *prose)
 
 
 def decision(facts: Facts) -> Page:
     """decision.md: the one-page memo."""
     variants = ", ".join(facts.label(variant) for variant in facts.variants)
     title = f"Decision: {variants} instead of {facts.label(facts.baseline)} on {facts.gpu_name}?"
+    if not facts.variants:
+        title = f"{_capacity_of(facts)} on {facts.gpu_name}: nothing to decide"
     return Page(title, (), tuple(narrative_decision.memo(facts)))
 
 
@@ -96,29 +106,41 @@ def report(facts: Facts, drawn: Mapping[str, str]) -> Report:
     for style in ("interactive", "batch"):
         found = zip(narrative_capacity.sections(facts, style), facts.workloads(style), strict=True)
         chapters += [(section, figures(f"throughput_{name}", f"latency_{name}")) for section, name in found]
-    day = str(facts.measurement.get("first_block_at") or "")[:10]
     return Report(
-        title=f"Is the quantized model worth it on {facts.gpu_name}?",
-        subtitle=f"{', '.join(map(facts.label, facts.variants))} against {facts.label(facts.baseline)}"
-        + (f", measured on {day}" if day else ""),
+        title=f"{_capacity_of(facts)} on {facts.gpu_name}"
+        if not facts.variants
+        else f"Is the quantized model worth it on {facts.gpu_name}?",
+        subtitle=_subtitle(facts),
         warning="" if facts.verdict.get("trusted", True) else str(facts.verdict.get("words") or ""),
         cards=tuple(narrative_cards.cards(facts)),
         lead=figures("throughput_ratio"),
         chapters=(
             *chapters,
-            (narrative_impact.section(facts), ()),
+            *_if_compared(facts, narrative_impact.section),
             (narrative_memory.section(facts), figures("memory")),
-            (narrative_quality.section(facts), ()),
-            (
-                Section("Cost", (), (*narrative_cost.tables(facts), *narrative_business.sections(facts))),
-                figures("cost"),
-            ),
-            (predictions.section(facts), ()),
+            *_if_compared(facts, narrative_quality.section),
+            (Section("Cost", (), _cost_sections(facts)), figures("cost")),
+            *_if_compared(facts, predictions.section),
             (narrative_measurement.how_section(facts), ()),
             (narrative_doubts.doubts_section(facts), ()),
             (narrative_doubts.provenance(facts), ()),
         ),
     )
+
+
+def _if_compared(facts: Facts, section: Callable[[Facts], Section]) -> tuple[tuple[Section, tuple[Figure, ...]], ...]:
+    """A chapter that means nothing without a variant."""
+    return ((section(facts), ()),) if facts.variants else ()
+
+
+def _subtitle(facts: Facts) -> str:
+    """What was compared, and when."""
+    day = str(facts.measurement.get("first_block_at") or "")[:10]
+    measured = f"measured on {day}" if day else ""
+    if not facts.variants:
+        return " ".join(filter(None, [alone(facts), sentence(measured)]))
+    compared = f"{', '.join(map(facts.label, facts.variants))} against {facts.label(facts.baseline)}"
+    return ", ".join(filter(None, [compared, measured]))
 
 
 def _caption(facts: Facts, name: str) -> str:
