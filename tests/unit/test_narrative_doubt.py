@@ -208,3 +208,11 @@ def test_a_run_without_a_variant_is_about_the_capacity_of_its_model() -> None:
     assert "No quantized model was selected" in page
     assert 'class="cards"' not in page
     assert narrative_decision.headline(found) == [narrative_words.alone(found)]
+
+
+def test_a_calibration_of_another_day_is_a_doubt() -> None:
+    found = facts(Scenario())
+    old = replace(found, measurement={**found.measurement, "calibration_age_s": 3 * 86_400.0})
+    assert any("calibrated 72 h 00 min before the last block" in doubt for doubt in narrative_doubts.doubts(old))
+    new = replace(found, measurement={**found.measurement, "calibration_age_s": 600.0})
+    assert not any("calibrated" in doubt for doubt in narrative_doubts.doubts(new))

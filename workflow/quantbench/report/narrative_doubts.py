@@ -10,7 +10,9 @@ from quantbench.judge.precision import MOST_BLOCKS
 from quantbench.report.document import Code, Part, Section, bullets, table, without_empty_columns
 from quantbench.report.facts import Facts, Json
 from quantbench.report.narrative_words import blocks_to_decide
-from quantbench.wording import listing, percent, plural
+from quantbench.wording import is_number, listing, percent, plural, seconds
+
+OLD_S = 86_400.0  # a calibration of yesterday says little of today's machine
 
 
 def doubts_section(facts: Facts) -> Section:
@@ -118,6 +120,12 @@ def _telemetry_doubts(facts: Facts) -> list[str]:
     for name, reason in missing.items():
         by_reason.setdefault(str(reason), []).append(f"`{name}`")
     found = [f"Not seen during the blocks: {listing(names)} ({reason})." for reason, names in by_reason.items()]
+    age = facts.measurement.get("calibration_age_s")
+    if is_number(age) and age > OLD_S:
+        found.append(
+            f"The load client was calibrated {seconds(age)} before the last block; delete the `client/` folder of the "
+            "results to have it calibrated again."
+        )
     unknown = [f"`{guard['id']}`" for guard in facts.measurement["guards"] if guard["unknown"] and not guard["ok"]]
     if unknown:
         found.append(f"These guards could not tell in any block: {listing(unknown)}.")
