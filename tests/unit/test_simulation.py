@@ -160,7 +160,14 @@ def test_the_simulated_refinement_is_that_of_the_library():
         for _ in range(10):
             ci = paired_ratio(np.ones(n), np.exp(d[i, :n]), first=first)
             row = {"workload": "chat", "concurrency": 8, "max_tokens": 128, "variant": "w8", "metric": METRICS[0]}
-            row |= {"ratio": ci.ratio, "ci_low": ci.low, "ci_high": ci.high, "n_pairs": n, "code": "undecided"}
+            row |= {
+                "ratio": ci.ratio,
+                "ci_low": ci.low,
+                "ci_high": ci.high,
+                "n_pairs": n,
+                "code": "undecided",
+                "reasons": [],
+            }
             n += next_round([row], TARGET, {cell: n}, 1e9, 1).get(cell, 0)
         assert n == counts[i]
         assert np.log([ci.low, ci.high]) == pytest.approx([mean[i] - half[i], mean[i] + half[i]])
