@@ -15,6 +15,8 @@ from quantbench.config.configuration import AA_SUFFIX, Plan, make_plan, served_m
 from quantbench.config.schema import deep_merge
 from quantbench.config.schema_doc import reference
 from quantbench.errors import QuantbenchError
+from quantbench.judge import verdict
+from quantbench.report import predictions
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
@@ -85,6 +87,13 @@ def test_defaults_are_complete_and_the_input_is_left_alone() -> None:
         ({"models": {"awq": {"load_format": "dummy"}}}, "models.awq has dummy weights"),
         ({"margin": -1}, "margin: -1 must be > 0"),
         ({"lanes": {"gpu0": {"devices": ["zero"]}}}, "lanes.gpu0.devices.0"),
+        ({"quality": {"zzz": 1}}, "unknown key 'quality.zzz' (known: prompts, notes, floor_concurrency)"),
+        ({"cost": {"date": "yesterday"}}, "cost.date: 'yesterday' is not a date; write it like 2026-11-01"),
+        ({"cost": {"date": "20261101"}}, "cost.date: '20261101' is not a date"),
+        ({"predictions": {"vram_reduction_pc": 60}}, "'predictions.vram_reduction_pc' (did you mean 'vram_reduction_p"),
+        ({"predictions": {"vram_reduction_pct": "lots"}}, "vram_reduction_pct: wants number or null, got 'lots'"),
+        ({"predictions": {"p95": "bettr"}}, "predictions.p95: 'bettr' is not one of better, improve, same"),
+        ({"primary": {"metric": "throughput"}}, "primary.metric: 'throughput' is not one of throughput_tok_s, p50"),
     ],
 )
 def test_a_fault_names_its_key(changes: dict[str, Any], words: str) -> None:
@@ -97,6 +106,34 @@ def test_numbers_given_as_text_on_the_command_line_are_understood() -> None:
     assert plan(precision="0.05").config["precision"] == 0.05
     assert plan(precision="null", cost={"hourly_price": "2"}).config["cost"]["hourly_price"] == 2
     assert "blocks: wants integer, got 'true'" in fault(blocks="true")
+
+
+def test_the_text_null_is_null_wherever_null_is_allowed() -> None:
+    made = plan(gpu_name="null", quality={"prompts": "null"}, models={"awq": {"label": "null", "quantize": "null"}})
+    assert (made.gpu_name, made.label("awq"), made.config["quality"]["prompts"]) == ("auto", "awq", None)
+    assert made.config["models"]["awq"]["quantize"] is None
+    assert plan(predictions={"p95": "null"}).config["predictions"] == {"p95": None}
+    assert plan(models={"awq": {"quantization": "null"}}).claim("awq") == "null", "a key that is text only stays text"
+
+
+def test_what_yaml_makes_of_bare_dates_and_answers_is_understood() -> None:
+    written = yaml.safe_load("{cost: {date: 2026-11-01}, predictions: {ship_unchecked: no, batch_p95_blowup: yes}}")
+    made = plan(**written).config
+    assert made["cost"]["date"] == "2026-11-01"
+    assert made["predictions"] == {"ship_unchecked": "no", "batch_p95_blowup": "yes"}
+
+
+def test_predictions_are_the_questions_that_the_notes_score() -> None:
+    keys = SCHEMA["properties"]["predictions"]["properties"]
+    assert set(keys) == {question.id for question in predictions.QUESTIONS}
+    for question in predictions.QUESTIONS:
+        if question.choices:
+            accepted = {predictions._normal(answer) for answer in keys[question.id]["enum"] if answer}
+            assert accepted == set(question.choices), question.id
+
+
+def test_the_primary_metric_is_one_that_is_compared() -> None:
+    assert SCHEMA["properties"]["primary"]["properties"]["metric"]["enum"] == list(verdict.METRICS)
 
 
 def test_select_keeps_the_baseline_first_and_needs_no_edit_of_the_dict() -> None:
