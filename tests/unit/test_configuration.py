@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from quantbench.config import cross_checks
 from quantbench.config.configuration import AA_SUFFIX, Plan, make_plan, served_model
 from quantbench.config.schema import deep_merge
 from quantbench.config.schema_doc import reference
@@ -66,7 +69,10 @@ def test_defaults_are_complete_and_the_input_is_left_alone() -> None:
         ({"models": {"awq": {"quantisation": "awq"}}}, "unknown key 'models.awq.quantisation'"),
         ({"models": {"awq": {"lane": "gpu7"}}}, "models.awq.lane 'gpu7' is not in lanes"),
         ({"baseline": "fp32"}, "baseline 'fp32' is not among the selected models"),
-        ({"primary": {"workload": "batch"}}, "primary.workload 'batch' is not in workloads"),
+        (
+            {"primary": {"workload": "batch"}},
+            "primary.workload 'batch' is not among the workloads that are measured (chat)",
+        ),
         ({"primary": {"concurrency": 3}}, "primary.concurrency 3 is not in the workload's grid"),
         ({"extra_blocks": {"c8": 1}}, "extra_blocks 'c8' is not a cell"),
         ({"server": {"max_model_len": 64}}, "workloads.chat.max_tokens 128 leaves no room"),
@@ -85,6 +91,11 @@ def test_defaults_are_complete_and_the_input_is_left_alone() -> None:
             "models.own.quantize.from 'bf16' is a server elsewhere",
         ),
         ({"models": {"awq": {"load_format": "dummy"}}}, "models.awq has dummy weights"),
+        (
+            {"models": {"own": {"port": 8002, "quantize": {"from": "bf16", "scheme": "W4A16_ASYM"}}}},
+            "models.own.quantize.scheme W4A16_ASYM is not one that method rtn makes",
+        ),
+        ({"models": {"awq": {"server": {"max_model_len": 128}}}}, "(models.awq.server.max_model_len 128)"),
         ({"margin": -1}, "margin: -1 must be > 0"),
         ({"lanes": {"gpu0": {"devices": ["zero"]}}}, "lanes.gpu0.devices.0"),
         ({"quality": {"zzz": 1}}, "unknown key 'quality.zzz' (known: prompts, notes, floor_concurrency)"),
@@ -141,8 +152,41 @@ def test_select_keeps_the_baseline_first_and_needs_no_edit_of_the_dict() -> None
     assert plan(select=["awq"], baseline="awq").variants == []
 
 
+def test_the_schemes_of_a_method_are_those_of_its_program() -> None:
+    for method, program in (("rtn", "rtn"), ("gptq", "llmcompressor_oneshot"), ("awq", "llmcompressor_oneshot")):
+        text = (ROOT / f"workflow/quantizers/{program}.py").read_text()
+        [choices] = re.findall(r'"--scheme".*choices=(\[.*\])', text)
+        assert tuple(json.loads(choices)) == cross_checks.SCHEMES[method]
+    for scheme in cross_checks.SCHEMES["gptq"]:
+        plan(models={"own": {"port": 8002, "quantize": {"from": "bf16", "method": "gptq", "scheme": scheme}}})
+
+
+def remedy(**changes: Any) -> str:
+    with pytest.raises(QuantbenchError) as caught:
+        plan(**changes)
+    return caught.value.remedy
+
+
+def test_a_remedy_says_what_to_set_where_it_is_known() -> None:
+    more = {"workloads": {"tickets": {"prompts": "t.jsonl", "concurrency": [2], "max_tokens": [8]}}}
+    left_out = remedy(**more, select_workloads=["tickets"], primary={"workload": "chat", "concurrency": 8})
+    assert "--config 'primary={workload: tickets, concurrency: null, max_tokens: null}'" in left_out
+    plan(**more, select_workloads=["tickets"], primary={"workload": "tickets", "concurrency": "null"})
+    own = {"port": 8002, "quantize": {"from": "bf16", "scheme": "W4A16_ASYM"}}
+    assert "W8A8, W4A16, FP8_DYNAMIC, or set models.own.quantize.method to gptq or awq" in remedy(models={"own": own})
+    assert remedy(baseline="fp32", margin=0.5) != remedy(margin=-1) == "see config/README.md for every key"
+
+
+def test_a_point_outside_the_grid_must_fit_the_servers_too() -> None:
+    with pytest.raises(QuantbenchError, match=r"chat/c4_t4096: max_tokens 4096 leaves no room.*server.max_model_len"):
+        plan().block_knobs("chat", 4, 4096)
+    elsewhere = plan(models={name: {"endpoint": "http://127.0.0.1:9"} for name in ("bf16", "awq")})
+    assert elsewhere.block_knobs("chat", 4, 4096)["max_tokens"] == 4096, "the limit of a server elsewhere is unknown"
+
+
 def test_workloads_can_be_left_out() -> None:
     more = {"workloads": {"tickets": {"prompts": "t.jsonl", "concurrency": [2], "max_tokens": [8]}}}
+    plan(**more, select_workloads=["tickets"], extra_blocks={"chat/c8_t128": 2})
     assert [cell[0] for cell in plan(**more).cells("bf16")] == ["chat", "chat", "tickets"]
     assert [cell[0] for cell in plan(**more, select_workloads=["tickets"]).cells("bf16")] == ["tickets"]
 
