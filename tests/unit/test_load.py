@@ -257,7 +257,7 @@ def test_every_sampling_field_is_set() -> None:
 
 def test_messages_need_the_chat_endpoint() -> None:
     prompt = Prompt("m", "n", messages=({"role": "user", "content": "x"},))
-    with pytest.raises(QuantbenchError, match="use endpoint chat"):
+    with pytest.raises(QuantbenchError, match="set endpoint to chat"):
         body_of(LoadSpec("http://h", "m", PROMPTS, 1, 1), {}, prompt)
     assert b'"messages":[{"role":"user"' in body_of(LoadSpec("http://h", "m", PROMPTS, 1, 1, "chat"), {}, prompt)
 

@@ -213,4 +213,8 @@ def needed_files(plan: Plan) -> list[tuple[str, Path]]:
     files = [(f"workloads.{name}.prompts", Path(w["prompts"])) for name, w in plan.config["workloads"].items()]
     if plan.config["quality"]["prompts"]:
         files.append(("quality.prompts", Path(plan.config["quality"]["prompts"])))
+    for name, model in plan.models.items():
+        if plan.made_here(name) and model["quantize"] and model["quantize"]["method"] != "rtn":
+            text = model["quantize"]["calibration"]["file"]
+            files.append((f"models.{name}.quantize.calibration.file", Path(text)))
     return files
