@@ -108,6 +108,10 @@ def test_a_local_model_must_be_whole_also_as_the_base_of_another(
         check(home, select=select, baseline=select[0])
     assert words in caught.value.what
     assert check(home, select=["awq"], baseline="awq") == []
+    for made in (home / "results/auto/servers/bf16/ready.json", home / "models/int8/provenance.json"):
+        made.parent.mkdir(parents=True)
+        made.touch()
+    assert check(home, select=select, baseline=select[0]) == [], "results can be looked at where the model is not"
 
 
 def test_more_blocks_for_a_point_that_nobody_asked_for_are_mentioned(home: Path) -> None:
@@ -135,12 +139,13 @@ def test_the_calibration_text_must_exist_where_it_is_used(home: Path) -> None:
 
 def test_a_dry_run_says_so_before_any_job(home: Path) -> None:
     (home / "mine/config.json").unlink()
-    prompts = {"quality": {"prompts": None}, "models": {"bf16": {"source": str(home / "mine"), "grow": None}}}
-    (home / "my.yaml").write_text(yaml.safe_dump(prompts))
+    models = {"never_served": {"source": str(home / "mine"), "port": 8999}}
+    mine = {"models": models, "select": ["bf16", "never_served"]}
+    (home / "my.yaml").write_text(yaml.safe_dump(mine))
     line = ["-m", "snakemake", "-n", "--cores", "1", "--configfile", str(home / "my.yaml"), "--config", "gpu=cpu"]
     kept = {k: v for k, v in os.environ.items() if not k.startswith("QUANTBENCH_")}
     done = subprocess.run([sys.executable, *line], cwd=ROOT, env=kept, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
     assert done.returncode != 0
-    assert f"models.bf16.source: {home / 'mine'} has no config.json" in said
+    assert f"models.never_served.source: {home / 'mine'} has no config.json" in said
     assert "Building DAG" not in said

@@ -29,10 +29,7 @@ def check(plan: Plan, root: Path) -> list[str]:
         _workload(f"workloads.{name}", workload, root)
     if plan.config["quality"]["prompts"]:
         _quality(root / plan.config["quality"]["prompts"])
-    bases = [
-        model["quantize"]["from"] for name, model in plan.models.items() if plan.made_here(name) and model["quantize"]
-    ]
-    for name in dict.fromkeys([*plan.models, *bases]):
+    for name in _models(plan, root):
         _model(plan, name)
     return list(_slips(plan, root / "results" / plan.gpu))
 
@@ -51,6 +48,19 @@ def _quality(path: Path) -> None:
             prompt_set.parse(path.read_text(encoding="utf-8"), str(path))
         except UnicodeDecodeError as error:
             raise QuantbenchError(f"{path} is not UTF-8: {error}", remedy="save it as UTF-8") from None
+
+
+def _models(plan: Plan, root: Path) -> Iterator[str]:
+    """Models to look for: those not served yet, and what is still to be quantized from.
+
+    One that was served once is left to its jobs, so that results can be looked at where their models are not.
+    """
+    for name, model in plan.models.items():
+        if model["quantize"] and plan.made_here(name):
+            if not (root / "models" / name / "provenance.json").exists():
+                yield str(model["quantize"]["from"])
+        elif not (root / "results" / plan.gpu / "servers" / name / "ready.json").exists():
+            yield name
 
 
 def _model(plan: Plan, name: str) -> None:
