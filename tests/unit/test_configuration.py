@@ -100,6 +100,7 @@ def test_defaults_are_complete_and_the_input_is_left_alone() -> None:
         ({"margin": -1}, "margin: -1 must be > 0"),
         ({"lanes": {"gpu0": {"devices": ["zero"]}}}, "lanes.gpu0.devices.0"),
         ({"quality": {"zzz": 1}}, "unknown key 'quality.zzz' (known: prompts, notes, floor_concurrency)"),
+        ({"quality": {"prompts:null": ""}}, "'quality.prompts:null' (a space is missing behind the colon)"),
         ({"cost": {"date": "yesterday"}}, "cost.date: 'yesterday' is not a date; write it like 2026-11-01"),
         ({"cost": {"date": "20261101"}}, "cost.date: '20261101' is not a date"),
         ({"predictions": {"vram_reduction_pc": 60}}, "'predictions.vram_reduction_pc' (did you mean 'vram_reduction_p"),

@@ -121,7 +121,7 @@ def _explain(fault: ValidationError) -> str:
         known = list(rules.get("properties", {}))
         unknown = [str(key) for key in fault.instance if key not in known]
         before = f"{where}." if where else ""
-        return ", ".join(f"unknown key '{before}{key}'{_hint(key, known) or _listed(known)}" for key in unknown)
+        return ", ".join(f"unknown key '{before}{key}'{_instead(key, known)}" for key in unknown)
     if fault.validator == "required" and isinstance(fault.instance, Mapping):
         missing = [key for key in wanted if key not in fault.instance]
         return f"{at}missing key{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing))}"
@@ -149,5 +149,10 @@ def _hint(word: str, known: list[str]) -> str:
     return f" (did you mean '{near[0]}'?)" if near else ""
 
 
-def _listed(known: list[str]) -> str:
+def _instead(key: str, known: list[str]) -> str:
+    """What may have been meant by an unknown key."""
+    if key.partition(":")[0] in known:
+        return " (a space is missing behind the colon)"
+    if hint := _hint(key, known):
+        return hint
     return f" (known: {', '.join(known)})" if known else ""
