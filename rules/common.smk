@@ -14,6 +14,11 @@ from quantbench.judge.schedule import Schedule
 
 try:
     PLAN = settings.load(ROOT, workflow.config_settings.overwrite_config)
+    if owner.is_here():  # not again in every job's process
+        from quantbench import inputs
+
+        for slip in inputs.check(PLAN, ROOT):
+            print(f"quantbench: {slip}", file=sys.stderr, flush=True)
 except QuantbenchError as error:
     raise WorkflowError(str(error)) from None
 config = PLAN.config | {

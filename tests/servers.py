@@ -21,13 +21,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def no_tensors(size: int) -> bytes:
+    """A valid safetensors file of `size` bytes without tensors: all of it is header."""
+    return (size - 8).to_bytes(8, "little") + b"{}".ljust(size - 8)
+
+
 def fake_spec(folder: Path | None, model: str = "alpha", **changes: Any) -> dict[str, Any]:
     """A spec for tests/fake_vllm.py; `folder` gets its source. `changes` are keys of the spec or of its settings."""
     source = (folder or Path()) / "models" / model
     if folder:
         source.mkdir(parents=True, exist_ok=True)
         (source / "config.json").write_text(json.dumps({"model_type": "fake"}))
-        (source / "model.safetensors").write_bytes(b"\0" * 64)
+        (source / "model.safetensors").write_bytes(no_tensors(64))
     settings = {
         "command": [sys.executable, str(FAKE)], "max_model_len": 1024, "gpu_memory_utilization": 0.9,
         "max_num_seqs": 64, "dtype": "bfloat16", "quantization": None, "load_format": "auto", "kv_cache_gib": 0.125,

@@ -232,7 +232,6 @@ def test_a_killed_server_costs_one_block_at_most(fresh: Box, when: str) -> None:
     [
         (misbehave(fail="vllm serve: error: unrecognized arguments: --wrong-flag"), "--wrong-flag"),
         (misbehave(fail="torch.OutOfMemoryError: CUDA out of memory."), "memory"),
-        ({"source": "models/missing"}, "models/missing"),
         ({"source": "someone/not-in-the-cache"}, "hf download someone/not-in-the-cache"),
     ],
 )
@@ -284,12 +283,22 @@ def test_failed_requests_invalidate_the_cell_and_are_counted(fresh: Box, fault: 
     assert not records.filter(pl.col("reason") == reason)["ok"].any()
 
 
-def test_a_bad_config_is_one_line_before_any_server(fresh: Box) -> None:
-    fresh.config["workloads"]["chat"]["concurency"] = [3]
+@pytest.mark.parametrize(
+    ("where", "change", "words"),
+    [
+        (("workloads", "chat"), {"concurency": [3]}, "unknown key 'workloads.chat.concurency' (did you mean 'concurr"),
+        (("models", "beta"), {"source": "models/missing"}, "models.beta.source: 'models/missing' is neither a folder"),
+        (("workloads", "chat"), {"template": "Sum up"}, "workloads.chat (config/prompts/chat.jsonl): the template has"),
+    ],
+)
+def test_a_bad_config_is_one_line_before_any_server(
+    fresh: Box, where: tuple[str, str], change: dict[str, object], words: str
+) -> None:
+    fresh.config[where[0]][where[1]] |= change
     fresh.save()
     began = time.monotonic()
     printed = fresh.run(ok=False)
-    assert "unknown key 'workloads.chat.concurency' (did you mean 'concurrency'?)" in printed
+    assert words in printed
     assert not fresh.started()
     assert "Traceback" not in printed
     assert time.monotonic() - began < 60

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from quantbench.errors import QuantbenchError
 from quantbench.quality import checks, code_check, prompt_set
 
+ROOT = Path(__file__).parents[2]
 ANY_CHECK = {
     "contains": {"all": ["a"], "any": ["b"]},
     "not_contains": {"any": ["a"]},
@@ -147,11 +150,16 @@ def test_prompt_file_round_trip() -> None:
     [
         ({"checks": [{"type": "kontains"}]}, "kontains"),
         ({"checks": [{"type": "regex", "pattern": "("}]}, "pattern"),
-        ({"checks": [{"type": "exact_number"}]}, "checks.0"),
+        ({"checks": [{"type": "exact_number"}]}, "checks.0: 'value' is a required property"),
+        ({"checks": [{"type": "exact_number", "value": "7"}]}, "checks.0.value: '7' is not of type 'number'"),
+        ({"checks": [{"type": "language", "value": 7}]}, "checks.0.value: 7 is not of type 'string'"),
+        ({"checks": [{"type": "regex", "pattern": "a", "flags": "i"}]}, "checks.0: Additional properties"),
+        ({"checks": [{"type": "contains"}]}, "checks.0: a check of type contains needs `all` or `any`"),
+        ({"checks": [{"type": "sentences"}]}, "checks.0: a check of type sentences needs `min` or `max`"),
         ({"checks": [{"type": "json_schema", "schema": {"type": "nonsense"}}]}, "schema"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"colour": 1}, "colour"),
-        ({"messages": []}, "line 1"),
+        ({"messages": []}, "the prompt needs `prompt` or `messages`, and not both"),
     ],
 )
 def test_bad_prompt_lines_are_named(change: dict[str, object], named: str) -> None:
@@ -159,6 +167,25 @@ def test_bad_prompt_lines_are_named(change: dict[str, object], named: str) -> No
     with pytest.raises(QuantbenchError, match=r"p\.jsonl, line 1") as error:
         prompt_set.parse(json.dumps(line), "p.jsonl")
     assert named in str(error.value)
+
+
+def test_line_ends_of_other_kinds_belong_to_the_text() -> None:
+    line = {"id": "a", "class": "fact", "prompt": "x\u2028y\x85z", "max_tokens": 4, "checks": []}
+    assert prompt_set.parse(json.dumps(line, ensure_ascii=False) + "\r\n", "p.jsonl") == [line]
+
+
+def test_the_guide_lists_every_field_and_every_check_with_its_parameters() -> None:
+    guide = (ROOT / "config/README.md").read_text()
+    section = guide.partition("## Quality prompts")[2].partition("\n## ")[0]
+    fields = prompt_set.SCHEMA["properties"]
+    for name in fields:
+        assert f"`{name}`" in section, name
+    checks_of = fields["checks"]["items"]["properties"]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*)$", section.partition("| check |")[2], re.M))
+    assert set(rows) == set(checks_of["type"]["enum"])
+    for kind, needs in prompt_set._REQUIRED.items():
+        assert all(f"`{need['required'][0]}`" in rows[kind] for need in needs), kind
+    assert all(any(f"`{name}`" in row for row in rows.values()) for name in checks_of if name != "type")
 
 
 def test_bad_files_are_named() -> None:

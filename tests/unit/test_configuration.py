@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,14 @@ import yaml
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from quantbench import cli
+from quantbench.config import cross_checks, settings
 from quantbench.config.configuration import AA_SUFFIX, Plan, make_plan, served_model
 from quantbench.config.schema import deep_merge
 from quantbench.config.schema_doc import reference
 from quantbench.errors import QuantbenchError
+from quantbench.judge import verdict
+from quantbench.report import predictions
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
@@ -64,7 +70,10 @@ def test_defaults_are_complete_and_the_input_is_left_alone() -> None:
         ({"models": {"awq": {"quantisation": "awq"}}}, "unknown key 'models.awq.quantisation'"),
         ({"models": {"awq": {"lane": "gpu7"}}}, "models.awq.lane 'gpu7' is not in lanes"),
         ({"baseline": "fp32"}, "baseline 'fp32' is not among the selected models"),
-        ({"primary": {"workload": "batch"}}, "primary.workload 'batch' is not in workloads"),
+        (
+            {"primary": {"workload": "batch"}},
+            "primary.workload 'batch' is not among the workloads that are measured (chat)",
+        ),
         ({"primary": {"concurrency": 3}}, "primary.concurrency 3 is not in the workload's grid"),
         ({"extra_blocks": {"c8": 1}}, "extra_blocks 'c8' is not a cell"),
         ({"server": {"max_model_len": 64}}, "workloads.chat.max_tokens 128 leaves no room"),
@@ -83,8 +92,21 @@ def test_defaults_are_complete_and_the_input_is_left_alone() -> None:
             "models.own.quantize.from 'bf16' is a server elsewhere",
         ),
         ({"models": {"awq": {"load_format": "dummy"}}}, "models.awq has dummy weights"),
+        (
+            {"models": {"own": {"port": 8002, "quantize": {"from": "bf16", "scheme": "W4A16_ASYM"}}}},
+            "models.own.quantize.scheme W4A16_ASYM is not one that method rtn makes",
+        ),
+        ({"models": {"awq": {"server": {"max_model_len": 128}}}}, "(models.awq.server.max_model_len 128)"),
         ({"margin": -1}, "margin: -1 must be > 0"),
         ({"lanes": {"gpu0": {"devices": ["zero"]}}}, "lanes.gpu0.devices.0"),
+        ({"quality": {"zzz": 1}}, "unknown key 'quality.zzz' (known: prompts, notes, floor_concurrency)"),
+        ({"quality": {"prompts:null": ""}}, "'quality.prompts:null' (a space is missing behind the colon)"),
+        ({"cost": {"date": "yesterday"}}, "cost.date: 'yesterday' is not a date; write it like 2026-11-01"),
+        ({"cost": {"date": "20261101"}}, "cost.date: '20261101' is not a date"),
+        ({"predictions": {"vram_reduction_pc": 60}}, "'predictions.vram_reduction_pc' (did you mean 'vram_reduction_p"),
+        ({"predictions": {"vram_reduction_pct": "lots"}}, "vram_reduction_pct: wants number or null, got 'lots'"),
+        ({"predictions": {"p95": "bettr"}}, "predictions.p95: 'bettr' is not one of better, improve, same"),
+        ({"primary": {"metric": "throughput"}}, "primary.metric: 'throughput' is not one of throughput_tok_s, p50"),
     ],
 )
 def test_a_fault_names_its_key(changes: dict[str, Any], words: str) -> None:
@@ -99,13 +121,74 @@ def test_numbers_given_as_text_on_the_command_line_are_understood() -> None:
     assert "blocks: wants integer, got 'true'" in fault(blocks="true")
 
 
+def test_the_text_null_is_null_wherever_null_is_allowed() -> None:
+    made = plan(gpu_name="null", quality={"prompts": "null"}, models={"awq": {"label": "null", "quantize": "null"}})
+    assert (made.gpu_name, made.label("awq"), made.config["quality"]["prompts"]) == ("auto", "awq", None)
+    assert made.config["models"]["awq"]["quantize"] is None
+    assert plan(predictions={"p95": "null"}).config["predictions"] == {"p95": None}
+    assert plan(models={"awq": {"quantization": "null"}}).claim("awq") == "null", "a key that is text only stays text"
+
+
+def test_what_yaml_makes_of_bare_dates_and_answers_is_understood() -> None:
+    written = yaml.safe_load("{cost: {date: 2026-11-01}, predictions: {ship_unchecked: no, batch_p95_blowup: yes}}")
+    made = plan(**written).config
+    assert made["cost"]["date"] == "2026-11-01"
+    assert made["predictions"] == {"ship_unchecked": "no", "batch_p95_blowup": "yes"}
+
+
+def test_predictions_are_the_questions_that_the_notes_score() -> None:
+    keys = SCHEMA["properties"]["predictions"]["properties"]
+    assert set(keys) == {question.id for question in predictions.QUESTIONS}
+    for question in predictions.QUESTIONS:
+        if question.choices:
+            accepted = {predictions._normal(answer) for answer in keys[question.id]["enum"] if answer}
+            assert accepted == set(question.choices), question.id
+
+
+def test_the_primary_metric_is_one_that_is_compared() -> None:
+    assert SCHEMA["properties"]["primary"]["properties"]["metric"]["enum"] == list(verdict.METRICS)
+
+
 def test_select_keeps_the_baseline_first_and_needs_no_edit_of_the_dict() -> None:
     assert list(plan(select=["awq", "bf16"]).models) == ["bf16", "awq"]
     assert plan(select=["awq"], baseline="awq").variants == []
 
 
+def test_the_schemes_of_a_method_are_those_of_its_program() -> None:
+    for method, program in (("rtn", "rtn"), ("gptq", "llmcompressor_oneshot"), ("awq", "llmcompressor_oneshot")):
+        text = (ROOT / f"workflow/quantizers/{program}.py").read_text()
+        [choices] = re.findall(r'"--scheme".*choices=(\[.*\])', text)
+        assert tuple(json.loads(choices)) == cross_checks.SCHEMES[method]
+    for scheme in cross_checks.SCHEMES["gptq"]:
+        plan(models={"own": {"port": 8002, "quantize": {"from": "bf16", "method": "gptq", "scheme": scheme}}})
+
+
+def remedy(**changes: Any) -> str:
+    with pytest.raises(QuantbenchError) as caught:
+        plan(**changes)
+    return caught.value.remedy
+
+
+def test_a_remedy_says_what_to_set_where_it_is_known() -> None:
+    more = {"workloads": {"tickets": {"prompts": "t.jsonl", "concurrency": [2], "max_tokens": [8]}}}
+    left_out = remedy(**more, select_workloads=["tickets"], primary={"workload": "chat", "concurrency": 8})
+    assert "--config 'primary={workload: tickets, concurrency: null, max_tokens: null}'" in left_out
+    plan(**more, select_workloads=["tickets"], primary={"workload": "tickets", "concurrency": "null"})
+    own = {"port": 8002, "quantize": {"from": "bf16", "scheme": "W4A16_ASYM"}}
+    assert "W8A8, W4A16, FP8_DYNAMIC, or set models.own.quantize.method to gptq or awq" in remedy(models={"own": own})
+    assert remedy(baseline="fp32", margin=0.5) != remedy(margin=-1) == "see config/README.md for every key"
+
+
+def test_a_point_outside_the_grid_must_fit_the_servers_too() -> None:
+    with pytest.raises(QuantbenchError, match=r"chat/c4_t4096: max_tokens 4096 leaves no room.*server.max_model_len"):
+        plan().block_knobs("chat", 4, 4096)
+    elsewhere = plan(models={name: {"endpoint": "http://127.0.0.1:9"} for name in ("bf16", "awq")})
+    assert elsewhere.block_knobs("chat", 4, 4096)["max_tokens"] == 4096, "the limit of a server elsewhere is unknown"
+
+
 def test_workloads_can_be_left_out() -> None:
     more = {"workloads": {"tickets": {"prompts": "t.jsonl", "concurrency": [2], "max_tokens": [8]}}}
+    plan(**more, select_workloads=["tickets"], extra_blocks={"chat/c8_t128": 2})
     assert [cell[0] for cell in plan(**more).cells("bf16")] == ["chat", "chat", "tickets"]
     assert [cell[0] for cell in plan(**more, select_workloads=["tickets"]).cells("bf16")] == ["tickets"]
 
@@ -190,6 +273,38 @@ def test_any_config_is_either_valid_or_one_clear_error(changes: dict[str, Any]) 
 
 def test_the_reference_in_config_readme_is_the_schema() -> None:
     assert reference(SCHEMA) in (ROOT / "config/README.md").read_text(), "rewrite it: python -m quantbench config-doc"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read"),
+        (b"a: [", "is not valid YAML"),
+        (b"- a", "must hold `key: value`"),
+        (b"\xff", "not UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_with_a_remedy(tmp_path: Path, content: bytes | None, words: str) -> None:
+    path = tmp_path / "my.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(QuantbenchError, match=f"my.yaml.*{words}") as caught:
+        settings.read_yaml(path)
+    assert caught.value.remedy
+    path.write_text("")
+    assert settings.read_yaml(path) == {}
+
+
+def test_config_doc_says_where_it_belongs(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["config-doc"]) == 2
+    assert "config/README.md does not exist here" in capsys.readouterr().err
+    (tmp_path / "guide.md").write_text("no table")
+    assert cli.main(["config-doc", "--file", "guide.md"]) == 2
+    assert (tmp_path / "guide.md").read_text() == "no table"
+    (tmp_path / "guide.md").write_text("head\n<!-- keys -->\nold\n")
+    assert cli.main(["config-doc", "--file", "guide.md"]) == 0
+    assert (tmp_path / "guide.md").read_text() == f"head\n<!-- keys -->\n{reference(SCHEMA)}\n"
 
 
 def test_every_shipped_profile_is_a_valid_plan() -> None:

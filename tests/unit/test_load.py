@@ -119,9 +119,10 @@ def test_one_refused_request_among_others_is_a_failure_and_no_end_of_the_block()
 def test_a_server_that_refuses_everything_ends_the_block_in_words(warmup: int) -> None:
     with (
         TruthServer(Schedule(fault="http_400")) as strict,
-        pytest.raises(QuantbenchError, match=r"refuses requests for model .*prompt is too long"),
+        pytest.raises(QuantbenchError, match=r"refuses requests for model .*prompt is too long") as caught,
     ):
         run_block(spec(strict, min_requests=3, warmup_requests=warmup))
+    assert "max_model_len" in caught.value.remedy
 
 
 def test_several_tokens_per_chunk(server: TruthServer) -> None:
@@ -257,7 +258,7 @@ def test_every_sampling_field_is_set() -> None:
 
 def test_messages_need_the_chat_endpoint() -> None:
     prompt = Prompt("m", "n", messages=({"role": "user", "content": "x"},))
-    with pytest.raises(QuantbenchError, match="use endpoint chat"):
+    with pytest.raises(QuantbenchError, match="set endpoint to chat"):
         body_of(LoadSpec("http://h", "m", PROMPTS, 1, 1), {}, prompt)
     assert b'"messages":[{"role":"user"' in body_of(LoadSpec("http://h", "m", PROMPTS, 1, 1, "chat"), {}, prompt)
 

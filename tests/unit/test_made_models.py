@@ -8,6 +8,7 @@ import pytest
 from quantbench.errors import QuantbenchError
 from quantbench.files import read_json
 from quantbench.quality import made_models
+from servers import no_tensors
 
 MAKES = """
 import pathlib, sys
@@ -73,5 +74,5 @@ def test_a_cached_hub_model_is_found(monkeypatch, tmp_path: Path) -> None:
     snapshot = tmp_path / "models--Org--Model/snapshots/abc"
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
-    (snapshot / "model.safetensors").write_bytes(b"x")
+    (snapshot / "model.safetensors").write_bytes(no_tensors(64))
     assert made_models.find("base", "Org/Model") == snapshot

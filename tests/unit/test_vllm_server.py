@@ -11,7 +11,13 @@ import pytest
 from quantbench.errors import QuantbenchError
 from quantbench.observe.evidence import Claim
 from quantbench.serving import lane, owner, preflight, processes, ready, registry, session, vllm_client, vllm_server
-from servers import behave, fake_spec, gpu_spec, left_over
+from servers import behave, fake_spec, gpu_spec, left_over, no_tensors
+
+
+def tensor(size):
+    """A safetensors file with one tensor of `size` bytes."""
+    header = json.dumps({"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(size)
 
 
 @pytest.fixture(autouse=True)
@@ -64,12 +70,14 @@ def test_faults_seen_before_anything_is_started(home):
         assert "models.alpha.port" in error.remedy
     error = lease_error(fake_spec(home, source="some-org/some-model"))
     assert "nor in the hub cache" in error.what
-    assert error.remedy == "get it with: hf download some-org/some-model"
+    assert error.remedy == "get it with: hf download some-org/some-model, or correct models.alpha.source"
     assert "models.alpha.source" in lease_error(fake_spec(home, source="models/none")).what
     assert "'./vllm' does not exist" in lease_error(fake_spec(home, command=["./vllm"])).what
     (home / "models/alpha/model.safetensors").unlink()
     spec = {**fake_spec(home, "beta"), "source": str(home / "models/alpha")}
-    assert "has no weights" in lease_error(spec).what
+    error = lease_error(spec)
+    assert "has no weights" in error.what
+    assert error.remedy == "copy the model again, or correct models.beta.source"
     assert not (home / "results").exists()
 
 
@@ -81,9 +89,44 @@ def test_hub_models_are_found_in_the_cache(home):
     with pytest.raises(QuantbenchError, match="has no weights") as caught:
         preflight.check_source(spec)
     assert "hf download org/name" in caught.value.remedy
-    (snapshot / "model.safetensors").write_bytes(b"1" * 2**20)
+    (snapshot / "model.safetensors").write_bytes(no_tensors(2**20))
     preflight.check_source(spec)
     assert preflight.checkpoint_mib(spec) == 1.0
+
+
+DAMAGED = {
+    "empty": (b"", "is no safetensors file"),
+    "no header": (b"weights, but of another kind", "is no safetensors file"),
+    "a list for a header": (b"\2\0\0\0\0\0\0\0[]", "is no safetensors file"),
+    "cut in the header": (no_tensors(64)[:9], "is no safetensors file"),
+    "cut in a tensor": (tensor(16)[:-1], "is cut short: 85 bytes of 86"),
+    "too long": (tensor(16) + b"x", "has 1 bytes that belong to no tensor"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_damaged_weights_are_named_before_a_server_starts(home, damage):
+    spec = fake_spec(home)
+    second = home / "models/alpha/second.safetensors"
+    second.write_bytes(tensor(16))
+    preflight.check_source(spec)
+    content, words = DAMAGED[damage]
+    second.write_bytes(content)
+    with pytest.raises(QuantbenchError) as caught:
+        preflight.check_source(spec)
+    assert caught.value.what.startswith("models.alpha.source: ")
+    assert f"second.safetensors {words}" in caught.value.what
+    dummy = {**spec, "settings": spec["settings"] | {"load_format": "dummy"}}
+    preflight.check_source(dummy)
+
+
+def test_a_broken_model_that_was_made_here_is_made_again_by_removing_it(home):
+    spec = fake_spec(home)
+    (home / "models/alpha/provenance.json").write_text("{}")
+    (home / "models/alpha/model.safetensors").unlink()
+    with pytest.raises(QuantbenchError, match="has no weights") as caught:
+        preflight.check_source(spec)
+    assert caught.value.remedy == f"remove the folder {home / 'models/alpha'} and run again"
 
 
 def quantized(home, **changes):

@@ -60,7 +60,10 @@ def check_reply(spec: LoadSpec, exchange: Exchange) -> None:
     if exchange.status not in _REFUSALS:
         return
     said = _message(b"".join(exchange.parts))
-    remedy = "check model, max_tokens and the prompts; a plain OpenAI server needs the option openai_only"
+    remedy = (
+        "check the model's name, and prompts plus max_tokens against the server's max_model_len; for a server that is "
+        "not vLLM, `quantbench load` has --openai-only"
+    )
     if exchange.status == 404:
         names = served_models(spec)
         known = f"the server has: {', '.join(names)}" if names else "the server does not list its models"

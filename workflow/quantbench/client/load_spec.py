@@ -161,18 +161,21 @@ def sampling(spec: LoadSpec) -> dict[str, Any]:
     return body | dict(spec.extra_body)
 
 
-def body_of(spec: LoadSpec, base: Mapping[str, Any], prompt: Prompt) -> bytes:
-    """The JSON body of one request. Raises QuantbenchError for messages on the completions endpoint."""
-    fields = dict(base)
-    if spec.endpoint == "chat":
-        fields["messages"] = prompt.messages or [{"role": "user", "content": prompt.text}]
-    elif prompt.text is None:
+def input_of(endpoint: str, prompt: Prompt) -> dict[str, Any]:
+    """The body's field that holds the prompt. Raises QuantbenchError for messages on the completions endpoint."""
+    if endpoint == "chat":
+        return {"messages": prompt.messages or [{"role": "user", "content": prompt.text}]}
+    if prompt.text is None:
         raise QuantbenchError(
             f"prompt {prompt.id!r} has messages, and the completions endpoint takes a text",
-            remedy="use endpoint chat",
+            remedy="set endpoint to chat, or give each line a `prompt`",
         )
-    else:
-        fields["prompt"] = prompt.text
+    return {"prompt": prompt.text}
+
+
+def body_of(spec: LoadSpec, base: Mapping[str, Any], prompt: Prompt) -> bytes:
+    """The JSON body of one request. Raises QuantbenchError for messages on the completions endpoint."""
+    fields = {**base, **input_of(spec.endpoint, prompt)}
     if not spec.openai_only:
         # A template may put a fixed system text in front of ours; the salt keeps its blocks apart as well.
         fields.setdefault("cache_salt", prompt.nonce)

@@ -17,10 +17,10 @@ def read_prompts(path: Path) -> list[dict[str, Any]]:
     try:
         lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()
     except OSError as error:
-        raise QuantbenchError(f"cannot read prompts {path}: {error.strerror}") from error
+        raise QuantbenchError(f"cannot read prompts {path}: {error.strerror}", remedy="correct the path") from error
     prompts = [_entry(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     if not prompts:
-        raise QuantbenchError(f"{path} holds no prompt", remedy="write one JSON object per line")
+        raise QuantbenchError(f"{path} holds no prompt", remedy='write {"prompt": "…"} on each line')
     return prompts
 
 
@@ -31,5 +31,5 @@ def _entry(path: Path, number: int, line: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise QuantbenchError(f"{place} is not JSON: {error}", remedy="write one JSON object per line") from error
     if not isinstance(entry, dict) or not set(_KINDS) & set(entry):
-        raise QuantbenchError(f"{place} needs one of {', '.join(_KINDS)}")
+        raise QuantbenchError(f"{place} needs one of {', '.join(_KINDS)}", remedy='write {"prompt": "…"} on each line')
     return {"id": str(number), **entry}

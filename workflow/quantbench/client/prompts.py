@@ -43,10 +43,14 @@ def requests_for(
     `{document}` (replaced literally, so documents may contain braces). Each item is used once per round, in an
     order shuffled anew for each round. Raises QuantbenchError for an empty set, a bad item, a bad template.
     """
-    items = [_checked(number, item, template) for number, item in enumerate(prompts)]
-    if not items:
+    return _endless(checked(prompts, template), seed, salt, warmup)
+
+
+def checked(prompts: Sequence[Mapping[str, Any]], template: str | None = None) -> list[Prompt]:
+    """The items as Prompts, in order and without leading texts. Raises QuantbenchError like `requests_for`."""
+    if not prompts:
         raise QuantbenchError("the prompt set is empty", remedy="name a prompts file with at least one line")
-    return _endless(items, seed, salt, warmup)
+    return [_checked(number, item, template) for number, item in enumerate(prompts)]
 
 
 def _endless(items: Sequence[Prompt], seed: str, salt: str, warmup: bool) -> Iterator[Prompt]:
@@ -83,7 +87,8 @@ def _checked(number: int, item: Mapping[str, Any], template: str | None) -> Prom
         good = isinstance(messages, list) and messages and all(_is_message(m) for m in messages)
         if not good or template is not None:
             why = "does not go with a template" if good else "must be a list of {role, content} with texts"
-            raise QuantbenchError(f"prompt {name!r}: `messages` {why}")
+            remedy = "set template to null" if good else 'write [{"role": "user", "content": "…"}]'
+            raise QuantbenchError(f"prompt {name!r}: `messages` {why}", remedy=remedy)
         return Prompt(name, "", messages=tuple(dict(m) for m in messages))
     text = item.get("prompt", item.get("text"))
     if not isinstance(text, str) or not text.strip():
@@ -105,4 +110,6 @@ def _filled(template: str | None, text: str) -> str:
     for placeholder in PLACEHOLDERS:
         if placeholder in template:
             return template.replace(placeholder, text)
-    raise QuantbenchError("the template has no place for the text", remedy=f"write one of {PLACEHOLDERS}")
+    raise QuantbenchError(
+        "the template has no place for the text", remedy=f"write {' or '.join(PLACEHOLDERS)} where it goes"
+    )

@@ -5,13 +5,12 @@ A job's params hold only what its result depends on, so that a change of price n
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quantbench.config import schema
+from quantbench.config import cross_checks, schema
 from quantbench.errors import QuantbenchError
 
 Json = dict[str, Any]
@@ -151,7 +150,16 @@ class Plan:
         return _BITS.get(model["quantization"])
 
     def block_knobs(self, workload: str, concurrency: int, max_tokens: int) -> Json:
-        """What one block's result depends on beside the server and the prompt file."""
+        """What one block's result depends on beside the server and the prompt file.
+
+        Raises QuantbenchError for a point that the servers cannot answer: it may be asked for outside the grid.
+        """
+        limit = cross_checks.longest_context(self.config, list(self.models))
+        if why := cross_checks.no_room(max_tokens, limit):
+            raise QuantbenchError(
+                f"config: {workload}/c{concurrency}_t{max_tokens}: {why}",
+                remedy="ask for fewer tokens, or raise that key",
+            )
         entry = self.config["workloads"][workload]
         block = self.config["block"]
         return {
@@ -189,83 +197,15 @@ def served_model(arm: str) -> str:
 def make_plan(config: Mapping[str, Any], config_schema: Mapping[str, Any]) -> Plan:
     """Validate, fill defaults and cross-check. Raises QuantbenchError with one line that names every faulty key."""
     plan = Plan(schema.validate(config, config_schema))
-    wanted = plan.config["select_workloads"] or list(plan.config["workloads"])
-    faults = [
-        f"select_workloads names '{name}', which is not in workloads"
-        for name in wanted
-        if name not in plan.config["workloads"]
-    ]
-    plan.config["workloads"] = {name: w for name, w in plan.config["workloads"].items() if name in wanted}
-    faults = faults or list(_cross_checks(plan.config))
-    if faults:
-        raise QuantbenchError(f"config: {'; '.join(faults)}", remedy="see config/README.md for every key")
+    found = list(cross_checks.of_workload_names(plan.config))
+    if not found:
+        wanted = plan.config["select_workloads"] or list(plan.config["workloads"])
+        plan.config["workloads"] = {name: w for name, w in plan.config["workloads"].items() if name in wanted}
+        found = list(cross_checks.of_config(plan.config))
+    if found:
+        remedies = dict.fromkeys(fault.remedy or "see config/README.md for every key" for fault in found)
+        raise QuantbenchError(f"config: {'; '.join(fault.what for fault in found)}", remedy="; ".join(remedies))
     return plan
-
-
-def _cross_checks(config: Json) -> Iterable[str]:
-    models, lanes = config["models"], config["lanes"]
-    selected = config["select"] or list(models)
-    unknown = [name for name in selected if name not in models]
-    for name in unknown:
-        yield f"select names '{name}', which is not in models ({', '.join(models)})"
-    if unknown:
-        return
-    if config["baseline"] not in selected:
-        yield f"baseline '{config['baseline']}' is not among the selected models ({', '.join(selected)})"
-    ports: dict[int, str] = {}
-    for name in selected:
-        model = models[name]
-        if model["endpoint"] is None:
-            if model["port"] in ports:
-                yield f"models.{name}.port {model['port']} is already the port of models.{ports[model['port']]}"
-            ports[model["port"]] = name
-        yield from _model_faults(name, model, models, lanes)
-        if model["load_format"] == "dummy" and config["quality"]["prompts"]:
-            yield f"models.{name} has dummy weights, whose answers mean nothing; set quality.prompts to null"
-    yield from _primary_faults(config)
-    yield from _cell_faults(config)
-
-
-def _model_faults(name: str, model: Json, models: Json, lanes: Json) -> Iterable[str]:
-    if model["lane"] is not None and model["lane"] not in lanes:
-        yield f"models.{name}.lane '{model['lane']}' is not in lanes ({', '.join(lanes)})"
-    if not (model["source"] or model["quantize"] or model["endpoint"]):
-        yield f"models.{name} needs one of source, quantize, endpoint"
-    if model["quantize"] and model["source"]:
-        yield f"models.{name} has both source and quantize; quantize makes the source itself"
-    if model["quantize"] and model["quantize"]["from"] not in models:
-        yield f"models.{name}.quantize.from '{model['quantize']['from']}' is not in models"
-    elif model["quantize"] and not model["endpoint"] and models[model["quantize"]["from"]]["endpoint"]:
-        yield f"models.{name}.quantize.from '{model['quantize']['from']}' is a server elsewhere: there are no weights"
-    elif model["quantize"] and models[model["quantize"]["from"]]["quantize"]:
-        yield f"models.{name}.quantize.from '{model['quantize']['from']}' is itself quantized; name the BF16 model"
-    if model["grow"] and model["source"] != "demo":
-        yield f"models.{name}.grow is for source: demo only"
-
-
-def _primary_faults(config: Json) -> Iterable[str]:
-    workload = config["primary"]["workload"]
-    if workload is not None and workload not in config["workloads"]:
-        yield f"primary.workload '{workload}' is not in workloads ({', '.join(config['workloads'])})"
-        return
-    entry = config["workloads"][workload or next(iter(config["workloads"]))]
-    for key in ("concurrency", "max_tokens"):
-        if config["primary"][key] is not None and config["primary"][key] not in entry[key]:
-            yield f"primary.{key} {config['primary'][key]} is not in the workload's grid {entry[key]}"
-
-
-def _cell_faults(config: Json) -> Iterable[str]:
-    for key in config["extra_blocks"]:
-        match = re.fullmatch(r"(.+)/c(\d+)_t(\d+)", key)
-        if not match or match[1] not in config["workloads"]:
-            yield f"extra_blocks '{key}' is not a cell; write for example {next(iter(config['workloads']))}/c8_t128"
-    if config["server"]["platform"] == "cpu" and config["server"]["kv_cache_gib"] is None:
-        yield "server.kv_cache_gib must be set for platform cpu: without it a server takes nearly all memory"
-    limit = config["server"]["max_model_len"]
-    for name, workload in config["workloads"].items():
-        for tokens in workload["max_tokens"]:
-            if tokens >= limit:
-                yield f"workloads.{name}.max_tokens {tokens} leaves no room for a prompt (server.max_model_len {limit})"
 
 
 def needed_files(plan: Plan) -> list[tuple[str, Path]]:
@@ -273,4 +213,8 @@ def needed_files(plan: Plan) -> list[tuple[str, Path]]:
     files = [(f"workloads.{name}.prompts", Path(w["prompts"])) for name, w in plan.config["workloads"].items()]
     if plan.config["quality"]["prompts"]:
         files.append(("quality.prompts", Path(plan.config["quality"]["prompts"])))
+    for name, model in plan.models.items():
+        if plan.made_here(name) and model["quantize"] and model["quantize"]["method"] != "rtn":
+            text = model["quantize"]["calibration"]["file"]
+            files.append((f"models.{name}.quantize.calibration.file", Path(text)))
     return files

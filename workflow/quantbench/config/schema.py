@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import ValidationError
 
 from quantbench.errors import QuantbenchError
 
 Json = dict[str, Any]
+
+_FORMATS = FormatChecker(formats=["date"])
 
 
 def deep_merge(*layers: Mapping[str, Any]) -> Json:
@@ -46,11 +49,11 @@ def fill_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
 
 
 def values_from_text(value: Any, schema: Mapping[str, Any]) -> Any:
-    """Turn "4" into 4 and "true" into true where the schema wants them: `--config` delivers text."""
-    kinds = schema.get("type", [])
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    if isinstance(value, str) and kinds and "string" not in kinds:
-        return _scalar(value, kinds)
+    """Read scalars as the schema wants them.
+
+    `--config` delivers text: "4" becomes 4, "true" true, and "null" null where null is allowed. YAML makes a date of
+    2026-11-01 and a boolean of a bare no: they become text again where text is wanted.
+    """
     if isinstance(value, Mapping):
         further = schema.get("additionalProperties")
         properties = schema.get("properties", {})
@@ -60,7 +63,27 @@ def values_from_text(value: Any, schema: Mapping[str, Any]) -> Any:
         }
     if isinstance(value, list):
         return [values_from_text(item, schema.get("items", {})) for item in value]
+    if isinstance(value, str):
+        return _from_text(value, schema)
+    if isinstance(value, datetime.date) and "string" in _kinds(schema):
+        return value.isoformat()
+    if isinstance(value, bool) and "yes" in schema.get("enum", ()):
+        return "yes" if value else "no"
     return value
+
+
+def _kinds(schema: Mapping[str, Any]) -> list[str]:
+    kinds = schema.get("type", [])
+    return [kinds] if isinstance(kinds, str) else list(kinds)
+
+
+def _from_text(text: str, schema: Mapping[str, Any]) -> Any:
+    kinds, choices = _kinds(schema), schema.get("enum", ())
+    if text.lower() == "null" and ("null" in kinds or None in choices):
+        return None
+    if "yes" in choices and text.lower() in ("true", "false"):
+        return "yes" if text.lower() == "true" else "no"
+    return _scalar(text, kinds) if kinds and "string" not in kinds else text
 
 
 def _scalar(text: str, kinds: list[str]) -> Any:
@@ -80,7 +103,9 @@ def _scalar(text: str, kinds: list[str]) -> Any:
 def validate(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Json:
     """Return the config with defaults; raise QuantbenchError with one line per fault that names the key."""
     filled: Json = fill_defaults(values_from_text(config, schema), schema)
-    faults = sorted(Draft202012Validator(schema).iter_errors(filled), key=lambda e: list(map(str, e.path)))
+    faults = sorted(
+        Draft202012Validator(schema, format_checker=_FORMATS).iter_errors(filled), key=lambda e: list(map(str, e.path))
+    )
     if faults:
         lines = "; ".join(_explain(fault) for fault in faults)
         raise QuantbenchError(f"config: {lines}", remedy="see config/README.md for every key")
@@ -94,8 +119,9 @@ def _explain(fault: ValidationError) -> str:
     if fault.validator == "additionalProperties" and isinstance(fault.instance, Mapping):
         rules: Any = fault.schema
         known = list(rules.get("properties", {}))
-        unknown = [key for key in fault.instance if key not in known]
-        return ", ".join(f"unknown key '{f'{where}.' if where else ''}{key}'{_hint(key, known)}" for key in unknown)
+        unknown = [str(key) for key in fault.instance if key not in known]
+        before = f"{where}." if where else ""
+        return ", ".join(f"unknown key '{before}{key}'{_instead(key, known)}" for key in unknown)
     if fault.validator == "required" and isinstance(fault.instance, Mapping):
         missing = [key for key in wanted if key not in fault.instance]
         return f"{at}missing key{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing))}"
@@ -103,8 +129,10 @@ def _explain(fault: ValidationError) -> str:
         kinds = wanted if isinstance(wanted, str) else " or ".join(wanted)
         return f"{at}wants {kinds}, got {_shown(fault.instance)}"
     if fault.validator == "enum":
-        hint = _hint(str(fault.instance), [str(v) for v in wanted])
-        return f"{at}{_shown(fault.instance)} is not one of {', '.join(map(str, wanted))}{hint}"
+        words = ["null" if value is None else str(value) for value in wanted]
+        return f"{at}{_shown(fault.instance)} is not one of {', '.join(words)}{_hint(str(fault.instance), words)}"
+    if fault.validator == "format":
+        return f"{at}{_shown(fault.instance)} is not a date; write it like 2026-11-01"
     if fault.validator in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):
         sign = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}[fault.validator]
         return f"{at}{_shown(fault.instance)} must be {sign} {wanted}"
@@ -119,3 +147,12 @@ def _shown(value: Any) -> str:
 def _hint(word: str, known: list[str]) -> str:
     near = difflib.get_close_matches(word, known, n=1)
     return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def _instead(key: str, known: list[str]) -> str:
+    """What may have been meant by an unknown key."""
+    if key.partition(":")[0] in known:
+        return " (a space is missing behind the colon)"
+    if hint := _hint(key, known):
+        return hint
+    return f" (known: {', '.join(known)})" if known else ""

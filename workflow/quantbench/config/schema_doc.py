@@ -26,7 +26,7 @@ def _keys(schema: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mapping
 
 def _kind(node: Mapping[str, Any]) -> str:
     if "enum" in node:
-        return ", ".join(str(value) for value in node["enum"])
+        return ", ".join("null" if value is None else str(value) for value in node["enum"])
     kinds = node.get("type", "any")
     return kinds if isinstance(kinds, str) else " or ".join(kinds)
 

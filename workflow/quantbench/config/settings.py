@@ -50,15 +50,26 @@ def load(root: Path, overwrite: Mapping[str, Any]) -> Plan:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read one YAML mapping; an error names the file and the line."""
+    """Read one YAML mapping, empty for an empty file; an error names the file and the line."""
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise QuantbenchError(f"config: {path} does not exist") from None
+    except OSError as error:
+        raise QuantbenchError(
+            f"config: {path} cannot be read: {error.strerror}",
+            remedy="correct the path; commands run in the folder of the repository",
+        ) from None
+    except UnicodeDecodeError as error:
+        raise QuantbenchError(f"config: {path} is not UTF-8: {error}", remedy="save it as UTF-8") from None
     except yaml.YAMLError as error:
-        raise QuantbenchError(f"config: {path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise QuantbenchError(
+            f"config: {path} is not valid YAML: {' '.join(str(error).split())}",
+            remedy="correct that line; texts with `: ` or `?` in them need quotes",
+        ) from None
     if value is not None and not isinstance(value, dict):
-        raise QuantbenchError(f"config: {path} must hold `key: value` lines, not a {type(value).__name__}")
+        raise QuantbenchError(
+            f"config: {path} must hold `key: value` lines, not a {type(value).__name__}",
+            remedy="see config/config.yaml for an example",
+        )
     return value or {}
 
 

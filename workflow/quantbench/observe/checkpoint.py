@@ -23,15 +23,35 @@ def tensors(folder: Path | str) -> dict[str, tuple[str, tuple[int, ...]]] | None
     found: dict[str, tuple[str, tuple[int, ...]]] = {}
     try:
         for path in sorted(Path(folder).glob("*.safetensors")):
-            with path.open("rb") as file:
-                size = int.from_bytes(file.read(8), "little")
-                if size > _MAX_HEADER:
-                    return None
-                header = json.loads(file.read(size))
-            found |= {k: (v["dtype"], tuple(v["shape"])) for k, v in header.items() if k != "__metadata__"}
+            found |= {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in _header(path)[1].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return found or None
+
+
+def damage(path: Path) -> str:
+    """What is wrong with a safetensors file, as far as its header and its length tell; empty if nothing."""
+    try:
+        begin, header = _header(path)
+        size = path.stat().st_size
+        whole = begin + max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return "is no safetensors file, or its header is damaged"
+    if size < whole:
+        return f"is cut short: {size} bytes of {whole}"
+    return f"has {size - whole} bytes that belong to no tensor" if size > whole else ""
+
+
+def _header(path: Path) -> tuple[int, dict[str, Any]]:
+    """(where the tensors begin in bytes, name → entry); ValueError for what is no header."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > _MAX_HEADER:
+            raise ValueError(f"a header of {size} bytes")
+        header = json.loads(file.read(size))
+    return 8 + size, {name: entry for name, entry in header.items() if name != "__metadata__"}
 
 
 def weight_bytes(folder: Path | str) -> int | None:

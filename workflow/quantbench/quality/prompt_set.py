@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, best_match
+from jsonschema.exceptions import SchemaError, ValidationError, best_match
 
 from quantbench.errors import QuantbenchError
 from quantbench.quality.checks import CHECKS
@@ -29,6 +29,12 @@ _REQUIRED = {
     "python": [{"required": ["tests"]}],
 }
 _STRINGS = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
+
+
+def _value_of(kind: str) -> dict[str, Any]:
+    return {"properties": {"value": {"type": "string" if kind == "language" else "number"}}}
+
+
 _MESSAGE = {
     "type": "object",
     "required": ["role", "content"],
@@ -53,6 +59,7 @@ SCHEMA: dict[str, Any] = {
             "items": {
                 "type": "object",
                 "required": ["type"],
+                "additionalProperties": False,
                 "properties": {
                     "type": {"enum": sorted([*CHECKS, "python"])},
                     "all": _STRINGS,
@@ -61,15 +68,22 @@ SCHEMA: dict[str, Any] = {
                     "pattern": {"type": "string", "format": "regex"},
                     "schema": {"type": "object"},
                     "function": {"type": "string"},
+                    "match_case": {"type": "boolean"},
+                    "ignore_case": {"type": "boolean"},
+                    "value": {"type": ["number", "string"]},
+                    "tolerance": {"type": "number", "minimum": 0},
+                    "min": {"type": "integer", "minimum": 0},
+                    "max": {"type": "integer", "minimum": 0},
                 },
                 "allOf": [
-                    {"if": {"properties": {"type": {"const": kind}}}, "then": {"anyOf": needs}}
+                    {"if": {"properties": {"type": {"const": kind}}}, "then": {"anyOf": needs, **_value_of(kind)}}
                     for kind, needs in _REQUIRED.items()
                 ],
             },
         },
     },
 }
+REMEDY = "config/README.md lists the fields and the checks under “Quality prompts”"
 _VALIDATOR = Draft202012Validator(SCHEMA)
 
 
@@ -80,16 +94,19 @@ def parse(text: str, name: str) -> list[Prompt]:
     an id used twice.
     """
     prompts: list[Prompt] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines(): JSON may hold a raw U+2028 and other line ends inside a string.
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
             prompt = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            raise QuantbenchError(f"{name}, line {number}: not JSON ({error})") from None
+            raise QuantbenchError(
+                f"{name}, line {number}: not JSON ({error})", remedy="write one JSON object per line"
+            ) from None
         problem = _problem(prompt) or _duplicate(prompt, prompts)
         if problem:
-            raise QuantbenchError(f"{name}, line {number}: {problem}", remedy="config/README.md lists the checks")
+            raise QuantbenchError(f"{name}, line {number}: {problem}", remedy=REMEDY)
         prompts.append(prompt)
     if not prompts:
         raise QuantbenchError(f"{name}: no prompts", remedy="one JSON object per line: id, class, prompt, …")
@@ -113,7 +130,7 @@ def _problem(prompt: object) -> str:
     error = best_match(_VALIDATOR.iter_errors(prompt))
     if error:
         where = ".".join(str(part) for part in error.absolute_path)
-        return f"{where}: {error.message}" if where else error.message
+        return f"{where}: {_words(error)}" if where else _words(error)
     checks: list[dict[str, Any]] = prompt["checks"] if isinstance(prompt, dict) else []
     for check in checks:
         try:
@@ -124,6 +141,17 @@ def _problem(prompt: object) -> str:
         except SchemaError as bad:
             return f"schema: {bad.message}"
     return ""
+
+
+def _words(error: ValidationError) -> str:
+    """What is missing, where the library would print the whole line instead."""
+    wanted: Any = error.validator_value
+    if error.validator in ("anyOf", "oneOf"):
+        keys = " or ".join(f"`{need['required'][0]}`" for need in wanted)
+        kind = error.instance.get("type") if isinstance(error.instance, dict) else None
+        given = "" if error.validator == "anyOf" else ", and not both"
+        return f"{f'a check of type {kind}' if kind else 'the prompt'} needs {keys}{given}"
+    return error.message
 
 
 def _duplicate(prompt: Prompt, before: Sequence[Prompt]) -> str:

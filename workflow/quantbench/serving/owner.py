@@ -52,6 +52,11 @@ def current() -> str:
     return inherited if inherited and processes.alive(inherited) else processes.token(os.getpid())
 
 
+def is_here() -> bool:
+    """Is this process the owner? In a job's process, which reads the Snakefile again, it is not."""
+    return processes.pid_of(current()) == os.getpid()
+
+
 def announce_blocks(count: int) -> None:
     """Tell the jobs how many blocks the configuration asks for; for the progress line only."""
     os.environ[BLOCKS] = str(count)
@@ -85,9 +90,9 @@ def end_with_owner() -> None:
     inherited = os.environ.get(OWNER, "")
     if inherited.startswith(f"{socket.gethostname()}:") and not processes.alive(inherited):
         sys.exit(143)  # killed while this job was starting
-    tok = current()
-    if processes.pid_of(tok) == os.getpid():
+    if is_here():
         return
+    tok = current()
     fd = processes.pidfd(tok)
 
     def watch() -> None:

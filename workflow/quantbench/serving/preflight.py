@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from quantbench.errors import QuantbenchError
+from quantbench.observe import checkpoint
 from quantbench.serving import device_memory, modes, vllm_command
 
 Spec = Mapping[str, Any]
@@ -97,29 +98,46 @@ def find_source(spec: Spec) -> Path | None:
 
 
 def check_source(spec: Spec) -> None:
-    """The model must be here: a folder with config.json and weights, or a cached hub model."""
+    """The model must be here: a folder with config.json and whole weights, or a cached hub model."""
     source, model = str(spec["source"]), spec["model"]
     found = find_source(spec)
     if found is None:
-        looks_local = source.startswith((".", "/", "models/")) or source.count("/") != 1
         raise QuantbenchError(
             f"models.{model}.source: '{source}' is neither a folder here nor in the hub cache {hub_cache(spec)}",
             remedy=f"make that folder, or correct models.{model}.source"
-            if looks_local
-            else f"get it with: hf download {source}",
+            if is_local(source)
+            else f"get it with: hf download {source}, or correct models.{model}.source",
         )
     if found.is_file():
         return
-    dummy = spec["settings"].get("load_format") == "dummy"
-    missing = (
-        "config.json" if not (found / "config.json").exists() else "" if dummy or weight_files(found) else "weights"
-    )
-    if missing:
-        hub = found != Path(source)
-        raise QuantbenchError(
-            f"models.{model}.source: {found} has no {missing}",
-            remedy=f"complete it with: hf download {source}" if hub else "make or copy the model again",
-        )
+    if fault := _fault_of(found, dummy=spec["settings"].get("load_format") == "dummy"):
+        raise QuantbenchError(f"models.{model}.source: {fault}", remedy=_repair(source, model, found))
+
+
+def is_local(source: str) -> bool:
+    """A source that is a path, not the id of a hub model."""
+    return source.startswith((".", "/", "models/")) or source.count("/") != 1 or Path(source).exists()
+
+
+def _fault_of(folder: Path, *, dummy: bool) -> str:
+    """What a model's folder lacks or has damaged; empty if nothing. Dummy weights are not read from files."""
+    if not (folder / "config.json").exists():
+        return f"{folder} has no config.json"
+    if dummy:
+        return ""
+    files = weight_files(folder)
+    if not files:
+        return f"{folder} has no weights"
+    damaged = ((path, checkpoint.damage(path)) for path in files if path.suffix == ".safetensors")
+    return next((f"{path} {damage}" for path, damage in damaged if damage), "")
+
+
+def _repair(source: str, model: str, found: Path) -> str:
+    if found != Path(source):
+        return f"complete it with: hf download {source} (with --force-download if a file is damaged)"
+    if (found / "provenance.json").exists():  # made here: its rule makes it again when the record is gone
+        return f"remove the folder {found} and run again"
+    return f"copy the model again, or correct models.{model}.source"
 
 
 def weight_files(folder: Path) -> list[Path]:

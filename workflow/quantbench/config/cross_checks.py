@@ -1,0 +1,162 @@
+"""Faults that lie between keys, each valid on its own: names that are not there, points that cannot be served. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+Json = Mapping[str, Any]
+
+CELL = re.compile(r"(.+)/c([1-9]\d*)_t([1-9]\d*)")
+"""A cell as a key of extra_blocks: workload, concurrency, max_tokens."""
+
+SCHEMES = {
+    "rtn": ("W8A8", "W4A16", "FP8_DYNAMIC"),
+    "gptq": ("W8A8", "W4A16", "W4A16_ASYM"),
+    "awq": ("W8A8", "W4A16", "W4A16_ASYM"),
+}
+"""What the programs in workflow/quantizers/ can do."""
+
+
+class Fault(NamedTuple):
+    """What is wrong, with its key, and what to do about it where that is more than to correct the key."""
+
+    what: str
+    remedy: str = ""
+
+
+def of_workload_names(config: Json) -> Iterator[Fault]:
+    """Names of workloads that are none; `config` still has all, as more blocks for one left out are no fault."""
+    workloads = config["workloads"]
+    for name in config["select_workloads"] or []:
+        if name not in workloads:
+            yield Fault(f"select_workloads names '{name}', which is not in workloads ({', '.join(workloads)})")
+    for key in config["extra_blocks"]:
+        match = CELL.fullmatch(key)
+        if not match or match[1] not in workloads:
+            yield Fault(f"extra_blocks '{key}' is not a cell; write for example {next(iter(workloads))}/c8_t128")
+
+
+def of_config(config: Json) -> Iterator[Fault]:
+    """All other faults; `config` is complete, with the selected workloads only."""
+    models = config["models"]
+    selected = config["select"] or list(models)
+    unknown = [name for name in selected if name not in models]
+    for name in unknown:
+        yield Fault(f"select names '{name}', which is not in models ({', '.join(models)})")
+    if unknown:
+        return
+    if config["baseline"] not in selected:
+        yield Fault(
+            f"baseline '{config['baseline']}' is not among the selected models ({', '.join(selected)})",
+            "select it too, or set baseline to one of them",
+        )
+    yield from _ports(selected, models)
+    for name in selected:
+        yield from _model(name, config)
+    yield from _primary(config)
+    yield from _cells(config, selected)
+
+
+def longest_context(config: Json, names: list[str]) -> tuple[str, int] | None:
+    """(key, tokens) of the smallest max_model_len among these models' servers; None if none of them is ours."""
+    limits = [
+        (f"models.{name}.server.max_model_len", own)
+        if (own := config["models"][name]["server"].get("max_model_len"))
+        else ("server.max_model_len", config["server"]["max_model_len"])
+        for name in names
+        if not config["models"][name]["endpoint"]
+    ]
+    return min(limits, key=lambda limit: limit[1], default=None)
+
+
+def no_room(max_tokens: int, limit: tuple[str, int] | None) -> str:
+    """Why a server with this limit cannot answer with so many tokens; empty if it can."""
+    if limit is None or max_tokens < limit[1]:
+        return ""
+    return f"max_tokens {max_tokens} leaves no room for a prompt ({limit[0]} {limit[1]})"
+
+
+def _ports(selected: list[str], models: Json) -> Iterator[Fault]:
+    ports: dict[int, str] = {}
+    for name in selected:
+        port = models[name]["port"]
+        if models[name]["endpoint"] is None:
+            if port in ports:
+                yield Fault(
+                    f"models.{name}.port {port} is already the port of models.{ports[port]}",
+                    "give each selected model a port of its own",
+                )
+            ports[port] = name
+
+
+def _model(name: str, config: Json) -> Iterator[Fault]:
+    model, lanes = config["models"][name], config["lanes"]
+    if model["lane"] is not None and model["lane"] not in lanes:
+        yield Fault(f"models.{name}.lane '{model['lane']}' is not in lanes ({', '.join(lanes)})")
+    if not (model["source"] or model["quantize"] or model["endpoint"]):
+        yield Fault(f"models.{name} needs one of source, quantize, endpoint")
+    if model["quantize"] and model["source"]:
+        yield Fault(
+            f"models.{name} has both source and quantize; quantize makes the source itself",
+            f"set one of models.{name}.source and models.{name}.quantize to null",
+        )
+    if model["quantize"]:
+        yield from _quantize(name, config["models"])
+    if model["grow"] and model["source"] != "demo":
+        yield Fault(f"models.{name}.grow is for source: demo only", f"remove models.{name}.grow")
+    if model["load_format"] == "dummy" and config["quality"]["prompts"]:
+        yield Fault(
+            f"models.{name} has dummy weights, whose answers mean nothing; set quality.prompts to null",
+            "--config 'quality={prompts: null}' leaves the answers out",
+        )
+
+
+def _quantize(name: str, models: Json) -> Iterator[Fault]:
+    recipe = models[name]["quantize"]
+    key, base = f"models.{name}.quantize.from '{recipe['from']}'", models.get(recipe["from"])
+    if base is None:
+        yield Fault(f"{key} is not in models ({', '.join(models)})")
+    elif base["endpoint"] and not models[name]["endpoint"]:
+        yield Fault(f"{key} is a server elsewhere: there are no weights")
+    elif base["quantize"]:
+        yield Fault(f"{key} is itself quantized; name the BF16 model")
+    method, scheme = recipe["method"], recipe["scheme"]
+    if scheme not in SCHEMES[method]:
+        able = [other for other, schemes in SCHEMES.items() if scheme in schemes]
+        yield Fault(
+            f"models.{name}.quantize.scheme {scheme} is not one that method {method} makes",
+            f"choose one of {', '.join(SCHEMES[method])}, or set models.{name}.quantize.method to {' or '.join(able)}",
+        )
+
+
+def _primary(config: Json) -> Iterator[Fault]:
+    workload, workloads = config["primary"]["workload"], config["workloads"]
+    if workload is not None and workload not in workloads:
+        yield Fault(
+            f"primary.workload '{workload}' is not among the workloads that are measured ({', '.join(workloads)})",
+            f"set primary.workload to one of them, or to null for the first: --config "
+            f"'primary={{workload: {next(iter(workloads))}, concurrency: null, max_tokens: null}}'",
+        )
+        return
+    name = workload or next(iter(workloads))
+    for key in ("concurrency", "max_tokens"):
+        if config["primary"][key] is not None and config["primary"][key] not in workloads[name][key]:
+            yield Fault(
+                f"primary.{key} {config['primary'][key]} is not in the workload's grid {workloads[name][key]}",
+                f"set primary.{key} to a value of workloads.{name}.{key}, or to null for the default",
+            )
+
+
+def _cells(config: Json, selected: list[str]) -> Iterator[Fault]:
+    if config["server"]["platform"] == "cpu" and config["server"]["kv_cache_gib"] is None:
+        yield Fault(
+            "server.kv_cache_gib must be set for platform cpu: without it a server takes nearly all memory",
+            "set server.kv_cache_gib, for example to 0.25",
+        )
+    limit = longest_context(config, selected)
+    for name, workload in config["workloads"].items():
+        for tokens in workload["max_tokens"]:
+            if why := no_room(tokens, limit):
+                yield Fault(f"workloads.{name}.{why}", f"lower it, or raise {limit[0] if limit else ''}")

@@ -1,0 +1,89 @@
+"""What a run reads, looked into when its plan is made: prompt files, templates, model folders.
+
+A fault is said with its key before any server starts. Hub models and models made here are left to their jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from quantbench.client import load_spec, prompts
+from quantbench.client.prompt_file import read_prompts
+from quantbench.config import settings
+from quantbench.config.configuration import Plan
+from quantbench.config.cross_checks import CELL
+from quantbench.errors import QuantbenchError
+from quantbench.quality import prompt_set
+from quantbench.serving import preflight
+
+
+def check(plan: Plan, root: Path) -> list[str]:
+    """Read every prompt file and look into every local model folder once; relative paths are below `root`.
+
+    Raises QuantbenchError that names the key and the file. Returns what is allowed and yet may be a slip.
+    """
+    for name, workload in plan.config["workloads"].items():
+        _workload(f"workloads.{name}", workload, root)
+    if plan.config["quality"]["prompts"]:
+        _quality(root / plan.config["quality"]["prompts"])
+    for name in _models(plan, root):
+        _model(plan, name)
+    return list(_slips(plan, root / "results" / plan.gpu))
+
+
+def _workload(key: str, workload: Mapping[str, Any], root: Path) -> None:
+    with _under(f"{key}.prompts"):
+        items = read_prompts(root / workload["prompts"])
+    with _under(f"{key} ({workload['prompts']})"):
+        for prompt in prompts.checked(items, workload["template"]):
+            load_spec.input_of(workload["endpoint"], prompt)
+
+
+def _quality(path: Path) -> None:
+    with _under("quality.prompts"):
+        try:
+            prompt_set.parse(path.read_text(encoding="utf-8"), str(path))
+        except UnicodeDecodeError as error:
+            raise QuantbenchError(f"{path} is not UTF-8: {error}", remedy="save it as UTF-8") from None
+
+
+def _models(plan: Plan, root: Path) -> Iterator[str]:
+    """Models to look for: those not served yet, and what is still to be quantized from.
+
+    One that was served once is left to its jobs, so that results can be looked at where their models are not.
+    """
+    for name, model in plan.models.items():
+        if model["quantize"] and plan.made_here(name):
+            if not (root / "models" / name / "provenance.json").exists():
+                yield str(model["quantize"]["from"])
+        elif not (root / "results" / plan.gpu / "servers" / name / "ready.json").exists():
+            yield name
+
+
+def _model(plan: Plan, name: str) -> None:
+    spec = plan.server_spec(name)
+    if not spec["endpoint"] and not plan.made_here(name) and preflight.is_local(spec["source"]):
+        preflight.check_source(spec)
+
+
+def _slips(plan: Plan, results: Path) -> Iterator[str]:
+    grid = plan.cells(plan.baseline)
+    for key in plan.config["extra_blocks"]:
+        match = CELL.fullmatch(key)
+        cell = (match[1], int(match[2]), int(match[3])) if match else None
+        if cell is None or cell[0] not in plan.config["workloads"] or cell in grid:
+            continue
+        if not any(settings.blocks_on_disk(results, arm, cell) for arm in plan.arms):
+            yield f"extra_blocks names {key}, which is not in the grid: it counts only if you ask for that point's CSV"
+
+
+@contextmanager
+def _under(key: str) -> Iterator[None]:
+    """Put the key in front of an error."""
+    try:
+        yield
+    except QuantbenchError as error:
+        raise QuantbenchError(f"config: {key}: {error.what}", remedy=error.remedy) from None
