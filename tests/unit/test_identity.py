@@ -71,3 +71,20 @@ def test_what_is_made_here_and_what_is_elsewhere_have_no_id(spec, tmp_path):
     endpoint = {**spec, "endpoint": "http://127.0.0.1:9"}
     assert identity.planned(endpoint, ready, made_here=False) == {"vllm": None, "source_id": None}
     assert identity.source_id(endpoint) is None
+
+
+def test_a_run_asks_once_what_is_installed(tmp_path, monkeypatch):
+    asked = tmp_path / "asked"
+    python = tmp_path / "python3"
+    python.write_text(f'#!/bin/sh\necho x >> {asked}\necho \'{{"vllm": "0.40.0", "torch": null, "python": "3.13"}}\'\n')
+    python.chmod(0o755)
+    spec = fake_spec(tmp_path, command=[str(python)])
+    with monkeypatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("QUANTBENCH_VERSIONS_")]:
+            patch.delenv(name)
+        for _ in range(2):
+            preflight._versions.cache_clear()  # as in another job of the run
+            assert preflight.versions(spec) == {"vllm": "0.40.0", "torch": None, "python": "3.13"}
+        assert asked.read_text() == "x\n"
+        for name in [name for name in os.environ if name.startswith("QUANTBENCH_VERSIONS_")]:
+            patch.delenv(name)
