@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import itertools
 import json
@@ -50,7 +51,7 @@ def fresh(tmp_path: Path) -> Iterator[Box]:
 @pytest.fixture
 def done(template: Box, tmp_path: Path) -> Iterator[Box]:
     box = Box(tmp_path / "box", FAKE)
-    box.config = template.config
+    box.config = copy.deepcopy(template.config)
     box.save()
     for part in ("results", ".snakemake", "config", "models", "workflow", "rules", "data"):
         shutil.rmtree(box.path / part, ignore_errors=True)
