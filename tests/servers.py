@@ -6,12 +6,30 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from quantbench.serving import processes
+import pytest
+from quantbench.serving import lane, owner, processes
 
 FAKE = Path(__file__).parent / "fake_vllm.py"
+
+
+@contextmanager
+def own_home(folder: Path, patch: pytest.MonkeyPatch, records: str | None = None) -> Iterator[Path]:
+    """An own state folder and working folder, the servers' folders below `records`; what is left is swept, and gone."""
+    state = folder / "state"
+    patch.chdir(folder)
+    patch.setenv(owner.STATE, str(state))
+    for name in (owner.OWNER, owner.DEVICES, owner.SERVERS):
+        patch.delenv(name, raising=False)
+    if records:
+        patch.setenv(owner.SERVERS, records)
+    yield folder
+    lane.sweep("end of the test")
+    assert processes.until(lambda: not left_over(state), 8), left_over(state)
 
 
 def free_port() -> int:

@@ -12,22 +12,15 @@ from pathlib import Path
 import pytest
 from quantbench.errors import QuantbenchError
 from quantbench.serving import claims, lane, memory_back, owner, processes, registry, vllm_client, vllm_server
-from servers import behave, fake_spec, gpu_spec, left_over
+from servers import behave, fake_spec, gpu_spec, left_over, own_home
 
 GIB = 1024
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """An own state folder and working folder; whatever a test leaves is swept and must be gone."""
-    state = tmp_path / "state"
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(owner.STATE, str(state))
-    for name in (owner.OWNER, owner.DEVICES, owner.SERVERS):
-        monkeypatch.delenv(name, raising=False)
-    yield tmp_path
-    lane.sweep("end of the test")
-    assert processes.until(lambda: not left_over(state), 8), left_over(state)
+    with own_home(tmp_path, monkeypatch) as folder:
+        yield folder
 
 
 def events(model, kind=None):

@@ -7,21 +7,14 @@ from pathlib import Path
 import pytest
 from quantbench.errors import QuantbenchError
 from quantbench.report.tables import startup_rows
-from quantbench.serving import lane, owner, processes, registry, startup
-from servers import fake_spec, gpu_spec, left_over
+from quantbench.serving import lane, registry, startup
+from servers import fake_spec, gpu_spec, own_home
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    state = tmp_path / "state"
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(owner.STATE, str(state))
-    monkeypatch.setenv(owner.SERVERS, "results/servers")
-    for name in (owner.OWNER, owner.DEVICES):
-        monkeypatch.delenv(name, raising=False)
-    yield tmp_path
-    lane.sweep("end of the test")
-    assert processes.until(lambda: not left_over(state), 8), left_over(state)
+    with own_home(tmp_path, monkeypatch, "results/servers") as folder:
+        yield folder
 
 
 def test_each_round_starts_cold_and_then_warm_alone_on_the_devices(home):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from quantbench.errors import QuantbenchError
 from quantbench.observe.evidence import Claim
-from quantbench.serving import lane, owner, preflight, processes, ready, registry, session, vllm_client, vllm_server
-from servers import behave, fake_spec, gpu_spec, left_over, no_tensors
+from quantbench.serving import lane, owner, preflight, ready, registry, session, vllm_client, vllm_server
+from servers import behave, fake_spec, gpu_spec, no_tensors, own_home
 
 
 def tensor(size):
@@ -22,15 +22,8 @@ def tensor(size):
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    state = tmp_path / "state"
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(owner.STATE, str(state))
-    monkeypatch.setenv(owner.SERVERS, "results/servers")
-    for name in (owner.OWNER, owner.DEVICES):
-        monkeypatch.delenv(name, raising=False)
-    yield tmp_path
-    lane.sweep("end of the test")
-    assert processes.until(lambda: not left_over(state), 8), left_over(state)
+    with own_home(tmp_path, monkeypatch, "results/servers") as folder:
+        yield folder
 
 
 def lease_error(spec):
