@@ -84,6 +84,8 @@ def _cpu(settings: Spec) -> tuple[list[str], dict[str, str]]:
         "CUDA_VISIBLE_DEVICES": "",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        # Eager means all of it: a stray kernel (the ranks of logprobs) would compile for 20 s at its first request.
+        "TORCHDYNAMO_DISABLE": "1",
         "OMP_NUM_THREADS": str(settings.get("threads") or 1),
     }
     return ["--enforce-eager"], env
