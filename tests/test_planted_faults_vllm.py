@@ -26,8 +26,8 @@ from quantbench.client.prompt_file import read_prompts
 from quantbench.errors import QuantbenchError
 from quantbench.judge import guards
 from quantbench.observe import server_metrics
-from quantbench.observe.watch import Watch
 from quantbench.serving import lane, owner, processes, registry, vllm_client
+from quantbench.serving.watch import Watch
 from servers import fake_spec, left_over
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"

@@ -6,8 +6,8 @@ import socket
 import threading
 
 import pytest
-from quantbench.observe.watch import Watch
 from quantbench.serving import vllm_client
+from quantbench.serving.watch import Watch
 
 BROKEN = {
     "cut body": b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nabc",

@@ -24,8 +24,8 @@ from quantbench.client.records import RequestRecord
 from quantbench.config.configuration import AA_SUFFIX
 from quantbench.observe import hardware, server_metrics, vllm_log
 from quantbench.observe.telemetry import Sampler
-from quantbench.observe.watch import Watch
 from quantbench.serving import lane, owner, processes, registry
+from quantbench.serving.watch import Watch
 
 Json = dict[str, Any]
 

@@ -37,15 +37,16 @@ def after_stop(state: Mapping[str, Any], held: float | None, left: Sequence[int]
     spec, before = state["spec"], state["before_mib"]
     if spec["platform"] == "cpu":
         return _event(0.0, held, processes.rss_mib(left), not left)
+    unsaid = False if left else None
     if before is None or held is None:
-        return _event(before, held, None, False if left else None, UNTOLD)
+        return _event(before, held, None, unsaid, UNTOLD)
     own = _own_mib(state)
     if others and own is None:
-        return _event(before, held, None, False if left else None, "it is not known what this server held itself")
+        return _event(before, held, None, unsaid, "it is not known what this server held itself")
     least = own / 2 if others and own is not None else held - before - SLACK_MIB
     freed = freed_mib(spec, held, least)
     if freed is None:
-        return _event(before, held, None, False if left else None, UNTOLD) | {"others_resident": list(others)}
+        return _event(before, held, None, unsaid, UNTOLD) | {"others_resident": list(others)}
     return _event(before, held, held - freed, freed >= least and not left) | {"others_resident": list(others)}
 
 

@@ -22,7 +22,6 @@ _SETTINGS = (
     "speculative", "sampling_defaults_overridden", "jit_monitor",
 )  # fmt: skip
 _UNCLAIMED = ("none", "bf16", "fp16", "")
-_GIB = 2**30
 
 
 def gather(state: registry.State) -> Json:

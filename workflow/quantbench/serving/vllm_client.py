@@ -84,10 +84,10 @@ def models(url: str) -> list[Json]:
     return [dict(entry) for entry in _json(request(f"{url}/v1/models"), url).get("data") or []]
 
 
-def metrics(url: str) -> str:
+def metrics(url: str, timeout: float = 10.0) -> str:
     """The /metrics page, "" where there is none."""
     try:
-        return request(f"{url}/metrics").decode(errors="replace")
+        return request(f"{url}/metrics", timeout=timeout).decode(errors="replace")
     except ClientError:
         return ""
 

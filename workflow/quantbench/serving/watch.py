@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import threading
-import urllib.request
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 from quantbench.observe import server_metrics
+from quantbench.serving import vllm_client
 
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Without the proxies that the environment may name: a proxy knows no server of this machine."""
 PERIOD_S = 1.0
 TIMEOUT_S = 5.0
 
@@ -21,7 +18,7 @@ class Watch:
 
     def __init__(self, url: str, log: Path | None) -> None:
         self.page_before = self.page_after = ""
-        self._url = f"{url.rstrip('/')}/metrics"
+        self._url = url.rstrip("/")
         self._log = log
         self._offset = 0
         self._pages: list[str] = []
@@ -64,9 +61,4 @@ class Watch:
             self._pages.append(self._page())
 
     def _page(self) -> str:
-        try:
-            with _DIRECT.open(self._url, timeout=TIMEOUT_S) as reply:
-                text: str = reply.read().decode(errors="replace")
-                return text
-        except (OSError, HTTPException):
-            return ""
+        return vllm_client.metrics(self._url, timeout=TIMEOUT_S)
