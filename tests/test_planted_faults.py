@@ -21,8 +21,17 @@ from fake_nvml import FakeGpu, FakeNvml
 from quantbench import block
 from quantbench.errors import QuantbenchError
 from quantbench.judge import guards
-from quantbench.observe import gpu
-from quantbench.serving import lane, memory_back, owner, preflight, processes, registry, session
+from quantbench.observe import gpu, server_metrics
+from quantbench.serving import (
+    lane,
+    memory_back,
+    owner,
+    preflight,
+    processes,
+    registry,
+    session,
+    vllm_client,
+)
 from quantbench.serving import ready as ready_facts
 from servers import behave, gpu_spec, left_over
 
@@ -307,9 +316,19 @@ def test_a_server_that_dies_within_the_block_is_no_valid_block(home: Path, card:
     arm = Arm(home, "mortal")
     ready = arm.ready()
     leader = processes.pid_of(registry.leader(next(s for s in registry.servers() if s["spec"]["model"] == "mortal")))
-    killer = threading.Timer(0.3, lambda: processes.signal_all([leader], 9))
+
+    def answers() -> float:
+        return float(server_metrics.snapshot(vllm_client.metrics(ready["url"]))["requests_succeeded"] or 0)
+
+    in_the_block = answers() + KNOBS["warmup_requests"] + 4
+
+    def kill() -> None:
+        if processes.until(lambda: answers() >= in_the_block, 60):
+            processes.signal_all([leader], 9)
+
+    killer = threading.Thread(target=kill)
     killer.start()
-    found = guards.judged(arm.measure(ready, min_seconds=0.8), ready, CALIBRATION)
+    found = guards.judged(arm.measure(ready, min_seconds=60), ready, CALIBRATION)
     killer.join()
     lane.stop(arm.spec)
     assert found["valid"] is False
