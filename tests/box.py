@@ -67,7 +67,7 @@ class Box:
     """One working folder; every process of it carries the folder's state dir in its environment."""
 
     gpu = GPU
-    timeout = 240
+    timeout = 500
 
     def __init__(self, path: Path, command: list[str]) -> None:
         self.path = path

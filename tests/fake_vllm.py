@@ -13,8 +13,8 @@ Behaviour is a JSON object, from the variable FAKE_VLLM and, read anew at every 
     start_s         seconds that the start takes (0.1)
     token_s         seconds per token and stream (0.0005)
     tokens          number of tokens per chunk (1)
-    stream          what a completion does after `after` tokens (10): ok | die (connection cut) | truncate (no finish,
-                    no [DONE]) | error (in-band error object) | hang | no_usage | http_500 (before anything is sent)
+    stream          what a streamed completion does after `after` tokens (10): ok | die (connection cut) | truncate (no
+                    finish, no [DONE]) | error (in-band error object) | hang | no_usage | http_500 (before anything)
     refuse          list of sleep, wake, health, metrics, tokenize: answered with HTTP 500 (tokenize: 404)
     ignore_sigterm  true: SIGTERM does nothing, as with a request in flight
     slow            [n, s]: every n-th completion takes s seconds more
@@ -255,7 +255,7 @@ class FakeServer:
         body, rules, chat = await request.json(), behaviour(), "chat" in request.path
         if body.get("model") not in (None, self.name):
             return web.json_response({"error": {"message": "model not found", "code": 404}}, status=404)
-        if rules.get("stream") == "http_500" or self.asleep or self.engine.poll() is not None:
+        if (body.get("stream") and rules.get("stream") == "http_500") or self.asleep or self.engine.poll() is not None:
             return web.json_response({"error": {"message": "Internal server error", "code": 500}}, status=500)
         if body.get("logprobs") is not None and (error := LOGPROBS.get(rules.get("logprobs", ""))):
             return web.json_response({"error": {"message": error, "code": 400}}, status=400)

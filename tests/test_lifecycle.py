@@ -267,14 +267,11 @@ def test_a_taken_port_is_named(fresh: Box) -> None:
     [("error", "in_band_error"), ("truncate", "truncated"), ("http_500", "http_5xx"), ("hang", "timeout")],
 )
 def test_failed_requests_invalidate_the_cell_and_are_counted(fresh: Box, fault: str, reason: str) -> None:
-    control = fresh.path / "control.json"
-    fresh.config["models"]["beta"]["server"] = {"env": {"FAKE_VLLM_CONTROL": str(control)}}
+    behaviour = json.dumps({"stream": fault, "after": 4})
+    fresh.config["models"]["beta"]["server"] = {"env": {"FAKE_VLLM": behaviour}}
     fresh.config["block"]["timeout_s"] = 2
     fresh.save()
-    run = fresh.spawn(CELL.format("beta", 4))
-    fresh.wait_for(lambda: fresh.events("start"))
-    control.write_text(json.dumps({"stream": fault, "after": 4}))
-    assert run.wait(120) == 0, (fresh.path / "out.txt").read_text()[-3000:]
+    fresh.run(CELL.format("beta", 4))
     row = next(csv.DictReader((fresh.path / CELL.format("beta", 4)).open()))
     assert int(row["failures"]) > 0
     assert row["valid"] == "false"
@@ -313,7 +310,9 @@ def test_refine_adds_blocks_until_the_precision_or_the_most_blocks(done: Box) ->
     environment = done.environment() | {"PYTHONPATH": str(done.path / "workflow")}
     (done.path / "mine.yaml").write_text(f"gpu: {GPU}\n")
     line += ["--configfile", "mine.yaml", "--config", "margin=0.05"]
-    ran = subprocess.run(line, cwd=done.path, env=environment, text=True, timeout=200, capture_output=True, check=False)
+    ran = subprocess.run(
+        line, cwd=done.path, env=environment, text=True, timeout=done.timeout, capture_output=True, check=False
+    )
     assert "refine: adding 2 blocks of chat/c4_t16" in ran.stderr or "refine: adding 1 blocks" in ran.stderr, (
         ran.stderr[-3000:]
     )
@@ -332,7 +331,7 @@ def test_pages_print_the_line_that_repeats_the_run_and_do_not_depend_on_it(done:
     def run(*more: str) -> str:
         line = [sys.executable, "-m", "snakemake", "--cores", "1", *given, *more, "--", page]
         where = {"cwd": done.path, "env": done.environment()}
-        ran = subprocess.run(line, **where, text=True, timeout=200, capture_output=True, check=False)
+        ran = subprocess.run(line, **where, text=True, timeout=done.timeout, capture_output=True, check=False)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout + ran.stderr
 
