@@ -180,11 +180,14 @@ def test_two_runs_at_once_wait_for_each_other(fresh: Box, tmp_path: Path) -> Non
     other.state = fresh.state  # one machine, two folders
     first = fresh.spawn(CELL.format("alpha", 1))
     fresh.wait_for(lambda: fresh.events("block begins"))
+    os.killpg(first.pid, signal.SIGSTOP)  # until both others are there
     same_folder = fresh.spawn(CELL.format("beta", 1))
     other_folder = other.spawn(CELL.format("alpha", 1))
+    fresh.wait_for(lambda: "waiting for the run" in (fresh.path / "out.txt").read_text())
+    other.wait_for(lambda: "another run" in (other.path / "out.txt").read_text())
+    os.killpg(first.pid, signal.SIGCONT)
     for run in (first, same_folder, other_folder):
         assert run.wait(180) == 0, (fresh.path / "out.txt").read_text()[-3000:]
-    assert "waiting for the run" in (fresh.path / "out.txt").read_text()
     assert len(fresh.kept("cells/*/chat/*.csv")) == 2
     assert len(fresh.events("start")) == 2, "nobody's server was taken away"
     spans = [(events[0]["t"], events[-1]["t"]) for events in (fresh.events(), other.events())]
