@@ -340,5 +340,5 @@ def test_pages_print_the_line_that_repeats_the_run_and_do_not_depend_on_it(done:
 
     run()
     assert f"snakemake --cores 1 {shlex.join(given)}\n" in (done.path / page).read_text()
-    given.append("refine={'max_blocks': 7}")
+    given.append("refine={'budget_minutes': 7}")
     assert "Nothing to be done" in run("--dry-run"), "how it was asked for is no reason to make anything again"
