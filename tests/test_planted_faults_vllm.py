@@ -163,7 +163,7 @@ def test_prefix_cache_hits_show_in_the_counters_of_the_block(server: Any) -> Non
     with lane.lease(spec) as lease:
         asked = LoadSpec(
             url=lease.url, model="demo", prompts=read_prompts(Path("long.jsonl")), concurrency=2, max_tokens=16,
-            min_requests=4, max_requests=4, warmup_requests=0, seed="again",
+            min_requests=4, warmup_requests=0, seed="again",
         )  # fmt: skip
         load.run_block(asked)
         watch = Watch(lease.url, lease.log)

@@ -11,11 +11,12 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from quantbench.client.load import complete, run_block
+from quantbench.client.load import run_block
 from quantbench.client.load_checks import models_at
 from quantbench.client.load_spec import LoadSpec, body_of, endpoint_url, sampling
 from quantbench.client.prompts import Prompt
@@ -98,7 +99,8 @@ def test_every_fault_is_a_failure_with_its_reason(server: TruthServer, transport
     for fault in REASONS:
         faulty = {"truth": {"fault": fault, "after": 4}}
         limit = 0.3 if fault == "hang" else 20
-        records = complete(spec(server, transport=transport, extra_body=faulty, timeout_s=limit, concurrency=1), 2)
+        alone = spec(server, transport=transport, extra_body=faulty, timeout_s=limit, concurrency=1, warmup_requests=0)
+        records = run_block(replace(alone, min_requests=2)).records
         found[fault] = {(r.ok, r.reason) for r in records}
     assert found == {fault: {(False, reason)} for fault, reason in REASONS.items()}
 
@@ -126,10 +128,9 @@ def test_a_server_that_refuses_everything_ends_the_block_in_words(warmup: int) -
 
 
 def test_several_tokens_per_chunk(server: TruthServer) -> None:
-    [record] = complete(spec(server, concurrency=1, extra_body={"truth": {"tokens_per_chunk": 4}}))
+    [record] = run_block(spec(server, concurrency=1, extra_body={"truth": {"tokens_per_chunk": 4}})).records
     assert (record.ok, record.chunks, record.completion_tokens) == (True, 3, 12)
     assert record.first_chunk_tokens in (4, 8, 12)  # a busy machine may read several chunks at once
-    assert record.text == "".join(f" t{i % 10}" for i in range(12))
 
 
 def test_openai_only_counts_what_comes(server: TruthServer) -> None:
@@ -153,7 +154,6 @@ def test_it_goes_on_for_the_asked_time(server: TruthServer) -> None:
     result = run_block(spec(server, min_seconds=0.3))
     assert result.context["duration_s"] >= 0.3
     assert len(result.records) % 3 == 0
-    assert len(run_block(spec(server, min_seconds=60, max_requests=4)).records) == 4
 
 
 def test_a_server_that_only_fails_ends_the_block(server: TruthServer) -> None:
