@@ -38,6 +38,7 @@ from servers import behave, gpu_spec, left_over
 # Slow: alone on the machine, as its guards judge timing.
 pytestmark = [pytest.mark.timeout(120), pytest.mark.slow]
 TOKEN_S = 0.002
+SEVERITY = {guard.id: guard.severity for guard in guards.GUARDS}
 CALIBRATION = {"concurrency": 2, "limit_tok_s": 50_000.0, "ttft_error_p50_ms": 0.05}
 KNOBS = {
     "protocol": 1, "workload": "chat", "style": "chat", "concurrency": 2, "max_tokens": 8, "min_seconds": 0.2,
@@ -110,7 +111,7 @@ def troubled(found: Any) -> set[tuple[str, str]]:
 
 
 def of(*ids: str) -> set[tuple[str, str]]:
-    return {(guard, guards.by_id(guard).severity) for guard in ids}
+    return {(guard, SEVERITY[guard]) for guard in ids}
 
 
 def noise(*but: str) -> set[tuple[str, str]]:
@@ -238,10 +239,7 @@ def test_a_server_that_misbehaves_is_found_by_its_guard(
     found = judge(bf16, **knobs)
     bad = {row for row in troubled(found) if row[1] != "unknown"}
     assert of(*ids) <= bad <= of(*ids) | noise(*ids), found["guards"]
-    assert (
-        found["valid"] is not any(guards.by_id(i).severity == "fail" for i in ids)
-        or "client_loop_lag" in found["reasons"]
-    )
+    assert found["valid"] is not any(SEVERITY[i] == "fail" for i in ids) or "client_loop_lag" in found["reasons"]
     told = {row["id"]: row["detail"] for row in found["guards"]}
     assert all(told[i] for i in ids)
 
