@@ -306,7 +306,7 @@ def test_a_bad_config_is_one_line_before_any_server(
 
 
 def test_refine_adds_blocks_until_the_precision_or_the_most_blocks(done: Box) -> None:
-    done.config["refine"] = {"max_blocks": 4, "budget_minutes": 3}
+    done.config["refine"] = {"max_blocks": 4, "budget_minutes": 60}
     done.config["workloads"]["chat"]["concurrency"] = [4]
     done.save()
     line = [sys.executable, "-m", "quantbench", "refine", "--precision", "0.000001"]
