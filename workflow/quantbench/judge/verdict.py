@@ -8,6 +8,7 @@ from typing import Any
 from quantbench.config.configuration import AA_SUFFIX
 from quantbench.judge import verdict_words as words
 from quantbench.judge.decide import ALPHA, Row, blocks_more, correct, decide
+from quantbench.judge.guard_facts import LIMITS
 from quantbench.judge.pairing import BlockKey, Cell, Pairs, Samples, arms_of, measure, pair_up
 from quantbench.judge.precision import MOST_BLOCKS, plan
 from quantbench.stats import drift, half_width
@@ -23,7 +24,6 @@ METRICS = (
     "p50_tpot_ms",
     "j_per_token",
 )
-DRIFT_LIMIT_PCT = 2.0
 
 
 def build_verdict(
@@ -223,7 +223,7 @@ def drift_of(cell: Cell, blocks: Sequence[Any], metric: str = "throughput_tok_s"
     found = drift([t for t, _ in used], [v for _, v in used])
     flagged = None
     if found.percent is not None and found.p_value is not None:
-        flagged = abs(found.percent) > DRIFT_LIMIT_PCT and found.p_value < ALPHA
+        flagged = abs(found.percent) > LIMITS["drift_pct"] and found.p_value < ALPHA
     return {
         "workload": cell[0],
         "concurrency": cell[1],
