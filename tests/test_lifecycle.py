@@ -306,7 +306,7 @@ def test_a_bad_config_is_one_line_before_any_server(
 
 
 def test_refine_adds_blocks_until_the_precision_or_the_most_blocks(done: Box) -> None:
-    done.config["refine"] = {"max_blocks": 4, "budget_minutes": 3}
+    done.config["refine"] = {"max_blocks": 4, "budget_minutes": 60}
     done.config["workloads"]["chat"]["concurrency"] = [4]
     done.save()
     line = [sys.executable, "-m", "quantbench", "refine", "--precision", "0.000001"]
@@ -340,5 +340,5 @@ def test_pages_print_the_line_that_repeats_the_run_and_do_not_depend_on_it(done:
 
     run()
     assert f"snakemake --cores 1 {shlex.join(given)}\n" in (done.path / page).read_text()
-    given.append("refine={'max_blocks': 7}")
+    given.append("refine={'budget_minutes': 7}")
     assert "Nothing to be done" in run("--dry-run"), "how it was asked for is no reason to make anything again"

@@ -11,8 +11,9 @@ import ctypes
 import json
 import threading
 import time
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from quantbench.observe import gpu, server_metrics
 from quantbench.serving import (
     lane,
     memory_back,
-    owner,
     preflight,
     processes,
     registry,
@@ -33,12 +33,13 @@ from quantbench.serving import (
     vllm_client,
 )
 from quantbench.serving import ready as ready_facts
-from servers import behave, gpu_spec, left_over
+from servers import behave, gpu_spec, own_home
 
 # Slow: alone on the machine, as its guards judge timing.
 # Guards rightly speak up as well when a busy machine stalls the client for half a second: then the case is tried again.
 pytestmark = [pytest.mark.timeout(300), pytest.mark.slow, pytest.mark.flaky(reruns=3, only_rerun="AssertionError")]
 TOKEN_S = 0.002
+SEVERITY = {guard.id: guard.severity for guard in guards.GUARDS}
 CALIBRATION = {"concurrency": 2, "limit_tok_s": 50_000.0, "ttft_error_p50_ms": 0.05}
 KNOBS = {
     "protocol": 1, "workload": "chat", "style": "chat", "concurrency": 2, "max_tokens": 8, "min_seconds": 0.2,
@@ -56,8 +57,13 @@ OVERRIDDEN = (
     "Default vLLM sampling parameters have been overridden by the model's `generation_config.json`: `{'top_p': 0.8}`."
 )
 JIT = "Triton kernel JIT compilation during inference: _fwd_kernel"
-TIMING = ("client_loop_lag_tail", "client_loop_lag", "coalesced_reads", "energy_mismatch", "client_error")
-"""Guards of the client's and the sampler's own timing: on a busy machine they may rightly speak up as well."""
+STALLED = ("concurrency_not_held", "ramp_share", "short_block")
+"""Where the client or a slot stands still at an end of a block of a fifth of a second."""
+TIMING = (
+    *("client_loop_lag_tail", "client_loop_lag", "coalesced_reads", "energy_mismatch", "client_error"),
+    *STALLED,
+)
+"""Guards of timing: on a busy machine, which stalls any process for a second, they may rightly speak up as well."""
 
 
 class LiveNvml(FakeNvml):
@@ -111,7 +117,7 @@ def troubled(found: Any) -> set[tuple[str, str]]:
 
 
 def of(*ids: str) -> set[tuple[str, str]]:
-    return {(guard, guards.by_id(guard).severity) for guard in ids}
+    return {(guard, SEVERITY[guard]) for guard in ids}
 
 
 def noise(*but: str) -> set[tuple[str, str]]:
@@ -121,24 +127,14 @@ def noise(*but: str) -> set[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An own state folder, working folder, NVML and vLLM environment; nothing may be left behind."""
-    folder, patch = tmp_path_factory.mktemp("faults"), pytest.MonkeyPatch()
-    patch.chdir(folder)
-    patch.setenv(owner.STATE, str(folder / "state"))
-    for name in (owner.OWNER, owner.DEVICES, owner.SERVERS):
-        patch.delenv(name, raising=False)
     installed = {"vllm": "0.32.0", "torch": "2.13.0", "python": "3.11.0"}
-    patch.setattr(preflight, "_versions", lambda interpreter: installed)
-    patch.setattr(memory_back, "FREED_S", 0.1)
-    for name, words in (("prompts", 12), ("longer", 24)):
-        lines = [json.dumps({"id": str(n), "prompt": f"{n} " + "word " * words}) for n in range(8)]
-        Path(f"{name}.jsonl").write_text("\n".join(lines))
-    try:
+    with pytest.MonkeyPatch.context() as patch, own_home(tmp_path_factory.mktemp("faults"), patch) as folder:
+        patch.setattr(preflight, "_versions", lambda interpreter: installed)
+        patch.setattr(memory_back, "FREED_S", 0.1)
+        for name, words in (("prompts", 12), ("longer", 24)):
+            lines = [json.dumps({"id": str(n), "prompt": f"{n} " + "word " * words}) for n in range(8)]
+            Path(f"{name}.jsonl").write_text("\n".join(lines))
         yield folder
-        lane.sweep("end of the tests")
-        assert processes.until(lambda: not left_over(folder / "state"), 8), left_over(folder / "state")
-    finally:
-        lane.sweep("end of the tests")
-        patch.undo()
 
 
 def ours(_: float) -> list[tuple[int, int]]:
@@ -224,9 +220,10 @@ def judge(arm: Arm, calibration: dict[str, Any] | None = None, **knobs: Any) -> 
 
 
 def test_a_clean_server_fails_no_guard_and_leaves_none_unknown(bf16: Arm) -> None:
-    found = judge(bf16)
-    assert troubled(found) <= noise()
-    assert found["valid"] or set(found["reasons"]) <= {"client_loop_lag"}
+    blocks = [judge(bf16) for _ in range(5)]
+    for found in blocks:
+        assert troubled(found) <= noise(), found["guards"]
+    assert any(troubled(found) <= noise(*STALLED) for found in blocks), "a stall is in one block, a fault in all"
     assert troubled(guards.evaluate_server(bf16.ready())) == set()
 
 
@@ -239,10 +236,8 @@ def test_a_server_that_misbehaves_is_found_by_its_guard(
     found = judge(bf16, **knobs)
     bad = {row for row in troubled(found) if row[1] != "unknown"}
     assert of(*ids) <= bad <= of(*ids) | noise(*ids), found["guards"]
-    assert (
-        found["valid"] is not any(guards.by_id(i).severity == "fail" for i in ids)
-        or "client_loop_lag" in found["reasons"]
-    )
+    failing = {i for i in ids if SEVERITY[i] == "fail"}
+    assert failing <= set(found["reasons"]) <= failing | set(TIMING)
     told = {row["id"]: row["detail"] for row in found["guards"]}
     assert all(told[i] for i in ids)
 
@@ -286,6 +281,11 @@ def beside(work: Any) -> Iterator[None]:
         thread.join()
 
 
+def burn() -> None:
+    """Use a core without holding the interpreter: several at once get a core's time on a busy machine as well."""
+    zlib.compress(bytes(2**24))
+
+
 def hold_interpreter(seconds: float, free: float) -> None:
     """Stop every Python thread of this process for a while, without using the CPU: PyDLL keeps the interpreter lock."""
     ctypes.PyDLL(None).usleep(int(seconds * 1e6))
@@ -293,12 +293,15 @@ def hold_interpreter(seconds: float, free: float) -> None:
 
 
 def test_a_client_short_of_cpu(bf16: Arm) -> None:
+    """In one of a few blocks: what other programs use of the machine, the client cannot."""
     ready = bf16.ready()
-    with beside(lambda: sum(range(2000))):
-        context = bf16.measure(ready)
-    failed = guards.judged(context, ready, CALIBRATION)["reasons"]
-    assert "client_cpu" in failed
-    assert set(failed) <= {"client_cpu", "client_loop_lag", "concurrency_not_held"}  # what a starved client does
+    with ExitStack() as burning:
+        for _ in range(8):
+            burning.enter_context(beside(burn))
+        blocks = [guards.judged(bf16.measure(ready, min_seconds=1), ready, CALIBRATION)["reasons"] for _ in range(4)]
+    assert any("client_cpu" in failed for failed in blocks), blocks
+    for failed in blocks:  # what a starved client does
+        assert set(failed) <= {"client_cpu", "client_loop_lag", "concurrency_not_held"}
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,9 @@ from quantbench.client.prompt_file import read_prompts
 from quantbench.errors import QuantbenchError
 from quantbench.judge import guards
 from quantbench.observe import server_metrics
-from quantbench.serving import lane, owner, processes, registry, vllm_client
+from quantbench.serving import lane, processes, registry, vllm_client
 from quantbench.serving.watch import Watch
-from servers import fake_spec, left_over
+from servers import fake_spec, own_home
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
 pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -59,21 +59,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A working folder with prompts, and a state folder of its own; nothing may be left behind."""
     if not PYTHON.exists():
         pytest.fail("no .venv-vllm: run `make setup`")
-    folder, patch = tmp_path_factory.mktemp("planted"), pytest.MonkeyPatch()
-    patch.chdir(folder)
-    patch.setenv(owner.STATE, str(folder / "state"))
-    for name in (owner.OWNER, owner.DEVICES, owner.SERVERS):
-        patch.delenv(name, raising=False)
-    for name, text in (("short", "Once upon a time"), ("long", LONG)):
-        lines = [json.dumps({"id": str(n), "prompt": f"{text} {n}"}) for n in range(8)]
-        (folder / f"{name}.jsonl").write_text("\n".join(lines))
-    try:
+    with pytest.MonkeyPatch.context() as patch, own_home(tmp_path_factory.mktemp("planted"), patch) as folder:
+        for name, text in (("short", "Once upon a time"), ("long", LONG)):
+            lines = [json.dumps({"id": str(n), "prompt": f"{text} {n}"}) for n in range(8)]
+            (folder / f"{name}.jsonl").write_text("\n".join(lines))
         yield folder
-        lane.sweep("end of the tests")
-        assert processes.until(lambda: not left_over(folder / "state"), 10), left_over(folder / "state")
-    finally:
-        lane.sweep("end of the tests")
-        patch.undo()
 
 
 def spec_of(home: Path, model: str, **changes: Any) -> dict[str, Any]:
@@ -163,7 +153,7 @@ def test_prefix_cache_hits_show_in_the_counters_of_the_block(server: Any) -> Non
     with lane.lease(spec) as lease:
         asked = LoadSpec(
             url=lease.url, model="demo", prompts=read_prompts(Path("long.jsonl")), concurrency=2, max_tokens=16,
-            min_requests=4, max_requests=4, warmup_requests=0, seed="again",
+            min_requests=4, warmup_requests=0, seed="again",
         )  # fmt: skip
         load.run_block(asked)
         watch = Watch(lease.url, lease.log)

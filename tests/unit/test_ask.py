@@ -68,7 +68,7 @@ def serving(server: Server) -> Iterator[str]:
 
     thread = threading.Thread(target=run)
     thread.start()
-    started.wait(10)
+    assert started.wait(60)
     try:
         yield f"http://127.0.0.1:{port[0]}"
     finally:

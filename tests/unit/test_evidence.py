@@ -245,7 +245,6 @@ def test_bits_on_disk(tmp_path: Path, tensors: dict[str, tuple[str, list[int]]],
     headers = checkpoint.tensors(tmp_path)
     assert headers is not None
     assert stored_bits(headers) == bits
-    assert checkpoint.weight_bytes(tmp_path) == (tmp_path / "model.safetensors").stat().st_size
 
 
 def test_a_checkpoint_in_16_bit_contradicts_its_config() -> None:
@@ -264,7 +263,6 @@ def test_a_baseline_stored_in_8_bit_is_refused() -> None:
 def test_folders_without_files(tmp_path: Path) -> None:
     assert checkpoint.config(tmp_path) == {}
     assert checkpoint.tensors(tmp_path) is None
-    assert checkpoint.weight_bytes(tmp_path) is None
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 20)
     (tmp_path / "config.json").write_text("[1]", encoding="utf-8")
     assert checkpoint.tensors(tmp_path) is None

@@ -9,6 +9,7 @@ import pytest
 from quantbench.judge import guards
 from quantbench.judge.guard_table import BLOCK, PAIR, RUN, SERVER
 
+SEVERITY = {guard.id: guard.severity for guard in guards.GUARDS}
 DOCS = Path(__file__).parents[2] / "docs" / "measurement.md"
 DELTA = {
     "prefix_cache_queries": 4000, "prefix_cache_hits": 0, "preemptions": 0, "generation_tokens": 5120,
@@ -167,7 +168,7 @@ def test_a_planted_fault_is_found_by_exactly_its_block_guard(guard, path, value)
         put(facts, "context.server.delta.generation_tokens", 5120 - 128)
     if guard == "short_block":
         put(facts, "context.metrics.steady_s", 11.0)
-    assert troubled(guards.evaluate_block(**facts)) == [(guard, guards.by_id(guard).severity)]
+    assert troubled(guards.evaluate_block(**facts)) == [(guard, SEVERITY[guard])]
 
 
 @pytest.mark.parametrize("guard", [g.id for g in BLOCK])
@@ -271,7 +272,7 @@ SERVER_MISSING = {
 def test_a_planted_fault_is_found_by_exactly_its_server_guard(guard, path, value):
     facts = ready("awq")
     put(facts, path, value)
-    assert troubled(guards.evaluate_server(facts)) == [(guard, guards.by_id(guard).severity)]
+    assert troubled(guards.evaluate_server(facts)) == [(guard, SEVERITY[guard])]
 
 
 @pytest.mark.parametrize("guard", [g.id for g in SERVER])
@@ -324,7 +325,7 @@ PAIR_MISSING = {
 def test_a_planted_fault_is_found_by_exactly_its_pair_guard(guard, path, value):
     facts = clean_pair()
     put(facts, path, value)
-    assert troubled(guards.evaluate_pair(**facts)) == [(guard, guards.by_id(guard).severity)]
+    assert troubled(guards.evaluate_pair(**facts)) == [(guard, SEVERITY[guard])]
 
 
 @pytest.mark.parametrize("guard", [g.id for g in PAIR])

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from quantbench import stats
 from quantbench.client.metrics import METRICS
-from quantbench.judge import pairing, pooled, precision, verdict
+from quantbench.config import settings
+from quantbench.judge import guard_facts, pairing, pooled, precision
 from quantbench.judge.summary import tuple_row
 
 TEXT = (Path(__file__).parents[2] / "docs" / "measurement.md").read_text(encoding="utf-8")
@@ -38,11 +39,13 @@ def test_every_code_is_explained(code):
 
 
 def test_the_limits_in_the_text_are_those_of_the_code():
+    schema = settings.read_yaml(settings.SCHEMA)
     assert "| p95 | n ≥ 72 |" in TEXT
     assert "| p99 | n ≥ 1 000 |" in TEXT
     assert stats.PERCENTILE_NEEDS == {50: 1, 95: 72, 99: 1000}
     assert f"Fewer than {stats.MIN_PAIRS} pairs" in TEXT
     assert f"each at least {pooled.MIN_BLOCK}" in TEXT
     assert f"within {pairing.MAX_PAIR_GAP_S / 60:.0f} minutes" in TEXT
-    assert f"flagged above {verdict.DRIFT_LIMIT_PCT:.0f} %" in TEXT
-    assert f"above {precision.MOST_BLOCKS} blocks" in TEXT
+    assert f"flagged above {guard_facts.LIMITS['drift_pct']:.0f} %" in TEXT
+    assert f"above `refine.max_blocks` ({precision.MOST_BLOCKS})" in TEXT
+    assert schema["properties"]["refine"]["properties"]["max_blocks"]["default"] == precision.MOST_BLOCKS

@@ -46,11 +46,20 @@ def test_undecided_is_split_into_what_more_blocks_decide_and_what_they_do_not() 
     assert "stayed undecided: more blocks would decide them." in str(narrative_doubts.doubts(near))
 
 
+def test_the_most_blocks_of_the_pages_are_those_of_the_verdict() -> None:
+    same = changed(facts(Scenario()), {"code": "equivalent"})
+    found = changed(same, OPEN, workload="chat", metric="throughput_tok_s")
+    fewer = replace(found, verdict=found.verdict | {"precision": found.verdict["precision"] | {"most_blocks": 9}})
+    assert "each would need more than 9 blocks" in str(narrative_doubts.doubts(fewer))
+    assert "more than 9 blocks in all would be needed" in render.page(pages.notes(fewer))
+
+
 def test_the_split_agrees_with_the_words_of_the_verdict() -> None:
     found = facts(Scenario(variants=("awq", "gptq", "fp8", "int8", "slow"), blocks=4))
     rows = [row for row in found.rows if row["code"] == "undecided"]
     assert rows
-    assert all((narrative_words.blocks_to_decide(row) is None) == ("more than 40" in row["words"]) for row in rows)
+    far = [narrative_words.blocks_to_decide(found, row) is None for row in rows]
+    assert far == ["more than 40" in row["words"] for row in rows]
 
 
 def test_an_effect_that_only_the_correction_hides_is_likely_and_not_nothing() -> None:
@@ -144,7 +153,7 @@ def test_the_precision_reached_leaves_no_comparison_out() -> None:
         "refused": [entry],
     }
     found = facts(Scenario())
-    plan = {"target": 0.02, **lists, "extra_blocks": {}}
+    plan = found.verdict["precision"] | lists | {"extra_blocks": {}}
     text = render.page(pages.notes(replace(found, verdict=found.verdict | {"precision": plan})))
     counts = "reached by 2 comparisons, out of reach for 1, without a confidence interval for 3, refused for 1."
     assert f"Precision 2.0 %: {counts}" in text

@@ -3,11 +3,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from quantbench.serving import owner, processes
+from servers import PATIENCE_S
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def test_a_dead_or_foreign_owner_is_not_inherited(monkeypatch):
 def test_a_zombie_is_not_alive():
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     token = processes.token(child.pid)
-    assert processes.until(lambda: processes._stat(child.pid)[:1] == ["Z"], 5)
+    assert processes.until(lambda: processes._stat(child.pid)[:1] == ["Z"], PATIENCE_S)
     assert not processes.alive(token)
     child.wait()
     assert processes.pidfd(token) is None
@@ -57,18 +57,16 @@ def test_a_job_whose_owner_died_before_it_began_does_not_begin(monkeypatch):
 
 
 def test_a_job_ends_with_its_owner(monkeypatch, tmp_path):
-    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     monkeypatch.setenv(owner.OWNER, processes.token(stranger.pid))
     monkeypatch.setenv("PYTHONPATH", str(owner.LIBRARY))
     code = "import time; from quantbench.serving import owner; owner.end_with_owner(); print('on', flush=True)"
-    code += "; time.sleep(60)"
+    code += "; time.sleep(600)"
     job = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert job.stdout.readline() == "on\n"
-    begin = time.monotonic()
     stranger.kill()
     stranger.wait()
-    assert job.wait(10) == 143
-    assert time.monotonic() - begin < 5
+    assert job.wait(PATIENCE_S) == 143
 
 
 def test_a_pythonpath_of_the_user_stays_behind_the_library(monkeypatch: pytest.MonkeyPatch) -> None:

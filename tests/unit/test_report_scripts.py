@@ -96,7 +96,7 @@ def test_from_blocks_to_pages(tmp_path: Path, run: Runner) -> None:
         "compare_models",
         measured,
         Named(verdict=str(tmp_path / "comparison/verdict.json"), tables=tables),
-        params={"comparison": comparison | {"blocks": 6, "workloads": list(GRID)}},
+        params={"comparison": comparison | {"blocks": 6, "most_blocks": 40, "workloads": list(GRID)}},
     )
     run(
         "describe_measurement",

@@ -22,7 +22,7 @@ def jobs_in_order(schedule, arms, cells, blocks, served=lambda arm: arm):
                 jobs["block", arm, cell, n] = (schedule.block(arm, *cell, n), {("start", served(arm))})
     for model in {served(arm) for arm in arms}:
         own = {job for job in jobs if job[0] == "block" and served(job[1]) == model}
-        jobs["answers", model] = (schedule.answers(model), {("start", model)})
+        jobs["answers", model] = (schedule.start(model), {("start", model)})
         jobs["stop", model] = (schedule.stop(model), own | {("answers", model)})
     done: list[tuple] = []
     while len(done) < len(jobs):
@@ -34,11 +34,11 @@ def jobs_in_order(schedule, arms, cells, blocks, served=lambda arm: arm):
 def test_two_models_on_an_interleaving_lane_alternate_as_abba_per_tuple():
     schedule = Schedule({"a": "gpu0", "b": "gpu0"}, {"gpu0": "sleep"}, CELLS)
     order = jobs_in_order(schedule, ["a", "b"], CELLS, 4)
-    assert order[:2] == [("start", "a"), ("start", "b")]
+    assert order[:4] == [("start", "a"), ("answers", "a"), ("start", "b"), ("answers", "b")]
     blocks = [job for job in order if job[0] == "block"]
     assert [job[2] for job in blocks] == [cell for cell in CELLS for _ in range(8)]
     assert [job[1] for job in blocks] == list("abbaabba") * len(CELLS)
-    assert [job[0] for job in order[-4:]] == ["answers", "answers", "stop", "stop"]
+    assert [job[0] for job in order[-3:]] == ["block", "stop", "stop"]
 
 
 @pytest.mark.parametrize("mode", ["sleep", "resident", "auto", "endpoint"])
@@ -52,7 +52,7 @@ def test_a_restarting_lane_goes_model_by_model():
     schedule = Schedule({"a": "x", "b": "x", "c": "x"}, {"x": "restart"}, CELLS)
     order = jobs_in_order(schedule, ["a", "b", "c"], CELLS, 3)
     kinds = [(job[1], job[0]) for job in order]
-    expected = [(model, kind) for model in "abc" for kind in ["start", *["block"] * 9, "answers", "stop"]]
+    expected = [(model, kind) for model in "abc" for kind in ["start", "answers", *["block"] * 9, "stop"]]
     assert kinds == expected
 
 
@@ -70,7 +70,7 @@ def test_any_number_of_models_interleaves_with_starts_first(models, blocks, cell
     arms = NAMES[:models]
     schedule = Schedule(dict.fromkeys(arms, "x"), {"x": "sleep"}, CELLS[:cells])
     order = jobs_in_order(schedule, arms, CELLS[:cells], blocks)
-    assert {job[0] for job in order[:models]} == {"start"}
+    assert {job[0] for job in order[: 2 * models]} == {"start", "answers"}
     measured = [job for job in order if job[0] == "block"]
     for i in range(0, len(measured), models):
         part = measured[i : i + models]
@@ -112,7 +112,7 @@ def test_cells_and_arms_asked_for_by_name_get_a_place_between_start_and_stop(mod
     schedule = Schedule({"bf16": "x", "w8a8": "x"}, {"x": mode}, CELLS)
     priority = schedule.block(arm, "chat", concurrency, tokens, n)
     model = arm.removesuffix("__aa")
-    assert schedule.start(model) > priority > schedule.answers(model) > schedule.stop(model) > 0
+    assert schedule.start(model) > priority > schedule.stop(model) > 0
     if ("chat", concurrency, tokens) not in CELLS and mode == "sleep" and arm == "bf16":
         assert priority < min(schedule.block(a, *cell, ROUNDS) for a in NAMES[:2] for cell in CELLS)
 

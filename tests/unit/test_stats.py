@@ -235,22 +235,6 @@ def test_drift_without_support_has_no_test(seconds, values, reason):
     assert (found.p_value, found.reason) == (None, reason)
 
 
-@pytest.mark.parametrize(("b", "c", "p"), [(5, 0, 0.062), (6, 0, 0.031), (5, 1, 0.219), (8, 1, 0.039), (0, 0, 1)])
-def test_mcnemar_exact(b, c, p):
-    assert stats.mcnemar(b, c) == pytest.approx(p, abs=0.001)
-
-
-@pytest.mark.parametrize(("n", "upper"), [(10, 0.308), (15, 0.218), (60, 0.0596)])
-def test_clopper_pearson_for_no_event_at_all(n, upper):
-    assert stats.clopper_pearson(0, n) == pytest.approx((0, upper), abs=0.001)
-
-
-def test_clopper_pearson_limits():
-    assert stats.clopper_pearson(0, 0) is None
-    with pytest.raises(ValueError, match="3 successes of 2"):
-        stats.clopper_pearson(3, 2)
-
-
 @settings(max_examples=300, deadline=None)
 @given(n=st.integers(1, 3000), q=st.sampled_from([5, 50, 90, 95, 99]), confidence=st.sampled_from([0.8, 0.95, 0.99]))
 def test_order_limits_are_scipys(n: int, q: int, confidence: float) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from quantbench import files
 from quantbench.serving import owner, processes, registry
+from servers import PATIENCE_S
 
 # Like vLLM: a child that forgets its environment and ignores SIGTERM, and a semaphore in /dev/shm.
 SERVER = textwrap.dedent("""
@@ -43,8 +44,8 @@ def supervised(tmp_path, monkeypatch):
     env = {**os.environ, "PYTHONPATH": str(owner.LIBRARY), processes.SUPERVISES: mark}
     supervisor = subprocess.Popen([sys.executable, "-m", "quantbench.serving.supervisor", str(folder)], env=env)
     state = {"key": "x", "mark": mark, "home": str(tmp_path / "home")}
-    assert processes.until(lambda: (tmp_path / "log").exists() and "up" in (tmp_path / "log").read_text(), 20)
-    assert processes.until(lambda: bool(registry.shared_memory(state)), 20)
+    assert processes.until(lambda: (tmp_path / "log").exists() and "up" in (tmp_path / "log").read_text(), PATIENCE_S)
+    assert processes.until(lambda: bool(registry.shared_memory(state)), PATIENCE_S)
     yield state, boss, supervisor
     processes.kill_members(mark, registry.leader(state))
     for process in (boss, supervisor):
@@ -81,7 +82,7 @@ def test_nothing_is_left(supervised, tmp_path, cause):
             victim.send_signal(signal.SIGTERM if cause == "SIGTERM" else signal.SIGKILL)
             victim.wait()
         assert processes.until(
-            lambda: registry.ended(state) is not None and not processes.supervisors(state["mark"]), 9
+            lambda: registry.ended(state) is not None and not processes.supervisors(state["mark"]), PATIENCE_S
         )
         everything_gone(state, tmp_path)
         assert bystander.exists()
@@ -101,5 +102,5 @@ def test_a_frozen_server_is_ended_too(supervised, tmp_path):
     processes.signal_all(registry.members(state), signal.SIGSTOP)
     boss.kill()
     boss.wait()
-    assert processes.until(lambda: registry.ended(state) is not None, 9)
+    assert processes.until(lambda: registry.ended(state) is not None, PATIENCE_S)
     everything_gone(state, tmp_path)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quantbench.observe import gpu, telemetry
 from quantbench.observe.telemetry import FIELDS, Sampler
+from quantbench.serving import processes
 
 
 def run(monkeypatch: pytest.MonkeyPatch, nvml: FakeNvml, devices: list[str], seconds: int = 20, **kw: object) -> dict:
@@ -72,8 +73,9 @@ def test_a_card_without_instant_power_gives_the_average(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("devices", [["cpu"], ["0"], []])
 def test_no_nvml_leaves_every_field_blank_with_the_reason(monkeypatch: pytest.MonkeyPatch, devices: list[str]) -> None:
     monkeypatch.setattr(gpu, "pynvml", FakeNvml([], present=False))
-    with Sampler(devices) as sampler:
-        pass
+    sampler = Sampler(devices)
+    sampler.start()
+    sampler.stop()
     got = sampler.result()
     assert {k: got[k] for k in FIELDS} == dict.fromkeys(FIELDS)
     assert got["missing"] == dict.fromkeys(FIELDS, "no NVML")
@@ -142,15 +144,18 @@ def test_one_reading_is_no_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     assert got["temperature_c_max"] == 50
 
 
-def test_the_thread_samples_and_stops_and_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_thread_samples_until_it_is_stopped_and_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "pynvml", FakeNvml([FakeGpu()]))
+    sampler = Sampler(["0"], period_s=0.05)
     before = time.process_time()
-    with Sampler(["0"], period_s=0.05) as sampler:
-        time.sleep(0.6)
+    sampler.start()
+    assert processes.until(lambda: sampler.result()["samples"] >= 12, 60)
     sampler.stop()
-    cpu_s = time.process_time() - before
-    assert sampler.result()["samples"] >= 4
-    assert cpu_s < 0.3  # ten times as often as by default, and still far from a busy loop
+    sampler.stop()
+    cpu_s, samples = time.process_time() - before, sampler.result()["samples"]
+    assert cpu_s / samples < 0.025  # this test's own waiting included; far from a busy loop
+    time.sleep(0.2)
+    assert sampler.result()["samples"] == samples
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 10), st.floats(0, 700)), min_size=1, max_size=40), st.floats(0, 700))

@@ -17,7 +17,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from quantbench.client import load_spec
+from quantbench.client import load_spec, wire
 from quantbench.client.load import BlockResult, run_block
 from quantbench.client.load_checks import transport_for, unreachable
 from quantbench.client.load_spec import LoadSpec, endpoint_of, is_loopback
@@ -77,7 +77,7 @@ def server(handle: Handler, *, slow_head: bool = False) -> Iterator[str]:
 
 
 def ask(url: str, transport: str, **over: Any) -> BlockResult:
-    fields = {"min_requests": 4, "warmup_requests": 0, "timeout_s": 3.0, "transport": transport}
+    fields = {"min_requests": 4, "warmup_requests": 0, "timeout_s": 60.0, "transport": transport}
     return run_block(LoadSpec(url, "m", PROMPTS, 1, 4, **{**fields, **over}))  # type: ignore[arg-type]
 
 
@@ -91,7 +91,14 @@ def whole_once(connection: socket.socket, number: int) -> bool:
     return False
 
 
+@pytest.fixture
+def late_is_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that a busy machine stalls sees a close late; that it is told from a slow server is another test's."""
+    monkeypatch.setattr(wire, "_STALE_NS", 60 * 10**9)
+
+
 @BOTH
+@pytest.mark.usefixtures("late_is_soon")
 def test_a_kept_connection_that_was_closed_silently_is_opened_anew_and_counted(transport: str) -> None:
     with server(whole_once) as url:
         result = ask(url, transport)
@@ -100,15 +107,18 @@ def test_a_kept_connection_that_was_closed_silently_is_opened_anew_and_counted(t
     assert result.context["client"]["resent"] <= 3
 
 
+@pytest.mark.usefixtures("late_is_soon")
 def test_a_request_that_a_kept_connection_loses_is_sent_once_more_with_a_new_stamp() -> None:
     def drops_the_second(connection: socket.socket, number: int) -> bool:
+        time.sleep(0.5 if number else 0)
         return number == 0 and whole(connection, number)
 
     with server(drops_the_second) as url:
         result = ask(url, "wire")
     assert [r.reason for r in result.records] == [None] * 4
     assert result.context["client"]["resent"] == 3
-    assert all((r.first_ns or 0) - (r.sent_ns or 0) < 1e9 for r in result.records)
+    # All three waited for the loss; one that a busy machine delays as long is likely, three are not.
+    assert min((r.first_ns or 0) - (r.sent_ns or 0) for r in result.records[1:]) < 0.5e9
 
 
 @BOTH
@@ -174,7 +184,7 @@ def test_opening_a_connection_is_no_part_of_ttft_on_aiohttp(monkeypatch: pytest.
     create = aiohttp.TCPConnector._create_connection
 
     async def slowly(*args: Any, **fields: Any) -> Any:
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.5)
         return await create(*args, **fields)
 
     monkeypatch.setattr(aiohttp.TCPConnector, "_create_connection", slowly)
@@ -185,8 +195,10 @@ def test_opening_a_connection_is_no_part_of_ttft_on_aiohttp(monkeypatch: pytest.
         return False
 
     with server(closes) as url:
-        records = ask(url, "aiohttp", min_requests=2).records
-    assert all(r.ok and (r.first_ns or 0) - (r.sent_ns or 0) < 0.2e9 for r in records)
+        records = ask(url, "aiohttp", min_requests=4).records
+    assert all(r.ok for r in records)
+    # Each but the first opens a connection. A busy machine may delay one of them as long, but not all.
+    assert min((r.first_ns or 0) - (r.sent_ns or 0) for r in records[1:]) < 0.5e9
 
 
 def test_an_unanswered_head_request_does_not_hang_the_client(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ def ask(url: str, body: dict[str, object]) -> tuple[bytes, int, int]:
     """(reply, sent_ns, end_ns) over a plain socket, independent of our own client."""
     host, port = url.removeprefix("http://").split(":")
     data = json.dumps(body).encode()
-    with socket.create_connection((host, int(port)), timeout=10) as sock:
+    with socket.create_connection((host, int(port)), timeout=60) as sock:
         sent = time.monotonic_ns()
         sock.sendall(b"POST /v1/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(data), data))
         reply = b""
@@ -36,7 +36,7 @@ def test_its_log_lies_within_what_a_plain_socket_sees() -> None:
     assert row["first_ns"] - row["received_ns"] >= 9.9 * MS
     late = row["late_max_ns"]  # five gaps of 2 ms, but for the lateness that the log admits
     assert abs(row["last_ns"] - row["first_ns"] - 10 * MS) <= late + 0.03 * MS
-    assert late < 1000 * MS
+    assert late < 10_000 * MS
     assert (row["key"], row["tokens"]) == ("[abc] x", 6)
     assert reply.count(b"token_ids") == 6
     assert b"data: [DONE]" in reply
@@ -48,7 +48,7 @@ def test_it_ends_with_the_process_that_started_it() -> None:
         assert process is not None
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
         process.stdin = None
 
 

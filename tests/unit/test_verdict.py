@@ -227,6 +227,16 @@ def test_words_name_the_most_blocks_where_more_would_be_needed():
     assert "more than 40 blocks in all would be needed to resolve 2.0 %" in r["words"]
 
 
+def test_the_most_blocks_are_those_of_the_config_in_words_and_lists():
+    contexts = run({"bf16": 1, "w8": 1.0}, sd=0.03, seed=3)
+    few, many = (verdict(contexts, target=0.02, planned_blocks=6, most_blocks=most) for most in (7, 1000))
+    assert "more than 7 blocks in all would be needed" in row(few)["words"]
+    assert "more blocks would resolve 2.0 %" in row(many)["words"]
+    assert (few["precision"]["most_blocks"], many["precision"]["most_blocks"]) == (7, 1000)
+    assert few["precision"]["out_of_reach"]
+    assert not many["precision"]["out_of_reach"]
+
+
 def test_an_aa_control_that_differs_condemns_the_run():
     found = verdict(run({"bf16": 1, "bf16__aa": 1.1, "w8": 1.2}))
     assert found["aa"]["throughput_tok_s"]["different"] is True

@@ -11,7 +11,7 @@ import pytest
 from quantbench.errors import QuantbenchError
 from quantbench.observe.evidence import Claim
 from quantbench.serving import lane, owner, preflight, ready, registry, session, vllm_client, vllm_server
-from servers import behave, fake_spec, gpu_spec, no_tensors, own_home
+from servers import PATIENCE_S, behave, fake_spec, gpu_spec, no_tensors, own_home
 
 
 def tensor(size):
@@ -219,7 +219,7 @@ def test_a_server_that_ignores_sigterm_is_ended_all_the_same(home):
         pass
     begin = time.monotonic()
     assert lane.stop(spec)
-    assert time.monotonic() - begin < vllm_server.GRACE_S + 4
+    assert time.monotonic() - begin < vllm_server.GRACE_S + PATIENCE_S
 
 
 def test_session_adds_up_the_leases(home):

@@ -32,7 +32,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Block:
-    """What to measure. `spec` is the server's, `knobs` the block's (see docs/architecture.md)."""
+    """What to measure. `spec` is the server's (`Plan.server_spec`), `knobs` the block's (`Plan.block_knobs`)."""
 
     arm: str
     number: int

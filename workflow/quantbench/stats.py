@@ -258,20 +258,3 @@ def drift(seconds: Sequence[float], values: Sequence[float], confidence: float =
     if math.isnan(p_value):
         return Drift(percent, None, None, None, n, "NO_VARIATION")
     return Drift(percent, 100 * math.expm1(float(low) * span), 100 * math.expm1(float(high) * span), p_value, n)
-
-
-def mcnemar(lost: int, gained: int) -> float:
-    """Exact two-sided McNemar p-value of `lost` against `gained` items; 1.0 where no item changed."""
-    if lost + gained == 0:
-        return 1.0
-    return float(_scipy().binomtest(lost, lost + gained, 0.5).pvalue)
-
-
-def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float] | None:
-    """Exact CI of a proportion; None for n = 0. Raises ValueError where successes are not within 0..n."""
-    if not 0 <= successes <= n:
-        raise ValueError(f"clopper_pearson: {successes} successes of {n}")
-    if n == 0:
-        return None
-    limits = _scipy().binomtest(successes, n).proportion_ci(confidence, method="exact")
-    return float(limits.low), float(limits.high)

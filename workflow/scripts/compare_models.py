@@ -23,6 +23,7 @@ def main(job):
         pair_failures=results_tree.pair_failures(contexts, ready, wanted["baseline"], wanted["variants"]),
         target=wanted["precision"],
         planned_blocks=wanted["blocks"],
+        most_blocks=wanted["most_blocks"],
     )
     for path in job.output.tables:
         rows = [row for row in judged["rows"] if row["workload"] == Path(path).stem]

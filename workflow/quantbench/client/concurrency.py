@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from quantbench.client.records import RequestRecord
+
 STEADY_SHARE = 0.95
 
 Span = tuple[int, int]
@@ -18,6 +20,11 @@ class Window(NamedTuple):
 
     start: int
     end: int
+
+
+def spans(records: Iterable[RequestRecord]) -> list[Span]:
+    """(sent, end) of every request that was sent."""
+    return [(r.sent_ns, r.end_ns) for r in records if r.sent_ns is not None and r.end_ns is not None]
 
 
 def in_flight(spans: Iterable[Span]) -> list[tuple[int, int]]:

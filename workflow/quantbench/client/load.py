@@ -19,7 +19,7 @@ from typing import Any
 
 import uvloop
 
-from quantbench.client.concurrency import concurrency_held
+from quantbench.client.concurrency import concurrency_held, spans
 from quantbench.client.load_checks import check_reply, transport_for, unreachable
 from quantbench.client.load_phase import Phase
 from quantbench.client.load_spec import LoadSpec, endpoint_url, headers
@@ -113,13 +113,11 @@ async def _call(hook: Hook | None) -> None:
 async def _warm_up(spec: LoadSpec, connections: list[Connection]) -> None:
     """Other prompts than the measured ones; by default one wave."""
     count = spec.concurrency if spec.warmup_requests is None else spec.warmup_requests
-    if count <= 0 and spec.warmup_seconds <= 0:
+    if count <= 0:
         return
     source = requests_for(spec.prompts, template=spec.template, seed=spec.seed, salt=spec.salt, warmup=True)
-    # An exact count may be less than a wave; with seconds it goes on in whole waves.
-    limit = count if spec.warmup_seconds <= 0 else 0
     short = replace(spec, max_tokens=min(spec.max_tokens, spec.warmup_max_tokens or spec.max_tokens))
-    phase = Phase(short, source, count, spec.warmup_seconds, limit)
+    phase = Phase(short, source, max_requests=count)  # exactly so many, which may be less than a wave
     await _run_phase(phase, connections)
     _check_answered(phase)
 
@@ -153,7 +151,7 @@ async def _run(
     make = transport_for(spec)
     connections = [make(url, head) for _ in range(spec.concurrency)]
     source = requests_for(spec.prompts, template=spec.template, seed=spec.seed, salt=spec.salt)
-    phase = Phase(spec, source, spec.min_requests, spec.min_seconds, spec.max_requests)
+    phase = Phase(spec, source, spec.min_requests, spec.min_seconds)
     try:
         await _open(spec, connections)
         await _warm_up(spec, connections)
@@ -229,17 +227,11 @@ def _parse(spec: LoadSpec, phase: Phase, context: dict[str, Any]) -> BlockResult
     """Exchanges become records, in the order of issue; what only they tell goes into the context."""
     cpu = time.process_time()
     ordered = sorted(phase.exchanges, key=lambda e: e.index)
-    records = [
-        record(e, expected_tokens=spec.expected_tokens, keep_text=spec.keep_text, zero_ns=phase.started_ns)
-        for e in ordered
-    ]
+    records = [record(e, expected_tokens=spec.expected_tokens, zero_ns=phase.started_ns) for e in ordered]
     context["client"] |= {
         "parse_cpu_s": time.process_time() - cpu,
         "coalesced_share": _coalesced(records),
-        "concurrency_held": concurrency_held(
-            [(r.sent_ns, r.end_ns) for r in records if r.sent_ns is not None and r.end_ns is not None],
-            spec.concurrency,
-        ),
+        "concurrency_held": concurrency_held(spans(records), spec.concurrency),
     }
     return BlockResult(records, context)
 
@@ -248,9 +240,3 @@ def _coalesced(records: list[RequestRecord]) -> float | None:
     """Share of the token-carrying chunks that had no read of their own."""
     chunks = sum(r.chunks for r in records)
     return 1 - sum(r.reads for r in records) / chunks if chunks else None
-
-
-def complete(spec: LoadSpec, count: int = 1) -> list[RequestRecord]:
-    """The first `count` requests of a spec without warm-up, with their texts: test completions and quality answers."""
-    asked = replace(spec, min_requests=count, max_requests=count, warmup_requests=0, keep_text=True)
-    return run_block(asked).records

@@ -15,15 +15,15 @@ from quantbench.client.records import Exchange
 class Phase:
     """Issues the requests of one phase and decides when to stop.
 
-    It stops issuing once both minima are reached and a whole wave (`concurrency` requests) has been issued, so that
-    all slots run dry together: a last wave of a few requests would lengthen the drain, in which the server is not
-    at the asked concurrency, and the length of the drain would depend on chance.
+    With `max_requests` it is exactly so many. Else it stops issuing once both minima are reached and a whole wave
+    (`concurrency` requests) has been issued, so that all slots run dry together: a last wave of a few requests would
+    lengthen the drain, in which the server is not at the asked concurrency, and its length would depend on chance.
     """
 
     spec: LoadSpec
     source: Iterator[Prompt]
-    min_requests: int
-    min_seconds: float
+    min_requests: int = 0
+    min_seconds: float = 0.0
     max_requests: int = 0
     exchanges: list[Exchange] = field(default_factory=list)
     issued: int = 0
@@ -46,8 +46,8 @@ class Phase:
         return index, prompt.id, body_of(self.spec, self.body, prompt)
 
     def _enough(self) -> bool:
-        if self.max_requests and self.issued >= self.max_requests:
-            return True
+        if self.max_requests:
+            return self.issued >= self.max_requests
         if not self.issued or self.issued % self.spec.concurrency:
             return False
         return self.issued >= self.min_requests and self.elapsed_s() >= self.min_seconds

@@ -26,8 +26,7 @@ class LoadSpec:
     url             http://host:port, .../v1, or the full endpoint URL (then `endpoint` follows from it)
     prompts         items {"id", "prompt" | "text" | "messages"}; see `prompts.requests_for`; `template` wraps them
     min_seconds, min_requests   the block issues requests until both are reached, and then to the end of a wave
-    max_requests    an upper limit that wins over both (0: none)
-    warmup_requests None: one wave; warm-up ends when these and `warmup_seconds` are both reached
+    warmup_requests None: one wave
     warmup_max_tokens   tokens of each warm-up request; None: max_tokens
     timeout_s       per request, from sending to the end of its reply
     ignore_eos      ask for exactly max_tokens, and count any other number of tokens as a failure
@@ -35,7 +34,6 @@ class LoadSpec:
     salt            another one puts other leading texts before the same prompts: for the same server again
     openai_only     send only what OpenAI's API knows; then `ignore_eos` cannot be asked for
     extra_body      further fields of the body; they win over ours
-    keep_text       keep the text of the replies in the records
     """
 
     url: str
@@ -47,9 +45,7 @@ class LoadSpec:
     template: str | None = None
     min_seconds: float = 0.0
     min_requests: int = 0
-    max_requests: int = 0
     warmup_requests: int | None = None
-    warmup_seconds: float = 0.0
     warmup_max_tokens: int | None = None
     timeout_s: float = 600.0
     ignore_eos: bool = True
@@ -58,7 +54,6 @@ class LoadSpec:
     openai_only: bool = False
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     api_key: str | None = field(default=None, repr=False)
-    keep_text: bool = False
     transport: Transport = "auto"
 
     def __post_init__(self) -> None:

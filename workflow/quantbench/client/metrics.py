@@ -9,11 +9,11 @@ percentiles and token sums; failures are counted, and enter the adjusted percent
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from quantbench.client.concurrency import Span, Window, steady_window
+from quantbench.client.concurrency import Window, spans, steady_window
 from quantbench.client.records import RequestRecord
 from quantbench.stats import Percentile, percentile
 
@@ -135,11 +135,6 @@ def time_percentile(records: Sequence[RequestRecord], time: str, q: int, *, adju
     if result.value is None and result.reason == "FALLS_ON_FAILURE":
         return Percentile(None, None, None, result.n, f"FAILURES_AT_P{q}")
     return result
-
-
-def spans(records: Iterable[RequestRecord]) -> list[Span]:
-    """(sent, end) of every request that was sent."""
-    return [(r.sent_ns, r.end_ns) for r in records if r.sent_ns is not None and r.end_ns is not None]
 
 
 def tokens_within(record: RequestRecord, window: Window) -> float:

@@ -61,11 +61,10 @@ class RequestRecord:
     http_status: int | None = None
     finish_reason: str | None = None
     fingerprint: str | None = None
-    text: str | None = None
     detail: str | None = None
 
     def row(self) -> dict[str, Any]:
-        """The record as a row of `b{n}.parquet` (text and detail stay out)."""
+        """The record as a row of `b{n}.parquet` (detail stays out)."""
         return {name: getattr(self, name) for name in ROW_FIELDS}
 
     @classmethod

@@ -17,9 +17,7 @@ from typing import Any
 import orjson
 
 from quantbench.client.arrivals import Arrivals, Message, arrivals
-from quantbench.client.records import ROW_FIELDS, Ending, Exchange, RequestRecord
-
-__all__ = ["ROW_FIELDS", "Ending", "Exchange", "RequestRecord", "events", "record"]
+from quantbench.client.records import Exchange, RequestRecord
 
 UNTERMINATED = b"\0unterminated"
 UNKNOWN_FIELD = b"\0unknown-field"
@@ -39,7 +37,6 @@ class _Seen:
     finish_reason: str | None = None
     fingerprint: str | None = None
     messages: list[Message] = field(default_factory=list)
-    text: list[str] = field(default_factory=list)
 
     def fail(self, problem: str, detail: str) -> None:
         """Keep the first problem, except that an error the server names outranks a mere oddity."""
@@ -91,9 +88,7 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
     return (b"data", text) if text == line else (UNKNOWN_FIELD, text)
 
 
-def record(
-    exchange: Exchange, *, expected_tokens: int | None = None, keep_text: bool = False, zero_ns: int = 0
-) -> RequestRecord:
+def record(exchange: Exchange, *, expected_tokens: int | None = None, zero_ns: int = 0) -> RequestRecord:
     """Judge one exchange; times become relative to `zero_ns`.
 
     With `expected_tokens` (what `ignore_eos` promises) another count is a failure.
@@ -101,7 +96,7 @@ def record(
     seen = _Seen()
     if exchange.status == 200:
         for read, name, data in events(exchange.parts):
-            _take(seen, read, name, data, keep_text)
+            _take(seen, read, name, data)
     usage = seen.usage or {}
     completion = _count(usage.get("completion_tokens"))
     details = usage.get("prompt_tokens_details")
@@ -126,12 +121,11 @@ def record(
         http_status=exchange.status,
         finish_reason=seen.finish_reason,
         fingerprint=seen.fingerprint,
-        text="".join(seen.text) if keep_text else None,
         detail=detail or None,
     )
 
 
-def _take(seen: _Seen, read: int, name: bytes, data: bytes, keep_text: bool) -> None:
+def _take(seen: _Seen, read: int, name: bytes, data: bytes) -> None:
     """Fold one event into `seen`."""
     if data == b"[DONE]" and name not in {b"error", UNTERMINATED, UNKNOWN_FIELD}:
         seen.done = True
@@ -149,10 +143,10 @@ def _take(seen: _Seen, read: int, name: bytes, data: bytes, keep_text: bool) -> 
     elif seen.done:
         seen.fail("bad_stream", "data after [DONE]")
     else:
-        _take_chunk(seen, read, message, keep_text)
+        _take_chunk(seen, read, message)
 
 
-def _take_chunk(seen: _Seen, read: int, message: dict[str, Any], keep_text: bool) -> None:
+def _take_chunk(seen: _Seen, read: int, message: dict[str, Any]) -> None:
     """Fold one well-formed, error-free chunk: usage, finish_reason, and what it tells of tokens."""
     usage, choices = message.get("usage"), message.get("choices")
     total = None
@@ -172,28 +166,22 @@ def _take_chunk(seen: _Seen, read: int, message: dict[str, Any], keep_text: bool
     finish = choice.get("finish_reason")
     if finish and type(finish) is str:
         seen.finish_reason = finish
-    text = _text(choice)
-    if keep_text and text:
-        seen.text.append(text)
     ids = choice.get("token_ids")
-    seen.messages.append(Message(read, bool(text), len(ids) if type(ids) is list else 0, total))
+    seen.messages.append(Message(read, _has_output(choice), len(ids) if type(ids) is list else 0, total))
 
 
-def _text(choice: dict[str, Any]) -> str:
-    """The output of a chunk: completions' `text`, or whatever a chat delta carries besides the bare role.
+def _has_output(choice: dict[str, Any]) -> bool:
+    """Does a chunk carry output: completions' `text`, or whatever a chat delta has besides the bare role?
 
-    Tool calls, refusals and the like are output as well; as text they are only good for telling that they came.
+    Tool calls, refusals and the like are output as well.
     """
     text = choice.get("text")
-    if text is None:
-        delta = choice.get("delta")
-        if type(delta) is not dict:
-            return ""
-        text = delta.get("content") or delta.get("reasoning_content") or delta.get("reasoning")
-        if not text:
-            others = [v for key, v in delta.items() if key != "role" and v and isinstance(v, str | list | dict)]
-            return str(others[0]) if others else ""
-    return text if type(text) is str else str(text) if type(text) is list else ""
+    if text is not None:
+        return bool(text) and isinstance(text, str | list)
+    delta = choice.get("delta")
+    if type(delta) is not dict:
+        return False
+    return any(value and isinstance(value, str | list | dict) for key, value in delta.items() if key != "role")
 
 
 def _is_error(message: dict[str, Any]) -> bool:

@@ -99,7 +99,7 @@ class Plan:
         return str(self.config["models"][served_model(model)]["lane"] or next(iter(self.config["lanes"])))
 
     def server_spec(self, arm: str) -> Json:
-        """All that defines the server of an arm, and nothing else; see docs/architecture.md."""
+        """All that defines the server of an arm, and nothing else: a change here, and only here, is another server."""
         name = served_model(arm)
         model = self.config["models"][name]
         lane = self.lane_of(name)

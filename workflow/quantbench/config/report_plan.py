@@ -33,6 +33,7 @@ def comparison(plan: Plan) -> Json:
         "margin": plan.config["margin"],
         "precision": plan.config["precision"],
         "blocks": plan.config["blocks"],
+        "most_blocks": plan.config["refine"]["max_blocks"],
         "workloads": list(plan.config["workloads"]),
     }
 

@@ -32,7 +32,7 @@ def load(root: Path, overwrite: Mapping[str, Any]) -> Plan:
     if name == "auto":
         choice = detect.choose_profile(gpu.available(), _matches(root))
         name = choice.profile
-        _say_once(f"quantbench: profile {name}: {choice.reason}")
+        print(f"quantbench: profile {name}: {choice.reason}", file=sys.stderr, flush=True)
     profile = root / "config" / "gpus" / f"{name}.yaml"
     layer = read_yaml(profile) if profile.exists() else {}
     if not layer and "models" not in overwrite and "models" not in defaults:
@@ -88,7 +88,3 @@ def lane_modes(plan: Plan, results: Path) -> dict[str, str]:
 
 def _matches(root: Path) -> dict[str, Any]:
     return {path.stem: read_yaml(path).get("match", {}) for path in sorted((root / "config" / "gpus").glob("*.yaml"))}
-
-
-def _say_once(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -73,9 +73,12 @@ def decide(row: Row) -> str:
     return "undecided"
 
 
-def blocks_more(row: Row) -> int | None:
-    """Further blocks until the CI is as narrow as the margin, or, where it is already, until it would decide."""
+def blocks_more(row: Row, most_blocks: int) -> int | None:
+    """Further blocks until the CI is as narrow as the margin, or, where it is already, until it would decide.
+
+    None where more than `most_blocks` in all would be needed.
+    """
     ci, width = row.measured.ci, half_width(row.measured.ci)
     if width is None or ci.ratio is None:
         return None
-    return blocks_to_decide(ci.ratio, width, ci.n, row.margin)
+    return blocks_to_decide(ci.ratio, width, ci.n, row.margin, most_blocks)

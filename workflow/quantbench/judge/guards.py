@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from quantbench.judge.guard_facts import Facts, Guard, GuardResult, evaluate
+from quantbench.judge.guard_facts import Facts, GuardResult, evaluate
 from quantbench.judge.guard_table import BLOCK, GUARDS, PAIR, RUN, SERVER
 from quantbench.observe import bottleneck
 
 __all__ = [
     "GUARDS",
-    "Guard",
     "GuardResult",
-    "by_id",
     "comparison_failures",
     "energy_doubted",
     "evaluate_block",
@@ -96,11 +94,6 @@ def evaluate_run(sessions: Json) -> list[GuardResult]:
 def failed(results: Iterable[GuardResult]) -> list[str]:
     """Ids of the guards that make their object invalid."""
     return [result.id for result in results if result.status == "fail"]
-
-
-def by_id(guard_id: str) -> Guard:
-    """One guard of the table. Raises KeyError."""
-    return {guard.id: guard for guard in GUARDS}[guard_id]
 
 
 def meanings() -> dict[str, str]:

@@ -11,7 +11,6 @@ import numpy as np
 from quantbench.judge.pooled import pooled_ratio
 from quantbench.stats import RatioCI, paired_ratio, percentile
 
-Json = dict[str, Any]
 Cell = tuple[str, int, int]  # workload, concurrency, max_tokens
 Samples = Mapping[str, Sequence[float]]  # "ttft_ms", "e2e_ms", …: one value per successful request
 BlockKey = tuple[str, str, int, int, int]  # model, workload, concurrency, max_tokens, block

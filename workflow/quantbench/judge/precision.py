@@ -10,7 +10,7 @@ from quantbench.stats import MIN_PAIRS, blocks_needed
 
 Json = dict[str, Any]
 
-# A comparison that needs more blocks than this is out of reach: fix the noise instead. `refine.max_blocks` may differ.
+# The default of `refine.max_blocks`: a comparison that needs more blocks is out of reach, so fix the noise instead.
 MOST_BLOCKS = 40
 
 
@@ -40,16 +40,16 @@ def blocks_more(row: Mapping[str, Any], target: float, most_blocks: int = MOST_B
     return None if need is None else max(1, need - n)
 
 
-def blocks_to_decide(ratio: float, width: float, n: int, margin: float) -> int | None:
+def blocks_to_decide(ratio: float, width: float, n: int, margin: float, most_blocks: int = MOST_BLOCKS) -> int | None:
     """Further pairs until the CI is as narrow as the margin, or, where it is already, until it would decide.
 
-    width: half-width of the CI of the first n pairs. None above MOST_BLOCKS.
+    width: half-width of the CI of the first n pairs. None above `most_blocks`.
     """
-    need = blocks_needed(n, width, margin, cap=MOST_BLOCKS)
+    need = blocks_needed(n, width, margin, cap=most_blocks)
     if need is not None and need <= n:
         mean = abs(math.log(ratio))
         bound = math.expm1(max(mean, math.log1p(margin) - mean))
-        need = blocks_needed(n, width, bound, cap=MOST_BLOCKS)
+        need = blocks_needed(n, width, bound, cap=most_blocks)
     return None if need is None else max(1, need - n)
 
 
@@ -60,7 +60,7 @@ def plan(
     planned_blocks: int | None = None,
     most_blocks: int = MOST_BLOCKS,
 ) -> Json:
-    """{target, reached, missing, out_of_reach, untested, refused, extra_blocks} for the rows of the comparison CSVs.
+    """{target, most_blocks, reached, missing, out_of_reach, untested, refused, extra_blocks} for the comparison rows.
 
     missing: more blocks reach it. out_of_reach: more than `most_blocks` would. untested: no CI, and more blocks give
     none. refused: not valid. measured: blocks on disk per cell, valid or not. planned_blocks: `blocks` of the config,
@@ -68,7 +68,7 @@ def plan(
     """
     lists: dict[str, list[Json]] = {name: [] for name in ("reached", "missing", "out_of_reach", "untested", "refused")}
     if target is None:
-        return {"target": None, **lists, "extra_blocks": {}}
+        return {"target": None, "most_blocks": most_blocks, **lists, "extra_blocks": {}}
     for row in _compared(rows):
         more = blocks_more(row, target, most_blocks)
         entry = {
@@ -82,7 +82,7 @@ def plan(
         lists[_list_of(row, more)].append(entry)
     needs = _needs(rows, target, most_blocks)
     extra = extra_blocks(needs, measured or {}, planned_blocks) if needs and planned_blocks else {}
-    return {"target": target, **lists, "extra_blocks": extra}
+    return {"target": target, "most_blocks": most_blocks, **lists, "extra_blocks": extra}
 
 
 def _list_of(row: Mapping[str, Any], more: int | None) -> str:

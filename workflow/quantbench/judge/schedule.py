@@ -1,8 +1,8 @@
 """The order of jobs, as priorities: A B B A where a lane changes models cheaply, else model by model. Pure.
 
-A scheduler that always takes the ready job of highest priority then measures, on an interleaving lane, all
-starts first, and tuple by tuple one round of all arms after the other: A B, B A, A B, …; on a restarting lane
-everything of one model before the next. Priorities only make order: a lane's lock makes correctness.
+A scheduler that always takes the ready job of highest priority then does, on an interleaving lane, all
+starts (each with its answers) first, then tuple by tuple one round of all arms after the other: A B, B A, A B, …; on
+a restarting lane everything of one model before the next. Priorities only make order: a lane's lock makes correctness.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class Schedule:
         self._arms = {lane: [a for a in models if models[a] == lane] for lane in models.values()}
         self._width = max(map(len, self._arms.values()), default=0) + 1  # one place for unknown arms
         self._blocks = (len(self._cells) + SPARE_CELLS) * ROUNDS * self._width
-        # places within a group: starts, blocks, answers, stops
-        self._group = self._blocks + 3 * self._width
+        # places within a group: starts, blocks, stops
+        self._group = self._blocks + 2 * self._width
 
     def start(self, model: str) -> int:
-        """Priority of starting a model's server."""
+        """Priority of starting a model's server, and of what it is asked as soon as it is up: the quality prompts."""
         return self._priority(model, self._number(model))
 
     def block(self, arm: str, workload: str, concurrency: int, max_tokens: int, number: int) -> int:
@@ -72,13 +72,9 @@ class Schedule:
         turn = (cell * ROUNDS + place) * self._width + self._position(arm, place)
         return self._priority(arm, self._width + turn)
 
-    def answers(self, model: str) -> int:
-        """Priority of asking a model the quality prompts: after its blocks."""
-        return self._priority(model, self._width + self._blocks + self._number(model))
-
     def stop(self, model: str) -> int:
         """Priority of stopping a model's server: after all else of its lane, or of the model on a restarting lane."""
-        return self._priority(model, 2 * self._width + self._blocks + self._number(model))
+        return self._priority(model, self._width + self._blocks + self._number(model))
 
     def _priority(self, arm: str, place: int) -> int:
         group = self._number(arm) if self._restarts(arm) else 0

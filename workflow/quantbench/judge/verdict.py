@@ -8,6 +8,7 @@ from typing import Any
 from quantbench.config.configuration import AA_SUFFIX
 from quantbench.judge import verdict_words as words
 from quantbench.judge.decide import ALPHA, Row, blocks_more, correct, decide
+from quantbench.judge.guard_facts import LIMITS
 from quantbench.judge.pairing import BlockKey, Cell, Pairs, Samples, arms_of, measure, pair_up
 from quantbench.judge.precision import MOST_BLOCKS, plan
 from quantbench.stats import drift, half_width
@@ -23,7 +24,6 @@ METRICS = (
     "p50_tpot_ms",
     "j_per_token",
 )
-DRIFT_LIMIT_PCT = 2.0
 
 
 def build_verdict(
@@ -37,22 +37,22 @@ def build_verdict(
     pair_failures: Mapping[str, Sequence[str]] | None = None,
     target: float | None = None,
     planned_blocks: int | None = None,
+    most_blocks: int = MOST_BLOCKS,
     gpu_name: str = "",
 ) -> Json:
     """`comparison/verdict.json` from the block contexts of all arms (the A/A arm is `{baseline}__aa`).
 
     primary: {workload, concurrency, max_tokens, metric}. samples: request values per block for pooled p95s.
     pair_failures: {variant: failed guards of evaluate_pair}; such a variant gets no verdict. target: wanted half-width.
-    planned_blocks: `blocks` of the config; higher numbers were added in the light of these.
+    planned_blocks, most_blocks: `blocks` and `refine.max_blocks` of the config; blocks beyond `blocks` came later.
     """
     cells = arms_of(contexts, samples or {})
     aa = aa_summary(cells, baseline, primary, margin, planned_blocks)
     rows: list[Json] = []
     for variant in _variants(contexts, baseline) if variants is None else variants:
         blockers = tuple((pair_failures or {}).get(variant, ()))
-        pairs = _pairs(cells, baseline, variant, planned_blocks)
-        family = _family(pairs, variant, primary, blockers, margin, aa)
-        rows += [_written(row, gpu_name, baseline) for row in correct(family)]
+        family = _family(_pairs(cells, baseline, variant, planned_blocks), variant, primary, blockers, margin, aa)
+        rows += [_written(row, gpu_name, baseline, most_blocks) for row in correct(family)]
     return {
         "baseline": baseline,
         "primary": dict(primary),
@@ -63,7 +63,7 @@ def build_verdict(
         "words": aa["words"],
         "drift": _drifts(cells, baseline),
         "rows": rows,
-        "precision": plan(rows, target, _on_disk(cells), planned_blocks),
+        "precision": plan(rows, target, _on_disk(cells), planned_blocks, most_blocks),
     }
 
 
@@ -111,7 +111,7 @@ def _is(cell: Cell, metric: str, primary: Mapping[str, Any]) -> bool:
     return (*cell, metric) == declared
 
 
-def _sentence(row: Row, code: str) -> str:
+def _sentence(row: Row, code: str, most_blocks: int) -> str:
     ci, measured = row.measured.ci, row.measured
     if code == "invalid":
         return words.invalid([*row.blockers, *row.pairs.refused])
@@ -124,7 +124,7 @@ def _sentence(row: Row, code: str) -> str:
     elif code == "undecided":
         significant_alone = ci.p_value is not None and ci.p_value < ALPHA
         corrected_for = row.family if significant_alone else None
-        text = words.undecided(ci, row.margin, blocks_more(row), corrected_for, MOST_BLOCKS)
+        text = words.undecided(ci, row.margin, blocks_more(row, most_blocks), corrected_for, most_blocks)
     else:
         text = words.difference(row.metric, code, ci)
     if not row.pairs.same_lane:
@@ -132,7 +132,7 @@ def _sentence(row: Row, code: str) -> str:
     return text if row.pairs.interleaved else f"{text}; {words.NOT_INTERLEAVED}"
 
 
-def _written(row: Row, gpu_name: str, baseline: str) -> Json:
+def _written(row: Row, gpu_name: str, baseline: str, most_blocks: int) -> Json:
     """A row as in the comparison CSV; a refused comparison carries no figures."""
     code = decide(row)
     ci, told = row.measured.ci, code != "invalid"
@@ -158,7 +158,7 @@ def _written(row: Row, gpu_name: str, baseline: str) -> Json:
         "p_holm": row.p_difference if told and not row.primary else None,
         "margin": row.margin,
         "code": code,
-        "words": _sentence(row, code),
+        "words": _sentence(row, code, most_blocks),
         "primary": row.primary,
         "interleaved": row.pairs.interleaved,
         "valid": told,
@@ -223,7 +223,7 @@ def drift_of(cell: Cell, blocks: Sequence[Any], metric: str = "throughput_tok_s"
     found = drift([t for t, _ in used], [v for _, v in used])
     flagged = None
     if found.percent is not None and found.p_value is not None:
-        flagged = abs(found.percent) > DRIFT_LIMIT_PCT and found.p_value < ALPHA
+        flagged = abs(found.percent) > LIMITS["drift_pct"] and found.p_value < ALPHA
     return {
         "workload": cell[0],
         "concurrency": cell[1],

@@ -52,12 +52,3 @@ def _header(path: Path) -> tuple[int, dict[str, Any]]:
             raise ValueError(f"a header of {size} bytes")
         header = json.loads(file.read(size))
     return 8 + size, {name: entry for name, entry in header.items() if name != "__metadata__"}
-
-
-def weight_bytes(folder: Path | str) -> int | None:
-    """Bytes of all weight files (safetensors, else .bin); None where there are none."""
-    for pattern in ("*.safetensors", "*.bin"):
-        sizes = [path.stat().st_size for path in Path(folder).glob(pattern)]
-        if sizes:
-            return sum(sizes)
-    return None

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from types import TracebackType
 from typing import Any
 
 from quantbench.observe import gpu
@@ -51,7 +50,7 @@ class Reading:
 
 
 class Sampler:
-    """Samples the devices between `start` and `stop`, or over a `with` block; `result` is the contract's `telemetry`.
+    """Samples the devices between `start` and `stop`; `result` is the contract's `telemetry`.
 
     `devices`: as of `gpu.handle_of`; `own_pids`: our server's processes, all others on the card are foreign.
     `stop` may be called more than once. Costs well under 1 % of a core (measured: see tests/unit/test_telemetry.py).
@@ -104,15 +103,6 @@ class Sampler:
     def _run(self) -> None:
         while not self._halt.wait(self._period_s):
             self.sample()
-
-    def __enter__(self) -> Sampler:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
     def sample(self) -> None:
         """Read all devices once."""

@@ -81,7 +81,7 @@ def best(found: list[Choice]) -> Choice | None:
 
 
 def confidence(facts: Facts, choice: Choice) -> tuple[str, list[str]]:
-    """(high | medium | low, the reasons that lower it)."""
+    """(high | medium | low | none, the reasons that lower it)."""
     reasons = []
     aa = facts.verdict.get("aa") or {}
     speed = choice.speed

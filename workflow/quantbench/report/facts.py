@@ -64,6 +64,11 @@ class Facts:
         """The machine, as in the gpu_name column."""
         return str(self.measurement.get("gpu_name") or self.config["gpu_name"])
 
+    @property
+    def most_blocks(self) -> int:
+        """`refine.max_blocks`: a comparison that needs more blocks is out of reach."""
+        return int(self.verdict["precision"]["most_blocks"])
+
     def label(self, model: str) -> str:
         """A model's name in prose."""
         return str(self.config["labels"].get(model) or model)

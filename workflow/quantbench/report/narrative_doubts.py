@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from quantbench.config import command_line
 from quantbench.config.configuration import AA_SUFFIX
-from quantbench.judge.precision import MOST_BLOCKS
 from quantbench.report.document import Code, Part, Section, bullets, table, without_empty_columns
 from quantbench.report.facts import Facts, Json
 from quantbench.report.narrative_words import blocks_to_decide
@@ -81,8 +80,8 @@ def _undecided(facts: Facts) -> list[str]:
     rows = [row for row in facts.rows if row["code"] == "undecided"]
     if not rows:
         return []
-    far = sum(blocks_to_decide(row) is None for row in rows)
-    near, limit = len(rows) - far, f"more than {MOST_BLOCKS} blocks, so less noise would help more"
+    far = sum(blocks_to_decide(facts, row) is None for row in rows)
+    near, limit = len(rows) - far, f"more than {facts.most_blocks} blocks, so less noise would help more"
     if not far:
         told = "more blocks would decide them"
     elif not near:

@@ -1,4 +1,4 @@
-"""The sections "How it was measured" and "What could still be wrong". Pure."""
+"""The section "How it was measured": versions, order, validity, lane time, client, guards. Pure."""
 
 from __future__ import annotations
 

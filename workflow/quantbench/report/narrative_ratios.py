@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from quantbench.judge.precision import MOST_BLOCKS
 from quantbench.report.document import Table, table
 from quantbench.report.facts import Facts, Json
 from quantbench.report.narrative_words import CI_NOTE, blocks_to_decide, short_cell, verdict_cell
@@ -107,11 +106,12 @@ def places(facts: Facts, rows: Iterable[Json]) -> str:
 def _undecided(facts: Facts, shown: Sequence[Sequence[Json]]) -> list[str]:
     """What more blocks would do for the verdict column, told once: its cells name only numbers of blocks."""
     rows = [told[0] for told in shown if told[0]["code"] == "undecided"]
-    far = [row for row in rows if blocks_to_decide(row) is None]
+    far = [row for row in rows if blocks_to_decide(facts, row) is None]
     if not far:
         return []
     margin = percent(max(row["margin"] for row in far))
-    words = f"more than {MOST_BLOCKS} blocks in all would be needed to resolve {margin}: reduce the noise instead"
+    most = f"more than {facts.most_blocks} blocks in all"
+    words = f"{most} would be needed to resolve {margin}: reduce the noise instead"
     return [sentence(f"{places(facts, far)}: {words}")]
 
 

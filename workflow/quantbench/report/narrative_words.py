@@ -112,7 +112,7 @@ def verdict_cell(facts: Facts, row: Json | None) -> str:
         return str(row["words"]).removesuffix(f"; {NOT_INTERLEAVED}").removesuffix(f"; {DIFFERENT_DEVICES}")
     side = likely(row)
     words = f"{side} likely, not proven after correction" if side else "no significant difference"
-    more = blocks_to_decide(row)
+    more = blocks_to_decide(facts, row)
     blocks = f"; about {plural(more, 'more block')} would resolve {percent(row['margin'])}" if more else ""
     return f"{words}: {change_interval(row)}{blocks}"
 
@@ -125,10 +125,12 @@ def likely(row: Json) -> str:
     return "gain" if (row["ratio"] > 1) == higher_is_better else "loss"
 
 
-def blocks_to_decide(row: Json) -> int | None:
+def blocks_to_decide(facts: Facts, row: Json) -> int | None:
     """Further pairs that would settle an undecided row; None where more are needed than can be measured."""
     width = precision.width_of(row)
-    return None if width is None else precision.blocks_to_decide(row["ratio"], width, row["n_pairs"], row["margin"])
+    if width is None:
+        return None
+    return precision.blocks_to_decide(row["ratio"], width, row["n_pairs"], row["margin"], facts.most_blocks)
 
 
 def decided(rows: Sequence[Json]) -> list[Json]:

@@ -1,6 +1,6 @@
 """Server spec → the exact command and environment of `vllm serve`. Pure.
 
-A spec is plain JSON and the only thing that defines a server; docs/architecture.md lists its keys.
+A spec is plain JSON and the only thing that defines a server; `Plan.server_spec` makes it.
 """
 
 from __future__ import annotations
