@@ -206,3 +206,14 @@ def test_notes_reach_their_prompt_and_their_variant() -> None:
 def test_answers_to_other_prompts_are_refused() -> None:
     with pytest.raises(QuantbenchError, match="another prompt file"):
         pair.details(PROMPTS, ("a", served("x", "y")[:1]), ("b", served("x", "y")), {}, lambda t, c: (True, ""))
+
+
+def test_sentences_count_in_the_singular_and_bounds_hold_as_printed() -> None:
+    single = score.verdict(rows("w"), NO_FLOOR)
+    assert single["sentence"].startswith("1 of 1 prompt that the baseline passes was lost;")
+    assert single["sentence"].endswith("is at most 100 %.")
+    assert single["reasons"] == ["the baseline passes 1 prompt, at least 15 are needed"]
+    many = score.verdict(rows("p" * 2000), NO_FLOOR)
+    assert many["sentence"].endswith("is at most 1 %."), "0.18 % rounds to 0, which nobody has shown"
+    lost = score.verdict(rows("p" * 30 + "w" * 20), NO_FLOOR)
+    assert lost["reasons"][0] == "exact McNemar p < 0.001 (20 lost, 0 gained)"

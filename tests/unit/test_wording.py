@@ -40,7 +40,7 @@ def test_examples() -> None:
         "0",
         "–",
     ]
-    assert [w.change(x) for x in (1.123, 0.95, 1.0, 0.99999, None)] == ["+12.3 %", "−5.0 %", "0.0 %", "0.0 %", "–"]
+    assert [w.change(x) for x in (1.123, 0.95, 1.0, 0.999999, None)] == ["+12.3 %", "−5.0 %", "0.0 %", "0.0 %", "–"]
     assert [w.seconds(x) for x in (0.35, 12.34, 250, 7500)] == ["350 ms", "12.3 s", "4 min 10 s", "2 h 05 min"]
     assert w.plural(1, "block") == "1 block"
     assert w.plural(2, "query", "queries") == "2 queries"
@@ -57,3 +57,22 @@ def test_reasons_become_words_and_unknown_codes_stay() -> None:
     assert "awq block 2 is invalid (prefix_cache)" in words
     assert "`NEW_CODE`" in words
     assert w.reason_words(["prefix_cache"], {"prefix_cache": "Prefix cache hits"}) == "Prefix cache hits"
+
+
+def test_rounding_makes_no_nothing_and_no_all_of_what_is_neither() -> None:
+    assert [w.change(x) for x in (1.0004, 0.9997, 0.0001, 2.0)] == ["+0.04 %", "−0.03 %", "−99.99 %", "+100 %"]
+    assert [w.percent(x) for x in (0.9996, 1.0, -1.0, -1e-9, 1 - 1e-12)] == [
+        "99.96 %",
+        "100 %",
+        "−100 %",
+        "0.0 %",
+        "100 %",
+    ]
+    assert [w.percent(x, 0) for x in (0.996, 0.004, 0.5, 0.0)] == ["99.6 %", "0.4 %", "50 %", "0 %"]
+    assert [w.ratio(x) for x in (1.0, 1.2345, 1e-4, 9958.6, None)] == ["1.000", "1.234", "0.000100", "9,959", "–"]
+    assert [w.seconds(x) for x in (0.9997, 0.0004, 0.0)] == ["1.00 s", "0.400 ms", "0 ms"]
+
+
+@given(st.floats(min_value=0, max_value=1))
+def test_a_bound_is_never_rounded_to_where_it_does_not_hold(bound: float) -> None:
+    assert float(w.at_most(bound).removesuffix(" %")) >= bound * 100 - 1e-6

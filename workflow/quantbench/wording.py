@@ -62,13 +62,22 @@ def with_unit(value: object, unit: str, digits: int = 3) -> str:
 
 
 def percent(fraction: object, digits: int = 1) -> str:
-    """0.123 → "12.3 %"; no sign of its own but a minus."""
+    """0.123 → "12.3 %"; no sign of its own but a minus.
+
+    What rounding would make 0 or 100 % gets up to two digits more: 0.0004 → "0.04 %", 0.9996 → "99.96 %".
+    """
     if not is_number(fraction) or not is_number(value := float(fraction) * 100):
         return BLANK
-    text = f"{value:,.{digits if abs(value) < 100 else 0}f}"
-    if not text.strip("-0."):
-        text = text.lstrip("-")
+    places = next((p for p in range(digits, digits + 3) if round(abs(value), p) not in (0, 100)), None)
+    if places is None:
+        value, places = float(round(value)), digits
+    text = f"{value or 0.0:,.{places if abs(value) < 100 else 0}f}"
     return f"{text} %".replace("-", "−")
+
+
+def at_most(fraction: object) -> str:
+    """An upper bound as a whole percent, rounded up so that it still holds: 0.2149 → "22 %"."""
+    return percent(math.ceil(float(fraction) * 100 - 1e-9) / 100, 0) if is_number(fraction) else BLANK
 
 
 def change(ratio: object, digits: int = 1) -> str:
@@ -86,13 +95,18 @@ def change_interval(row: Mapping[str, Any]) -> str:
     return f"{change(row['ci_low'])} to {change(row['ci_high'])}"
 
 
+def ratio(value: object) -> str:
+    """A ratio with three decimals, and three significant digits where those would show nothing: "1.123", "0.000120"."""
+    if not is_number(value):
+        return BLANK
+    return f"{value:.3f}" if 0.1 <= value < 100 else number(value)
+
+
 def ratio_interval(row: Mapping[str, Any]) -> str:
     """ "1.123 [1.102, 1.140]", or the bare ratio where no CI could be had."""
-    if not is_number(row.get("ratio")):
-        return BLANK
-    text = f"{row['ratio']:.3f}"
-    if is_number(row.get("ci_low")) and is_number(row.get("ci_high")):
-        text += f" [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+    text = ratio(row.get("ratio"))
+    if text != BLANK and is_number(row.get("ci_low")) and is_number(row.get("ci_high")):
+        text += f" [{ratio(row['ci_low'])}, {ratio(row['ci_high'])}]"
     return text
 
 
@@ -134,8 +148,8 @@ def seconds(value: object) -> str:
     if not is_number(value) or value < 0:
         return BLANK
     s = float(value)
-    if s < 1:
-        return f"{s * 1000:.0f} ms"
+    if s < 0.9995:
+        return f"{number(s * 1000)} ms"
     if s < 120:
         return f"{number(s)} s"
     whole = round(s)

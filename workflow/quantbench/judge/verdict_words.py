@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quantbench.stats import RatioCI
-from quantbench.wording import METRICS, metric_name, number, percent, plural
+from quantbench.wording import METRICS, change, metric_name, number, percent, plural
 
 # Where the A/A control widens the margin beyond this, "equivalent" would call two models the same that nobody measured
 # well enough to say so. A margin that the config itself sets wider is the user's own.
@@ -41,8 +41,7 @@ def direction(metric: str, better: bool) -> str:
 
 def signed(ratio: float) -> str:
     """1.034 → "+3.4 %"."""
-    text = percent(ratio - 1)
-    return text if text.startswith("−") else f"+{text}"
+    return change(ratio)
 
 
 def interval(ci: RatioCI) -> str:

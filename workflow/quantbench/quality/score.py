@@ -15,6 +15,7 @@ from typing import Any
 from scipy.stats import binomtest
 
 from quantbench.quality.checks import CheckResult
+from quantbench.wording import at_most, plural
 
 MIN_PROMPTS = 15
 ALPHA = 0.05
@@ -66,6 +67,11 @@ def upper_bound(k: int, n: int) -> float | None:
 def mcnemar(b: int, c: int) -> float | None:
     """Exact two-sided p of b against c discordant pairs; None when there is none (no test possible)."""
     return float(binomtest(b, b + c, 0.5).pvalue) if b + c else None
+
+
+def p_words(p: float) -> str:
+    """ "= 0.125", "< 0.001"."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def compare(prompt: Mapping[str, Any], baseline: Item, variant: Item, note: str | None = None) -> dict[str, Any]:
@@ -140,23 +146,24 @@ def verdict(rows: Sequence[Item], floor: Mapping[str, Any]) -> dict[str, Any]:
     foreign = sum(not r["same_input"] for r in rows)
     reasons = []
     if p is not None and p < ALPHA and b > c:
-        reasons.append(f"exact McNemar p = {p:.3f} ({b} lost, {c} gained)")
+        reasons.append(f"exact McNemar p {p_words(p)} ({b} lost, {c} gained)")
     if b - c >= NET_LOSS:
-        reasons.append(f"net loss of {b - c} of {n} prompts")
+        reasons.append(f"net loss of {b - c} of {plural(n, 'prompt')}")
     if hard:
         reasons.append(f"new empty, garbled or looping answers: {', '.join(hard)}")
     word = VERDICTS[1] if reasons else VERDICTS[0] if b == 0 and n >= MIN_PROMPTS else VERDICTS[2]
     if foreign:
-        reasons.append(f"{foreign} prompts reached the two models as different tokens (tokenizer or chat template)")
+        told = plural(foreign, "prompt")
+        reasons.append(f"{told} reached the two models as different tokens (tokenizer or chat template)")
         word = VERDICTS[2]
     if not reasons and n < MIN_PROMPTS:
-        reasons.append(f"the baseline passes {n} prompts, at least {MIN_PROMPTS} are needed")
-    if not reasons and b:
-        reasons.append(f"{b} of {n} prompts lost: too few to tell from chance (exact McNemar p = {p:.2f})")
+        reasons.append(f"the baseline passes {plural(n, 'prompt')}, at least {MIN_PROMPTS} are needed")
+    if not reasons and b and p is not None:
+        reasons.append(f"{b} of {plural(n, 'prompt')} lost: too few to tell from chance (exact McNemar p {p_words(p)})")
     bound = upper_bound(b, n)
     sentence = (
-        f"{b} of {n} prompts that the baseline passes were lost; with 95 % confidence the loss rate on prompts like"
-        f" these is below {bound:.0%}."
+        f"{b} of {plural(n, 'prompt')} that the baseline passes {'was' if b == 1 else 'were'} lost; with 95 %"
+        f" confidence the loss rate on prompts like these is at most {at_most(bound)}."
         if bound is not None
         else "The baseline passes no prompt, so nothing can be said."
     )

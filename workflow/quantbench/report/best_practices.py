@@ -6,7 +6,7 @@ from quantbench.report.document import Section, bullets
 from quantbench.report.facts import Facts
 from quantbench.report.narrative_cost import assumptions_sentence, saving_sentence
 from quantbench.report.narrative_quality import lost_words
-from quantbench.wording import is_number, listing, percent, plural
+from quantbench.wording import at_most, change, is_number, listing, plural
 
 
 def sections(facts: Facts) -> tuple[Section, ...]:
@@ -23,12 +23,12 @@ def _vram(facts: Facts) -> str:
     for variant in facts.variants:
         row = facts.memory_of(variant)
         if is_number(row.get("weights_reduction_pct")):
-            words = f"{facts.label(variant)} weights {percent(-row['weights_reduction_pct'] / 100)}"
+            words = f"{facts.label(variant)} weights {change(1 - row['weights_reduction_pct'] / 100)}"
             if is_number(row.get("vram_delta_reduction_pct")):
-                words += f" (whole server {percent(-row['vram_delta_reduction_pct'] / 100)})"
+                words += f" (whole server {change(1 - row['vram_delta_reduction_pct'] / 100)})"
             told.append(words)
         elif is_number(row.get("checkpoint_reduction_pct")):
-            told.append(f"{facts.label(variant)} checkpoint files {percent(-row['checkpoint_reduction_pct'] / 100)}")
+            told.append(f"{facts.label(variant)} checkpoint files {change(1 - row['checkpoint_reduction_pct'] / 100)}")
     unknown = "the log did not give the weight memory" if facts.variants else "no variant was measured"
     figures = listing(told) or unknown
     rule = "**Quantization VRAM savings**: read the weights and the KV cache, not NVML's total."
@@ -94,5 +94,5 @@ def _adjusted(facts: Facts) -> str:
     for variant, details in facts.quality.items():
         bound = details["verdict"].get("loss_rate_upper_95")
         if is_number(bound):
-            told.append(f"for {facts.label(variant)} up to {percent(bound, 0)} of the answers may be lost (95 % bound)")
+            told.append(f"for {facts.label(variant)} up to {at_most(bound)} of the answers may be lost (95 % bound)")
     return f"{rule} {('Here ' + '; '.join(told) + '.') if told else 'Here the answers were not compared.'}"

@@ -16,6 +16,7 @@ from quantbench.wording import (
     listing,
     metric_name,
     number,
+    ratio,
     reason_codes,
     reason_words,
     sentence,
@@ -118,7 +119,7 @@ def _ratios(facts: Facts, workload: str, variant: str) -> str:
     for tokens in dict.fromkeys(row["max_tokens"] for row in rows):
         some = [row for row in rows if row["max_tokens"] == tokens]
         cells = f"c={'/'.join(str(row['concurrency']) for row in some)}, max_tokens={tokens}"
-        told.append(f"{cells} → " + ", ".join(f"{row['ratio']:.3f}" for row in some))
+        told.append(f"{cells} → " + ", ".join(ratio(row["ratio"]) for row in some))
     return f"Tokens/sec ratios: {'; '.join(told)}." if told else ""
 
 

@@ -12,6 +12,7 @@ from quantbench.report.narrative_quality import lost_words
 from quantbench.report.narrative_words import CI_NOTE, alone, clause
 from quantbench.wording import (
     BLANK,
+    at_most,
     change,
     integer,
     is_number,
@@ -19,7 +20,6 @@ from quantbench.wording import (
     metric_name,
     metric_unit,
     number,
-    percent,
     plural,
     ratio_interval,
     sentence,
@@ -215,7 +215,7 @@ def _not_tested(facts: Facts) -> list[str]:
         if is_number(bound):
             found.append(
                 f"{facts.label(variant)}: {plural(details['verdict']['n'], 'prompt')} cannot exclude that "
-                f"up to {percent(bound, 0)} of such answers are lost."
+                f"up to {at_most(bound)} of such answers are lost."
             )
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from quantbench.quality.score import MIN_PROMPTS, STRICT_PROMPTS
 from quantbench.report.document import Code, Compare, Details, Part, Section, Table, bullets, table, text
 from quantbench.report.facts import Facts, Json
-from quantbench.wording import integer, is_number, listing, percent, plural, sentence
+from quantbench.wording import at_most, integer, is_number, listing, percent, plural, sentence
 
 NOT_MEASURED = (
     "The answers were not compared in this run, so nothing is known about quality. "
@@ -179,8 +179,8 @@ def risk_paragraph(facts: Facts) -> str:
     judged = [details["verdict"] for details in facts.quality.values()]
     bounds = [j["loss_rate_upper_95"] for j in judged if is_number(j.get("loss_rate_upper_95"))]
     here = (
-        f"The check here can only say that the loss rate on such prompts is below {percent(min(bounds), 0)} "
-        f"{'to ' + percent(max(bounds), 0) + ', by model' if max(bounds) > min(bounds) else 'with 95 % confidence'}. "
+        f"The check here can only say that the loss rate on such prompts is at most {at_most(min(bounds))} "
+        f"{'to ' + at_most(max(bounds)) + ', by model' if max(bounds) > min(bounds) else 'with 95 % confidence'}. "
         if bounds
         else ""
     )

@@ -13,7 +13,7 @@ from quantbench.report.document import Section, table, text
 from quantbench.report.facts import Facts, Json
 from quantbench.report.narrative_quality import lost_words
 from quantbench.report.narrative_words import clause, decided
-from quantbench.wording import change, is_number, listing, reduction, seconds
+from quantbench.wording import change, is_number, listing, ratio, reduction, seconds
 
 TOLERANCE_POINTS = 10
 OPEN, FOR_YOU = "open: the data do not decide", "for you to judge"
@@ -131,10 +131,8 @@ def _helps_more_at(facts: Facts, variant: str) -> Measured:
     best = max(usable, key=lambda r: r["ratio"])
     rest = [r for r in usable if r is not best]
     clear = is_number(best["ci_low"]) and all(is_number(r["ci_high"]) and r["ci_high"] < best["ci_low"] for r in rest)
-    words = (
-        f"most at c={best['concurrency']} (ratio {best['ratio']:.3f}){'' if clear else ', but the intervals overlap'}"
-    )
-    return Measured(words, best["concurrency"] if clear else None)
+    words = f"most at c={best['concurrency']} (ratio {ratio(best['ratio'])})"
+    return Measured(words if clear else f"{words}, but the intervals overlap", best["concurrency"] if clear else None)
 
 
 def _highest(facts: Facts, variant: str, style: str, metrics: tuple[str, ...]) -> Json | None:
@@ -173,7 +171,7 @@ def _biggest(facts: Facts, variant: str) -> Measured:
     if not found:
         return Measured("not compared")
     largest = max(found, key=lambda r: abs(math.log(r["ratio"])))
-    told = ", ".join(f"{kinds[r['metric']]} × {r['ratio']:.3f}" for r in found)
+    told = ", ".join(f"{kinds[r['metric']]} × {ratio(r['ratio'])}" for r in found)
     return Measured(told, kinds[largest["metric"]] if decided(found) else None)
 
 
@@ -182,7 +180,7 @@ def _batch_gain(facts: Facts, variant: str) -> Measured:
     if row is None or row.get("reason"):
         return Measured("not compared" if row is None else str(row["reason"]))
     answer = {"batch": "more", "chat": "less"}.get(row["helps_more"])
-    return Measured(f"gain in batch / gain in chat {row['quotient']:.3f}; helps more: {row['helps_more']}", answer)
+    return Measured(f"gain in batch / gain in chat {ratio(row['quotient'])}; helps more: {row['helps_more']}", answer)
 
 
 def _breaks_first(facts: Facts, variant: str) -> Measured:
