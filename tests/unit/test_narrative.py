@@ -233,5 +233,17 @@ def test_a_margin_that_the_control_made_coarse_is_not_no_change() -> None:
     told = narrative_words.clause(found, row)
     data = "the data allow −15.0 % to −5.0 %; the A/A control resolves ±38.0 % only"
     assert told == f"cannot be told apart from the baseline's ({data})"
-    fine = narrative_words.clause(found, row | {"code": "equivalent", "margin": 0.02, "ci_low": 0.99, "ci_high": 1.01})
-    assert fine.startswith("did not change: equivalent within 2.0 %")
+    fine = {"code": "equivalent", "margin": 0.02, "ratio": 0.991, "ci_low": 0.988, "ci_high": 0.995}
+    told = narrative_words.clause(found, row | fine)
+    assert told == "is equivalent to the baseline's within 2.0 % (95 % CI −1.2 % to −0.5 %)", "it did change, by 0.9 %"
+
+
+def test_a_coarse_margin_hides_no_interval_that_leaves_it() -> None:
+    found = facts(SCENARIOS["pair"])
+    row = found.rows[0] | {"code": "undecided", "margin": 0.27, "ratio": 1.351, "ci_low": 1.083, "ci_high": 1.686}
+    told = narrative_words.clause(found, row)
+    assert told.startswith("changed by +35.1 % (95 % CI +8.3 % to +68.6 %), which is not significant after correction")
+    assert narrative_words.likely(row) == "gain"
+    inside = row | {"ratio": 1.1, "ci_low": 1.05, "ci_high": 1.15}
+    assert narrative_words.clause(found, inside).startswith("cannot be told apart")
+    assert narrative_words.likely(inside) == "", "within the margin nothing is a gain"

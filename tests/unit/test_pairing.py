@@ -93,3 +93,9 @@ def test_p95_comes_from_blocks_if_all_have_one_else_from_the_pool_else_from_nowh
         [block(i, p95_ttft_ms=None) for i in range(4)], [block(i, p95_ttft_ms=None) for i in range(4)], ("a", "b")
     )
     assert measure(nothing, "p95_ttft_ms").ci.reason == "P95_NEEDS_N72"
+
+
+def test_blocks_without_a_partner_are_no_missing_metric():
+    pairs = pair_up([block(1), block(2)], [block(3), block(4)], ("a", "b"))
+    assert measure(pairs, "throughput_tok_s").ci.reason == "NO_PAIRS"
+    assert measure(pair_up([block(1)], [block(1)], ("a", "b")), "p50_tpot_ms").ci.reason == "NOT_MEASURED"

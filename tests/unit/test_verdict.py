@@ -296,3 +296,12 @@ def test_codes_words_and_figures_never_contradict_each_other(seed, blocks, speed
             assert (r["code"], r["ci_low"]) == ("no_test", None)
         assert all(x is None or math.isfinite(x) for x in r.values() if isinstance(x, float))
         assert r["words"]
+
+
+def test_a_refused_comparison_gives_the_refusal_and_nothing_else_as_reason():
+    contexts = [
+        c | {"valid": False, "reasons": ["hot"]} if c["model"] == "w8" else c for c in run({"bf16": 1, "w8": 1})
+    ]
+    refused = row(verdict(contexts))
+    assert refused["code"] == "invalid"
+    assert {reason.partition(" ")[0] for reason in refused["reasons"]} == {"hot"}, "it was measured"

@@ -189,10 +189,12 @@ _REASON_PATTERNS: tuple[tuple[str, str], ...] = (
     (r"FAILURES_AT_P(\d+)", "so many requests failed that p{0} is one of them"),
     (r"MISSING_IN_(\d+)_PAIRS", "missing in {0} of the pairs"),
     (r"NOT_MEASURED|NO_VALUES", "not measured"),
+    (r"NO_PAIRS", "no block of the one model has its partner of the other"),
     (r"(?:CI_)?FALLS_ON_FAILURE", "it falls on a failed request, which has no time"),
-    (r"([\w, ]+) \((.+) block (\d+)\)", "{1} block {2} is invalid ({0})"),
 )
 """Reason codes that are not guards, as regular expressions; guards bring their own words (quantbench.judge.guards)."""
+_BLOCK = re.compile(r"([\w, ]+) \((.+) block (\d+)\)")
+"""A refused block: guards, model, number."""
 
 
 def reason_codes(reasons: object) -> list[str]:
@@ -205,7 +207,23 @@ def reason_codes(reasons: object) -> list[str]:
 
 def reason_words(codes: Iterable[str], meanings: Mapping[str, str] | None = None) -> str:
     """Codes as words, each once; `meanings` (of guards) win; an unknown code stays as it is, in backticks."""
-    return "; ".join(dict.fromkeys(_reason(code, meanings or {}) for code in codes))
+    return "; ".join(reason_list(codes, meanings))
+
+
+def reason_list(codes: Iterable[str], meanings: Mapping[str, str] | None = None) -> list[str]:
+    """As `reason_words`, a list; blocks that were refused for the same reason are named together."""
+    told: dict[str, list[str]] = {}
+    for code in codes:
+        if block := _BLOCK.fullmatch(code):
+            told.setdefault(f"{block[2]} {{}} invalid ({_meaning(block[1], meanings or {})})", []).append(block[3])
+        else:
+            told.setdefault(_reason(code, meanings or {}), [])
+    return [words.format(_blocks(numbers)) if numbers else words for words, numbers in told.items()]
+
+
+def _blocks(numbers: Iterable[str]) -> str:
+    kept = sorted(set(numbers), key=int)
+    return f"block {kept[0]} is" if len(kept) == 1 else f"blocks {listing(kept)} are"
 
 
 def _meaning(text: str, meanings: Mapping[str, str]) -> str:

@@ -130,6 +130,8 @@ def interleaved(a: Sequence[float], b: Sequence[float]) -> bool:
 def measure(pairs: Pairs, metric: str) -> Measured:
     """One metric over the pairs: from the block metrics, or pooled where blocks are too short for a p95."""
     values = [(x.number, x.metrics.get(metric), y.metrics.get(metric)) for x, y in zip(pairs.a, pairs.b, strict=True)]
+    if not values:
+        return Measured(None, None, RatioCI(None, None, None, 0, None, None, "NO_PAIRS"))
     told = [(n, x, y) for n, x, y in values if x is not None and y is not None]
     if metric.startswith("p95_") and len(told) < len(values):
         return _pooled(pairs, metric)

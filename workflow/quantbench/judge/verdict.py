@@ -136,8 +136,9 @@ def _written(row: Row, gpu_name: str, baseline: str, most_blocks: int) -> Json:
     """A row as in the comparison CSV; a refused comparison carries no figures."""
     code = decide(row)
     ci, told = row.measured.ci, code != "invalid"
-    remarks = [*row.blockers, *row.pairs.refused, *row.measured.remarks]
-    remarks += [ci.reason] if ci.reason else []
+    remarks = [*row.blockers, *row.pairs.refused]
+    if told:  # what a refused comparison would have been says nothing
+        remarks += [*row.measured.remarks, *([ci.reason] if ci.reason else [])]
     remarks += [] if row.pairs.same_lane else ["DIFFERENT_DEVICES"]
     remarks += [f"UNPAIRED_BLOCKS_{row.pairs.unpaired}"] if row.pairs.unpaired else []
     return {

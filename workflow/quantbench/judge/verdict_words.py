@@ -16,6 +16,7 @@ _ENERGY = ("less energy", "more energy")
 _TIME = ("faster", "slower")
 REASONS = {
     "NOT_MEASURED": "the metric was not measured",
+    "NO_PAIRS": "no block of the one model has its partner of the other",
     "NO_VALUES": "there are no blocks to compare",
     "NOT_FINITE": "a block has an infinite value",
     "NOT_POSITIVE": "a block has a value that is not above zero",
@@ -108,6 +109,7 @@ def control(present: bool, trusted: bool, tested: bool, different: Sequence[str]
         names = ", ".join(metric_name(m) for m in different)
         return f"the A/A control differs from itself ({names}): this run is not to be trusted"
     if not tested:
-        return "the A/A control has too few blocks for a test: the resolution of the instrument is not known"
+        why = "too few blocks, or all alike"
+        return f"the A/A control could not be tested ({why}): the resolution of the instrument is not known"
     size = f"; it resolves ±{percent(resolution)}" if resolution is not None else ""
     return f"the A/A control shows no difference of the baseline from itself{size}"

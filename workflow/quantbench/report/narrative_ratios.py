@@ -15,7 +15,7 @@ from quantbench.wording import (
     percent,
     ratio_interval,
     reason_codes,
-    reason_words,
+    reason_list,
     sentence,
 )
 
@@ -72,7 +72,7 @@ def footnotes(facts: Facts, shown: Sequence[Sequence[Json]]) -> list[str]:
     for told in shown:
         by_words: dict[str, list[Json]] = {}
         for row in told:
-            for words in dict.fromkeys(_reasons(facts, row)):
+            for words in _reasons(facts, row):
                 by_words.setdefault(words, []).append(row)
         for words, rows in by_words.items():
             names = "" if len(rows) == len(told) else listing(metric_name(row["metric"]) for row in rows)
@@ -84,7 +84,7 @@ def footnotes(facts: Facts, shown: Sequence[Sequence[Json]]) -> list[str]:
 
 
 def _reasons(facts: Facts, row: Json) -> list[str]:
-    return [reason_words([code], facts.config.get("reason_words")) for code in reason_codes(row.get("reasons"))]
+    return reason_list(reason_codes(row.get("reasons")), facts.config.get("reason_words"))
 
 
 def _of(facts: Facts, metrics: str, rows: Sequence[Json]) -> str:

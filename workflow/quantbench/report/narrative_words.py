@@ -39,11 +39,12 @@ def clause(facts: Facts, row: Json | None) -> str:
     if row["code"] == "no_test":
         return f"changed by {change(ratio)} in this sample, without a test{_untested(facts, row)}"
     if row["code"] == "equivalent":
-        return f"did not change: equivalent within {percent(row['margin'])} (95 % CI {interval})"
-    if row["code"] == "undecided" and is_coarse(row["margin"], facts.config["margin"]):
-        return f"cannot be told apart from the baseline's (the data allow {interval}; {_resolution(row)})"
-    if row["code"] == "undecided" and _excludes_one(row):
+        return f"is equivalent to the baseline's within {percent(row['margin'])} (95 % CI {interval})"
+    coarse = is_coarse(row["margin"], facts.config["margin"])
+    if row["code"] == "undecided" and _excludes_one(row) and not (coarse and _within_margin(row)):
         return f"changed by {change(ratio)} (95 % CI {interval}), which is not significant {CORRECTED}"
+    if row["code"] == "undecided" and coarse:
+        return f"cannot be told apart from the baseline's (the data allow {interval}; {_resolution(row)})"
     if row["code"] == "undecided":
         return f"shows no significant difference (the data allow {interval})"
     verb = _verb(str(row["metric"]), ratio)
@@ -61,6 +62,11 @@ def _resolution(row: Json) -> str:
 
 def _excludes_one(row: Json) -> bool:
     return bool(is_number(row.get("ci_low")) and (row["ci_low"] > 1 or row["ci_high"] < 1))
+
+
+def _within_margin(row: Json) -> bool:
+    bound = 1 + float(row["margin"])
+    return bool(is_number(row.get("ci_low")) and row["ci_low"] > 1 / bound and row["ci_high"] < bound)
 
 
 def _verb(metric: str, ratio: float) -> str:
@@ -118,8 +124,11 @@ def verdict_cell(facts: Facts, row: Json | None) -> str:
 
 
 def likely(row: Json) -> str:
-    """ "gain" or "loss" where the row's own CI excludes 1 but the corrected test does not; "" elsewhere."""
-    if row["code"] != "undecided" or not _excludes_one(row):
+    """ "gain" or "loss" where the row's own CI excludes 1 but the corrected test does not; "" elsewhere.
+
+    A CI within the margin shows neither: if there is a difference, it is one that does not matter.
+    """
+    if row["code"] != "undecided" or not _excludes_one(row) or _within_margin(row):
         return ""
     higher_is_better = METRICS[row["metric"]][2] if row["metric"] in METRICS else True
     return "gain" if (row["ratio"] > 1) == higher_is_better else "loss"
