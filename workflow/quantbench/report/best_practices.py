@@ -6,6 +6,7 @@ from quantbench.report.document import Section, bullets
 from quantbench.report.facts import Facts
 from quantbench.report.narrative_cost import assumptions_sentence, saving_sentence
 from quantbench.report.narrative_quality import lost_words
+from quantbench.report.narrative_words import interleaved_of
 from quantbench.wording import at_most, change, is_number, listing, plural
 
 
@@ -44,12 +45,15 @@ def _gate(facts: Facts) -> str:
 
 
 def _side_by_side(facts: Facts) -> str:
-    order = facts.measurement["order"]
+    interleaved, tellable = interleaved_of(facts)
     blocks = facts.measurement["blocks"]
     rule = "**Side-by-side comparison**: always run the baseline beside the variant, in turns, on the same machine."
-    cells = f"{order['interleaved']} of {plural(order['cells'], 'cell')}"
-    how = f"{cells} interleaved, {plural(blocks['total'], 'block')} in all"
-    return f"{rule} Here: {how}."
+    how = (
+        f"{interleaved} of {plural(tellable, 'comparison')} interleaved"
+        if tellable
+        else "no pairs of blocks to compare"
+    )
+    return f"{rule} Here: {how}, {plural(blocks['total'], 'block')} in all."
 
 
 def _ports(facts: Facts) -> str:

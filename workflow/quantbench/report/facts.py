@@ -116,6 +116,11 @@ class Facts:
         grid = [(int(c), int(t)) for c, t in self.config["workloads"][workload]["cells"]]
         return max(grid, key=lambda cell: (cell[0], -cell[1]), default=None)
 
+    def place(self, workload: str, cell: Cell) -> str:
+        """ "c=8", with max_tokens where the workload has several: "c=8 (max_tokens=128)"."""
+        several = len({tokens for _, tokens in self.cells(workload)}) > 1
+        return f"c={cell[0]}" + (f" (max_tokens={cell[1]})" if several else "")
+
     def memory_of(self, model: str) -> Json:
         """The row of memory.csv, empty where absent."""
         return next((row for row in self.memory if row["model"] == model), {})

@@ -24,6 +24,7 @@ TELEMETRY = (
     "utilisation_pct_mean",
     "memory_used_mib_max",
 )
+CLOCK_STEP_S = 1.0  # starts are of the wall clock, durations are not: they may disagree by what NTP corrects
 
 
 def summarize(
@@ -38,6 +39,7 @@ def summarize(
     `calibrations` are the `calibration_c{c}.json`. What no file tells is None.
     """
     ordered = sorted(contexts, key=lambda c: c["started_unix"])
+    gaps = _gaps(ordered)
     return {
         "gpu": ordered[0]["gpu"] if ordered else None,
         "first_block_at": ordered[0]["started_at"] if ordered else None,
@@ -56,7 +58,8 @@ def summarize(
         "calibration_age_s": _calibration_age(ordered, calibrations),
         "cells": _cells(ordered),
         "server": _server(ordered),
-        "telemetry_missing": _missing(ordered),
+        "telemetry_missing": {name: gap["reason"] for name, gap in gaps.items() if gap["blocks"] == len(ordered)},
+        "telemetry_gaps": {name: gap for name, gap in gaps.items() if gap["blocks"] < len(ordered)},
     }
 
 
@@ -188,15 +191,19 @@ def wall_time(contexts: Iterable[Json]) -> list[Json]:
 
 
 def _wall(blocks: Sequence[tuple[float, float]]) -> Json:
-    """Of the (start, duration) of one lane's blocks, in order; they do not overlap, as a lane serves one at a time."""
+    """Of the (start, duration) of one lane's blocks, in order; they do not overlap, as a lane serves one at a time.
+
+    Where they seem to, the machine's clock was set during the run, and nothing can be said.
+    """
     ends = [start + duration for start, duration in blocks]
     measured, wall = sum(duration for _, duration in blocks), ends[-1] - blocks[0][0]
     pauses = [start - end for end, (start, _) in zip(ends, blocks[1:], strict=False)]
+    sound = wall > 0 and all(pause > -CLOCK_STEP_S for pause in pauses)
     return {
         "measured_s": round(measured, 3),
         "wall_s": round(wall, 3),
-        "share": measured / wall if wall > 0 else None,
-        "longest_pause_s": round(max(pauses), 3) if pauses else None,
+        "share": measured / wall if sound else None,
+        "longest_pause_s": round(max(pauses), 3) if pauses and sound else None,
     }
 
 
@@ -273,10 +280,10 @@ def _server(contexts: Sequence[Json]) -> Json:
     }
 
 
-def _missing(contexts: Sequence[Json]) -> Json:
-    """Telemetry fields that no block has, with the first reason given."""
-    reasons: Json = {}
+def _gaps(contexts: Sequence[Json]) -> Json:
+    """{telemetry field: {blocks that miss it, the first reason given}}."""
+    gaps: Json = {}
     for context in contexts:
         for name, reason in ((context.get("telemetry") or {}).get("missing") or {}).items():
-            reasons.setdefault(name, reason)
-    return reasons
+            gaps.setdefault(name, {"blocks": 0, "reason": reason})["blocks"] += 1
+    return gaps

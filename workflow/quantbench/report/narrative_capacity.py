@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -87,7 +88,8 @@ def focus_table(facts: Facts, workload: str) -> Table:
 def _blanks(facts: Facts, row: Json, metrics: Sequence[str]) -> list[str]:
     missing = [metric for metric in metrics if not is_number(row.get(metric))]
     codes, meanings = reason_codes(row.get("reasons")), facts.config.get("reason_words")
-    name = f"{facts.label(row['model'])} at c={row['concurrency']}"
+    cell = int(row["concurrency"]), int(row["max_tokens"])
+    name = f"{facts.label(row['model'])} at {facts.place(row['workload'], cell)}"
     found = []
     if missing:
         words = reason_words((code for code in codes if _BLANKS.fullmatch(code)), meanings)
@@ -159,7 +161,19 @@ def _matters_most(facts: Facts, workload: str, variant: str) -> str:
     first = shown[0]
     if len({row["concurrency"] for row in rows}) == 1:
         return ""
-    return f"The difference matters most at {short_cell(first, rows)}: tokens/sec {change(first['ratio'])}."
+    open_ = "" if _stands_out(first, rows) else ", though the interval of another cell overlaps with its own"
+    return f"The difference matters most at {short_cell(first, rows)}: tokens/sec {change(first['ratio'])}{open_}."
+
+
+def _stands_out(row: Json, among: Sequence[Json]) -> bool:
+    """Whether the row's difference is larger than that of any other, error bars included."""
+    sizes = [sorted(abs(math.log(other[end])) for end in ("ci_low", "ci_high")) for other in among if _has_ci(other)]
+    own = min(abs(math.log(row["ci_low"])), abs(math.log(row["ci_high"])))
+    return len(sizes) == len(among) and sum(largest >= own for _, largest in sizes) == 1
+
+
+def _has_ci(row: Json) -> bool:
+    return is_number(row.get("ci_low")) and is_number(row.get("ci_high"))
 
 
 def _suggested(rows: Sequence[Json]) -> str:
@@ -174,20 +188,21 @@ def _mainly(facts: Facts, workload: str, variant: str) -> str:
     cell = facts.deciding_cell(workload)
     if cell is None:
         return ""
+    at = f"At {facts.place(workload, cell)}"
     metrics = ("throughput_tok_s", "p50_ttft_ms", "p50_e2e_ms", "p50_tpot_ms")
     found = [row for metric in metrics if (row := facts.row(workload, variant, cell, metric))]
     if all(row["code"] in ("invalid", "no_test") for row in found):
-        return f"At c={cell[0]} nothing could be tested, so it is not known what quantization improves."
+        return f"{at} nothing could be tested, so it is not known what quantization improves."
     better = [metric_name(row["metric"]) for row in found if row["code"] == "better"]
     worse = [metric_name(row["metric"]) for row in found if row["code"] == "worse"]
     told = ([f"improved {listing(better)}"] if better else []) + ([f"worsened {listing(worse)}"] if worse else [])
     shown = [f"quantization {listing(told)}"] if told else []
     guessed = _likely(found)
     if shown or guessed:
-        return f"At c={cell[0]} {'; '.join([*shown, *guessed])}."
+        return f"{at} {'; '.join([*shown, *guessed])}."
     if all(row["code"] == "equivalent" for row in found):
-        return f"At c={cell[0]} quantization changed neither throughput nor latency by more than the margin."
-    return f"At c={cell[0]} neither a gain nor a loss in throughput or latency is shown, and neither is excluded."
+        return f"{at} quantization changed neither throughput nor latency by more than the margin."
+    return f"{at} neither a gain nor a loss in throughput or latency is shown, and neither is excluded."
 
 
 def _likely(rows: Sequence[Json]) -> list[str]:
@@ -224,8 +239,8 @@ def _surprises(facts: Facts, workload: str, variant: str) -> str:
     elif slower:
         told.append(f"the quantized model is slower at {listing(slower)}")
     tails = [row for row in _rows(facts, workload, variant, "p95_e2e_ms") if row["code"] == "worse"]
-    faster = {row["concurrency"] for row in rows if row["code"] == "better"}
-    odd = [short_cell(row, tails) for row in tails if row["concurrency"] in faster]
+    faster = {(row["concurrency"], row["max_tokens"]) for row in rows if row["code"] == "better"}
+    odd = [short_cell(row, rows) for row in tails if (row["concurrency"], row["max_tokens"]) in faster]
     if odd:
         told.append(f"p95 E2E got worse although tokens/sec improved at {listing(odd)}")
     if not any(row["code"] in DECIDED for row in rows):
@@ -242,6 +257,6 @@ def bottleneck_sentences(facts: Facts, workload: str) -> list[str]:
             if seen:
                 grouped.setdefault((model, str(seen["bottleneck"])), []).append(cell)
     return [
-        f"{facts.label(model)}: {BOTTLENECKS.get(part, part)} at {listing(f'c={c}' for c, _ in cells)}."
+        f"{facts.label(model)}: {BOTTLENECKS.get(part, part)} at {listing(facts.place(workload, c) for c in cells)}."
         for (model, part), cells in grouped.items()
     ]

@@ -45,7 +45,8 @@ def cards(facts: Facts) -> list[Card]:
                 title=_title(facts, top, action),
                 figure=change(speed.get("ratio")),
                 interval=interval,
-                of=f"tokens/sec, {facts.label(top.variant)}" + (f", c={top.cell[0]}" if top.cell else ""),
+                of=f"tokens/sec, {facts.label(top.variant)}"
+                + (f", {facts.place(top.workload, top.cell)}" if top.cell else ""),
                 shown=trusted and speed.get("code") in ("better", "worse", "equivalent"),
                 lines=tuple(_card_line(facts, choice) for choice in options),
             )

@@ -148,6 +148,10 @@ def _why_blank(facts: Facts, row: Json, where: str = "") -> str:
     return f"{start}: {refused}, so the cell is not valid and gets no price{saved}. `notes.md` says how to repeat it."
 
 
+def _in(facts: Facts, row: Json) -> str:
+    return f" in {row['workload']} at {facts.place(row['workload'], (int(row['concurrency']), int(row['max_tokens'])))}"
+
+
 def saving_sentence(facts: Facts, workload: str, variant: str) -> str:
     """ "20.1 % cost reduction with INT8 in chat (95 % CI 18.0 % to 22.1 %)", or why none is claimed."""
     row = saving_row(facts, workload, variant)
@@ -205,7 +209,7 @@ def cells_table(facts: Facts) -> Table:
     columns = ["workload", "concurrency", "max_tokens", "model", "tok/s", *costs, "J/token"]
     entries: list[Json] = facts.cost.get("rows", [])
     notes = [NO_PRICE] if any("NO_PRICE" in row["reasons"] for row in entries) else []
-    notes += [_why_blank(facts, row, f" in {row['workload']} at c={row['concurrency']}") for row in entries]
+    notes += [_why_blank(facts, row, _in(facts, row)) for row in entries]
     return without_empty_columns(table(columns, rows, notes=notes, words=(0, 3)))
 
 

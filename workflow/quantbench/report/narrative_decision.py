@@ -5,7 +5,7 @@ from __future__ import annotations
 from quantbench.config import command_line
 from quantbench.report.decision import USES, Choice, best, choices, confidence
 from quantbench.report.document import Code, Part, Section, Table, bullets, table, text
-from quantbench.report.facts import Facts, Json
+from quantbench.report.facts import Cell, Facts, Json
 from quantbench.report.narrative_cost import cost_row, cost_sentences, currency
 from quantbench.report.narrative_doubts import doubts
 from quantbench.report.narrative_quality import lost_words
@@ -60,7 +60,7 @@ def _use_headline(facts: Facts, style: str) -> str:
 
 def reason_sentence(facts: Facts, choice: Choice) -> str:
     """Speed, what got slower, quality: "INT8: tokens/sec improved by … at c=16; lost 0 of 15"."""
-    at = f" at c={choice.cell[0]}" if choice.cell else ""
+    at = f" at {facts.place(choice.workload, choice.cell)}" if choice.cell else ""
     told = [f"tokens/sec {clause(facts, choice.speed)}{at}"]
     if choice.caveats:
         told.append(f"{listing(metric_name(m) for m in choice.caveats)} got worse")
@@ -158,7 +158,11 @@ def _tail(facts: Facts, workload: str) -> str:
 
 
 def _deciding(facts: Facts, row: Json) -> bool:
-    return facts.deciding_cell(row["workload"]) == (row["concurrency"], row["max_tokens"])
+    return facts.deciding_cell(row["workload"]) == _cell(row)
+
+
+def _cell(row: Json) -> Cell:
+    return int(row["concurrency"]), int(row["max_tokens"])
 
 
 def _speed_row(facts: Facts, workload: str, metric: str) -> list[list[str]]:
@@ -167,7 +171,7 @@ def _speed_row(facts: Facts, workload: str, metric: str) -> list[list[str]]:
     if not base:
         return []
     cell = facts.deciding_cell(workload) or (0, 0)
-    name = f"{workload} c={cell[0]}: {metric_name(metric)} ({metric_unit(metric)})"
+    name = f"{workload} {facts.place(workload, cell)}: {metric_name(metric)} ({metric_unit(metric)})"
     return [[name, number(base[0]), *(_against(row) for row in found.values())]]
 
 
@@ -200,7 +204,7 @@ def what_got_worse(facts: Facts) -> list[str]:
         by_metric: dict[str, list[str]] = {}
         for row in worse:
             by_metric.setdefault(row["metric"], []).append(
-                f"{row['workload']} c={row['concurrency']} ({change(row['ratio'])})"
+                f"{row['workload']} {facts.place(row['workload'], _cell(row))}: {change(row['ratio'])}"
             )
         found += [f"{facts.label(variant)}: {metric_name(m)} in {listing(cells)}." for m, cells in by_metric.items()]
         if variant in facts.quality and facts.quality[variant]["worse"]:
@@ -227,12 +231,12 @@ def _rollback(facts: Facts) -> list[str]:
     for workload in facts.workloads():
         cell = facts.deciding_cell(workload)
         base = facts.capacity_row(workload, facts.baseline, cell) if cell else None
-        if cell is None or base is None:
-            continue
+        if cell is None or base is None or not base.get("blocks"):
+            continue  # thresholds come from valid blocks only
         tail = next((m for m in ("p95_e2e_ms", "p50_e2e_ms") if is_number(base.get(m))), None)
         if tail:
             found.append(
-                f"{workload}: go back to {name} if {metric_name(tail)} at c={cell[0]} stays above "
+                f"{workload}: go back to {name} if {metric_name(tail)} at {facts.place(workload, cell)} stays above "
                 f"{with_unit(base[tail], 'ms')} or tokens/sec below {number(base.get('throughput_tok_s'))}, "
                 f"which is what {name} reaches."
             )

@@ -8,7 +8,7 @@ from quantbench.config import command_line
 from quantbench.config.configuration import AA_SUFFIX
 from quantbench.report.document import Code, Part, Section, bullets, table, without_empty_columns
 from quantbench.report.facts import Facts, Json
-from quantbench.report.narrative_words import blocks_to_decide
+from quantbench.report.narrative_words import blocks_to_decide, interleaved_of
 from quantbench.wording import is_number, listing, percent, plural, seconds
 
 OLD_S = 86_400.0  # a calibration of yesterday says little of today's machine
@@ -26,8 +26,13 @@ def doubts(facts: Facts) -> list[str]:
         *_coverage_doubts(facts),
         *_telemetry_doubts(facts),
         "Prompts are synthetic or few; other prompt and answer lengths give other ratios.",
-        "One machine was measured, on one day; another card, driver or version of vLLM may differ.",
+        f"One machine was measured, {_days(facts)}; another card, driver or version of vLLM may differ.",
     ]
+
+
+def _days(facts: Facts) -> str:
+    first, last = (str(facts.measurement.get(f"{which}_block_at") or "")[:10] for which in ("first", "last"))
+    return "on one day" if first == last else f"between {first} and {last}"
 
 
 def _trust_doubts(facts: Facts) -> list[str]:
@@ -39,11 +44,12 @@ def _trust_doubts(facts: Facts) -> list[str]:
         found.append(
             "The baseline was not measured against itself (A/A), so the resolution of the instrument is not known."
         )
-    if facts.rows and not all(row["interleaved"] for row in facts.rows):
+    ordered, tellable = interleaved_of(facts)
+    if ordered < tellable:
         found.append("Not all comparisons are interleaved; slow drift may look like a difference there.")
     for drift in facts.verdict.get("drift") or []:
         if drift.get("flagged"):
-            cell = f"{drift['workload']} c={drift['concurrency']}"
+            cell = f"{drift['workload']} {facts.place(drift['workload'], (drift['concurrency'], drift['max_tokens']))}"
             found.append(f"The baseline itself drifted by {percent(drift['percent'] / 100)} in {cell} during the run.")
     return found
 
@@ -83,9 +89,9 @@ def _undecided(facts: Facts) -> list[str]:
     far = sum(blocks_to_decide(facts, row) is None for row in rows)
     near, limit = len(rows) - far, f"more than {facts.most_blocks} blocks, so less noise would help more"
     if not far:
-        told = "more blocks would decide them"
+        told = f"more blocks would decide {'it' if len(rows) == 1 else 'them'}"
     elif not near:
-        told = f"each would need {limit}"
+        told = f"{'it' if len(rows) == 1 else 'each'} would need {limit}"
     else:
         told = f"more blocks would decide {near}, the other {far} would need {limit}"
     return [f"{plural(len(rows), 'comparison')} stayed undecided: {told}."]
@@ -119,13 +125,20 @@ def _telemetry_doubts(facts: Facts) -> list[str]:
     for name, reason in missing.items():
         by_reason.setdefault(str(reason), []).append(f"`{name}`")
     found = [f"Not seen during the blocks: {listing(names)} ({reason})." for reason, names in by_reason.items()]
+    total = facts.measurement["blocks"]["total"]
+    gaps: Json = facts.measurement.get("telemetry_gaps") or {}
+    found += [
+        f"`{name}` was not seen in {gap['blocks']} of {total} blocks ({gap['reason']})." for name, gap in gaps.items()
+    ]
     age = facts.measurement.get("calibration_age_s")
     if is_number(age) and age > OLD_S:
         found.append(
             f"The load client was calibrated {seconds(age)} before the last block; delete the `client/` folder of the "
             "results to have it calibrated again."
         )
-    unknown = [f"`{guard['id']}`" for guard in facts.measurement["guards"] if guard["unknown"] and not guard["ok"]]
+    told = ("ok", "fail", "warn")
+    guards: Sequence[Json] = facts.measurement["guards"]
+    unknown = [f"`{guard['id']}`" for guard in guards if guard["unknown"] and not any(guard[s] for s in told)]
     if unknown:
         found.append(f"These guards could not tell in any block: {listing(unknown)}.")
     return found

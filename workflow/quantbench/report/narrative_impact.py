@@ -24,8 +24,9 @@ def sentences(facts: Facts, row: Json) -> list[str]:
         if row[f"{side}_workload"] is None:
             continue
         cell = (int(row[f"{side}_concurrency"]), int(row[f"{side}_max_tokens"]))
+        at = facts.place(row[f"{side}_workload"], cell)
         compared = facts.row(row[f"{side}_workload"], row["variant"], cell, "throughput_tok_s")
-        told.append(f"{side.capitalize()} at c={cell[0]}: tokens/sec {clause(facts, compared)}.")
+        told.append(f"{side.capitalize()} at {at}: tokens/sec {clause(facts, compared)}.")
     if row.get("reason"):
         return [*told, f"Chat and batch are not set against each other: {row['reason']}."]
     if is_number(row.get("quotient_ci_low")):

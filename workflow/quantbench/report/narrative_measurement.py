@@ -5,6 +5,7 @@ from __future__ import annotations
 from quantbench.config import command_line
 from quantbench.report.document import Part, Section, Table, bullets, table, text
 from quantbench.report.facts import Facts, Json
+from quantbench.report.narrative_words import interleaved_of
 from quantbench.wording import (
     integer,
     is_number,
@@ -107,12 +108,14 @@ def _order(facts: Facts) -> str:
         return "Only one model was measured, so there is no order of models to tell."
     letters = listing(f"{letter} = {_arm(facts, arm)}" for letter, arm in order["letters"].items())
     example = f"in one cell {order['example']} ({letters})"
-    interleaved = sum(bool(row["interleaved"]) for row in facts.rows)
-    if facts.rows and interleaved == len(facts.rows):
+    interleaved, tellable = interleaved_of(facts)
+    if not tellable:
+        return f"There are too few pairs of valid blocks to tell whether the models were interleaved ({example})."
+    if interleaved == tellable:
         return f"The models were interleaved block by block, {example}, so slow drift cancels out."
     if interleaved:
         return (
-            f"The models were interleaved in {integer(interleaved)} of {plural(len(facts.rows), 'comparison')}, "
+            f"The models were interleaved in {integer(interleaved)} of {plural(tellable, 'comparison')}, "
             f"{example}; where they were not, drift is not excluded."
         )
     return f"The models were not interleaved ({example}): drift between them is not excluded."
@@ -175,14 +178,12 @@ def _limits(facts: Facts) -> list[str]:
 
 
 def _memory_back(facts: Facts) -> str:
-    sessions = facts.measurement["sessions"]
-    told = {m: s["memory_returned"] for m, s in sessions.items() if s.get("memory_returned") is not None}
-    if not told:
-        return ""
-    kept = [facts.label(model) for model, returned in told.items() if not returned]
+    told = {facts.label(m): s.get("memory_returned") for m, s in facts.measurement["sessions"].items()}
+    kept, back = ([label for label, returned in told.items() if returned is answer] for answer in (False, True))
     if kept:
         return f"After the stop the memory of {listing(kept)} did not come back."
-    return "After the stop the memory of every server came back."
+    known = "every server" if len(back) == len(told) else listing(back)
+    return f"After the stop the memory of {known} came back." if back else ""
 
 
 def _client(facts: Facts) -> str:
@@ -229,7 +230,10 @@ def _precision(facts: Facts) -> str:
     if not plan.get("extra_blocks"):
         return f"{sentence_}."
     line = command_line.text(command_line.with_value(facts.command, "extra_blocks", plan["extra_blocks"]))
-    return f"{sentence_}. These blocks would reach it: `{line}`."
+    open_ = [entry for kind in ("missing", "refused") for entry in plan.get(kind) or [] if entry["blocks_more"]]
+    if all(is_number(entry["half_width"]) for entry in open_):
+        return f"{sentence_}. These blocks would reach it: `{line}`."
+    return f"{sentence_}. These blocks come next; what has no interval yet may need more: `{line}`."
 
 
 def calibration_table(facts: Facts) -> Table:
@@ -290,7 +294,7 @@ def _invalid(facts: Facts) -> list[str]:
         why = "; ".join([f"`{', '.join(block['reasons'])}`", *block["details"]])
         grouped.setdefault((_arm(facts, block["model"]), cell), {}).setdefault(why, []).append(block["block"])
     return [
-        sentence(f"{arm}, {cell}, block {listing(map(str, numbers))}: {why}")
+        sentence(f"{arm}, {cell}, {'block' if len(numbers) == 1 else 'blocks'} {listing(map(str, numbers))}: {why}")
         for (arm, cell), reasons in grouped.items()
         for why, numbers in reasons.items()
     ]

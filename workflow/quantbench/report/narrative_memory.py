@@ -5,7 +5,7 @@ from __future__ import annotations
 from quantbench.report import narrative_startup
 from quantbench.report.document import Code, Details, Part, Section, Table, bullets, table, text
 from quantbench.report.facts import Facts, Json
-from quantbench.report.narrative_surprises import surprises
+from quantbench.report.narrative_surprises import NVML_ALIKE, surprises
 from quantbench.wording import (
     change,
     integer,
@@ -190,7 +190,11 @@ def _nvml_sentence(facts: Facts) -> str:
     if not facts.variants:
         return ""
     deltas = [row["vram_delta_mib"] for row in facts.memory if is_number(row.get("vram_delta_mib"))]
-    spread = f" (here {integer(min(deltas))} to {integer(max(deltas))} MiB)" if len(deltas) > 1 else ""
+    if len(deltas) < len(facts.memory):
+        return "NVML's used memory is not known for all models."
+    spread = f" (here {integer(min(deltas))} to {integer(max(deltas))} MiB)"
+    if min(deltas) < (1 - NVML_ALIKE) * max(deltas):
+        return f"NVML's used memory differs{spread}: vLLM did not fill the same share of the card for all models."
     return (
         f"NVML's used memory is about equal for all models{spread} because vLLM fills its share of the card whatever "
         "the weights take; what quantization saves in weights becomes KV cache."

@@ -120,6 +120,7 @@ def _order(facts: Facts, shown: Sequence[Sequence[Json]]) -> list[str]:
         told[0]
         for told in shown
         if told[0]["valid"]
+        and told[0]["n_pairs"] > 1
         and not told[0]["interleaved"]
         and "DIFFERENT_DEVICES" not in reason_codes(told[0]["reasons"])
     ]

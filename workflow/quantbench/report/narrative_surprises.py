@@ -7,6 +7,8 @@ from typing import Any
 from quantbench.report.facts import Facts, Json
 from quantbench.wording import BLANK, is_number, percent
 
+NVML_ALIKE = 0.05
+"""Share by which NVML's used memory may differ between models for which vLLM fills the same share of the card."""
 HIDDEN = {"missing", "inherited_env"}
 """Entries of `settings` that are no settings of the engine."""
 
@@ -36,8 +38,9 @@ def _few_saved(label: str, row: Json) -> str:
     actual = row.get("weights_reduction_pct")
     if promised is None or not is_number(actual) or promised - actual <= 10:
         return ""
+    shrank = f"shrank by {percent(actual / 100)}" if actual > 0 else "did not shrink"
     return (
-        f"{label}: weights shrank by {percent(actual / 100)}, not by the {percent(promised / 100)} that its bits "
+        f"{label}: weights {shrank}, not by the {percent(promised / 100)} that its bits "
         "suggest; layers that stay in 16 bits (embeddings, output layer) and scales are the likely reason."
     )
 
@@ -49,9 +52,10 @@ def _promised_reduction(label: str) -> float | None:
 
 def _nvml_differs(label: str, row: Json) -> str:
     reduction = row.get("vram_delta_reduction_pct")
-    if row.get("vram_source") != "nvml" or not is_number(reduction) or abs(reduction) < 5:
+    if row.get("vram_source") != "nvml" or not is_number(reduction) or abs(reduction) < 100 * NVML_ALIKE:
         return ""
-    return f"{label}: NVML's used memory differs by {percent(abs(reduction) / 100)}, though vLLM fills the same share."
+    differs = f"differs by {percent(abs(reduction) / 100)} from the baseline's"
+    return f"{label}: NVML's used memory {differs}, so vLLM did not fill the same share of the card."
 
 
 def _slow_start(facts: Facts, variant: str) -> str:

@@ -93,7 +93,7 @@ def at_cells(facts: Facts, rows: Sequence[Json]) -> str:
 def short_cell(row: Json, among: Sequence[Json]) -> str:
     """ "c=8", with max_tokens only where the rows differ in it."""
     several = len({other["max_tokens"] for other in among}) > 1
-    return f"c={row['concurrency']}" + (f", max_tokens={row['max_tokens']}" if several else "")
+    return f"c={row['concurrency']}" + (f" (max_tokens={row['max_tokens']})" if several else "")
 
 
 def alone(facts: Facts) -> str:
@@ -108,6 +108,12 @@ def refused_blocks(row: Json) -> str:
     """ "1 block refused", of a tuple's row that is not valid."""
     count = row.get("blocks_invalid")
     return f"{plural(int(count), 'block')} refused" if is_number(count) else "not all blocks are valid"
+
+
+def interleaved_of(facts: Facts) -> tuple[int, int]:
+    """(comparisons that were interleaved, comparisons of which it can be told): one pair alone has no order."""
+    tellable = [row for row in facts.rows if row["n_pairs"] > 1]
+    return sum(bool(row["interleaved"]) for row in tellable), len(tellable)
 
 
 def verdict_cell(facts: Facts, row: Json | None) -> str:
