@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from quantbench.judge import cost
 from quantbench.report import (
     best_practices,
     measurement,
     narrative_capacity,
+    narrative_cost,
     narrative_doubts,
+    narrative_impact,
     narrative_measurement,
     narrative_memory,
+    pages,
+    predictions,
+    render,
+    results_tree,
 )
 from quantbench.report.facts import Facts
-from report_fixture import Scenario, _contexts, facts
+from report_fixture import Scenario, _contexts, facts, price
 
 Json = dict[str, Any]
 
@@ -142,3 +150,73 @@ def test_blocks_that_are_only_a_beginning_are_not_said_to_reach_the_precision() 
     few = str(narrative_measurement.how_section(facts(Scenario(blocks=2))).parts)
     assert "would reach it" not in few
     assert "These blocks come next; what has no interval yet may need more: `snakemake" in few
+
+
+def untrusted(found: Facts) -> Facts:
+    return replace(found, verdict=found.verdict | {"trusted": False, "words": "the A/A control differs from itself"})
+
+
+def test_a_run_that_is_not_trusted_says_so_first_on_every_page_and_shows_no_saving() -> None:
+    found = untrusted(facts(Scenario()))
+    for made in (pages.notes, pages.cost, pages.practices):
+        assert "**Do not decide on this run:** The A/A control differs from itself." in render.page(made(found))[:900]
+    text = render.page(pages.cost(found))
+    assert "% cost reduction" not in text
+    assert "No cost reduction is shown for AWQ 4-bit in chat: measured cost −" in text
+    assert "but the A/A control says that this run is not to be trusted." in text
+    assert "cheaper (" not in text
+    assert "this run shows no saving, and its A/A control failed" in text
+    answers = [row for row in predictions.section(found).parts[1].rows if row[1] in ("better", "1")]
+    assert answers
+    assert {row[3] for row in answers} == {predictions.OPEN}
+
+
+def test_a_price_and_its_use_are_told_as_they_were_given() -> None:
+    found = facts(Scenario())
+    given = {**found.cost["assumptions"], "hourly_price": 98765.4, "utilisation": 0.375}
+    text = render.page(pages.cost(replace(found, cost=found.cost | {"assumptions": given})))
+    assert "Hourly price: 98,765.4 USD per hour." in text
+    assert "Utilisation: 37.5 % of each hour" in text
+
+
+def test_a_free_machine_has_a_price() -> None:
+    scenario = Scenario()
+    found = facts(scenario)
+    capacity = [row for models in found.capacity.values() for rows in models.values() for row in rows]
+    free = cost.cost_report(capacity, found.rows, price(scenario) | {"hourly_price": 0.0})
+    text = render.page(pages.cost(replace(found, cost=free)))
+    assert "| 50 % | 0 | 0 | 0 |" in text
+    assert "×" not in text
+
+
+def test_what_was_not_tested_is_not_called_insignificant() -> None:
+    said = narrative_cost.saving_sentence(facts(Scenario(blocks=1)), "chat", "awq")
+    assert said.endswith(", without a test.")
+
+
+def test_where_both_lose_no_one_gains_more() -> None:
+    found = facts(Scenario(variants=("slow",)))
+    [row] = found.impact
+    assert row["helps_more"] == "batch"
+    said = str(narrative_impact.section(found).parts)
+    assert "it loses less in batch" in said
+    assert "hides the gain" not in said
+    assert "no gain is shown in either" in said
+    assert (
+        "gains more in" not in str(best_practices.sections(found)[1]).partition("Here")[2].partition("Cost modeling")[0]
+    )
+    assert "no gain; the highest ratio" in str(predictions.section(found).parts)
+
+
+def test_the_biggest_change_is_one_that_is_shown() -> None:
+    found = changed(facts(Scenario()), {"code": "undecided", "ratio": 3.0}, metric="p50_ttft_ms")
+    question = next(q for q in predictions.QUESTIONS if q.id == "biggest_change")
+    assert question.measure(found, "awq").answer is None
+
+
+def test_names_that_look_like_numbers_stay_names(tmp_path: Path) -> None:
+    path = tmp_path / "capacity.csv"
+    path.write_text("gpu_name,model,label,workload,n\n4090,007,1e5,true,3\n")
+    assert results_tree.read_table(path) == [
+        {"gpu_name": "4090", "model": "007", "label": "1e5", "workload": "true", "n": 3}
+    ]

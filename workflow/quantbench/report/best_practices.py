@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quantbench.report.document import Section, bullets
 from quantbench.report.facts import Facts
+from quantbench.report.impact import helps
 from quantbench.report.narrative_cost import assumptions_sentence, saving_sentence
 from quantbench.report.narrative_quality import lost_words
 from quantbench.report.narrative_words import interleaved_of
@@ -67,20 +68,9 @@ def _ports(facts: Facts) -> str:
 
 
 def _impact(facts: Facts) -> str:
-    told = [
-        f"{facts.label(row['variant'])} {_helps(row['helps_more'])}" for row in facts.impact if not row.get("reason")
-    ]
+    told = [f"{facts.label(row['variant'])}: {helps(row)}" for row in facts.impact if not row.get("reason")]
     figures = "; ".join(told) or "chat and batch could not be set against each other"
-    return f"**Batch vs chat quantization impact**: find out which workload gains more. Here: {figures}."
-
-
-def _helps(side: str) -> str:
-    words = {
-        "chat": "gains more in chat",
-        "batch": "gains more in batch",
-        "not told apart": "shows no difference between the two",
-    }
-    return words.get(side, "cannot be judged (too few blocks)")
+    return f"**Batch vs chat quantization impact**: find out which workload gains more. Here {figures}."
 
 
 def _cost_model(facts: Facts) -> str:

@@ -84,6 +84,17 @@ def _quotient_of(chat: Json, batch: Json) -> Json:
     }
 
 
+def helps(row: Json) -> str:
+    """Which of the two quantization does more for, in words that also hold where it does harm to both."""
+    side = row["helps_more"]
+    if side not in ("chat", "batch"):
+        return "no difference between the two is shown" if side == "not told apart" else "too few blocks to tell"
+    if row[f"{side}_code"] == "better":
+        return f"it gains more in {side}"
+    other = "chat" if side == "batch" else "batch"
+    return f"it loses less in {side}" if row[f"{other}_code"] == "worse" else f"the ratio is higher in {side}"
+
+
 def _evidence(facts: Facts, variant: str, sides: Mapping[str, tuple[str, Cell] | None]) -> str:
     """What was seen that bears on the difference: bottleneck, lengths, weights, preemptions."""
     told = []
@@ -111,6 +122,8 @@ def _hypothesis(facts: Facts, variant: str, row: Json) -> str:
         return _UNKNOWN
     if row["helps_more"] == "not told apart":
         return _NOT_TOLD_APART
+    if row[f"{row['helps_more']}_code"] != "better":
+        return _NO_GAIN
     loser = "chat" if row["helps_more"] == "batch" else "batch"
     cell = (row[f"{loser}_concurrency"], row[f"{loser}_max_tokens"])
     limit = facts.measured_cell(row[f"{loser}_workload"], variant, cell).get("bottleneck")
@@ -125,6 +138,10 @@ def _hypothesis(facts: Facts, variant: str, row: Json) -> str:
 
 _UNKNOWN = "without confidence intervals the two ratios cannot be told apart, so nothing needs a cause yet"
 _NOT_TOLD_APART = "the intervals overlap, so the data show no difference between chat and batch that needs a cause"
+_NO_GAIN = (
+    "no gain is shown in either, so what differs is what quantization costs them: unpacking weights, or a kernel that "
+    "is slower than the baseline's at these sizes"
+)
 _CHAT_MEMORY_BOUND = (
     "in chat few sequences decode at once, so a step mostly reads weights (memory-bound) and smaller "
     "weights help; batch has long prompts and more sequences (compute-bound), where "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quantbench.report.document import Section, bullets, text
 from quantbench.report.facts import Facts, Json
-from quantbench.report.narrative_cost import cost_row, given, money, saving_row
+from quantbench.report.narrative_cost import cost_row, money, saving_row, utilisation
 from quantbench.report.narrative_quality import lost_words
 from quantbench.wording import is_number, number, percent
 
@@ -55,11 +55,10 @@ def narrative(facts: Facts) -> list[str]:
             told.append(f"in {workload} {facts.label(top)} makes a token {cheaper}")
         else:
             told.append(f"in {workload} no variant makes a token cheaper by a difference that is shown")
-    usage = percent(given(facts).get("utilisation"), 0)
     return [
         f"On this machine quantization changes economics like this: {'; '.join(told)}.",
-        f"The costs assume {usage} utilisation; at half of that every token costs twice as much, while the saving in "
-        "percent stays the same.",
+        f"The costs assume {utilisation(facts)} utilisation; at half of that every token costs twice as much, while "
+        "the saving in percent stays the same.",
         "The bill falls only if fewer machine hours are bought: a saving below one whole machine stays on paper.",
     ]
 
@@ -69,7 +68,7 @@ def _prices(facts: Facts, workload: str, variant: str) -> str:
     own, base = (cost_row(facts, workload, m, cell).get("cost_per_1m_tokens") for m in (variant, facts.baseline))
     if not (is_number(own) and is_number(base)):
         return ""
-    return f" ({money(facts, own)} instead of {money(facts, base)} per 1M tokens)"
+    return f" ({money(facts, own)} instead of {money(facts, base)} per 1M output tokens)"
 
 
 def business_case(facts: Facts) -> list[str]:
@@ -78,11 +77,12 @@ def business_case(facts: Facts) -> list[str]:
     gains = [row["saving_pct"] / 100 for row in savings if row.get("code") == "better"]
     first = f"The business case for quantization on {facts.gpu_name}: "
     if not gains:
-        first += "this run shows no saving, so speed alone gives no case."
-    elif len(gains) == 1 or max(gains) - min(gains) < 0.001:
-        first += f"a saving of {percent(max(gains))} per token is shown."
+        trusted = facts.verdict.get("trusted", True)
+        because = "speed alone gives no case" if trusted else "and its A/A control failed: measure again first"
+        first += f"this run shows no saving, {'so ' if trusted else ''}{because}."
+    elif (low := percent(min(gains))) == (high := percent(max(gains))):
+        first += f"a saving of {low} per token is shown."
     else:
-        low, high = percent(min(gains)), percent(max(gains))
         first += f"savings between {low} and {high} per token are shown, by model and workload."
     quality = [f"{facts.label(v)}: {lost_words(facts, v)}, {d['verdict']['word']}" for v, d in facts.quality.items()]
     return [

@@ -16,6 +16,7 @@ PAIRED = (
     "of paired blocks, each against its neighbour in time, so the two can differ a little."
 )
 NO_PRICE = "No hourly price is given (`cost.hourly_price` in the config), so costs are blank; savings need no price."
+UNTRUSTED = "untrusted"
 
 
 def tables(facts: Facts) -> tuple[Section, ...]:
@@ -40,6 +41,17 @@ def money(facts: Facts, value: Any) -> str:
     return f"{shown} {currency(facts)}" if is_number(value) else BLANK
 
 
+def exact(value: float) -> str:
+    """A figure of the config as it was given, thousands with a comma: what a person stated is not rounded."""
+    return f"{value:,.10g}"
+
+
+def utilisation(facts: Facts) -> str:
+    """The stated share of the hour: "50 %", "37.5 %"."""
+    value = given(facts).get("utilisation")
+    return f"{exact(value * 100)} %" if is_number(value) else BLANK
+
+
 def currency(facts: Facts) -> str:
     """The currency of all prices."""
     return str(given(facts).get("currency") or "USD")
@@ -51,13 +63,13 @@ def assumptions(facts: Facts) -> list[str]:
     if not is_number(told.get("hourly_price")):
         price = NO_PRICE
     else:
-        price = f"Hourly price: {money(facts, told['hourly_price'])} per hour."
+        price = f"Hourly price: {exact(told['hourly_price'])} {currency(facts)} per hour."
     return [
         f"GPU: {facts.gpu_name}.",
         price,
         sentence(f"Source of the price: {told.get('source') or 'not stated'}"),
         _price_date(facts),
-        f"Utilisation: {percent(told.get('utilisation'), 0)} of each hour under the measured load.",
+        f"Utilisation: {utilisation(facts)} of each hour under the measured load.",
         sentence(f"Attribution: {told['attribution']}") if told.get("attribution") else "",
         *(
             f"{facts.label(model)} is charged {number(factor)} times the hourly price."
@@ -87,8 +99,8 @@ def assumptions_sentence(facts: Facts) -> str:
     if not is_number(told.get("hourly_price")):
         return NO_PRICE
     return (
-        f"Here: {money(facts, told['hourly_price'])} per hour ({told.get('source') or 'source not stated'}, "
-        f"{told.get('date') or 'date not stated'}) at {percent(told.get('utilisation'), 0)} utilisation."
+        f"Here: {exact(told['hourly_price'])} {currency(facts)} per hour ({told.get('source') or 'source not stated'}, "
+        f"{told.get('date') or 'date not stated'}) at {utilisation(facts)} utilisation."
     )
 
 
@@ -100,11 +112,12 @@ def cost_row(facts: Facts, workload: str, model: str, cell: Cell | None) -> Json
 
 
 def saving_row(facts: Facts, workload: str, variant: str) -> Json:
-    """The saving of a variant in the deciding cell, empty where absent."""
+    """The saving of a variant in the deciding cell, empty where absent; none is shown by a run that is not trusted."""
     cell = facts.deciding_cell(workload)
     wanted = None if cell is None else (workload, variant, *cell)
     keys = ("workload", "variant", "concurrency", "max_tokens")
-    return next((row for row in facts.cost.get("savings", []) if tuple(row[k] for k in keys) == wanted), {})
+    row: Json = next((row for row in facts.cost.get("savings", []) if tuple(row[k] for k in keys) == wanted), {})
+    return row | {"code": UNTRUSTED} if row and not facts.verdict.get("trusted", True) else row
 
 
 def _workload_section(facts: Facts, workload: str) -> Section:
@@ -165,17 +178,19 @@ def saving_sentence(facts: Facts, workload: str, variant: str) -> str:
         return f"{percent(saved / 100)} cost reduction with {label} in {workload}{interval}."
     if row["code"] == "worse":
         return f"No cost reduction: {label} costs {percent(-saved / 100)} more in {workload}{_more(row)}."
-    if row["code"] == "equivalent":
-        return f"No cost reduction: {label} costs the same in {workload} within the margin{interval}."
     measured = f"measured cost {change(1 - saved / 100)}{_cost_interval(row)}"
-    return f"No cost reduction is shown for {label} in {workload}: {measured}, which is not significant."
+    if row["code"] == "equivalent":
+        return f"No cost reduction: {label}'s cost in {workload} differs by less than the margin ({measured})."
+    doubts = {"no_test": "", UNTRUSTED: ", but the A/A control says that this run is not to be trusted"}
+    doubt = doubts.get(row["code"], ", which is not significant")
+    return f"No cost reduction is shown for {label} in {workload}: {measured}{doubt}."
 
 
 def _cost_interval(row: Json) -> str:
     """The CI of a saving, as change of cost."""
     if not (is_number(row.get("ci_low_pct")) and is_number(row.get("ci_high_pct"))):
         return ", without a test"
-    return f" (95 % CI {change(1 - row['ci_high_pct'] / 100)} to {change(1 - row['ci_low_pct'] / 100)})"
+    return f", 95 % CI {change(1 - row['ci_high_pct'] / 100)} to {change(1 - row['ci_low_pct'] / 100)}"
 
 
 def _more(row: Json) -> str:
@@ -234,14 +249,14 @@ def _sensitivity_table(facts: Facts, workload: str, entries: list[Json]) -> Tabl
     for entry in entries:
         points.setdefault((entry["utilisation"], entry["price_factor"]), {})[entry["model"]] = entry
     rows = []
-    for (utilisation, factor), by_model in points.items():
+    for (share, factor), by_model in points.items():
         costs = [number(by_model.get(model, {}).get("cost_per_1m_tokens")) for model in facts.models]
         price = (
             next(iter(by_model.values()))["hourly_price"]
             if len(given(facts).get("relative_price") or {}) == 0
             else None
         )
-        rows.append([percent(utilisation, 0), number(price) if price else f"× {number(factor)}", *costs])
+        rows.append([f"{exact(share * 100)} %", exact(price) if is_number(price) else f"× {number(factor)}", *costs])
     columns = ["utilisation", f"{currency(facts)}/hour", *map(facts.label, facts.models)]
     caption = f"{currency(facts)} per 1M output tokens, {workload}"
     return table(columns, rows, caption=caption, words=())

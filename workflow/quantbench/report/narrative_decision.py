@@ -32,12 +32,14 @@ def headline(facts: Facts) -> list[str]:
     if not facts.variants:
         return [alone(facts)]
     told = [_use_headline(facts, style) for style in USES]
-    if not facts.verdict.get("trusted", True):
-        return [
-            "**Do not decide on this run:** " + sentence(str(facts.verdict.get("words", "the A/A control failed"))),
-            *filter(None, told),
-        ]
-    return [line for line in told if line]
+    return [line for line in (warning(facts), *told) if line]
+
+
+def warning(facts: Facts) -> str:
+    """What stands first on every page of a run that is not to be trusted; "" where it is."""
+    if facts.verdict.get("trusted", True):
+        return ""
+    return "**Do not decide on this run:** " + sentence(str(facts.verdict.get("words", "the A/A control failed")))
 
 
 def _use_headline(facts: Facts, style: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from quantbench.report.document import Part, Section, bullets, text
 from quantbench.report.facts import Facts, Json
+from quantbench.report.impact import helps
 from quantbench.report.narrative_words import clause
-from quantbench.wording import is_number
+from quantbench.wording import is_number, ratio
 
 
 def section(facts: Facts) -> Section:
@@ -31,8 +32,8 @@ def sentences(facts: Facts, row: Json) -> list[str]:
         return [*told, f"Chat and batch are not set against each other: {row['reason']}."]
     if is_number(row.get("quotient_ci_low")):
         told.append(
-            f"Gain in batch over gain in chat: {row['quotient']:.3f} "
-            f"[{row['quotient_ci_low']:.3f}, {row['quotient_ci_high']:.3f}]; helps more: {row['helps_more']}."
+            f"Ratio in batch over ratio in chat: {ratio(row['quotient'])} "
+            f"[{ratio(row['quotient_ci_low'])}, {ratio(row['quotient_ci_high'])}]: {helps(row)}."
         )
     told.append(f"Why (a hypothesis, not tested): {row['hypothesis']}." if row.get("hypothesis") else "")
     told.append(f"Evidence: {row['evidence']}." if row.get("evidence") else "")

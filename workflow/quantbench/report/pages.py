@@ -59,7 +59,9 @@ def _capacity_of(facts: Facts) -> str:
 def cost(facts: Facts) -> Page:
     """cost.md: assumptions, tables, savings, narrative, business case."""
     title = "Quantization cost comparison" if facts.variants else f"Cost of {facts.label(facts.baseline)}"
-    return Page(f"{title}, {facts.gpu_name}", bullets([alone(facts)]), _cost_sections(facts))
+    return Page(
+        f"{title}, {facts.gpu_name}", bullets([alone(facts), narrative_decision.warning(facts)]), _cost_sections(facts)
+    )
 
 
 def _cost_sections(facts: Facts) -> tuple[Section, ...]:
@@ -157,4 +159,5 @@ def _caption(facts: Facts, name: str) -> str:
 
 def practices(facts: Facts) -> Page:
     """best_practices.md: the specification's checklist with the figures of this run."""
-    return Page(f"Inference performance best practices, {facts.gpu_name}", (), best_practices.sections(facts))
+    lead = bullets([narrative_decision.warning(facts)])
+    return Page(f"Inference performance best practices, {facts.gpu_name}", lead, best_practices.sections(facts))

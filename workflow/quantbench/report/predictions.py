@@ -11,12 +11,15 @@ from dataclasses import dataclass
 
 from quantbench.report.document import Section, table, text
 from quantbench.report.facts import Facts, Json
+from quantbench.report.impact import helps
 from quantbench.report.narrative_quality import lost_words
 from quantbench.report.narrative_words import clause, decided
 from quantbench.wording import change, is_number, listing, ratio, reduction, seconds
 
 TOLERANCE_POINTS = 10
 OPEN, FOR_YOU = "open: the data do not decide", "for you to judge"
+OF_SPEED = {"ttft_single", "helps_more_at", "p95", "biggest_change", "batch_gain_over_chat", "batch_p95_blowup"}
+"""Questions that a run does not answer whose A/A control failed."""
 _SAME = {"equivalent": "same", "better": "better", "worse": "worse"}
 
 
@@ -57,6 +60,8 @@ def _row(facts: Facts, question: Question) -> list[str]:
     """One question; with several variants each says what was measured, and what agrees is joined."""
     predicted = facts.config["predictions"].get(question.id)
     found = {variant: question.measure(facts, variant) for variant in facts.variants}
+    if question.id in OF_SPEED and not facts.verdict.get("trusted", True):
+        found = {variant: Measured(measured.words) for variant, measured in found.items()}
     words = _by_variant(facts, {variant: measured.words for variant, measured in found.items()})
     scores = _by_variant(facts, {v: score(question, predicted, measured) for v, measured in found.items()})
     return [question.text, "" if predicted is None else str(predicted), words, scores]
@@ -131,6 +136,8 @@ def _helps_more_at(facts: Facts, variant: str) -> Measured:
     best = max(usable, key=lambda r: r["ratio"])
     rest = [r for r in usable if r is not best]
     clear = is_number(best["ci_low"]) and all(is_number(r["ci_high"]) and r["ci_high"] < best["ci_low"] for r in rest)
+    if best["ratio"] <= 1:
+        return Measured(f"no gain; the highest ratio, {ratio(best['ratio'])}, is at c={best['concurrency']}")
     words = f"most at c={best['concurrency']} (ratio {ratio(best['ratio'])})"
     return Measured(words if clear else f"{words}, but the intervals overlap", best["concurrency"] if clear else None)
 
@@ -172,7 +179,7 @@ def _biggest(facts: Facts, variant: str) -> Measured:
         return Measured("not compared")
     largest = max(found, key=lambda r: abs(math.log(r["ratio"])))
     told = ", ".join(f"{kinds[r['metric']]} × {ratio(r['ratio'])}" for r in found)
-    return Measured(told, kinds[largest["metric"]] if decided(found) else None)
+    return Measured(told, kinds[largest["metric"]] if decided([largest]) else None)
 
 
 def _batch_gain(facts: Facts, variant: str) -> Measured:
@@ -180,7 +187,7 @@ def _batch_gain(facts: Facts, variant: str) -> Measured:
     if row is None or row.get("reason"):
         return Measured("not compared" if row is None else str(row["reason"]))
     answer = {"batch": "more", "chat": "less"}.get(row["helps_more"])
-    return Measured(f"gain in batch / gain in chat {ratio(row['quotient'])}; helps more: {row['helps_more']}", answer)
+    return Measured(f"ratio in batch / ratio in chat {ratio(row['quotient'])}: {helps(row)}", answer)
 
 
 def _breaks_first(facts: Facts, variant: str) -> Measured:
@@ -223,7 +230,7 @@ def _failure_modes(facts: Facts, variant: str) -> Measured:
 
 def _saving(facts: Facts, variant: str) -> Measured:
     costs = [
-        f"{workload} {change(1 / row['ratio'])}"
+        f"{workload} {change(1 / row['ratio'])}{'' if row['code'] in _SAME else ' (not shown)'}"
         for workload in facts.workloads()
         if (cell := facts.deciding_cell(workload))
         and (row := facts.row(workload, variant, cell, "throughput_tok_s"))

@@ -22,6 +22,8 @@ COMPARISON_COLUMNS = (
     *("baseline_value", "variant_value", "ratio", "ci_low", "ci_high", "n_pairs", "p_value", "p_holm", "margin"),
     *("code", "words", "primary", "interleaved", "valid", "reasons"),
 )
+NAMES = ("gpu_name", "model", "label", "workload", "baseline", "variant", "chat_workload", "batch_workload", "kernel")
+"""Columns of text that a person chooses."""
 
 
 def load_facts(inputs: Any, config: Mapping[str, Any], command: Sequence[str] = ()) -> Facts:
@@ -47,8 +49,13 @@ def load_facts(inputs: Any, config: Mapping[str, Any], command: Sequence[str] = 
 
 def read_table(path: PathLike) -> list[Json]:
     """The rows of a CSV; an empty field is None."""
+    return read_frame(path).to_dicts()
+
+
+def read_frame(path: PathLike) -> pl.DataFrame:
+    """A CSV of this tool; a name stays text also where it looks like a number ("007")."""
     try:
-        return pl.read_csv(path, infer_schema_length=None).to_dicts()
+        return pl.read_csv(path, infer_schema_length=None, schema_overrides=dict.fromkeys(NAMES, pl.String))
     except pl.exceptions.PolarsError as error:
         raise QuantbenchError(
             f"{path}: not a readable CSV: {error}", remedy="delete it, the next run makes it again"
