@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,17 @@ from typing import Any
 from quantbench.judge import cost
 from quantbench.report import (
     best_practices,
+    document,
     measurement,
     narrative_capacity,
+    narrative_cards,
     narrative_cost,
     narrative_doubts,
     narrative_impact,
     narrative_measurement,
     narrative_memory,
     pages,
+    plots,
     predictions,
     render,
     results_tree,
@@ -220,3 +224,56 @@ def test_names_that_look_like_numbers_stay_names(tmp_path: Path) -> None:
     assert results_tree.read_table(path) == [
         {"gpu_name": "4090", "model": "007", "label": "1e5", "workload": "true", "n": 3}
     ]
+
+
+def test_a_card_without_a_comparison_has_no_figure() -> None:
+    refused = {"code": "invalid", "ratio": None, "ci_low": None, "ci_high": None, "valid": False}
+    card = narrative_cards.cards(changed(facts(Scenario()), refused, workload="chat"))[0]
+    assert (card.figure, card.interval) == ("not compared", "")
+    assert card.lines[0].startswith("**AWQ 4-bit** not compared; quality")
+
+
+def test_values_that_are_equal_did_not_change_by_nothing() -> None:
+    row = {"code": "no_test", "ratio": 1.0, "ci_low": None, "ci_high": None, "reasons": ["NO_VARIATION"]}
+    found = changed(facts(Scenario()), row, metric="throughput_tok_s")
+    said = narrative_capacity.sentence_about(found, "chat", "awq", "throughput_tok_s")
+    assert said.startswith("Tokens/sec is the same in this sample, without a test (all pairs have the same ratio")
+
+
+def test_charts_draw_valid_points_in_order_and_their_captions_name_the_answers() -> None:
+    found = two_lengths()
+    shuffled = replace(found, verdict=found.verdict | {"rows": found.rows[::-1]})
+    cells = plots.forest(shuffled).to_dict()["layer"][2]["encoding"]["y"]["sort"]
+    assert cells[:4] == [
+        "chat c=1, 128 tokens",
+        "chat c=8, 128 tokens",
+        "chat c=16, 128 tokens",
+        "chat c=16, 256 tokens",
+    ]
+    captions = [figure.caption for _, figures in pages.report(found, plots_of(found)).chapters for figure in figures]
+    assert "Throughput against concurrency, chat with max_tokens=128." in captions
+    refused = {m: [row | {"blocks": 0} for row in rows] for m, rows in found.capacity["chat"].items()}
+    assert plots.throughput(replace(found, capacity={"chat": refused}), "chat") is None
+    one = {m: rows[:1] for m, rows in found.capacity["chat"].items()}
+    assert plots.latency(replace(found, capacity={"chat": one}), "chat") is None, "one point is no curve"
+
+
+def plots_of(found: Facts) -> dict[str, str]:
+    return dict.fromkeys(plots.draw_all(found), "<svg/>")
+
+
+def test_names_and_answers_open_no_tags_in_markdown() -> None:
+    section = document.Section(
+        "A <b>t</b>",
+        (
+            document.text("x < 3 and `<kept>` but <script>\n# no heading"),
+            *document.bullets(["<i>one</i>"]),
+            document.table(["a"], [["<u>| two"]], notes=["<b>"]),
+            document.Code("<verbatim>"),
+        ),
+    )
+    text = render.page(pages.Page("T <b>", (), (section,)))
+    assert "x < 3 and `<kept>` but &lt;script> # no heading" in text
+    assert "&lt;u>\\| two" in text
+    assert "<verbatim>" in text
+    assert not re.search(r"<(b|i|script|u)>", text.replace("`<kept>`", ""))

@@ -36,6 +36,7 @@ def cards(facts: Facts) -> list[Card]:
             continue
         top = best(options) or max(options, key=lambda choice: (choice.speed or {}).get("ratio") or 0)
         speed = top.speed or {}
+        compared = is_number(speed.get("ratio"))
         interval = f"95 % CI {change_interval(speed)}" if is_number(speed.get("ci_low")) else "no confidence interval"
         trusted = facts.verdict.get("trusted", True)
         found.append(
@@ -43,8 +44,8 @@ def cards(facts: Facts) -> list[Card]:
                 use=USES[style][0],
                 action=(action := _overall(options) if trusted else "undecided"),
                 title=_title(facts, top, action),
-                figure=change(speed.get("ratio")),
-                interval=interval,
+                figure=change(speed["ratio"]) if compared else "not compared",
+                interval=interval if compared else "",
                 of=f"tokens/sec, {facts.label(top.variant)}"
                 + (f", {facts.place(top.workload, top.cell)}" if top.cell else ""),
                 shown=trusted and speed.get("code") in ("better", "worse", "equivalent"),
@@ -56,16 +57,13 @@ def cards(facts: Facts) -> list[Card]:
 
 def _card_line(facts: Facts, choice: Choice) -> str:
     """One variant in a card: speed, what got slower, quality."""
-    speed = f"**{facts.label(choice.variant)}** {change((choice.speed or {}).get('ratio'))}"
-    told = [f"{speed} tokens/sec{_doubt(choice.speed)}" if _has_ratio(choice) else f"{speed} (not compared)"]
+    label, row = f"**{facts.label(choice.variant)}**", choice.speed
+    compared = row and is_number(row["ratio"])
+    told = [f"{label} {change(row['ratio'])} tokens/sec{_doubt(row)}" if row and compared else f"{label} not compared"]
     if choice.caveats:
         told.append(f"{listing(metric_name(m) for m in choice.caveats)} worse")
     told.append(f"quality {choice.quality}{'' if choice.quality == 'not measured' else f': {choice.short_why}'}")
     return sentence("; ".join(told))
-
-
-def _has_ratio(choice: Choice) -> bool:
-    return bool(choice.speed and is_number(choice.speed["ratio"]))
 
 
 def _doubt(row: Json | None) -> str:

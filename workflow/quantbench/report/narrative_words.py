@@ -26,6 +26,7 @@ from quantbench.wording import (
 CORRECTED = "after correction for the number of comparisons"
 _NO_TEST = re.compile(r"NEEDS_|NO_VARIATION")
 """Reason codes of a comparison that has a ratio and no confidence interval."""
+NO_CHANGE = 1e-6  # what rounding errors make of two equal values
 CI_NOTE = "Ratios are variant / baseline, with the 95 % confidence interval in brackets."
 
 
@@ -37,6 +38,8 @@ def clause(facts: Facts, row: Json | None) -> str:
         return f"is not compared ({why(facts, row)})"
     ratio, interval = row["ratio"], change_interval(row)
     if row["code"] == "no_test":
+        if abs(ratio - 1) < NO_CHANGE:
+            return f"is the same in this sample, without a test{_untested(facts, row)}"
         return f"changed by {change(ratio)} in this sample, without a test{_untested(facts, row)}"
     if row["code"] == "equivalent":
         return f"is equivalent to the baseline's within {percent(row['margin'])} (95 % CI {interval})"

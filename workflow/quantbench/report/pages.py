@@ -154,7 +154,9 @@ def _caption(facts: Facts, name: str) -> str:
     }
     kind, _, workload = name.partition("_")
     words = {"throughput": "Throughput against concurrency", "latency": "Latency against concurrency"}
-    return captions.get(name) or f"{words[kind]}, {workload}."
+    lengths = sorted({tokens for _, tokens in facts.cells(workload)})
+    of = f" with max_tokens={lengths[0]}" if len(lengths) > 1 else ""
+    return captions.get(name) or f"{words[kind]}, {workload}{of}."
 
 
 def practices(facts: Facts) -> Page:

@@ -68,7 +68,7 @@ def _themed(chart: Chart, ink: str, background: str) -> dict[str, Any]:
         "view": {"stroke": None},
         "axis": text
         | {"gridColor": ink, "gridOpacity": 0.15, "domainColor": ink, "tickColor": ink, "domainOpacity": 0.4},
-        "legend": text | {"orient": "top", "symbolSize": 120, "columns": 4, "labelLimit": 240},
+        "legend": text | {"orient": "top", "symbolSize": 120, "columns": 4, "columnPadding": 28, "labelLimit": 240},
         "header": text | {"labelFontWeight": "bold"},
         "title": {"color": ink, "subtitleColor": ink, "anchor": "start", "fontSize": 14},
         "rule": {"color": ink},
@@ -91,7 +91,9 @@ def _chart(values: list[dict[str, Any]]) -> alt.Chart:
 
 def forest(facts: Facts) -> Chart | None:
     """Throughput ratio with CI per cell and variant; the band is the margin, filled points are shown differences."""
+    order = {name: i for i, name in enumerate(facts.workloads())}
     rows = [row for row in facts.compared(metric="throughput_tok_s") if is_number(row["ratio"])]
+    rows.sort(key=lambda row: (order.get(row["workload"], len(order)), row["max_tokens"], row["concurrency"]))
     if not rows:
         return None
     data = [
@@ -143,6 +145,7 @@ def _names(names: list[str], field: str) -> alt.Y:
 
 
 def _lines(facts: Facts, workload: str, metrics: dict[str, str]) -> list[dict[str, Any]]:
+    """Values of the cells with the fewest max_tokens; those that rest on no valid block are left out."""
     tokens = min((t for _, t in facts.cells(workload)), default=None)
     return [
         {
@@ -155,7 +158,7 @@ def _lines(facts: Facts, workload: str, metrics: dict[str, str]) -> list[dict[st
         for model in facts.models
         for row in facts.capacity.get(workload, {}).get(model, [])
         for metric, panel in metrics.items()
-        if row["max_tokens"] == tokens and is_number(row.get(metric))
+        if row["max_tokens"] == tokens and row.get("blocks") and is_number(row.get(metric))
     ]
 
 
@@ -186,7 +189,7 @@ def latency(facts: Facts, workload: str) -> Chart | None:
         tail = _lines(facts, workload, {f"p95_{name}": name})
         middle = _lines(facts, workload, {f"p50_{name}": name})
         data, which = (tail, "p95") if middle and len(tail) == len(middle) else (middle, "p50")
-        if not data:
+        if len({entry["concurrency"] for entry in data}) < 2:
             return None
         title = f"{which} {name.removesuffix('_ms').upper()} (ms)"
         panels.append(_line_chart(facts, data, title, (WIDTH - 150) // 2))

@@ -18,7 +18,7 @@ TEMPLATES = Path(__file__).parents[2] / "templates"
 def markdown(template: str, **context: Any) -> str:
     """Render a Markdown template; several blank lines become one."""
     environment = _environment(autoescape=False)
-    environment.filters["cell"] = _markdown_cell
+    environment.filters |= {"cell": _markdown_cell, "prose": _prose}
     text = environment.get_template(template).render(**context)
     return _squeeze(text)
 
@@ -61,7 +61,13 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
 
 def _markdown_cell(text: str) -> str:
     """Table cells are one line and must not end the column."""
-    return " ".join(str(text).replace("|", "\\|").split())
+    return _prose(text).replace("|", "\\|")
+
+
+def _prose(text: str) -> str:
+    """One line in which names and quoted answers open no HTML tag; what stands in `code` is shown as it is."""
+    pieces = re.split(r"(`[^`]*`)", " ".join(str(text).split()))
+    return "".join(piece if piece[:1] == "`" else re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", piece) for piece in pieces)
 
 
 def _inline(text: str) -> Markup:
