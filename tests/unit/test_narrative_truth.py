@@ -11,11 +11,13 @@ from typing import Any
 from quantbench.judge import cost
 from quantbench.report import (
     best_practices,
+    decision,
     document,
     measurement,
     narrative_capacity,
     narrative_cards,
     narrative_cost,
+    narrative_decision,
     narrative_doubts,
     narrative_impact,
     narrative_measurement,
@@ -277,3 +279,40 @@ def test_names_and_answers_open_no_tags_in_markdown() -> None:
     assert "&lt;u>\\| two" in text
     assert "<verbatim>" in text
     assert not re.search(r"<(b|i|script|u)>", text.replace("`<kept>`", ""))
+
+
+def test_more_tokens_with_a_worse_latency_is_not_simply_faster() -> None:
+    found = facts(Scenario(quality=False))
+    worse = {"code": "worse", "ratio": 3.34, "ci_low": 3.3, "ci_high": 3.38}
+    found = changed(found, worse, workload="chat", concurrency=16, metric="p50_ttft_ms")
+    line = narrative_decision.headline(found)[0]
+    assert "AWQ 4-bit gives more tokens/sec, but check its answers first" in line
+    assert "p50 TTFT (+234 %) got worse" in line
+    assert "p50 TTFT (+234 %) got worse" in narrative_cards.cards(found)[0].lines[0]
+    [choice] = decision.choices(found, "interactive")
+    assert "latency got worse" in decision.confidence(found, choice)[1]
+
+
+def test_blocks_that_only_one_model_lost_lower_the_confidence() -> None:
+    refused = {"reasons": ["failed_requests (awq block 1)", "failed_requests (awq block 2)"]}
+    found = changed(facts(Scenario()), refused, workload="batch_summarize", concurrency=32)
+    [choice] = decision.choices(found, "batch")
+    assert "2 blocks of this cell were refused" in decision.confidence(found, choice)[1]
+
+
+def test_the_deciding_metric_is_in_the_evidence_even_where_it_was_not_compared() -> None:
+    gone = {"code": "invalid", "ratio": None, "ci_low": None, "ci_high": None, "baseline_value": None, "valid": False}
+    table = narrative_decision.evidence_table(changed(facts(Scenario()), gone, workload="chat"))
+    assert table.rows[0] == ("chat c=16: tokens/sec (tok/s)", "–", "not compared")
+
+
+def test_an_interval_beside_zero_is_insignificant_only_after_correction() -> None:
+    found = facts(Scenario())
+    savings = [
+        row | {"code": "undecided", "saving_pct": -1.0, "ci_low_pct": -1.9, "ci_high_pct": -0.1}
+        for row in found.cost["savings"]
+    ]
+    said = narrative_cost.saving_sentence(replace(found, cost=found.cost | {"savings": savings}), "chat", "awq")
+    assert said.endswith(
+        "95 % CI +0.1 % to +1.9 %, which is not significant after correction for the number of comparisons."
+    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from quantbench.report.facts import Cell, Facts, Json
 from quantbench.report.narrative_quality import BATCH_USE, CHAT_USE, use_status
-from quantbench.wording import is_number
+from quantbench.wording import change, is_number, listing, metric_name, plural
 
 USES = {"interactive": ("Chat", CHAT_USE), "batch": ("Batch", BATCH_USE)}
 
@@ -23,12 +23,23 @@ class Choice:
     speed: Json | None
     quality: str
     quality_why: str
-    caveats: tuple[str, ...] = ()
+    caveats: tuple[Json, ...] = ()  # the rows of the latencies that got worse
 
     @property
     def short_why(self) -> str:
         """Why the quality is what it is, without the names of the prompts."""
         return self.quality_why.partition(":")[0]
+
+    @property
+    def gain(self) -> str:
+        """What the variant does better: it is no faster where a latency got worse."""
+        return "gives more tokens/sec" if self.caveats else "is faster"
+
+    @property
+    def got_worse(self) -> str:
+        """ "p50 TTFT (+234 %) got worse", "" where no latency did."""
+        told = listing(f"{metric_name(row['metric'])} ({change(row['ratio'])})" for row in self.caveats)
+        return f"{told} got worse" if told else ""
 
     @property
     def name(self) -> str:
@@ -46,7 +57,7 @@ def _choice(facts: Facts, style: str, workload: str, variant: str) -> Choice:
     speed = facts.row(workload, variant, cell, "throughput_tok_s") if cell else None
     status, why = use_status(facts, variant, USES[style][1])
     action = _action(facts, speed, status)
-    slower = _slower_metrics(facts, workload, variant, cell) if cell else ()
+    slower = _slower(facts, workload, variant, cell) if cell else ()
     return Choice(style, workload, variant, cell, action, speed, status, why, slower)
 
 
@@ -62,11 +73,11 @@ def _action(facts: Facts, speed: Json | None, quality: str) -> str:
     return "undecided"
 
 
-def _slower_metrics(facts: Facts, workload: str, variant: str, cell: Cell) -> tuple[str, ...]:
-    """Latency metrics that got worse in the deciding cell."""
+def _slower(facts: Facts, workload: str, variant: str, cell: Cell) -> tuple[Json, ...]:
+    """Rows of the latencies that got worse in the deciding cell."""
     metrics = ("p50_ttft_ms", "p95_ttft_ms", "p50_e2e_ms", "p95_e2e_ms", "p50_tpot_ms")
     rows = [facts.row(workload, variant, cell, metric) for metric in metrics]
-    return tuple(row["metric"] for row in rows if row and row["code"] == "worse")
+    return tuple(row for row in rows if row and row["code"] == "worse")
 
 
 def best(found: list[Choice]) -> Choice | None:
@@ -91,6 +102,11 @@ def confidence(facts: Facts, choice: Choice) -> tuple[str, list[str]]:
         reasons.append("the models were not interleaved")
     if not aa.get("present"):
         reasons.append("no A/A control")
+    refused = sum(" block " in reason for reason in speed["reasons"])
+    if refused:
+        reasons.append(f"{plural(refused, 'block')} of this cell {'was' if refused == 1 else 'were'} refused")
+    if choice.caveats and choice.style == "interactive" and speed["code"] == "better":
+        reasons.append("latency got worse")
     if choice.quality in ("not shown", "not measured"):
         reasons.append(f"quality for this use is {choice.quality}")
     if not facts.verdict.get("trusted", True):

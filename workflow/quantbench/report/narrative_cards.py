@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from quantbench.report.decision import USES, Choice, best, choices
 from quantbench.report.facts import Facts, Json
 from quantbench.report.narrative_words import likely
-from quantbench.wording import change, change_interval, is_number, listing, metric_name, sentence
+from quantbench.wording import change, change_interval, is_number, sentence
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,7 @@ def _card_line(facts: Facts, choice: Choice) -> str:
     label, row = f"**{facts.label(choice.variant)}**", choice.speed
     compared = row and is_number(row["ratio"])
     told = [f"{label} {change(row['ratio'])} tokens/sec{_doubt(row)}" if row and compared else f"{label} not compared"]
-    if choice.caveats:
-        told.append(f"{listing(metric_name(m) for m in choice.caveats)} worse")
+    told += [choice.got_worse] if choice.caveats else []
     told.append(f"quality {choice.quality}{'' if choice.quality == 'not measured' else f': {choice.short_why}'}")
     return sentence("; ".join(told))
 
@@ -85,7 +84,7 @@ def _title(facts: Facts, top: Choice, action: str) -> str:
     label, base = facts.label(top.variant), facts.label(facts.baseline)
     words = {
         "use": f"Use {label}",
-        "check": f"{label} is faster; check its answers first",
+        "check": f"{label} {top.gain}; check its answers first",
         "keep": f"Keep {base}",
         "undecided": f"Not decided; keep {base} for now",
     }

@@ -8,7 +8,7 @@ from typing import Any
 from quantbench.judge.cost import price_age_days
 from quantbench.report.document import Part, Section, Table, bullets, table, text, without_empty_columns
 from quantbench.report.facts import Cell, Facts, Json
-from quantbench.report.narrative_words import refused_blocks
+from quantbench.report.narrative_words import CORRECTED, refused_blocks
 from quantbench.wording import BLANK, change, integer, is_number, number, percent, plural, sentence
 
 PAIRED = (
@@ -182,8 +182,15 @@ def saving_sentence(facts: Facts, workload: str, variant: str) -> str:
     if row["code"] == "equivalent":
         return f"No cost reduction: {label}'s cost in {workload} differs by less than the margin ({measured})."
     doubts = {"no_test": "", UNTRUSTED: ", but the A/A control says that this run is not to be trusted"}
-    doubt = doubts.get(row["code"], ", which is not significant")
+    corrected = f" {CORRECTED}" if _one_sided(row) else ""
+    doubt = doubts.get(row["code"], f", which is not significant{corrected}")
     return f"No cost reduction is shown for {label} in {workload}: {measured}{doubt}."
+
+
+def _one_sided(row: Json) -> bool:
+    """Whether the interval of the saving lies on one side of zero."""
+    low, high = row.get("ci_low_pct"), row.get("ci_high_pct")
+    return is_number(low) and is_number(high) and (low > 0 or high < 0)
 
 
 def _cost_interval(row: Json) -> str:

@@ -52,7 +52,7 @@ def _use_headline(facts: Facts, style: str) -> str:
         return f"**{name}: use {facts.label(top.variant)}.** {reason_sentence(facts, top)}"
     if top:
         label = facts.label(top.variant)
-        return f"**{name}: {label} is faster, but check its answers first.** {reason_sentence(facts, top)}"
+        return f"**{name}: {label} {top.gain}, but check its answers first.** {reason_sentence(facts, top)}"
     base = facts.label(facts.baseline)
     reasons = " ".join(reason_sentence(facts, choice) for choice in found)
     if all(choice.action == "keep" for choice in found):
@@ -64,8 +64,7 @@ def reason_sentence(facts: Facts, choice: Choice) -> str:
     """Speed, what got slower, quality: "INT8: tokens/sec improved by … at c=16; lost 0 of 15"."""
     at = f" at {facts.place(choice.workload, choice.cell)}" if choice.cell else ""
     told = [f"tokens/sec {clause(facts, choice.speed)}{at}"]
-    if choice.caveats:
-        told.append(f"{listing(metric_name(m) for m in choice.caveats)} got worse")
+    told += [choice.got_worse] if choice.caveats else []
     quality = {"ok": "quality OK", "not acceptable": "quality not acceptable", "not shown": "quality not shown"}
     told.append(f"{quality.get(choice.quality, 'quality not measured')} ({choice.short_why})")
     return sentence(f"{facts.label(choice.variant)}: {'; '.join(told)}")
@@ -170,11 +169,11 @@ def _cell(row: Json) -> Cell:
 def _speed_row(facts: Facts, workload: str, metric: str) -> list[list[str]]:
     found = {v: facts.row(workload, v, facts.deciding_cell(workload) or (0, 0), metric) for v in facts.variants}
     base = [row["baseline_value"] for row in found.values() if row and is_number(row["baseline_value"])]
-    if not base:
-        return []
+    if not base and metric != "throughput_tok_s":
+        return []  # what decides is told also where it could not be compared
     cell = facts.deciding_cell(workload) or (0, 0)
     name = f"{workload} {facts.place(workload, cell)}: {metric_name(metric)} ({metric_unit(metric)})"
-    return [[name, number(base[0]), *(_against(row) for row in found.values())]]
+    return [[name, number(base[0] if base else None), *(_against(row) for row in found.values())]]
 
 
 def _against(row: Json | None) -> str:
@@ -263,4 +262,5 @@ def _outcome(choice: Choice) -> str:
     """What an alternative came to, in a few words."""
     if choice.action == "keep":
         return "refused for its answers" if choice.quality == "not acceptable" else "no gain in speed"
-    return {"use": "usable", "check": "faster, answers to be checked", "undecided": "not decided"}[choice.action]
+    check = f"{choice.gain.removeprefix('is ')}, answers to be checked"
+    return {"use": "usable", "check": check, "undecided": "not decided"}[choice.action]
