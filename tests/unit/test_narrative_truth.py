@@ -316,3 +316,16 @@ def test_an_interval_beside_zero_is_insignificant_only_after_correction() -> Non
     assert said.endswith(
         "95 % CI +0.1 % to +1.9 %, which is not significant after correction for the number of comparisons."
     )
+
+
+def test_the_band_of_the_chart_is_called_what_it_is() -> None:
+    def caption(found: Facts) -> str:
+        return pages.report(found, plots_of(found)).lead[0].caption
+
+    wanted = changed(facts(Scenario()), {"margin": 0.02})
+    assert "the band is the margin within which a difference does not matter (±2.0 %)" in caption(wanted)
+    coarse = changed(wanted, {"margin": 0.129}, metric="throughput_tok_s")
+    assert "the band is what the A/A control resolves (±12.9 %)" in caption(coarse)
+    chart = plots.forest(coarse).to_dict()
+    [band] = chart["datasets"][chart["layer"][0]["data"]["name"]]
+    assert (band["low"], band["high"]) == (1 / 1.129, 1.129), "the edges of the equivalence test"

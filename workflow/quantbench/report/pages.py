@@ -22,7 +22,7 @@ from quantbench.report import (
 from quantbench.report.document import Part, Section, bullets
 from quantbench.report.facts import Facts
 from quantbench.report.narrative_words import alone
-from quantbench.wording import sentence
+from quantbench.wording import percent, sentence
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _subtitle(facts: Facts) -> str:
 def _caption(facts: Facts, name: str) -> str:
     captions = {
         "throughput_ratio": "Tokens per second against the baseline. Lines are 95 % confidence intervals, the band is "
-        "the margin within which a difference does not matter, filled points are differences that are shown.",
+        f"{_band(facts)}, filled points are differences that are shown.",
         "memory": "What the server reports of its memory. Parts that the log did not give are left out.",
         "cost": "Price of a million output tokens in the deciding cells.",
     }
@@ -157,6 +157,14 @@ def _caption(facts: Facts, name: str) -> str:
     lengths = sorted({tokens for _, tokens in facts.cells(workload)})
     of = f" with max_tokens={lengths[0]}" if len(lengths) > 1 else ""
     return captions.get(name) or f"{words[kind]}, {workload}{of}."
+
+
+def _band(facts: Facts) -> str:
+    """What the band of the forest chart is: the wanted margin, or the resolution where the A/A control is coarser."""
+    margin = max((row["margin"] for row in facts.compared(metric="throughput_tok_s")), default=0.0)
+    if margin > facts.config["margin"]:
+        return f"what the A/A control resolves (±{percent(margin)})"
+    return f"the margin within which a difference does not matter (±{percent(margin)})"
 
 
 def practices(facts: Facts) -> Page:

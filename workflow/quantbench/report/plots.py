@@ -108,7 +108,7 @@ def forest(facts: Facts) -> Chart | None:
         for row in rows
     ]
     margin = max(row["margin"] for row in rows)
-    edges = [{"low": 1 - margin, "high": 1 + margin, "one": 1}]
+    edges = [{"low": 1 / (1 + margin), "high": 1 + margin, "one": 1}]
     title = "tokens/sec, ratio to the baseline (95 % CI)"
     ratio = alt.X("ratio:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=6))
     base = _chart(data).encode(
