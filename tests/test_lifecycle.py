@@ -326,6 +326,17 @@ def test_refine_adds_blocks_until_the_precision_or_the_most_blocks(done: Box) ->
     assert "Nothing to be done" in done.run("capacity"), "what was added stays part of the cell"
 
 
+def test_blocks_whose_files_are_deleted_are_measured_again_and_nothing_else(done: Box) -> None:
+    """The remedy that notes.md has for refused blocks."""
+    for model in ("alpha", "beta"):
+        for path in (done.path / f"results/{GPU}/raw/{model}/chat/c4_t16").glob("b2.*"):
+            path.unlink()
+    printed = done.run("capacity")
+    assert jobs(printed)["measure_block"] == 2
+    assert jobs(printed)["summarize_tuple"] == 2
+    assert len(done.kept("raw/*/chat/c4_t16/b2.json")) == 2
+
+
 def test_pages_print_the_line_that_repeats_the_run_and_do_not_depend_on_it(done: Box) -> None:
     (done.path / "mine.yaml").write_text("precision: 0.5\n")
     page = f"results/{GPU}/report/decision.md"
