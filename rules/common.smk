@@ -1,22 +1,18 @@
-import sys
-from pathlib import Path
-
-ROOT = Path(workflow.basedir)
-sys.path.insert(0, str(ROOT / "workflow"))
-
-from snakemake.exceptions import WorkflowError
-
-from quantbench.config import command_line, settings
+from quantbench.config import command_line, targets
 from quantbench.serving import folder, identity, lane, owner
 from quantbench.config.configuration import served_model
-from quantbench.errors import QuantbenchError
 from quantbench.judge.schedule import Schedule
 
 try:
-    PLAN = settings.load(ROOT, workflow.config_settings.overwrite_config)
+    PLAN = settings.load(
+        ROOT,
+        workflow.config_settings.overwrite_config,
+        map(Path, workflow.config_settings.configfiles),
+    )
     if owner.is_here():  # not again in every job's process
         from quantbench import inputs
 
+        targets.check(PLAN, sys.argv[1:])  # snakemake itself knows them only later
         for slip in inputs.check(PLAN, ROOT):
             print(f"quantbench: {slip}", file=sys.stderr, flush=True)
 except QuantbenchError as error:
