@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 from collections.abc import Callable
@@ -34,13 +35,14 @@ def run(job: Any, main: Callable[[Any], None]) -> None:
 
 
 def _fail(log: Path | None, whole: str, short: str) -> None:
+    print(short, file=sys.stderr, flush=True)
     if log:
         _write(log, whole + "\n")
-    print(short, file=sys.stderr, flush=True)
     sys.exit(1)
 
 
 def _write(log: Path, text: str) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as handle:
-        handle.write(text)
+    with contextlib.suppress(OSError):  # no room for a log: what is measured is not lost for that
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as handle:
+            handle.write(text)

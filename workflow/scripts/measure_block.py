@@ -17,7 +17,7 @@ def main(job):
         gpu=job.params.gpu,
         prompts=Path(job.input.prompts),
     )
-    ready = read_json(job.input.ready)
+    ready = read_json(job.input.ready, "spec_hash")
     records, context = block.measure(wanted, ready)
     tables_io.write_records(job.output.records, records)
     write_json(job.output.context, guards.judged(context, ready, None))
