@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from quantbench import cli
 from quantbench.config import cross_checks, settings, targets
-from quantbench.config.configuration import AA_SUFFIX, Plan, make_plan, served_model
+from quantbench.config.configuration import AA_SUFFIX, Plan, make_plan, served_model, whole_spec
 from quantbench.config.schema import deep_merge
 from quantbench.config.schema_doc import reference
 from quantbench.errors import QuantbenchError
@@ -409,3 +409,22 @@ def test_a_csv_that_cannot_be_measured_is_named_with_its_cause(target: str, word
 def test_csvs_in_and_out_of_the_grid_can_be_asked_for() -> None:
     names = ["bf16/chat/c1_t128", "awq/chat/c77_t9", "bf16__aa/chat/c8_t128"]
     targets.check(plan(gpu="mine"), ["-n", "all", *(f"{CSVS}/{name}.csv" for name in names), "results/mine/cost.json"])
+
+
+def test_a_port_a_lanes_name_and_patience_are_not_what_results_depend_on() -> None:
+    before = plan()
+    lanes = {"lanes": {"gpu0": {"devices": ["0"]}, "first": {"devices": ["0"]}}}
+    after = plan(**lanes, models={"awq": {"port": 9001, "lane": "first"}}, server={"start_timeout_s": 1800})
+    assert before.server_spec("awq") != after.server_spec("awq")
+    assert before.measured_spec("awq") == after.measured_spec("awq")
+    assert before.measured_spec("awq") != plan(server={"max_num_seqs": 8}).measured_spec("awq")
+    for made in (before, after):
+        place = made.places()["bf16"]
+        assert whole_spec(made.measured_spec("bf16__aa"), place) == made.server_spec("bf16")
+
+
+def test_two_models_that_are_one_server_are_a_fault() -> None:
+    here = {"endpoint": "http://127.0.0.1:9/v1", "served_name": "m"}
+    found = fault(models={"bf16": here, "awq": here | {"endpoint": "http://127.0.0.1:9/"}})
+    assert "models.awq asks the same endpoint for the same served_name as models.bf16" in found
+    assert plan(models={"bf16": here, "awq": here | {"served_name": "m-awq"}}).baseline == "bf16"

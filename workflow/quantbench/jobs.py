@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from quantbench.config import configuration
 from quantbench.errors import QuantbenchError
 from quantbench.serving import owner
 
@@ -32,6 +33,12 @@ def run(job: Any, main: Callable[[Any], None]) -> None:
     else:
         if log:
             _write(log, "done\n")
+
+
+def spec(job: Any) -> dict[str, Any]:
+    """The whole spec of a job's server: what its result depends on is in the params, its place in the config."""
+    measured = job.params.spec
+    return configuration.whole_spec(measured, job.config["places"][measured["model"]])
 
 
 def _fail(log: Path | None, whole: str, short: str) -> None:

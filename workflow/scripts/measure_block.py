@@ -12,7 +12,7 @@ def main(job):
     wanted = block.Block(
         arm=job.wildcards.arm,
         number=int(job.wildcards.block),
-        spec=job.params.spec,
+        spec=jobs.spec(job),
         knobs=job.params.knobs,
         gpu=job.params.gpu,
         prompts=Path(job.input.prompts),

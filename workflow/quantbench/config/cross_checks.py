@@ -63,6 +63,7 @@ def of_config(config: Json) -> Iterator[Fault]:
             "select it too, or set baseline to one of them",
         )
     yield from _ports(selected, models)
+    yield from _same_server(selected, models)
     for name in selected:
         yield from _model(name, config)
     yield from _primary(config)
@@ -99,6 +100,20 @@ def _ports(selected: list[str], models: Json) -> Iterator[Fault]:
                     "give each selected model a port of its own",
                 )
             ports[port] = name
+
+
+def _same_server(selected: list[str], models: Json) -> Iterator[Fault]:
+    """Two models that are one: their comparison would be of a server with itself."""
+    seen: dict[tuple[str, str], str] = {}
+    for name in selected:
+        if url := models[name]["endpoint"]:
+            key = (url.rstrip("/").removesuffix("/v1").lower(), models[name]["served_name"] or name)
+            if other := seen.get(key):
+                yield Fault(
+                    f"models.{name} asks the same endpoint for the same served_name as models.{other}",
+                    f"correct models.{name}.endpoint or models.{name}.served_name",
+                )
+            seen[key] = name
 
 
 def _model(name: str, config: Json) -> Iterator[Fault]:
