@@ -428,3 +428,19 @@ def test_two_models_that_are_one_server_are_a_fault() -> None:
     found = fault(models={"bf16": here, "awq": here | {"endpoint": "http://127.0.0.1:9/"}})
     assert "models.awq asks the same endpoint for the same served_name as models.bf16" in found
     assert plan(models={"bf16": here, "awq": here | {"served_name": "m-awq"}}).baseline == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"models": {"a b": {"port": 9}}}, "models: 'a b' is not allowed; write letters"),
+        ({"workloads": {"my chat": {}}}, "workloads: 'my chat' is not allowed; write letters"),
+        ({"lanes": {"1st": {"devices": ["0"]}}}, "lanes: '1st' is not allowed; write letters"),
+        ({"lanes": {"gpu0": {"devices": ["cuda:0"]}}}, "'cuda:0' is not allowed; write an index like '0'"),
+        ({"models": {"bf16": {"endpoint": "127.0.0.1:8000"}}}, "'127.0.0.1:8000' is not allowed; write a URL"),
+    ],
+)
+def test_a_name_that_is_not_allowed_is_told_in_words(changes: dict[str, Any], words: str) -> None:
+    found = fault(**changes)
+    assert words in found
+    assert "^[A-Za-z" not in found

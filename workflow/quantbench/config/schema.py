@@ -148,6 +148,8 @@ def _explain(fault: ValidationError) -> str:
     if fault.validator == "enum":
         words = ["null" if value is None else str(value) for value in wanted]
         return f"{at}{_shown(fault.instance)} is not one of {', '.join(words)}{_hint(str(fault.instance), words)}"
+    if fault.validator == "pattern" and isinstance(fault.schema, Mapping) and "x-says" in fault.schema:
+        return f"{at}{_shown(fault.instance)} is not allowed; write {fault.schema['x-says']}"
     if fault.validator == "format":
         return f"{at}{_shown(fault.instance)} is not a date; write it like 2026-11-01"
     if fault.validator in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):
