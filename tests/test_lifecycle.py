@@ -349,7 +349,8 @@ def test_a_damaged_block_is_named_and_measured_again_when_deleted(done: Box) -> 
 
 
 def test_results_that_cannot_be_written_are_said_before_the_first_job(fresh: Box) -> None:
-    (fresh.path / "results").write_text("a file where a folder should be")
+    (fresh.path / "results").mkdir()
+    (fresh.path / f"results/{GPU}").symlink_to(fresh.path / "a disk that is not mounted")
     printed = fresh.run("capacity", ok=False)
     assert f"results/{GPU}/writable cannot be written" in printed
     assert "remedy" in printed
