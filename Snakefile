@@ -3,6 +3,9 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
+include: "rules/config.smk"
+
+
 configfile: "config/config.yaml"
 
 
@@ -39,6 +42,10 @@ rule all:
 
 onstart:
     folder.enter(Path.cwd())
+    try:
+        folder.need_writable(Path(RESULTS))
+    except QuantbenchError as error:
+        raise WorkflowError(str(error)) from None
     STARTED.append(time.time())
 
 

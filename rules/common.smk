@@ -1,34 +1,32 @@
-import sys
-from pathlib import Path
-
-ROOT = Path(workflow.basedir)
-sys.path.insert(0, str(ROOT / "workflow"))
-
-from snakemake.exceptions import WorkflowError
-
-from quantbench.config import command_line, settings
+from quantbench.config import command_line, targets
 from quantbench.serving import folder, identity, lane, owner
 from quantbench.config.configuration import served_model
-from quantbench.errors import QuantbenchError
 from quantbench.judge.schedule import Schedule
 
 try:
-    PLAN = settings.load(ROOT, workflow.config_settings.overwrite_config)
+    PLAN = settings.load(
+        ROOT,
+        workflow.config_settings.overwrite_config,
+        map(Path, workflow.config_settings.configfiles),
+    )
     if owner.is_here():  # not again in every job's process
         from quantbench import inputs
 
+        targets.check(PLAN, sys.argv[1:])  # snakemake itself knows them only later
         for slip in inputs.check(PLAN, ROOT):
             print(f"quantbench: {slip}", file=sys.stderr, flush=True)
 except QuantbenchError as error:
     raise WorkflowError(str(error)) from None
 config = PLAN.config | {
+    # Where the servers are; not in their params, where another port would measure everything again.
+    "places": PLAN.places(),
     # For the pages that print it; here and not in their params, where it would make them again.
     "command": command_line.repeat(
         PLAN.gpu,
         workflow.config_settings.configfiles,
         workflow.config_settings.config_args,
         here=Path.cwd(),
-    )
+    ),
 }
 
 # Servers belong to this run; what it uses of the machine is claimed for as long as it lives.
@@ -130,15 +128,15 @@ def ready_of(wildcards):
 
 
 def spec_of(wildcards):
-    """All that defines a server; a change here, and only here, invalidates what it served."""
-    return PLAN.server_spec(wildcards.get("arm") or wildcards.get("model"))
+    """All of a server that a result depends on; a change here, and only here, invalidates what it served."""
+    return PLAN.measured_spec(wildcards.get("arm") or wildcards.get("model"))
 
 
 def identity_of(wildcards):
     """The files of a model and the version of vLLM: another one of either is another server, under the same spec."""
     ready = Path(f"{RESULTS}/servers/{wildcards.model}/ready.json")
     return identity.planned(
-        spec_of(wildcards), ready, made_here=made_here(wildcards.model)
+        PLAN.server_spec(wildcards.model), ready, made_here=made_here(wildcards.model)
     )
 
 

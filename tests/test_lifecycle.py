@@ -19,7 +19,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from box import GPU, ROOT, Box, jobs
+from box import GPU, ROOT, Box, free_ports, jobs
 
 FAKE = [sys.executable, str(ROOT / "tests" / "fake_vllm.py")]
 CELL = f"results/{GPU}/cells/{{}}/chat/c{{}}_t16.csv"
@@ -127,6 +127,19 @@ def test_changes_of_the_config_rerun_what_depends_on_them(done: Box) -> None:
     printed = jobs(done.run("capacity"))
     assert (printed["start_server"], printed["measure_block"]) == (1, 4)
     assert done.started() == ["beta"]
+
+
+def test_following_a_remedy_measures_nothing_again(done: Box) -> None:
+    done.config["models"]["alpha"]["port"] = free_ports(1)[0]
+    done.config["server"]["start_timeout_s"] = 61
+    done.config["lanes"]["uno"] = done.config["lanes"].pop("one")
+    for model in ("alpha", "beta"):
+        done.config["models"][model]["lane"] = "uno"
+    done.save()
+    assert "Nothing to be done" in done.run("capacity", options=["--dry-run"])
+    done.run(CELL.format("alpha", 2))
+    log = (done.path / f"results/{GPU}/servers/alpha/server.log").read_text()
+    assert f"--port {done.config['models']['alpha']['port']} " in log, "a server that is needed is at the new port"
 
 
 def test_another_model_under_the_same_name_is_measured_again(done: Box) -> None:
@@ -290,6 +303,7 @@ def test_failed_requests_invalidate_the_cell_and_are_counted(fresh: Box, fault: 
         (("workloads", "chat"), {"concurency": [3]}, "unknown key 'workloads.chat.concurency' (did you mean 'concurr"),
         (("models", "beta"), {"source": "models/missing"}, "models.beta.source: 'models/missing' is neither a folder"),
         (("workloads", "chat"), {"template": "Sum up"}, "workloads.chat (config/prompts/chat.jsonl): the template has"),
+        (("models", "beta"), {"endpoint": "http://127.0.0.1/v1/completions"}, "says too much"),
     ],
 )
 def test_a_bad_config_is_one_line_before_any_server(
@@ -303,6 +317,44 @@ def test_a_bad_config_is_one_line_before_any_server(
     assert not fresh.started()
     assert "Traceback" not in printed
     assert time.monotonic() - began < 60
+
+
+def test_a_csv_that_cannot_be_measured_is_named_before_the_plan(fresh: Box) -> None:
+    printed = fresh.run(CELL.format("gamma", 1), ok=False)
+    assert "'gamma' is not selected (alpha, alpha__aa, beta)" in printed
+    assert "MissingRule" not in printed
+
+
+@pytest.mark.parametrize("text", ["gpu: x\n\tblocks: 2\n", "blocks: 2\nblocks: 3\n"])
+def test_a_config_file_that_is_not_as_it_looks_is_named_with_its_line(fresh: Box, text: str) -> None:
+    (fresh.path / "config/config.yaml").write_text(text)
+    printed = fresh.run(ok=False)
+    assert "config/config.yaml is not valid YAML" in printed
+    assert "line 2" in printed
+
+
+def test_a_run_in_another_folder_names_its_own(fresh: Box) -> None:
+    (fresh.path / "elsewhere").mkdir()
+    printed = fresh.run("capacity", options=["--directory", "elsewhere"], ok=False)
+    assert f"cd {fresh.path}" in printed
+
+
+def test_a_damaged_block_is_named_and_measured_again_when_deleted(done: Box) -> None:
+    stem = f"results/{GPU}/raw/alpha/chat/c4_t16/b1"
+    (done.path / f"{stem}.json").write_text("{")
+    printed = done.run("capacity", ok=False)
+    assert f"{stem}.json is damaged" in printed
+    (done.path / f"{stem}.json").unlink()
+    assert jobs(done.run("capacity")) == {"measure_block": 1, "summarize_tuple": 1, "capacity": 1}
+
+
+def test_results_that_cannot_be_written_are_said_before_the_first_job(fresh: Box) -> None:
+    (fresh.path / "results").mkdir()
+    (fresh.path / f"results/{GPU}").symlink_to(fresh.path / "a disk that is not mounted")
+    printed = fresh.run("capacity", ok=False)
+    assert f"results/{GPU}/writable cannot be written" in printed
+    assert "remedy" in printed
+    assert not fresh.left()
 
 
 def test_refine_adds_blocks_until_the_precision_or_the_most_blocks(done: Box) -> None:

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from quantbench import cli
-from quantbench.config import cross_checks, settings
-from quantbench.config.configuration import AA_SUFFIX, Plan, make_plan, served_model
+from quantbench.config import cross_checks, settings, targets
+from quantbench.config.configuration import AA_SUFFIX, Plan, make_plan, served_model, whole_spec
 from quantbench.config.schema import deep_merge
 from quantbench.config.schema_doc import reference
 from quantbench.errors import QuantbenchError
@@ -315,3 +315,132 @@ def test_every_shipped_profile_is_a_valid_plan() -> None:
         made = make_plan(deep_merge(defaults, yaml.safe_load(path.read_text())), SCHEMA)
         assert made.gpu == path.stem
         assert made.variants
+
+
+def test_numbers_that_are_none_and_names_that_are_no_texts_are_faults() -> None:
+    assert "margin: nan" in fault(margin=float("nan"))
+    assert "block.min_seconds: inf" in fault(block={"min_seconds": float("inf")})
+    assert "workloads.chat.concurrency.1: inf" in fault(workloads={"chat": {"concurrency": [1, float("inf")]}})
+    assert "models: YAML reads the name 70 as int" in fault(models={70: {"source": "org/model", "port": 8002}})
+    assert "'x': YAML reads the name" not in fault(models={"x": {"port": 8002}})
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://", "is not a URL"),
+        ("http://host:99999", "is not a URL"),
+        ("http://host:8000 ", "is not a URL"),
+        ("http://user:secret@host", "holds a user or a password"),
+        ("http://host/v1/completions", "says too much"),
+        ("http://host/v1/chat/completions/", "says too much"),
+        ("http://host/v1?x=1", "says too much"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_one_is_a_fault(url: str, words: str) -> None:
+    found = fault(models={"awq": {"endpoint": url}})
+    assert "models.awq.endpoint" in found
+    assert words in found
+    assert "secret" not in found
+
+
+@pytest.mark.parametrize("url", ["http://host", "https://host:8443/", "http://[::1]:8000/v1", "http://host/gw/llm/v1/"])
+def test_an_endpoint_may_have_a_path_and_a_v1(url: str) -> None:
+    assert plan(models={"awq": {"endpoint": url}}).server_spec("awq")["endpoint"] == url
+
+
+def test_arguments_that_would_hide_the_server_are_faults() -> None:
+    assert "has --port" in fault(server={"args": ["--port", "9000"]})
+    assert "models.awq has --api-key" in fault(models={"awq": {"server": {"args": ["--api-key=x"]}}})
+    assert plan(server={"args": ["--swap-space", "0"]}).config["server"]["args"] == ["--swap-space", "0"]
+
+
+@pytest.mark.parametrize("name", ["config/config.yaml", "config/gpus/mine.yaml", "given.yaml"])
+def test_a_key_that_stands_twice_is_a_fault(tmp_path: Path, name: str) -> None:
+    (tmp_path / "config/gpus").mkdir(parents=True)
+    for path, text in (
+        ("config/config.yaml", "gpu: mine\n"),
+        ("config/gpus/mine.yaml", "blocks: 2\n"),
+        ("given.yaml", ""),
+    ):
+        (tmp_path / path).write_text(text)
+    with (tmp_path / name).open("a") as file:
+        file.write("server: {dtype: auto}\nmargin: 0.1\nserver:\n  dtype: float16\n")
+    with pytest.raises(QuantbenchError, match="'server' stands here twice") as caught:
+        settings.load(tmp_path, {}, [tmp_path / "given.yaml"])
+    assert name in caught.value.what
+
+
+def test_yaml_merge_keys_are_no_repetition(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("a: &a {x: 1, y: 2}\nb: &b {z: 3}\nc:\n  <<: *a\n  x: 5\n")
+    assert settings.read_yaml(path)["c"] == {"x": 5, "y": 2}
+
+
+def test_a_run_in_another_folder_says_where_to_go(tmp_path: Path) -> None:
+    settings.check_place(ROOT, ROOT)
+    with pytest.raises(QuantbenchError, match="own folder") as caught:
+        settings.check_place(ROOT, tmp_path)
+    assert f"cd {ROOT}" in caught.value.remedy
+
+
+CSVS = "results/mine/cells"
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("results/other/cells/bf16/chat/c1_t128.csv", "this run's profile is 'mine'"),
+        (f"{CSVS}/nope/chat/c1_t128.csv", "'nope' is not in models (awq, bf16, bf16__aa)"),
+        (f"./{CSVS}/fp8/chat/c1_t128.csv", "'fp8' is not selected (awq, bf16, bf16__aa)"),
+        (f"{CSVS}/bf16/chatt/c1_t128.csv", "'chatt' is not a selected workload (chat)"),
+        (f"{CSVS}/bf16/chat/c0_t128.csv", "'c0_t128' is not a point"),
+        (f"{CSVS}/bf16/chat/c1_t9999.csv", "leaves no room for a prompt (server.max_model_len 4096)"),
+    ],
+)
+def test_a_csv_that_cannot_be_measured_is_named_with_its_cause(target: str, words: str) -> None:
+    made = plan(gpu="mine", select=["bf16", "awq"], models={"fp8": {"source": "org/fp8", "port": 8002}})
+    with pytest.raises(QuantbenchError, match=re.escape(f"{target}: ")) as caught:
+        targets.check(made, ["--cores", "1", "capacity", target])
+    assert words in caught.value.what
+    assert caught.value.remedy
+
+
+def test_csvs_in_and_out_of_the_grid_can_be_asked_for() -> None:
+    names = ["bf16/chat/c1_t128", "awq/chat/c77_t9", "bf16__aa/chat/c8_t128"]
+    targets.check(plan(gpu="mine"), ["-n", "all", *(f"{CSVS}/{name}.csv" for name in names), "results/mine/cost.json"])
+
+
+def test_a_port_a_lanes_name_and_patience_are_not_what_results_depend_on() -> None:
+    before = plan()
+    lanes = {"lanes": {"gpu0": {"devices": ["0"]}, "first": {"devices": ["0"]}}}
+    after = plan(**lanes, models={"awq": {"port": 9001, "lane": "first"}}, server={"start_timeout_s": 1800})
+    assert before.server_spec("awq") != after.server_spec("awq")
+    assert before.measured_spec("awq") == after.measured_spec("awq")
+    assert before.measured_spec("awq") != plan(server={"max_num_seqs": 8}).measured_spec("awq")
+    for made in (before, after):
+        place = made.places()["bf16"]
+        assert whole_spec(made.measured_spec("bf16__aa"), place) == made.server_spec("bf16")
+
+
+def test_two_models_that_are_one_server_are_a_fault() -> None:
+    here = {"endpoint": "http://127.0.0.1:9/v1", "served_name": "m"}
+    found = fault(models={"bf16": here, "awq": here | {"endpoint": "http://127.0.0.1:9/"}})
+    assert "models.awq asks the same endpoint for the same served_name as models.bf16" in found
+    assert plan(models={"bf16": here, "awq": here | {"served_name": "m-awq"}}).baseline == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"models": {"a b": {"port": 9}}}, "models: 'a b' is not allowed; write letters"),
+        ({"workloads": {"my chat": {}}}, "workloads: 'my chat' is not allowed; write letters"),
+        ({"lanes": {"1st": {"devices": ["0"]}}}, "lanes: '1st' is not allowed; write letters"),
+        ({"lanes": {"gpu0": {"devices": ["cuda:0"]}}}, "'cuda:0' is not allowed; write an index like '0'"),
+        ({"models": {"bf16": {"endpoint": "127.0.0.1:8000"}}}, "'127.0.0.1:8000' is not allowed; write a URL"),
+    ],
+)
+def test_a_name_that_is_not_allowed_is_told_in_words(changes: dict[str, Any], words: str) -> None:
+    found = fault(**changes)
+    assert words in found
+    assert "^[A-Za-z" not in found

@@ -35,7 +35,7 @@ def context(n=1, t=1000.0, throughput=256.0):
         },
         "client": {
             "cpu_s": 0.4, "cpu_share": 0.02, "loop_lag_p50_ms": 0.1, "loop_lag_p99_ms": 1.0, "coalesced_share": 0.05,
-            "concurrency_held": 0.99,
+            "concurrency_held": 0.99, "resent": 0,
         },
         "server": {
             "process_start_time": 500.0, "fingerprints": ["vllm-0.32.0-1234abcd"],
@@ -130,12 +130,14 @@ BLOCK_FAULTS = [
     ("client_loop_lag", "context.client.loop_lag_p50_ms", 9.0),
     ("client_loop_lag_tail", "context.client.loop_lag_p99_ms", 50.0),
     ("client_limit", "calibration.limit_tok_s", 300.0),
+    ("resent_requests", "context.client.resent", 5),
     ("client_error", "calibration.ttft_error_p50_ms", 9.0),
     ("coalesced_reads", "context.client.coalesced_share", 0.9),
     ("merged_chunks", "context.metrics.chunks", 1300),
 ]  # fmt: skip
 BLOCK_MISSING = {
-    "failed_requests": "context.metrics.failures", "short_block": "context.concurrency",
+    "failed_requests": "context.metrics.failures", "resent_requests": "context.client.resent",
+    "short_block": "context.concurrency",
     "concurrency_not_held": "context.client.concurrency_held", "ramp_share": "context.metrics.steady_s",
     "output_length": "context.max_tokens", "prefix_cache": "context.server.delta.prefix_cache_hits",
     "jit_compilation": "context.server.incidents", "nan_logits": "ready.logits.finite",

@@ -56,7 +56,7 @@ def test_what_cannot_be_told_here_is_as_it_was_there(spec, tmp_path, monkeypatch
     ready = tmp_path / "ready.json"
     here = identity.planned(spec, ready, made_here=False)
     assert here == {"vllm": "0.32.0", "source_id": identity.source_id(spec)}
-    ready.write_text(json.dumps({"identity": here}))
+    ready.write_text(json.dumps({"model": "alpha", "identity": here}))
     shutil.rmtree(spec["source"])
     monkeypatch.setattr(preflight, "_versions", lambda interpreter: {})
     assert identity.planned(spec, ready, made_here=False) == here
@@ -66,7 +66,7 @@ def test_what_cannot_be_told_here_is_as_it_was_there(spec, tmp_path, monkeypatch
 
 def test_what_is_made_here_and_what_is_elsewhere_have_no_id(spec, tmp_path):
     ready = tmp_path / "ready.json"
-    ready.write_text(json.dumps({"identity": {"vllm": "0.32.0", "source_id": None}}))
+    ready.write_text(json.dumps({"model": "alpha", "identity": {"vllm": "0.32.0", "source_id": None}}))
     assert identity.planned(spec, ready, made_here=True)["source_id"] is None
     endpoint = {**spec, "endpoint": "http://127.0.0.1:9"}
     assert identity.planned(endpoint, ready, made_here=False) == {"vllm": None, "source_id": None}

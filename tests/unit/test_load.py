@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -271,3 +272,16 @@ def test_messages_need_the_chat_endpoint() -> None:
 
 def test_the_api_key_is_not_shown() -> None:
     assert "secret" not in repr(LoadSpec("http://h", "m", PROMPTS, 1, 1, api_key="secret"))
+
+
+@pytest.mark.parametrize("transport", ["wire", "aiohttp"])
+def test_too_few_open_files_are_not_taken_for_a_server_that_is_away(server: TruthServer, transport: str) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = max(int(path.name) for path in Path("/proc/self/fd").iterdir()) + 40
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+        with pytest.raises(QuantbenchError, match=f"{limit} connections are more files") as caught:
+            run_block(spec(server, concurrency=limit, transport=transport))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert "ulimit -n" in caught.value.remedy

@@ -76,3 +76,10 @@ def test_a_request_may_change_the_schedule_but_not_invent_fields() -> None:
     assert len(changed.tokens) == 2
     with pytest.raises(QuantbenchError, match="unknown schedule field"):
         plan(Schedule(), {"truth": {"speed": 9}}, chat=False, number=0)
+
+
+def test_its_log_is_read_past_a_proxy_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with TruthServer(Schedule()) as server:
+        assert server.log() == []

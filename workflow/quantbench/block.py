@@ -24,7 +24,7 @@ from quantbench.client.records import RequestRecord
 from quantbench.config.configuration import AA_SUFFIX
 from quantbench.observe import hardware, server_metrics, vllm_log
 from quantbench.observe.telemetry import Sampler
-from quantbench.serving import lane, owner, processes, registry
+from quantbench.serving import lane, owner, processes, registry, vllm_client
 from quantbench.serving.watch import Watch
 
 Json = dict[str, Any]
@@ -122,7 +122,8 @@ def _event(block: Block, lease: lane.Lease, event: str) -> None:
 def _load_spec(block: Block, url: str, prompts: Sequence[Mapping[str, Any]]) -> LoadSpec:
     knobs = block.knobs
     return LoadSpec(
-        url=url,
+        url=f"{url}/v1",  # said in full: a gateway's URL has a path of its own before it
+        api_key=vllm_client.api_key() if block.spec["endpoint"] else None,
         model=block.spec["served_name"],
         endpoint=knobs["endpoint"],
         concurrency=knobs["concurrency"],

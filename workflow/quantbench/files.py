@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from quantbench.errors import QuantbenchError
+
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it becomes `path`, on an error it is removed."""
+    """Yield a temporary path beside `path`; on success it becomes `path`, on an error it is removed.
+
+    Raises QuantbenchError naming the file if it cannot be written: no room, no right, a read-only disk.
+    """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield part
         part.replace(target)
+    except OSError as error:
+        raise unwritable(target, error) from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> QuantbenchError:
+    """The error for a file or folder that cannot be written."""
+    return QuantbenchError(
+        f"{path} cannot be written: {error.strerror or error}",
+        remedy="make room on that disk, or make the folder writable for you; then run the same command again",
+    )
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -43,6 +59,24 @@ def write_json(path: Path | str, value: Any) -> None:
         part.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
 
 
-def read_json(path: Path | str) -> Any:
-    """Read one JSON file."""
-    return orjson.loads(Path(path).read_bytes())
+def read_json(path: Path | str, *keys: str) -> Any:
+    """Read one JSON file; with `keys`, an object that has all of them.
+
+    Raises QuantbenchError naming the file if it holds anything else, OSError if it cannot be read.
+    """
+    try:
+        value = orjson.loads(Path(path).read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise damaged(path, f"not JSON: {error}") from None
+    lacking = [key for key in keys if not isinstance(value, dict) or key not in value]
+    if lacking:
+        raise damaged(path, f"without {', '.join(lacking)}")
+    return value
+
+
+def damaged(path: Path | str, how: str) -> QuantbenchError:
+    """The error for a file of ours that is not as we wrote it."""
+    return QuantbenchError(
+        f"{path} is damaged: {how}",
+        remedy="put it back as it was, or delete it: the next run makes it again, and what rests on it",
+    )

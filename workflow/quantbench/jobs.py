@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from quantbench.config import configuration
 from quantbench.errors import QuantbenchError
 from quantbench.serving import owner
 
@@ -33,14 +35,21 @@ def run(job: Any, main: Callable[[Any], None]) -> None:
             _write(log, "done\n")
 
 
+def spec(job: Any) -> dict[str, Any]:
+    """The whole spec of a job's server: what its result depends on is in the params, its place in the config."""
+    measured = job.params.spec
+    return configuration.whole_spec(measured, job.config["places"][measured["model"]])
+
+
 def _fail(log: Path | None, whole: str, short: str) -> None:
+    print(short, file=sys.stderr, flush=True)
     if log:
         _write(log, whole + "\n")
-    print(short, file=sys.stderr, flush=True)
     sys.exit(1)
 
 
 def _write(log: Path, text: str) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as handle:
-        handle.write(text)
+    with contextlib.suppress(OSError):  # no room for a log: what is measured is not lost for that
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as handle:
+            handle.write(text)

@@ -11,7 +11,7 @@ from quantbench.serving import lane
 def main(job):
     path = Path(job.input.prompts)
     prompts = prompt_set.parse(path.read_text(encoding="utf-8"), str(path))
-    spec = job.params.spec
+    spec = jobs.spec(job)
     with lane.lease(spec, "answers") as lease:
         answers = ask.answers(lease.url, spec["served_name"], prompts, job.params.floor)
     write_json(job.output.answers, answers)

@@ -12,12 +12,12 @@ def main(job):
     wanted = block.Block(
         arm=job.wildcards.arm,
         number=int(job.wildcards.block),
-        spec=job.params.spec,
+        spec=jobs.spec(job),
         knobs=job.params.knobs,
         gpu=job.params.gpu,
         prompts=Path(job.input.prompts),
     )
-    ready = read_json(job.input.ready)
+    ready = read_json(job.input.ready, "spec_hash")
     records, context = block.measure(wanted, ready)
     tables_io.write_records(job.output.records, records)
     write_json(job.output.context, guards.judged(context, ready, None))

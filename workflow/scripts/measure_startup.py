@@ -5,7 +5,7 @@ from quantbench.serving import startup
 
 
 def main(job):
-    starts = startup.measure(job.params.spec, job.params.rounds)
+    starts = startup.measure(jobs.spec(job), job.params.rounds)
     files.write_json(job.output[0], {"model": job.params.spec["model"], "starts": starts})
 
 

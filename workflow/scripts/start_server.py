@@ -7,7 +7,8 @@ from quantbench.serving.vllm_server import mode_of
 
 
 def main(job):
-    spec, endpoint = job.params.spec, job.params.spec["endpoint"]
+    spec = jobs.spec(job)
+    endpoint = spec["endpoint"]
     script = f"#!/bin/sh\n# Not ours: {endpoint} is already running.\n" if endpoint else serve_sh(spec, mode_of(spec))
     with lane.lease(spec, why="start rule") as lease:
         facts = ready.of_endpoint(spec) if endpoint else lease.state["ready"]

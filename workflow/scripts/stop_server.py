@@ -5,7 +5,7 @@ from quantbench.serving import lane, session
 
 
 def main(job):
-    spec = job.params.spec
+    spec = jobs.spec(job)
     lane.stop(spec)
     files.write_json(job.output.session, session.record(spec))
 

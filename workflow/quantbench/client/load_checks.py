@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import ssl
 import urllib.error
 import urllib.request
@@ -42,6 +44,11 @@ def unreachable(spec: LoadSpec, error: OSError) -> QuantbenchError:
     """Nothing listens at the URL, or not in TLS that this client trusts."""
     if isinstance(error.__cause__, ssl.SSLError):
         return _no_tls(spec.url, error.__cause__)
+    if os.strerror(errno.EMFILE) in str(error):  # aiohttp keeps the words and drops the number
+        return QuantbenchError(
+            f"{spec.concurrency} connections are more files than this process may open",
+            remedy=f"raise the limit in this shell (`ulimit -n {2 * spec.concurrency + 1000}`), or lower concurrency",
+        )
     return QuantbenchError(
         f"no server answers at {spec.url}: {error}",
         remedy="start the server, wait until its /health answers 200, and check host and port",

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from quantbench.client.records import RequestRecord
-from quantbench.files import atomic
+from quantbench.files import atomic, damaged
 
 _TEXT = {"prompt_id", "reason", "finish_reason", "fingerprint"}
 
@@ -24,8 +24,11 @@ def write_records(path: Path | str, records: Sequence[RequestRecord]) -> None:
 
 
 def read_records(path: Path | str) -> list[RequestRecord]:
-    """The inverse of `write_records`."""
-    return [RequestRecord.from_row(row) for row in pl.read_parquet(path).iter_rows(named=True)]
+    """The inverse of `write_records`. Raises QuantbenchError naming the file if it is damaged."""
+    try:
+        return [RequestRecord.from_row(row) for row in pl.read_parquet(path).iter_rows(named=True)]
+    except (pl.exceptions.PolarsError, KeyError, TypeError) as error:
+        raise damaged(path, f"{type(error).__name__}: {error}") from None
 
 
 def write_row(path: Path | str, row: Mapping[str, Any]) -> None:

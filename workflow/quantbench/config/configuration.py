@@ -126,6 +126,20 @@ class Plan:
             "settings": settings,
         }
 
+    def measured_spec(self, arm: str) -> Json:
+        """The part of `server_spec` that a result depends on: another port or more patience measures nothing again."""
+        spec = self.server_spec(arm)
+        settings = {key: value for key, value in spec["settings"].items() if key != "start_timeout_s"}
+        return {key: value for key, value in spec.items() if key not in ("port", "lane")} | {"settings": settings}
+
+    def places(self) -> dict[str, Json]:
+        """The rest of it, per model: where its server is, and how long a start may take."""
+        specs = {name: self.server_spec(name) for name in self.models}
+        return {
+            name: {"port": s["port"], "lane": s["lane"], "start_timeout_s": s["settings"]["start_timeout_s"]}
+            for name, s in specs.items()
+        }
+
     def source(self, name: str) -> str:
         """Hub id or folder that vLLM loads."""
         return f"models/{name}" if self.made_here(name) else str(self.config["models"][name]["source"] or "")
@@ -187,6 +201,12 @@ class Plan:
         """All devices that the selected models use, sorted; what a run claims."""
         lanes = {self.lane_of(name) for name in self.models if not self.config["models"][name]["endpoint"]}
         return sorted({device for lane in lanes for device in self.config["lanes"][lane]["devices"]})
+
+
+def whole_spec(measured: Mapping[str, Any], place: Mapping[str, Any]) -> Json:
+    """`server_spec` from its parts."""
+    settings = measured["settings"] | {"start_timeout_s": place["start_timeout_s"]}
+    return {**measured, "port": place["port"], "lane": place["lane"], "settings": settings}
 
 
 def served_model(arm: str) -> str:

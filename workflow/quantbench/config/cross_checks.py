@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 Json = Mapping[str, Any]
 
@@ -17,6 +18,15 @@ SCHEMES = {
     "awq": ("W8A8", "W4A16", "W4A16_ASYM"),
 }
 """What the programs in workflow/quantizers/ can do."""
+
+
+OURS = {
+    "--host": "models.*.port",
+    "--port": "models.*.port",
+    "--served-model-name": "models.*.served_name",
+    "--api-key": "no key; the server listens on the loopback interface only",
+}
+"""Arguments of `vllm serve` by which quantbench finds its server again, and what is set instead."""
 
 
 class Fault(NamedTuple):
@@ -53,6 +63,7 @@ def of_config(config: Json) -> Iterator[Fault]:
             "select it too, or set baseline to one of them",
         )
     yield from _ports(selected, models)
+    yield from _same_server(selected, models)
     for name in selected:
         yield from _model(name, config)
     yield from _primary(config)
@@ -91,10 +102,29 @@ def _ports(selected: list[str], models: Json) -> Iterator[Fault]:
             ports[port] = name
 
 
+def _same_server(selected: list[str], models: Json) -> Iterator[Fault]:
+    """Two models that are one: their comparison would be of a server with itself."""
+    seen: dict[tuple[str, str], str] = {}
+    for name in selected:
+        if url := models[name]["endpoint"]:
+            key = (url.rstrip("/").removesuffix("/v1").lower(), models[name]["served_name"] or name)
+            if other := seen.get(key):
+                yield Fault(
+                    f"models.{name} asks the same endpoint for the same served_name as models.{other}",
+                    f"correct models.{name}.endpoint or models.{name}.served_name",
+                )
+            seen[key] = name
+
+
 def _model(name: str, config: Json) -> Iterator[Fault]:
     model, lanes = config["models"][name], config["lanes"]
     if model["lane"] is not None and model["lane"] not in lanes:
         yield Fault(f"models.{name}.lane '{model['lane']}' is not in lanes ({', '.join(lanes)})")
+    if model["endpoint"]:
+        yield from _endpoint(f"models.{name}.endpoint", model["endpoint"])
+    for word in [*config["server"]["args"], *model["server"].get("args", [])]:
+        if (flag := word.partition("=")[0]) in OURS:
+            yield Fault(f"server.args of models.{name} has {flag}, which quantbench sets", f"set {OURS[flag]} instead")
     if not (model["source"] or model["quantize"] or model["endpoint"]):
         yield Fault(f"models.{name} needs one of source, quantize, endpoint")
     if model["quantize"] and model["source"]:
@@ -111,6 +141,21 @@ def _model(name: str, config: Json) -> Iterator[Fault]:
             f"models.{name} has dummy weights, whose answers mean nothing; set quality.prompts to null",
             "--config 'quality={prompts: null}' leaves the answers out",
         )
+
+
+def _endpoint(key: str, url: str) -> Iterator[Fault]:
+    """A URL as far as the server's root or its /v1; never with a password, as a configuration is printed and kept."""
+    try:
+        parts = urlsplit(url)
+        good = bool(parts.hostname) and parts.port != 0 and url.split() == [url]
+    except ValueError:
+        good = False
+    if not good:
+        yield Fault(f"{key} {url!r} is not a URL", "write it like http://127.0.0.1:8000")
+    elif "@" in parts.netloc:
+        yield Fault(f"{key} holds a user or a password", "leave it out; a key goes into the variable OPENAI_API_KEY")
+    elif parts.query or parts.fragment or parts.path.rstrip("/").endswith("/completions"):
+        yield Fault(f"{key} {url!r} says too much", "end it with the server's root or its /v1")
 
 
 def _quantize(name: str, models: Json) -> Iterator[Fault]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import datetime
 import difflib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jsonschema import Draft202012Validator, FormatChecker
@@ -95,13 +96,15 @@ def _scalar(text: str, kinds: list[str]) -> Any:
         if kind in kinds:
             try:
                 return convert(text)
-            except ValueError:
+            except (ValueError, OverflowError):
                 continue
     return text
 
 
 def validate(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Json:
     """Return the config with defaults; raise QuantbenchError with one line per fault that names the key."""
+    if odd := list(_beyond_json(config)):
+        raise QuantbenchError(f"config: {'; '.join(odd)}", remedy="correct these keys")
     filled: Json = fill_defaults(values_from_text(config, schema), schema)
     faults = sorted(
         Draft202012Validator(schema, format_checker=_FORMATS).iter_errors(filled), key=lambda e: list(map(str, e.path))
@@ -110,6 +113,20 @@ def validate(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Json:
         lines = "; ".join(_explain(fault) for fault in faults)
         raise QuantbenchError(f"config: {lines}", remedy="see config/README.md for every key")
     return filled
+
+
+def _beyond_json(value: Any, where: str = "") -> Iterator[str]:
+    """What YAML can say and JSON Schema does not see: names that are no texts, numbers that are none."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f"{where}: {value} is not a number to reckon with"
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                yield f"{where or 'top level'}: YAML reads the name {key!r} as {type(key).__name__}; write it in quotes"
+            yield from _beyond_json(item, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _beyond_json(item, f"{where}.{number}")
 
 
 def _explain(fault: ValidationError) -> str:
@@ -131,6 +148,8 @@ def _explain(fault: ValidationError) -> str:
     if fault.validator == "enum":
         words = ["null" if value is None else str(value) for value in wanted]
         return f"{at}{_shown(fault.instance)} is not one of {', '.join(words)}{_hint(str(fault.instance), words)}"
+    if fault.validator == "pattern" and isinstance(fault.schema, Mapping) and "x-says" in fault.schema:
+        return f"{at}{_shown(fault.instance)} is not allowed; write {fault.schema['x-says']}"
     if fault.validator == "format":
         return f"{at}{_shown(fault.instance)} is not a date; write it like 2026-11-01"
     if fault.validator in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,42 @@ from quantbench.observe import gpu
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 
 
-def load(root: Path, overwrite: Mapping[str, Any]) -> Plan:
+class _Loader(yaml.SafeLoader):
+    """A key that stands twice in a mapping is a fault: plain YAML takes the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen and key.value != "<<":
+                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' stands here twice", key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep)
+
+
+def check_place(root: Path, folder: Path) -> None:
+    """Look at what snakemake itself reads next, whose own messages name neither line nor remedy.
+
+    Raises QuantbenchError if the run's folder is not the project's, or `config/config.yaml` is not readable.
+    """
+    if folder.resolve() != root.resolve():
+        raise QuantbenchError(
+            f"quantbench runs in its own folder {root}, not in {folder}",
+            remedy=f"cd {root}; for results on another disk, make results/ a link",
+        )
+    read_yaml(root / "config" / "config.yaml")
+
+
+def load(root: Path, overwrite: Mapping[str, Any], files: Iterable[Path] = ()) -> Plan:
     """Build the plan of this run.
 
-    `overwrite` is what `--configfile` and `--config` say; it wins over the profile `config/gpus/{gpu}.yaml`, which wins
-    over `config/config.yaml`. With `gpu: auto` the profile is chosen by the GPU that NVML reports; one line on stderr
-    says which and why. Raises QuantbenchError for anything that a user must fix.
+    `overwrite` is what `--configfile` and `--config` say (`files` are the former, looked into for slips only); it wins
+    over the profile `config/gpus/{gpu}.yaml`, which wins over `config/config.yaml`. With `gpu: auto` the profile is
+    chosen by the GPU that NVML reports; one line on stderr says which and why. Raises QuantbenchError for anything
+    that a user must fix.
     """
+    for path in files:
+        if path.suffix in (".yaml", ".yml"):
+            read_yaml(path)
     defaults = read_yaml(root / "config" / "config.yaml")
     name = str(overwrite.get("gpu", defaults.get("gpu", "auto")))
     if name == "auto":
@@ -45,14 +74,15 @@ def load(root: Path, overwrite: Mapping[str, Any]) -> Plan:
     plan = make_plan(config, read_yaml(SCHEMA))
     for key, path in needed_files(plan):
         if not (root / path).is_file():
-            raise QuantbenchError(f"config: {key} names {path}, which does not exist", remedy="correct the path")
+            what = "is not a file" if (root / path).exists() else "does not exist"
+            raise QuantbenchError(f"config: {key} names {path}, which {what}", remedy="correct the path")
     return plan
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read one YAML mapping, empty for an empty file; an error names the file and the line."""
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise QuantbenchError(
             f"config: {path} cannot be read: {error.strerror}",

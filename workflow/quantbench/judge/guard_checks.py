@@ -40,6 +40,11 @@ def failed_requests(facts: Facts) -> Finding:
     return found(failures > 0 or n == 0, f"{failures} of {n} requests failed" + (f" ({why})" if why else ""))
 
 
+def resent_requests(facts: Facts) -> Finding:
+    resent, n = facts.need("context.client.resent"), facts.need("context.metrics.n")
+    return found(resent > LIMITS["resent_share"] * n, f"{resent} of {n} requests were sent a second time")
+
+
 def short_block(facts: Facts) -> Finding:
     seconds, n = facts.need("context.metrics.duration_s"), facts.need("context.metrics.n")
     slots = facts.need("context.concurrency")

@@ -18,6 +18,7 @@ LIMITS: dict[str, float] = {
     "steady_share": 0.5,  # steady window / block
     "min_block_s": 5.0,
     "requests_per_slot": 2.0,
+    "resent_share": 0.01,  # of the requests: a keep-alive that runs out is rare within a block
     "token_count_share": 0.01,  # server's count against the client's
     "queue_share": 0.10,  # mean queue time / p50 TTFT
     "client_cpu_share": 0.80,  # of one core

@@ -10,13 +10,16 @@ import polars as pl
 
 from quantbench.client import metrics, tables_io
 from quantbench.config.configuration import served_model
-from quantbench.errors import QuantbenchError
-from quantbench.files import read_json, write_text
+from quantbench.files import damaged, read_json, write_text
 from quantbench.judge import guards
 from quantbench.judge.pairing import BlockKey, Samples
 from quantbench.report.facts import Facts, Json
 
 PathLike = Path | str
+CONTEXT_KEYS = (
+    *("model", "workload", "style", "concurrency", "max_tokens", "block", "min_seconds", "started_unix", "duration_s"),
+    *("metrics", "client", "server", "telemetry", "lane"),
+)
 COMPARISON_COLUMNS = (
     *("gpu_name", "workload", "baseline", "variant", "concurrency", "max_tokens", "metric"),
     *("baseline_value", "variant_value", "ratio", "ci_low", "ci_high", "n_pairs", "p_value", "p_holm", "margin"),
@@ -52,36 +55,60 @@ def read_table(path: PathLike) -> list[Json]:
     return read_frame(path).to_dicts()
 
 
-def read_frame(path: PathLike) -> pl.DataFrame:
-    """A CSV of this tool; a name stays text also where it looks like a number ("007")."""
+def read_frame(path: PathLike, *columns: str) -> pl.DataFrame:
+    """A CSV that has these columns; a name stays text also where it looks like a number ("007").
+
+    Raises QuantbenchError naming the file if it is not whole or not one of ours.
+    """
+    if not Path(path).read_bytes().endswith(b"\n"):
+        raise damaged(path, "its last line has no end")  # a number that was cut off is another number
     try:
-        return pl.read_csv(path, infer_schema_length=None, schema_overrides=dict.fromkeys(NAMES, pl.String))
+        frame = pl.read_csv(path, infer_schema_length=None, schema_overrides=dict.fromkeys(NAMES, pl.String))
     except pl.exceptions.PolarsError as error:
-        raise QuantbenchError(
-            f"{path}: not a readable CSV: {error}", remedy="delete it, the next run makes it again"
-        ) from None
+        raise damaged(path, f"not a readable CSV: {error}") from None
+    if lacking := [name for name in columns if name not in frame.columns]:
+        raise damaged(path, f"without the columns {', '.join(lacking)}")
+    return frame
+
+
+def read_tuple(path: PathLike) -> pl.DataFrame:
+    """The one row of a tuple's CSV."""
+    frame = read_frame(path, "model", "workload", "concurrency", "max_tokens")
+    if frame.height != 1:
+        raise damaged(path, f"{frame.height} rows instead of one")
+    return frame
 
 
 def read_capacity(paths: Iterable[PathLike]) -> dict[str, dict[str, list[Json]]]:
     """{workload: {model: rows}} from capacity CSVs; the rows say which they are."""
     found: dict[str, dict[str, list[Json]]] = {}
     for path in paths:
-        for row in read_table(path):
+        for row in read_frame(path, "workload", "model").to_dicts():
             found.setdefault(row["workload"], {}).setdefault(row["model"], []).append(row)
     return found
 
 
 def by_model(paths: Iterable[PathLike]) -> dict[str, Json]:
     """{model: record} of ready.json or session.json files."""
-    return {record["model"]: record for record in map(read_json, paths)}
+    return {record["model"]: record for record in (read_json(path, "model") for path in paths)}
+
+
+def read_context(path: PathLike) -> Json:
+    """The context of one block, as it was kept."""
+    return dict(read_json(path, *CONTEXT_KEYS))
+
+
+def read_calibration(path: PathLike) -> Json:
+    """The client's own error at one concurrency."""
+    return dict(read_json(path, "concurrency", "ttft_error_p50_ms", "limit_tok_s"))
 
 
 def judged_contexts(
     paths: Iterable[PathLike], ready: Mapping[str, Json], calibrations: Iterable[PathLike]
 ) -> list[Json]:
     """Block contexts with bottleneck and guards evaluated on the kept facts."""
-    known = {c["concurrency"]: c for c in map(read_json, calibrations)}
-    contexts = map(read_json, paths)
+    known = {c["concurrency"]: c for c in map(read_calibration, calibrations)}
+    contexts = map(read_context, paths)
     return [guards.judged(c, ready.get(served_model(c["model"]), {}), known.get(c["concurrency"])) for c in contexts]
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from quantbench import files
+from quantbench.errors import QuantbenchError
 from quantbench.serving import owner, processes
 
 _POLL_S = 0.25
@@ -66,7 +67,7 @@ def claimed_by(device: str) -> dict[str, Any] | None:
     """The living claim of a device: {owner, folder, since}; None if it is free."""
     try:
         claim = files.read_json(_file(device, "json"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, QuantbenchError):
         return None
     return claim if isinstance(claim, dict) and processes.alive(claim.get("owner")) else None
 
@@ -98,6 +99,6 @@ def release(tok: str | None = None) -> None:
     mine = tok or owner.current()
     with _flock(_folder() / "claims.lock"):
         for path in _folder().glob("*.json"):
-            with contextlib.suppress(FileNotFoundError, ValueError):
+            with contextlib.suppress(FileNotFoundError, QuantbenchError):
                 if files.read_json(path).get("owner") == mine:
                     path.unlink()

@@ -11,10 +11,19 @@ import os
 import sys
 from pathlib import Path
 
+from quantbench import files
+
 SHARED = "QUANTBENCH_SHARED_FOLDER"
 """Set it to 1 where several runs share a folder on purpose, each with its own targets (one batch job per model)."""
 
 _held: list[int] = []
+
+
+def need_writable(folder: Path) -> None:
+    """Raise QuantbenchError if no file can be made in the folder: better before the first job than in each."""
+    with files.atomic(folder / "writable") as part:
+        part.touch()
+    (folder / "writable").unlink()
 
 
 def enter(folder: Path) -> None:

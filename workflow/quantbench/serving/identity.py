@@ -50,6 +50,6 @@ def planned(spec: Spec, ready: Path, *, made_here: bool) -> dict[str, str | None
     """
     if spec["endpoint"]:
         return {"vllm": None, "source_id": None}
-    kept = (files.read_json(ready).get("identity") if ready.exists() else None) or {}
+    kept = (files.read_json(ready, "model").get("identity") if ready.exists() else None) or {}
     here = {"vllm": preflight.versions(spec)["vllm"], "source_id": None if made_here else source_id(spec)}
     return {key: here[key] or kept.get(key) for key in here}

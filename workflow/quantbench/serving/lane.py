@@ -15,7 +15,7 @@ from typing import Any
 from quantbench import files
 from quantbench.errors import QuantbenchError
 from quantbench.observe import gpu
-from quantbench.serving import claims, modes, owner, preflight, processes, registry, vllm_client, vllm_server
+from quantbench.serving import claims, endpoint, modes, owner, preflight, processes, registry, vllm_client, vllm_server
 from quantbench.serving import vllm_command as command
 
 Spec = Mapping[str, Any]
@@ -95,19 +95,8 @@ def lease(spec: Spec, why: str = "lease") -> Iterator[Lease]:
 
 @contextlib.contextmanager
 def _endpoint_lease(spec: Spec) -> Iterator[Lease]:
-    url = command.url(spec)
-    with claims.hold([*spec["devices"], url]):
-        try:
-            names = [str(entry.get("id")) for entry in vllm_client.models(url)]
-        except vllm_client.ClientError as error:
-            raise QuantbenchError(
-                f"models.{spec['model']}.endpoint: {error}", remedy="start that server, or correct the URL"
-            ) from error
-        if spec["served_name"] not in names:
-            raise QuantbenchError(
-                f"models.{spec['model']}.endpoint: {url} serves {', '.join(names)}, not '{spec['served_name']}'",
-                remedy=f"set models.{spec['model']}.served_name to one of them",
-            )
+    with claims.hold([*spec["devices"], command.url(spec)]):
+        url = endpoint.check(spec)
         yield Lease(url, "endpoint", "endpoint", 0.0, lane=spec["lane"])
 
 
@@ -215,7 +204,7 @@ def _mode(spec: Spec) -> tuple[str, str]:
     """(mode, note) of the lane now: what the spec asks for, unless this run has fallen back to restart."""
     for device in spec["devices"]:
         path = _fallback_file(device)
-        with contextlib.suppress(FileNotFoundError, ValueError):
+        with contextlib.suppress(FileNotFoundError, QuantbenchError):
             entry = files.read_json(path)
             if entry["owner"] == owner.current():
                 return "restart", str(entry["note"])

@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from quantbench.errors import QuantbenchError
 from quantbench.serving import processes
 
 BLOCKS = "QUANTBENCH_BLOCKS"
@@ -81,7 +82,13 @@ def state_dir() -> Path:
     """The folder of locks, claims and server states of this machine and user."""
     default = Path(tempfile.gettempdir()) / f"quantbench-{os.getuid()}"
     folder = Path(os.environ.get(STATE) or default)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise QuantbenchError(
+            f"the state folder {folder} cannot be made: {error.strerror}",
+            remedy=f"set {STATE} to a folder that you may write to",
+        ) from None
     return folder
 
 

@@ -11,7 +11,7 @@ import psutil
 
 from quantbench.errors import QuantbenchError
 from quantbench.observe import checkpoint, evidence, hardware, server_metrics, vllm_log
-from quantbench.serving import device_memory, identity, preflight, processes, registry, vllm_client
+from quantbench.serving import device_memory, endpoint, identity, preflight, processes, registry, vllm_client
 from quantbench.serving import vllm_command as command
 
 Json = dict[str, Any]
@@ -67,7 +67,7 @@ def of_endpoint(spec: Spec) -> Json:
     try:
         test = vllm_client.complete(url, spec["served_name"])
     except vllm_client.ClientError as error:
-        raise QuantbenchError(f"models.{spec['model']}.endpoint: {error}", remedy="look at that server") from error
+        raise QuantbenchError(f"models.{spec['model']}.endpoint: {error}", remedy=endpoint.remedy_of(error)) from error
     facts = _frame(spec, url) | {
         "mode": "endpoint",
         "started_at": None,

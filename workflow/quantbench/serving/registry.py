@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from quantbench import files
+from quantbench.errors import QuantbenchError
 from quantbench.serving import owner, processes
 
 State = dict[str, Any]
@@ -34,7 +35,7 @@ def folder(state: Mapping[str, Any]) -> Path:
 def _read(path: Path) -> State | None:
     try:
         value = files.read_json(path)
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, QuantbenchError):
         return None
     return value if isinstance(value, dict) else None
 

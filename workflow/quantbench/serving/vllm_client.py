@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import time
 import urllib.error
 import urllib.request
@@ -31,6 +32,10 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Without the proxies that the environment may name: servers are on this machine or named by URL."""
 
 
+KEY = "OPENAI_API_KEY"
+"""The variable with the key of servers that want one; never part of a configuration, which is printed and kept."""
+
+
 class ClientError(Exception):
     """The server did not answer, or not with success; the message says how."""
 
@@ -38,7 +43,7 @@ class ClientError(Exception):
 def request(url: str, body: Mapping[str, Any] | None = None, *, post: bool = False, timeout: float = 10.0) -> bytes:
     """GET, or POST with a JSON body; returns the body of a 2xx answer, raises ClientError for all else."""
     data = json.dumps(body).encode() if body is not None else b"" if post else None
-    headers = {"Content-Type": "application/json"} if body is not None else {}
+    headers = ({"Content-Type": "application/json"} if body is not None else {}) | authorization()
     try:
         with _DIRECT.open(urllib.request.Request(url, data=data, headers=headers), timeout=timeout) as answer:
             return bytes(answer.read())
@@ -46,6 +51,16 @@ def request(url: str, body: Mapping[str, Any] | None = None, *, post: bool = Fal
         raise ClientError(f"{url} answered HTTP {error.code}: {error.read(300).decode(errors='replace')}") from error
     except (OSError, ValueError, HTTPException) as error:
         raise ClientError(f"{url} did not answer: {getattr(error, 'reason', error) or type(error).__name__}") from error
+
+
+def api_key() -> str | None:
+    """The key that the environment holds for servers that want one."""
+    return os.environ.get(KEY, "").strip() or None
+
+
+def authorization() -> dict[str, str]:
+    """The header that goes with every request."""
+    return {"Authorization": f"Bearer {key}"} if (key := api_key()) else {}
 
 
 def _json(content: bytes, url: str) -> Json:
@@ -80,8 +95,11 @@ def version(url: str) -> str | None:
 
 
 def models(url: str) -> list[Json]:
-    """Entries of /v1/models."""
-    return [dict(entry) for entry in _json(request(f"{url}/v1/models"), url).get("data") or []]
+    """Entries of /v1/models. Raises ClientError if there is no such list."""
+    listed = _json(request(f"{url}/v1/models"), f"{url}/v1/models").get("data")
+    if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
+        raise ClientError(f"{url}/v1/models did not answer with a list of models")
+    return listed
 
 
 def metrics(url: str, timeout: float = 10.0) -> str:
@@ -93,16 +111,23 @@ def metrics(url: str, timeout: float = 10.0) -> str:
 
 
 def complete(url: str, model: str, *, prompt: str = TEST_PROMPT, tokens: int = 16, timeout: float = 120.0) -> Json:
-    """One greedy completion: {prompt, text, tokens, e2e_ms, system_fingerprint}."""
-    body = {"model": model, "prompt": prompt, "max_tokens": tokens, "temperature": 0.0}
+    """One greedy completion, as a chat where all else is 404: {prompt, text, tokens, e2e_ms, system_fingerprint}."""
+    body = {"model": model, "max_tokens": tokens, "temperature": 0.0}
     start = time.monotonic()
-    answer = _json(request(f"{url}/v1/completions", body, timeout=timeout), url)
+    try:
+        answer = _json(request(f"{url}/v1/completions", body | {"prompt": prompt}, timeout=timeout), url)
+    except ClientError as error:
+        if "HTTP 404" not in str(error):
+            raise
+        start, turn = time.monotonic(), [{"role": "user", "content": prompt}]
+        answer = _json(request(f"{url}/v1/chat/completions", body | {"messages": turn}, timeout=timeout), url)
     elapsed = time.monotonic() - start
     if "error" in answer or not answer.get("choices"):
         raise ClientError(f"{url}/v1/completions answered without a completion: {json.dumps(answer)[:300]}")
+    choice = answer["choices"][0]
     return {
         "prompt": prompt,
-        "text": answer["choices"][0].get("text"),
+        "text": choice.get("text", (choice.get("message") or {}).get("content")),
         "tokens": (answer.get("usage") or {}).get("completion_tokens"),
         "e2e_ms": round(elapsed * 1000, 1),
         "system_fingerprint": answer.get("system_fingerprint"),

@@ -140,7 +140,10 @@ def _wait_ready(state: State) -> None:
             told = elapsed
             _tell(spec, elapsed, before)
         time.sleep(0.05 if elapsed < 2 else 0.2)
-    served = [entry.get("id") for entry in vllm_client.models(state["url"])]
+    try:
+        served = [entry.get("id") for entry in vllm_client.models(state["url"])]
+    except vllm_client.ClientError as error:
+        raise _failure(state, f"is up, but does not say what it serves: {error}") from error
     if spec["served_name"] not in served:
         raise _failure(state, f"serves {served} instead of '{spec['served_name']}'")
 

@@ -1,0 +1,15 @@
+import sys
+from pathlib import Path
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT / "workflow"))
+
+from snakemake.exceptions import WorkflowError
+
+from quantbench.config import settings
+from quantbench.errors import QuantbenchError
+
+try:
+    settings.check_place(ROOT, Path.cwd())
+except QuantbenchError as error:
+    raise WorkflowError(str(error)) from None

@@ -1,0 +1,145 @@
+"""Result files that a crash, a full disk or a hand has changed: the message names the file, never a wrong number."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from quantbench import jobs
+from quantbench.client import tables_io
+from quantbench.client.records import RequestRecord
+from quantbench.errors import QuantbenchError
+from quantbench.files import atomic, read_json, write_json
+from quantbench.report import results_tree
+from quantbench.serving import folder, identity, owner
+from report_fixture import Scenario, write_tree
+from servers import fake_spec
+
+Read = Callable[[Path], Any]
+
+
+def said(read: Read, path: Path) -> str:
+    """What the error says; it must name the file and a remedy."""
+    with pytest.raises(QuantbenchError) as caught:
+        read(path)
+    assert str(path) in caught.value.what
+    assert "delete it" in caught.value.remedy
+    return caught.value.what
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("tree")
+    write_tree(root, Scenario())
+    return root
+
+
+@pytest.mark.parametrize(
+    ("pattern", "read"),
+    [
+        ("raw/**/b1.json", results_tree.read_context),
+        ("raw/**/b1.parquet", tables_io.read_records),
+        ("client/*.json", results_tree.read_calibration),
+        ("servers/*/ready.json", lambda path: results_tree.by_model([path])),
+        ("cells/*/*/*.csv", results_tree.read_tuple),
+        ("capacity/*.csv", lambda path: results_tree.read_capacity([path])),
+        ("memory.csv", results_tree.read_table),
+    ],
+)
+def test_a_file_that_is_empty_cut_or_other_is_named(tree: Path, tmp_path: Path, pattern: str, read: Read) -> None:
+    whole = next(iter(sorted(tree.glob(pattern)))).read_bytes()
+    path = tmp_path / f"file{Path(pattern).suffix}"
+    path.write_bytes(whole)
+    read(path)
+    for damage in (b"", whole[:7], whole[: len(whole) // 2], whole[:-4]):
+        path.write_bytes(damage)
+        assert "is damaged" in said(read, path)
+
+
+def test_json_without_what_we_write_is_named_with_what_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "b1.json"
+    write_json(path, {"model": "bf16", "block": 1})
+    assert "without" in said(results_tree.read_context, path)
+    write_json(path, ["model"])
+    assert "without model" in said(lambda p: read_json(p, "model"), path)
+
+
+def test_records_of_another_kind_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "b1.parquet"
+    tables_io.write_records(path, [RequestRecord(index=0, prompt_id="1")])
+    assert len(tables_io.read_records(path)) == 1
+    tables_io.pl.DataFrame({"index": [0]}).write_parquet(path)
+    assert "KeyError" in said(tables_io.read_records, path)
+
+
+@pytest.mark.parametrize("text", ["a;b\n1;2\n", "model,workload,concurrency,max_tokens\n"])
+def test_a_table_saved_by_another_program_or_without_its_row_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c1_t16.csv"
+    path.write_text(text)
+    said(results_tree.read_tuple, path)
+
+
+def test_a_damaged_ready_json_is_named_when_the_plan_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "ready.json"
+    for text in ("", "[]", "{}"):
+        path.write_text(text)
+        said(lambda p: identity.planned(fake_spec(tmp_path), p, made_here=False), path)
+
+
+def test_what_cannot_be_written_is_named_with_a_remedy(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file where a folder should be")
+    for write in (lambda path: write_json(path, {}), lambda path: folder.need_writable(path.parent)):
+        with pytest.raises(QuantbenchError) as caught:
+            write(tmp_path / "results/fake/b1.json")
+        assert "results/fake" in caught.value.what
+        assert "writable" in caught.value.remedy
+
+
+def test_a_full_disk_is_named_and_leaves_no_part_behind(tmp_path: Path) -> None:
+    path = tmp_path / "b1.json"
+    path.write_text("old")
+
+    def fill_the_disk() -> None:
+        with atomic(path) as part:
+            part.write_text("half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(QuantbenchError, match="No space left"):
+        fill_the_disk()
+    assert [p.name for p in tmp_path.iterdir()] == ["b1.json"]
+    assert path.read_text() == "old"
+
+
+def test_a_writable_folder_stays_as_it_was(tmp_path: Path) -> None:
+    folder.need_writable(tmp_path / "results")
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_a_job_whose_log_cannot_be_written_says_its_error_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(owner, "end_with_owner", lambda: None)
+    (tmp_path / "logs").touch()
+    job = SimpleNamespace(log=[str(tmp_path / "logs/rule.log")])
+    jobs.run(job, lambda _: None)
+
+    def fail(_: object) -> None:
+        raise QuantbenchError("no room on the disk")
+
+    with pytest.raises(SystemExit) as ended:
+        jobs.run(job, fail)
+    assert ended.value.code == 1
+    assert "no room on the disk" in capsys.readouterr().err
+
+
+def test_a_state_folder_that_cannot_be_made_names_its_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "state").touch()
+    monkeypatch.setenv(owner.STATE, str(tmp_path / "state"))
+    with pytest.raises(QuantbenchError, match="state folder") as caught:
+        owner.state_dir()
+    assert owner.STATE in caught.value.remedy
