@@ -147,11 +147,18 @@ def markdown(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
     return "\n".join(lines + ["| " + " | ".join(text(row.get(c)) for c in columns) + " |" for row in rows])
 
 
+def program(path: str) -> str:
+    """Where a program is, from any folder; argparse's error if it is nowhere."""
+    if not (found := shutil.which(path)):
+        raise argparse.ArgumentTypeError(f"no program {path}")
+    return str(Path(found).absolute())
+
+
 def main() -> None:
     """Run all cells, print the tables, write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for peer in ("vllm", "guidellm", "aiperf"):
-        parser.add_argument(f"--{peer}", help=f"the {peer} program; left out if not given")
+        parser.add_argument(f"--{peer}", type=program, help=f"the {peer} program; left out if not given")
     parser.add_argument("--concurrency", default="1,16,64,256")
     parser.add_argument("--out", type=Path, help="write all figures as JSON")
     args = parser.parse_args()
