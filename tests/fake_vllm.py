@@ -17,6 +17,7 @@ Behaviour is a JSON object, from the variable FAKE_VLLM and, read anew at every 
                     finish, no [DONE]) | error (in-band error object) | hang | no_usage | http_500 (before anything)
     refuse          list of sleep, wake, health, metrics, tokenize: answered with HTTP 500 (tokenize: 404)
     ignore_sigterm  true: SIGTERM does nothing, as with a request in flight
+    drop            n: every n-th completion gets its connection closed instead of an answer
     slow            [n, s]: every n-th completion takes s seconds more
     short           number of tokens that every answer has fewer than was asked for (0)
     burst           number of chunks per write (1): several messages arrive in one read
@@ -263,6 +264,9 @@ class FakeServer:
             log(str(rules["incident"]), rules.get("incident_level", "WARNING"))
         prompt = body.get("prompt") or " ".join(str(m["content"]) for m in body.get("messages", []))
         self.counters["asked"] += 1
+        if rules.get("drop") and not self.counters["asked"] % rules["drop"] and request.transport:
+            request.transport.abort()
+            return web.Response()
         reply = Reply(self, body, rules, chat, len(self._ids(str(prompt))))
         self.counters["running"] += 1
         every, seconds = rules.get("slow", (1, 0))

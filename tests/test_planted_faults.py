@@ -177,6 +177,7 @@ def variant(home: Path, **changes: Any) -> Iterator[Arm]:
 SERVER_SHOWS: list[tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = [
     (("failed_requests",), {"stream": "truncate", "after": 4}, {}),
     (("failed_requests",), {"stream": "error", "after": 4}, {}),
+    (("resent_requests",), {"drop": 5}, {}),
     (("failed_requests", "short_block"), {"stream": "die", "after": 4}, {}),
     (("short_block", "ramp_share"), {"token_s": 0.05}, {"min_requests": 0}),
     (("ramp_share",), {"slow": [24, 1.5]}, {"min_seconds": 0.01, "min_requests": 24}),
