@@ -71,7 +71,7 @@ def test_packages_import_downwards_only(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_modules_and_functions_stay_small(name: str) -> None:
     text = MODULES[name].read_text()
-    assert text.count("\n") <= 300
+    assert text.count("\n") < 300
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno < 39, f"{name}.{node.name}"

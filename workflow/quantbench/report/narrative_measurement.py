@@ -275,15 +275,12 @@ def _checks_sentence(facts: Facts) -> str:
 def _checks(facts: Facts) -> list[str]:
     """Failed and warning guards of servers, comparisons and the run."""
     words = {"fail": "failed", "warn": "warns"}
+    found = [check for check in facts.measurement.get("checks") or [] if check["status"] in words]
+    places = ["the whole run" if check["of"] == "run" else facts.label(check["of"]) for check in found]
     return [
-        sentence(f"{_checked(facts, check['of'])}: `{check['id']}` {words[check['status']]}: {check['detail']}")
-        for check in facts.measurement.get("checks") or []
-        if check["status"] in words
+        sentence(f"{place}: `{check['id']}` {words[check['status']]}: {check['detail']}")
+        for place, check in zip(places, found, strict=True)
     ]
-
-
-def _checked(facts: Facts, of: str) -> str:
-    return "the whole run" if of == "run" else facts.label(of)
 
 
 def _invalid(facts: Facts) -> list[str]:
