@@ -10,6 +10,17 @@ Json = dict[str, Any]
 Cell = tuple[int, int]  # concurrency, max_tokens
 
 
+def cell_of(row: Mapping[str, Any]) -> Cell:
+    """The cell of a row that names concurrency and max_tokens."""
+    return int(row["concurrency"]), int(row["max_tokens"])
+
+
+def cell_words(cell: Cell, among: Iterable[Cell]) -> str:
+    """ "c=8", with max_tokens where `among` differ in it: "c=8 (max_tokens=128)"."""
+    several = len({tokens for _, tokens in among}) > 1
+    return f"c={cell[0]}" + (f" (max_tokens={cell[1]})" if several else "")
+
+
 @dataclass(frozen=True)
 class Facts:
     """The result files of one GPU. Absent parts (no quality, no price) are empty.
@@ -80,11 +91,7 @@ class Facts:
 
     def cells(self, workload: str) -> list[Cell]:
         """Cells of a workload that any model has, by max_tokens and concurrency."""
-        found = {
-            (int(row["concurrency"]), int(row["max_tokens"]))
-            for rows in self.capacity.get(workload, {}).values()
-            for row in rows
-        }
+        found = {cell_of(row) for rows in self.capacity.get(workload, {}).values() for row in rows}
         return sorted(found, key=lambda cell: (cell[1], cell[0]))
 
     def compared(
@@ -97,14 +104,14 @@ class Facts:
     def row(self, workload: str, variant: str, cell: Cell, metric: str) -> Json | None:
         """The comparison of one metric in one cell, None where there is none."""
         for row in self.compared(workload, variant, metric):
-            if (int(row["concurrency"]), int(row["max_tokens"])) == cell:
+            if cell_of(row) == cell:
                 return row
         return None
 
     def capacity_row(self, workload: str, model: str, cell: Cell) -> Json | None:
         """The tuple CSV's row of one model and cell."""
         for row in self.capacity.get(workload, {}).get(model, []):
-            if (int(row["concurrency"]), int(row["max_tokens"])) == cell:
+            if cell_of(row) == cell:
                 return row
         return None
 
@@ -112,14 +119,13 @@ class Facts:
         """The declared primary cell; elsewhere the grid's highest concurrency, at its lowest max_tokens."""
         primary = self.config["primary"]
         if workload == primary["workload"]:
-            return int(primary["concurrency"]), int(primary["max_tokens"])
+            return cell_of(primary)
         grid = [(int(c), int(t)) for c, t in self.config["workloads"][workload]["cells"]]
         return max(grid, key=lambda cell: (cell[0], -cell[1]), default=None)
 
     def place(self, workload: str, cell: Cell) -> str:
         """ "c=8", with max_tokens where the workload has several: "c=8 (max_tokens=128)"."""
-        several = len({tokens for _, tokens in self.cells(workload)}) > 1
-        return f"c={cell[0]}" + (f" (max_tokens={cell[1]})" if several else "")
+        return cell_words(cell, self.cells(workload))
 
     def memory_of(self, model: str) -> Json:
         """The row of memory.csv, empty where absent."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from quantbench.report.document import Part, Section, Table, bullets, table, text, without_empty_columns
-from quantbench.report.facts import Cell, Facts, Json
+from quantbench.report.facts import Cell, Facts, Json, cell_of
 from quantbench.report.narrative_ratios import ratio_table
 from quantbench.report.narrative_words import CORRECTED, at_cells, decided, likely, refused_blocks, short_cell, subject
 from quantbench.wording import (
@@ -88,8 +88,7 @@ def focus_table(facts: Facts, workload: str) -> Table:
 def _blanks(facts: Facts, row: Json, metrics: Sequence[str]) -> list[str]:
     missing = [metric for metric in metrics if not is_number(row.get(metric))]
     codes, meanings = reason_codes(row.get("reasons")), facts.config.get("reason_words")
-    cell = int(row["concurrency"]), int(row["max_tokens"])
-    name = f"{facts.label(row['model'])} at {facts.place(row['workload'], cell)}"
+    name = f"{facts.label(row['model'])} at {facts.place(row['workload'], cell_of(row))}"
     found = []
     if missing:
         words = reason_words((code for code in codes if _BLANKS.fullmatch(code)), meanings)
@@ -218,7 +217,7 @@ def _overhead(facts: Facts, workload: str, variant: str) -> str:
     costly = []
     rows = _rows(facts, workload, variant, "p50_ttft_ms")
     for row in rows:
-        other = facts.row(workload, variant, (int(row["concurrency"]), int(row["max_tokens"])), "p50_e2e_ms")
+        other = facts.row(workload, variant, cell_of(row), "p50_e2e_ms")
         if row["code"] == "worse" and other and other["code"] != "worse":
             costly.append(short_cell(row, rows))
     if not any(row["code"] in DECIDED for row in rows):
@@ -239,8 +238,8 @@ def _surprises(facts: Facts, workload: str, variant: str) -> str:
     elif slower:
         told.append(f"the quantized model is slower at {listing(slower)}")
     tails = [row for row in _rows(facts, workload, variant, "p95_e2e_ms") if row["code"] == "worse"]
-    faster = {(row["concurrency"], row["max_tokens"]) for row in rows if row["code"] == "better"}
-    odd = [short_cell(row, rows) for row in tails if (row["concurrency"], row["max_tokens"]) in faster]
+    faster = {cell_of(row) for row in rows if row["code"] == "better"}
+    odd = [short_cell(row, rows) for row in tails if cell_of(row) in faster]
     if odd:
         told.append(f"p95 E2E got worse although tokens/sec improved at {listing(odd)}")
     if not any(row["code"] in DECIDED for row in rows):

@@ -7,7 +7,7 @@ from typing import Any
 
 from quantbench.judge.cost import price_age_days
 from quantbench.report.document import Part, Section, Table, bullets, table, text, without_empty_columns
-from quantbench.report.facts import Cell, Facts, Json
+from quantbench.report.facts import Cell, Facts, Json, cell_of
 from quantbench.report.narrative_words import CORRECTED, refused_blocks
 from quantbench.wording import BLANK, change, integer, is_number, number, percent, plural, sentence
 
@@ -153,7 +153,7 @@ def _why_blank(facts: Facts, row: Json, where: str = "") -> str:
     start = f"Blank for {facts.label(row['model'])}{where}"
     if "INVALID" not in row.get("reasons", ()):
         return f"{start}: it was not measured here."
-    cell = (int(row["concurrency"]), int(row["max_tokens"]))
+    cell = cell_of(row)
     refused = refused_blocks(facts.capacity_row(row["workload"], row["model"], cell) or {})
     compared = facts.row(row["workload"], row["model"], cell, "throughput_tok_s")
     pairs = int(compared["n_pairs"]) if compared and is_number(compared["ratio"]) else 0
@@ -162,7 +162,7 @@ def _why_blank(facts: Facts, row: Json, where: str = "") -> str:
 
 
 def _in(facts: Facts, row: Json) -> str:
-    return f" in {row['workload']} at {facts.place(row['workload'], (int(row['concurrency']), int(row['max_tokens'])))}"
+    return f" in {row['workload']} at {facts.place(row['workload'], cell_of(row))}"
 
 
 def saving_sentence(facts: Facts, workload: str, variant: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from quantbench.config import command_line
 from quantbench.report.decision import USES, Choice, best, choices, confidence
 from quantbench.report.document import Code, Part, Section, Table, bullets, table, text
-from quantbench.report.facts import Cell, Facts, Json
+from quantbench.report.facts import Facts, Json, cell_of
 from quantbench.report.narrative_cost import cost_row, cost_sentences, currency
 from quantbench.report.narrative_doubts import doubts
 from quantbench.report.narrative_quality import lost_words
@@ -159,11 +159,7 @@ def _tail(facts: Facts, workload: str) -> str:
 
 
 def _deciding(facts: Facts, row: Json) -> bool:
-    return facts.deciding_cell(row["workload"]) == _cell(row)
-
-
-def _cell(row: Json) -> Cell:
-    return int(row["concurrency"]), int(row["max_tokens"])
+    return facts.deciding_cell(row["workload"]) == cell_of(row)
 
 
 def _speed_row(facts: Facts, workload: str, metric: str) -> list[list[str]]:
@@ -205,7 +201,7 @@ def what_got_worse(facts: Facts) -> list[str]:
         by_metric: dict[str, list[str]] = {}
         for row in worse:
             by_metric.setdefault(row["metric"], []).append(
-                f"{row['workload']} {facts.place(row['workload'], _cell(row))}: {change(row['ratio'])}"
+                f"{row['workload']} {facts.place(row['workload'], cell_of(row))}: {change(row['ratio'])}"
             )
         found += [f"{facts.label(variant)}: {metric_name(m)} in {listing(cells)}." for m, cells in by_metric.items()]
         if variant in facts.quality and facts.quality[variant]["worse"]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from quantbench.config import command_line
 from quantbench.config.configuration import AA_SUFFIX
 from quantbench.report.document import Code, Part, Section, bullets, table, without_empty_columns
-from quantbench.report.facts import Facts, Json
+from quantbench.report.facts import Facts, Json, cell_of
 from quantbench.report.narrative_words import blocks_to_decide, interleaved_of
 from quantbench.wording import is_number, listing, percent, plural, seconds
 
@@ -49,7 +49,7 @@ def _trust_doubts(facts: Facts) -> list[str]:
         found.append("Not all comparisons are interleaved; slow drift may look like a difference there.")
     for drift in facts.verdict.get("drift") or []:
         if drift.get("flagged"):
-            cell = f"{drift['workload']} {facts.place(drift['workload'], (drift['concurrency'], drift['max_tokens']))}"
+            cell = f"{drift['workload']} {facts.place(drift['workload'], cell_of(drift))}"
             found.append(f"The baseline itself drifted by {percent(drift['percent'] / 100)} in {cell} during the run.")
     return found
 

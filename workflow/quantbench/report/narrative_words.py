@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from quantbench.judge import precision
 from quantbench.judge.verdict_words import DIFFERENT_DEVICES, NOT_INTERLEAVED, is_coarse
-from quantbench.report.facts import Facts, Json
+from quantbench.report.facts import Facts, Json, cell_of, cell_words
 from quantbench.wording import (
     METRICS,
     capitalized,
@@ -95,8 +95,7 @@ def at_cells(facts: Facts, rows: Sequence[Json]) -> str:
 
 def short_cell(row: Json, among: Sequence[Json]) -> str:
     """ "c=8", with max_tokens only where the rows differ in it."""
-    several = len({other["max_tokens"] for other in among}) > 1
-    return f"c={row['concurrency']}" + (f" (max_tokens={row['max_tokens']})" if several else "")
+    return cell_words(cell_of(row), map(cell_of, among))
 
 
 def alone(facts: Facts) -> str:

@@ -60,10 +60,11 @@ def read_frame(path: PathLike, *columns: str) -> pl.DataFrame:
 
     Raises QuantbenchError naming the file if it is not whole or not one of ours.
     """
-    if not Path(path).read_bytes().endswith(b"\n"):
+    content = Path(path).read_bytes()
+    if not content.endswith(b"\n"):
         raise damaged(path, "its last line has no end")  # a number that was cut off is another number
     try:
-        frame = pl.read_csv(path, infer_schema_length=None, schema_overrides=dict.fromkeys(NAMES, pl.String))
+        frame = pl.read_csv(content, infer_schema_length=None, schema_overrides=dict.fromkeys(NAMES, pl.String))
     except pl.exceptions.PolarsError as error:
         raise damaged(path, f"not a readable CSV: {error}") from None
     if lacking := [name for name in columns if name not in frame.columns]:
