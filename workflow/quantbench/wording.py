@@ -212,13 +212,13 @@ def reason_words(codes: Iterable[str], meanings: Mapping[str, str] | None = None
 
 def reason_list(codes: Iterable[str], meanings: Mapping[str, str] | None = None) -> list[str]:
     """As `reason_words`, a list; blocks that were refused for the same reason are named together."""
-    told: dict[str, list[str]] = {}
+    told: dict[tuple[str, str], list[str]] = {}  # what stands before and behind the numbers of blocks
     for code in codes:
         if block := _BLOCK.fullmatch(code):
-            told.setdefault(f"{block[2]} {{}} invalid ({_meaning(block[1], meanings or {})})", []).append(block[3])
+            told.setdefault((f"{block[2]} ", f" invalid ({_meaning(block[1], meanings or {})})"), []).append(block[3])
         else:
-            told.setdefault(_reason(code, meanings or {}), [])
-    return [words.format(_blocks(numbers)) if numbers else words for words, numbers in told.items()]
+            told.setdefault((_reason(code, meanings or {}), ""), [])
+    return [f"{before}{_blocks(numbers) if numbers else ''}{behind}" for (before, behind), numbers in told.items()]
 
 
 def _blocks(numbers: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quantbench.stats import RatioCI
-from quantbench.wording import METRICS, change, metric_name, number, percent, plural
+from quantbench.wording import METRICS, change, metric_name, number, percent, plural, reason_words
 
 # Where the A/A control widens the margin beyond this, "equivalent" would call two models the same that nobody measured
 # well enough to say so. A margin that the config itself sets wider is the user's own.
@@ -16,7 +16,7 @@ _ENERGY = ("less energy", "more energy")
 _TIME = ("faster", "slower")
 REASONS = {
     "NOT_MEASURED": "the metric was not measured",
-    "NO_PAIRS": "no block of the one model has its partner of the other",
+    "NO_PAIRS": reason_words(["NO_PAIRS"]),
     "NO_VALUES": "there are no blocks to compare",
     "NOT_FINITE": "a block has an infinite value",
     "NOT_POSITIVE": "a block has a value that is not above zero",
@@ -40,14 +40,9 @@ def direction(metric: str, better: bool) -> str:
     return pair[0] if better else pair[1]
 
 
-def signed(ratio: float) -> str:
-    """1.034 → "+3.4 %"."""
-    return change(ratio)
-
-
 def interval(ci: RatioCI) -> str:
     """The CI as signed changes: "−3.1 % to +2.0 %"."""
-    return f"{signed(ci.low)} to {signed(ci.high)}" if ci.low is not None and ci.high is not None else ""
+    return f"{change(ci.low)} to {change(ci.high)}" if ci.low is not None and ci.high is not None else ""
 
 
 def difference(metric: str, code: str, ci: RatioCI) -> str:
@@ -61,7 +56,7 @@ def difference(metric: str, code: str, ci: RatioCI) -> str:
 
 def equivalent(margin: float, ci: RatioCI) -> str:
     """ "equivalent within 2.0 %: +0.3 % [−0.5 % to +1.1 %]"."""
-    ratio = signed(ci.ratio) if ci.ratio is not None else ""
+    ratio = change(ci.ratio) if ci.ratio is not None else ""
     return f"equivalent within {percent(margin)}: {ratio} [{interval(ci)}]"
 
 
