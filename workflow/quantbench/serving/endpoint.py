@@ -11,12 +11,11 @@ from quantbench.serving import vllm_command as command
 
 Spec = Mapping[str, Any]
 
-_REMEDIES = {
-    "HTTP 401": f"set {vllm_client.KEY} to the key that the server wants",
-    "HTTP 403": f"set {vllm_client.KEY} to the key that the server wants",
+_KEY = f"set {vllm_client.KEY} to the key that the server wants"
+_OF_STATUS = {401: _KEY, 403: _KEY, 404: "give the URL as far as its /v1, without what follows"}
+_OF_TLS = {
     "CERTIFICATE_VERIFY": "name the file of the certificate's CA in SSL_CERT_FILE",
     "WRONG_VERSION_NUMBER": "write http:// for a server without TLS",
-    "HTTP 404": "give the URL as far as its /v1, without what follows",
 }
 
 
@@ -37,5 +36,5 @@ def check(spec: Spec) -> str:
 
 def remedy_of(error: vllm_client.ClientError) -> str:
     """What to do about a server elsewhere that did not answer as it should."""
-    known = (remedy for sign, remedy in _REMEDIES.items() if sign in str(error))
-    return next(known, "start that server, or correct the URL")
+    of_tls = (remedy for sign, remedy in _OF_TLS.items() if sign in str(error))
+    return _OF_STATUS.get(error.status or 0) or next(of_tls, "start that server, or correct the URL")

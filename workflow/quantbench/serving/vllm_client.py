@@ -37,7 +37,11 @@ KEY = "OPENAI_API_KEY"
 
 
 class ClientError(Exception):
-    """The server did not answer, or not with success; the message says how."""
+    """The server did not answer, or not with success; the message says how. `status`: of an HTTP answer, else None."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def request(url: str, body: Mapping[str, Any] | None = None, *, post: bool = False, timeout: float = 10.0) -> bytes:
@@ -48,7 +52,8 @@ def request(url: str, body: Mapping[str, Any] | None = None, *, post: bool = Fal
         with _DIRECT.open(urllib.request.Request(url, data=data, headers=headers), timeout=timeout) as answer:
             return bytes(answer.read())
     except urllib.error.HTTPError as error:
-        raise ClientError(f"{url} answered HTTP {error.code}: {error.read(300).decode(errors='replace')}") from error
+        said = error.read(300).decode(errors="replace")
+        raise ClientError(f"{url} answered HTTP {error.code}: {said}", error.code) from error
     except (OSError, ValueError, HTTPException) as error:
         raise ClientError(f"{url} did not answer: {getattr(error, 'reason', error) or type(error).__name__}") from error
 
@@ -79,7 +84,7 @@ def healthy(url: str, timeout: float = 2.0) -> bool:
         try:
             request(url + path, timeout=timeout)
         except ClientError as error:
-            if "HTTP 404" in str(error):
+            if error.status == 404:
                 continue
             return False
         return True
@@ -117,7 +122,7 @@ def complete(url: str, model: str, *, prompt: str = TEST_PROMPT, tokens: int = 1
     try:
         answer = _json(request(f"{url}/v1/completions", body | {"prompt": prompt}, timeout=timeout), url)
     except ClientError as error:
-        if "HTTP 404" not in str(error):
+        if error.status != 404:
             raise
         start, turn = time.monotonic(), [{"role": "user", "content": prompt}]
         answer = _json(request(f"{url}/v1/chat/completions", body | {"messages": turn}, timeout=timeout), url)
