@@ -46,6 +46,12 @@ def write_text(path: Path | str, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+def write_bytes(path: Path | str, content: bytes) -> None:
+    """Write bytes atomically."""
+    with atomic(path) as part:
+        part.write_bytes(content)
+
+
 def write_script(path: Path | str, text: str) -> None:
     """Write an executable text file atomically."""
     with atomic(path) as part:

@@ -1,0 +1,88 @@
+"""The base of every typed file, and how one is read and written.
+
+msgspec and not pydantic: it coerces nothing (a "5" is no 5), names the key of a fault (`$.metrics.n`), reads 10 000
+blocks in a second, and a record is as plain as a dataclass to mypy.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from quantbench.files import damaged, write_bytes
+
+Number = int | float
+Row = dict[str, Any]
+"""One row of a CSV, as polars reads it."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A mapping in a result file. Keys are those on disk, in their order; None is what nobody could tell."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as plain dicts and lists."""
+        return dict(msgspec.to_builtins(self, enc_hook=_encode))
+
+
+class OpenRecord(Record, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """A record of which only some keys are ours to know; others are passed over."""
+
+
+T = TypeVar("T")
+
+
+def read(path: Path | str, kind: type[T]) -> T:
+    """One JSON file as `kind`. Raises QuantbenchError naming the file and the key that is unknown or of another type.
+
+    Keys that earlier versions wrote and nobody needs (`retired` of the record) are passed over. OSError if the file
+    cannot be read.
+    """
+    return parse(Path(path).read_bytes(), kind, path)
+
+
+def parse(content: bytes, kind: type[T], name: Path | str) -> T:
+    """JSON text as `kind`; `name` is what an error calls it."""
+    try:
+        return convert(msgspec.json.decode(content), kind)
+    except msgspec.DecodeError as error:  # a ValidationError is one
+        raise damaged(name, str(error)) from None
+
+
+def convert(value: Any, kind: type[T]) -> T:
+    """Plain dicts and lists as `kind`. Raises msgspec.ValidationError naming the key."""
+    return msgspec.convert(_without_retired(value, kind), kind, dec_hook=_decode)
+
+
+def write(path: Path | str, value: Any) -> None:
+    """Write one record (or a list or mapping of them) as indented UTF-8 JSON, atomically; NaN becomes null."""
+    write_bytes(path, msgspec.json.format(msgspec.json.encode(value, enc_hook=_encode), indent=2) + b"\n")
+
+
+def _without_retired(value: Any, kind: Any) -> Any:
+    retired: tuple[str, ...] = getattr(kind, "retired", ())
+    if not retired or not isinstance(value, dict):
+        return value
+    for dotted in retired:
+        *parents, key = dotted.split(".")
+        node: Any = value
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node.pop(key, None)
+    return value
+
+
+def _encode(value: Any) -> Any:
+    if hasattr(value, "as_json"):
+        return value.as_json()
+    if hasattr(value, "item"):  # a number of numpy's
+        return value.item()
+    raise NotImplementedError(f"{type(value).__name__} is no part of a result file")
+
+
+def _decode(kind: Any, value: Any) -> Any:
+    if hasattr(kind, "from_json"):
+        return kind.from_json(value)
+    raise NotImplementedError(f"{kind} is no part of a result file")

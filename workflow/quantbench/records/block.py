@@ -1,0 +1,246 @@
+"""One block as it is kept: `raw/{arm}/{workload}/c{c}_t{t}/b{n}.json`, and the client's calibration."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from quantbench.records.base import Number, Record
+from quantbench.records.cell import Cell, served_model
+from quantbench.records.metric import BLOCK_METRICS
+
+Status = Literal["ok", "fail", "warn", "unknown"]
+Part = Literal["engine", "front_end", "client", "unknown"]
+Counters = dict[str, Number | None]
+
+
+class Hardware(Record, frozen=True, kw_only=True):
+    """The devices as they name themselves, from NVML or /proc/cpuinfo."""
+
+    names: tuple[str, ...]
+    uuids: tuple[str, ...] = ()
+    driver: str | None = None
+
+
+class ClientFacts(Record, frozen=True, kw_only=True):
+    """What the load client knows of itself: CPU in s and as a share of a core, lag of its event loop, connections."""
+
+    cpu_s: float | None = None
+    cpu_share: float | None = None
+    loop_lag_p50_ms: float | None = None
+    loop_lag_p99_ms: float | None = None
+    connections_opened: int | None = None
+    resent: int | None = None
+    transport: str | None = None
+    parse_cpu_s: float | None = None
+    coalesced_share: float | None = None
+    concurrency_held: float | None = None
+
+
+class Page(Record, frozen=True, kw_only=True):
+    """The server's /metrics page at one moment; counters since its start, null where the server does not tell."""
+
+    prefix_cache_queries: Number | None = None
+    prefix_cache_hits: Number | None = None
+    preemptions: Number | None = None
+    generation_tokens: Number | None = None
+    prompt_tokens: Number | None = None
+    queue_time_sum_s: Number | None = None
+    queue_time_count: Number | None = None
+    prefill_time_sum_s: Number | None = None
+    decode_time_sum_s: Number | None = None
+    requests_succeeded: Number | None = None
+    corrupted_requests: Number | None = None
+    spec_decode_drafts: Number | None = None
+    requests_running: Number | None = None
+    requests_waiting: Number | None = None
+    kv_usage: Number | None = None
+    process_start_time: float | None = None
+    engine_tokens: dict[str, Number] = {}
+    kv_cache_tokens: Number | None = None
+    max_concurrency: Number | None = None
+    num_gpu_blocks: Number | None = None
+    block_size: Number | None = None
+    cache_dtype: str | None = None
+
+
+class Delta(Record, frozen=True, kw_only=True):
+    """Counters of the page after the block less those before it; `restarted` where they cannot be subtracted."""
+
+    prefix_cache_queries: Number | None = None
+    prefix_cache_hits: Number | None = None
+    preemptions: Number | None = None
+    generation_tokens: Number | None = None
+    prompt_tokens: Number | None = None
+    queue_time_sum_s: Number | None = None
+    queue_time_count: Number | None = None
+    prefill_time_sum_s: Number | None = None
+    decode_time_sum_s: Number | None = None
+    requests_succeeded: Number | None = None
+    corrupted_requests: Number | None = None
+    spec_decode_drafts: Number | None = None
+    restarted: bool = False
+
+
+class Peak(Record, frozen=True, kw_only=True):
+    """The highest values of gauges that were read while the block ran."""
+
+    running: Number | None = None
+    waiting: Number | None = None
+    kv_usage: Number | None = None
+
+
+class Incident(Record, frozen=True, kw_only=True):
+    """A log line of the block that means trouble: jit, graph_capture, nan, error, oom or engine_dead."""
+
+    id: str
+    line: str
+
+
+class ServerFacts(Record, frozen=True, kw_only=True):
+    """The server that answered the block: which one, its counters, its log."""
+
+    spec_hash: str | None = None
+    source_id: str | None = None
+    process_start_time: float | None = None
+    fingerprints: tuple[str, ...] = ()
+    before: Page = Page()
+    after: Page = Page()
+    delta: Delta = Delta()
+    peak: Peak = Peak()
+    incidents: tuple[Incident, ...] = ()
+
+
+class ForeignProcess(Record, frozen=True, kw_only=True):
+    """A process on the device that is not the server's."""
+
+    pid: int | None = None
+    name: str | None = None
+    mib: Number | None = None
+
+
+class Telemetry(Record, frozen=True, kw_only=True):
+    """The devices while the block ran: power in W, energy in J, clocks in MHz; null with its reason in `missing`."""
+
+    power_w_mean: Number | None = None
+    energy_j: Number | None = None
+    energy_from_power_j: Number | None = None
+    sm_clock_mhz_mean: Number | None = None
+    sm_clock_mhz_min: Number | None = None
+    mem_clock_mhz_mean: Number | None = None
+    temperature_c_max: Number | None = None
+    utilisation_pct_mean: Number | None = None
+    memory_used_mib_max: Number | None = None
+    throttle_reasons: tuple[str, ...] | None = None
+    foreign_processes: tuple[ForeignProcess, ...] | None = None
+    samples: int = 0
+    missing: dict[str, str] = {}
+
+
+class LaneFacts(Record, frozen=True, kw_only=True):
+    """How the block got its lane: name, mode (sleep, resident, restart, endpoint), action (reused, woken, started)."""
+
+    lane: str | None = None
+    mode: str | None = None
+    action: str | None = None
+    switch_s: float | None = None
+    note: str = ""
+
+
+class Bottleneck(Record, frozen=True, kw_only=True):
+    """Which part limited the block, and the sentence that says how that is known."""
+
+    part: Part = "unknown"
+    sentence: str = ""
+
+
+class GuardResult(Record, frozen=True, kw_only=True):
+    """A guard's answer with the figures that it saw. `unknown` names the missing fact: neither pass nor fail."""
+
+    id: str
+    status: Status
+    detail: str = ""
+
+
+class PercentileFacts(Record, frozen=True, kw_only=True):
+    """A percentile over the block's requests with its order-statistic CI, in ms; n: the requests that have the time."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    reason: str | None = None
+
+
+class BlockContext(Record, frozen=True, kw_only=True):
+    """All that is known of one block beside its requests. The last four are judged anew whenever it is read."""
+
+    retired: ClassVar = ("gpu_name",)
+
+    protocol: int = 1
+    gpu: str
+    hardware: Hardware | None = None
+    model: str
+    workload: str
+    style: Literal["interactive", "batch"]
+    concurrency: int
+    max_tokens: int
+    block: int
+    min_seconds: float
+    started_at: str
+    started_unix: float
+    duration_s: float
+    client: ClientFacts
+    metrics: dict[str, Number | None]
+    percentiles: dict[str, PercentileFacts] = {}
+    failure_reasons: dict[str, int] = {}
+    telemetry: Telemetry
+    server: ServerFacts
+    lane: LaneFacts
+    bottleneck: Bottleneck = Bottleneck()
+    guards: tuple[GuardResult, ...] = ()
+    valid: bool = True
+    reasons: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if strangers := set(self.metrics) - BLOCK_METRICS:
+            raise ValueError(f"unknown metric {', '.join(sorted(strangers))}")
+
+    @property
+    def arm(self) -> str:
+        """The arm that the block is of: a model, or the baseline's A/A."""
+        return self.model
+
+    @property
+    def served(self) -> str:
+        """The model that answered."""
+        return served_model(self.model)
+
+    @property
+    def cell(self) -> Cell:
+        """The cell that the block is of."""
+        return Cell.of(self.workload, self.concurrency, self.max_tokens)
+
+    def warned(self, guard: str) -> bool:
+        """Whether a guard warned in this (judged) block."""
+        return any(result.id == guard and result.status == "warn" for result in self.guards)
+
+
+class Calibration(Record, frozen=True, kw_only=True):
+    """The load client against a server of known timing, at one concurrency (`client/calibration_c{c}.json`).
+
+    Errors are client minus server in ms; limit_tok_s is the rate at which receiving would fill 80 % of a core.
+    """
+
+    measured_unix: float | None = None
+    concurrency: int
+    n: int = 0
+    ttft_error_p50_ms: float | None
+    ttft_error_p95_ms: float | None = None
+    e2e_error_p50_ms: float | None = None
+    cpu_share: float | None = None
+    cpu_s_per_1k_tokens: float | None = None
+    loop_lag_p50_ms: float | None = None
+    loop_lag_p99_ms: float | None = None
+    concurrency_held: float | None = None
+    tokens_per_s: float | None = None
+    limit_tok_s: float | None

@@ -1,0 +1,96 @@
+"""A cell: one point of the grid. Everything that is measured, compared, priced and shown is so of one cell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+AA_SUFFIX: Final = "__aa"
+"""The arm that measures the baseline a second time, as if it were a variant; `__` cannot occur in a model's name."""
+_KEY = re.compile(r"(.+)/c([1-9]\d*)_t([1-9]\d*)")
+
+
+def served_model(arm: str) -> str:
+    """The model behind an arm: `bf16__aa` is served by `bf16`."""
+    return arm.removesuffix(AA_SUFFIX)
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class ClosedLoop:
+    """A load: so many requests in flight, each answered one replaced at once."""
+
+    concurrency: int
+
+    @property
+    def key(self) -> str:
+        """ "c16", as in paths."""
+        return f"c{self.concurrency}"
+
+    @property
+    def label(self) -> str:
+        """ "c=16", as in prose."""
+        return f"c={self.concurrency}"
+
+
+Load = ClosedLoop
+"""Another kind of load (an open loop of some rate) joins here: a class with `key` and `label`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One (workload, load, max_tokens). Cells sort by workload, max_tokens, load."""
+
+    workload: str
+    load: Load
+    max_tokens: int
+
+    @classmethod
+    def of(cls, workload: str, concurrency: int, max_tokens: int) -> Cell:
+        """A cell of a closed loop."""
+        return cls(str(workload), ClosedLoop(int(concurrency)), int(max_tokens))
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Cell:
+        """The cell of a mapping with the columns workload, concurrency, max_tokens."""
+        return cls.of(row["workload"], row["concurrency"], row["max_tokens"])
+
+    @classmethod
+    def parse(cls, key: str) -> Cell | None:
+        """The inverse of `key`; None for anything else."""
+        match = _KEY.fullmatch(key)
+        return cls.of(match[1], int(match[2]), int(match[3])) if match else None
+
+    @property
+    def concurrency(self) -> int:
+        """Requests in flight."""
+        return self.load.concurrency
+
+    @property
+    def point(self) -> str:
+        """ "c16_t128": the cell within its workload."""
+        return f"{self.load.key}_t{self.max_tokens}"
+
+    @property
+    def key(self) -> str:
+        """ "chat/c16_t128": the cell in paths, in `extra_blocks` and in errors."""
+        return f"{self.workload}/{self.point}"
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The cell as columns of a table."""
+        return {"workload": self.workload, "concurrency": self.concurrency, "max_tokens": self.max_tokens}
+
+    @property
+    def order(self) -> tuple[str, int, Load]:
+        """The order in which cells are listed."""
+        return self.workload, self.max_tokens, self.load
+
+    def __lt__(self, other: Cell) -> bool:
+        return self.order < other.order
+
+    def label(self, among: Iterable[Cell]) -> str:
+        """ "c=8", with max_tokens where `among` differ in it: "c=8 (max_tokens=128)"."""
+        several = len({cell.max_tokens for cell in among}) > 1
+        return f"{self.load.label} (max_tokens={self.max_tokens})" if several else self.load.label

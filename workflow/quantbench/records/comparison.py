@@ -1,0 +1,243 @@
+"""Two arms compared: the rows of `comparison/{workload}.csv`, and `comparison/verdict.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from quantbench.records.base import Record, convert
+from quantbench.records.cell import Cell
+
+Code = Literal["better", "worse", "equivalent", "undecided", "no_test", "invalid"]
+DECIDED: tuple[Code, ...] = ("better", "worse", "equivalent")
+
+
+class InvalidBlock(Record, frozen=True, kw_only=True):
+    """A block that a comparison had to leave out: of which arm, its number, the guards that refused it."""
+
+    model: str
+    block: int
+    guards: tuple[str, ...]
+
+
+class Comparison(Record, frozen=True, kw_only=True):
+    """One metric of one variant in one cell, set against the baseline.
+
+    ratio is variant / baseline with its 95 % CI over n_pairs paired blocks. p_holm: corrected in its family of `family`
+    comparisons (None for the primary one, which is alone). margin: within it a difference does not matter; coarse: the
+    A/A control widened it so far that "equivalent" would say too much. likely: what the row's own interval suggests and
+    the correction does not let stand. blocks_to_decide: further pairs that would decide it; None where none would.
+    """
+
+    gpu_name: str
+    workload: str
+    baseline: str
+    variant: str
+    concurrency: int
+    max_tokens: int
+    metric: str
+    baseline_value: float | None
+    variant_value: float | None
+    ratio: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n_pairs: int
+    p_value: float | None
+    p_holm: float | None
+    margin: float
+    code: Code
+    words: str = ""
+    primary: bool
+    interleaved: bool
+    valid: bool
+    reasons: tuple[str, ...] = ()
+    family: int = 1
+    coarse: bool = False
+    likely: Literal["gain", "loss"] | None = None
+    blocks_to_decide: int | None = None
+    same_lane: bool = True
+    blockers: tuple[str, ...] = ()
+    invalid_blocks: tuple[InvalidBlock, ...] = ()
+
+    @property
+    def cell(self) -> Cell:
+        """Where it was compared."""
+        return Cell.of(self.workload, self.concurrency, self.max_tokens)
+
+    @property
+    def has_ci(self) -> bool:
+        """Whether there is an interval."""
+        return self.ci_low is not None and self.ci_high is not None
+
+    @property
+    def excludes_one(self) -> bool:
+        """Whether the row's own interval, before any correction, lies on one side of 1."""
+        return self.ci_low is not None and self.ci_high is not None and (self.ci_low > 1 or self.ci_high < 1)
+
+    @property
+    def within_margin(self) -> bool:
+        """Whether the interval lies within the margin."""
+        low, high, bound = self.ci_low, self.ci_high, 1 + self.margin
+        return low is not None and high is not None and low > 1 / bound and high < bound
+
+    @property
+    def decided(self) -> bool:
+        """Whether there is an answer: better, worse or equivalent."""
+        return self.code in DECIDED
+
+
+COMPARISON_COLUMNS: tuple[str, ...] = (
+    *("gpu_name", "workload", "baseline", "variant", "concurrency", "max_tokens", "metric"),
+    *("baseline_value", "variant_value", "ratio", "ci_low", "ci_high", "n_pairs", "p_value", "p_holm", "margin"),
+    *("code", "words", "primary", "interleaved", "valid", "reasons"),
+)
+"""Columns of comparison/{workload}.csv; verdict.json has the rest."""
+
+
+class Primary(Record, frozen=True, kw_only=True):
+    """The comparison that was declared to decide, before anything was measured."""
+
+    workload: str
+    concurrency: int
+    max_tokens: int
+    metric: str
+
+    @property
+    def cell(self) -> Cell:
+        """Its cell."""
+        return Cell.of(self.workload, self.concurrency, self.max_tokens)
+
+
+class ControlMetric(Record, frozen=True, kw_only=True):
+    """One metric of the A/A control; `different` is None where there is no test."""
+
+    ratio: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n_pairs: int
+    p_value: float | None
+    p_holm: float | None
+    half_width: float | None
+    different: bool | None
+    code: Code
+    reason: str | None = None
+
+
+class Control:
+    """The A/A control: the baseline against itself. On disk the metrics stand beside the other keys."""
+
+    def __init__(
+        self,
+        *,
+        present: bool,
+        cell: str | None = None,
+        interleaved: bool | None = None,
+        words: str = "",
+        metrics: Mapping[str, ControlMetric] | None = None,
+    ) -> None:
+        self.present, self.cell, self.interleaved, self.words = present, cell, interleaved, words
+        self.metrics = dict(metrics or {})
+
+    @property
+    def different(self) -> list[str]:
+        """Metrics in which the baseline differs from itself."""
+        return [name for name, entry in self.metrics.items() if entry.different]
+
+    @property
+    def tested(self) -> bool:
+        """Whether any metric could be tested."""
+        return any(entry.different is not None for entry in self.metrics.values())
+
+    def half_width(self, metric: str) -> float | None:
+        """What the control resolves in one metric, as a relative figure."""
+        entry = self.metrics.get(metric)
+        return entry.half_width if entry else None
+
+    def with_words(self, words: str) -> Control:
+        """The same with its sentence."""
+        return Control(
+            present=self.present, cell=self.cell, interleaved=self.interleaved, words=words, metrics=self.metrics
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in verdict.json."""
+        head: dict[str, Any] = {"present": self.present, "cell": self.cell}
+        if self.present:
+            head["interleaved"] = self.interleaved
+        return {**head, "words": self.words, **{name: entry.as_dict() for name, entry in self.metrics.items()}}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Control:
+        """The inverse of `as_json`."""
+        head = ("present", "cell", "interleaved", "words")
+        if "present" not in value:
+            raise msgspec.ValidationError("Object missing required field `present`")
+        metrics = {name: convert(entry, ControlMetric) for name, entry in value.items() if name not in head}
+        return cls(**{key: value[key] for key in head if key in value}, metrics=metrics)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Control) and self.as_json() == other.as_json()
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class DriftRow(Record, frozen=True, kw_only=True):
+    """Trend of the baseline's own valid blocks over the session, in percent; flagged: it is shown and it matters."""
+
+    workload: str
+    concurrency: int
+    max_tokens: int
+    metric: str
+    percent: float | None
+    ci_low_pct: float | None
+    ci_high_pct: float | None
+    p_value: float | None
+    n: int
+    flagged: bool | None
+    reason: str | None = None
+
+    @property
+    def cell(self) -> Cell:
+        """Where."""
+        return Cell.of(self.workload, self.concurrency, self.max_tokens)
+
+
+class PrecisionEntry(Record, frozen=True, kw_only=True):
+    """One comparison's half-width and what it lacks: blocks_more further blocks reach the target (0: reached)."""
+
+    cell: str
+    variant: str
+    metric: str
+    half_width: float | None
+    blocks_more: int | None
+    reasons: tuple[str, ...] = ()
+
+
+class Precision(Record, frozen=True, kw_only=True):
+    """Which comparisons are as precise as the config's `precision`; extra_blocks: the config key that adds blocks."""
+
+    target: float | None
+    most_blocks: int
+    reached: tuple[PrecisionEntry, ...] = ()
+    missing: tuple[PrecisionEntry, ...] = ()
+    out_of_reach: tuple[PrecisionEntry, ...] = ()
+    untested: tuple[PrecisionEntry, ...] = ()
+    refused: tuple[PrecisionEntry, ...] = ()
+    extra_blocks: dict[str, int] = {}
+
+
+class Verdict(Record, frozen=True, kw_only=True):
+    """`comparison/verdict.json`; trusted: the baseline does not differ from itself."""
+
+    baseline: str
+    primary: Primary
+    margin: float
+    confidence: float
+    aa: Control
+    trusted: bool
+    words: str = ""
+    drift: tuple[DriftRow, ...]
+    rows: tuple[Comparison, ...]
+    precision: Precision

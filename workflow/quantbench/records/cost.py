@@ -1,0 +1,81 @@
+"""What tokens cost: `cost.json`. Prices are in the currency of the assumptions, per million tokens or per request."""
+
+from __future__ import annotations
+
+from quantbench.records.base import Record
+from quantbench.records.cell import Cell
+from quantbench.records.comparison import Code
+
+
+class Price(Record, frozen=True, kw_only=True):
+    """The config's `cost`: an hourly price of the machine, its source and the day it was read."""
+
+    hourly_price: float | None = None
+    currency: str = "USD"
+    source: str | None = None
+    date: str | None = None
+    utilisation: float | None = None
+    energy_price_kwh: float | None = None
+
+
+class Assumptions(Price, frozen=True, kw_only=True):
+    """What the costs rest on."""
+
+    attribution: str = ""
+
+
+class _OfCell(Record, frozen=True, kw_only=True):
+    workload: str
+    concurrency: int
+    max_tokens: int
+
+    @property
+    def cell(self) -> Cell:
+        """Where."""
+        return Cell.of(self.workload, self.concurrency, self.max_tokens)
+
+
+class CostRow(_OfCell, frozen=True, kw_only=True):
+    """What one model's tokens cost in one cell; None with a reason code (INVALID, NO_THROUGHPUT, NO_PRICE)."""
+
+    model: str
+    throughput_tok_s: float | None
+    tokens_per_hour: float | None
+    cost_per_1m_tokens: float | None
+    cost_per_1m_total_tokens: float | None
+    cost_per_request: float | None
+    j_per_token: float | None
+    energy_cost_per_1m_tokens: float | None
+    reasons: tuple[str, ...] = ()
+
+
+class Saving(_OfCell, frozen=True, kw_only=True):
+    """The share of the bill that a variant saves, in percent with its 95 % CI; code: of the throughput behind it."""
+
+    variant: str
+    baseline: str
+    saving_pct: float | None
+    ci_low_pct: float | None
+    ci_high_pct: float | None
+    code: Code
+    primary: bool
+    reasons: tuple[str, ...] = ()
+
+
+class SensitivityRow(_OfCell, frozen=True, kw_only=True):
+    """The cost at another utilisation or price."""
+
+    model: str
+    utilisation: float
+    price_factor: float
+    hourly_price: float
+    cost_per_1m_tokens: float | None
+
+
+class Cost(Record, frozen=True, kw_only=True):
+    """`cost.json`."""
+
+    assumptions: Assumptions
+    rows: tuple[CostRow, ...]
+    savings: tuple[Saving, ...]
+    sensitivity: tuple[SensitivityRow, ...]

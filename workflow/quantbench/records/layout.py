@@ -1,0 +1,71 @@
+"""Where everything lies: all paths of a run, once. Nothing here looks at a disk.
+
+A path is a template with the wildcards of snakemake's rules: `Results("h100").pattern("cell")` is what a rule names,
+`Results("h100").cell(arm, cell)` one of its files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from quantbench.records.cell import Cell
+
+POINT: Final = "c{concurrency}_t{max_tokens}"
+PATHS: Final[dict[str, str]] = {
+    # name: path below results/{gpu}
+    "serve_sh": "servers/{model}/serve.sh",
+    "ready": "servers/{model}/ready.json",
+    "session": "servers/{model}/session.json",
+    "startup": "servers/{model}/startup.json",
+    "server_log": "servers/{model}/server.log",
+    "lanes": "servers/lanes.json",
+    "block": f"raw/{{arm}}/{{workload}}/{POINT}/b{{block}}.json",
+    "records": f"raw/{{arm}}/{{workload}}/{POINT}/b{{block}}.parquet",
+    "calibration": "client/calibration_c{concurrency}.json",
+    "cell": f"cells/{{arm}}/{{workload}}/{POINT}.csv",
+    "capacity": "capacity/{workload}_{model}.csv",
+    "comparison": "comparison/{workload}.csv",
+    "verdict": "comparison/verdict.json",
+    "impact": "comparison/chat_vs_batch.csv",
+    "memory": "memory.csv",
+    "startup_table": "startup.csv",
+    "measurement": "measurement.json",
+    "answers": "answers/{model}.json",
+    "quality": "quality_{variant}.json",
+    "quality_details": "quality_details_{variant}.json",
+    "first_quality": "quality.json",
+    "first_quality_details": "quality_details.json",
+    "cost": "cost.json",
+    "decision": "decision.json",
+    "page": "report/{page}.md",
+    "report": "report/report.html",
+    "plots": "report/plots",
+}
+
+
+@dataclass(frozen=True)
+class Results:
+    """The result files of one profile. `below` is the folder that holds `results/`, for those who look at the disk."""
+
+    gpu: str
+    below: Path = Path()
+
+    @property
+    def root(self) -> str:
+        """The folder of the profile's results, relative to the working folder."""
+        return f"results/{self.gpu}"
+
+    def pattern(self, name: str) -> str:
+        """The path of a kind of file, wildcards in braces."""
+        return f"{self.root}/{PATHS[name]}"
+
+    def path(self, name: str, cell: Cell | None = None, **wildcards: str | int) -> str:
+        """The path of one file."""
+        of_cell = cell.columns if cell else {}
+        return f"{self.root}/{PATHS[name].format(**of_cell, **wildcards)}"
+
+    def file(self, name: str, cell: Cell | None = None, **wildcards: str | int) -> Path:
+        """The same, on the disk."""
+        return self.below / self.path(name, cell, **wildcards)

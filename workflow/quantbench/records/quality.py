@@ -1,0 +1,172 @@
+"""What the answers say: `answers/{model}.json`, `quality.json`, `quality_details.json`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from quantbench.records.base import OpenRecord, Record
+from quantbench.records.finding import Finding
+
+UseId = Literal["batch", "chat", "facts", "reasoning", "code", "json", "summaries", "languages"]
+UseStatus = Literal["ok", "not acceptable", "not shown"]
+Word = Literal["no degradation seen", "degraded", "insufficient evidence"]
+Change = Literal["worse", "better", "both pass", "both fail"]
+
+
+class Repeat(OpenRecord, frozen=True, kw_only=True):
+    """The same prompt asked again, at some concurrency: the floor of noise."""
+
+    concurrency: int
+    output: str
+    token_ids: tuple[int, ...]
+
+
+class Answer(OpenRecord, frozen=True, kw_only=True):
+    """A greedy answer to one quality prompt."""
+
+    id: str
+    prompt: str
+    output: str
+    tokens: int
+    token_ids: tuple[int, ...]
+    finish_reason: str | None = None
+    prompt_token_ids_sha256: str | None = None
+    again: tuple[Repeat, ...] = ()
+
+
+class PlainPair(Record, frozen=True, kw_only=True):
+    """An entry of `quality.json`."""
+
+    prompt: str
+    bf16_output: str
+    quant_output: str
+
+
+class CheckResult(Record, frozen=True, kw_only=True):
+    """One check of one answer; `hard` marks a failure of the answer as such, not of its content."""
+
+    type: str
+    ok: bool
+    detail: str
+    hard: bool = False
+
+
+class Side(Record, frozen=True, kw_only=True):
+    """One model's answer to a prompt; passed: all its checks hold."""
+
+    output: str
+    passed: bool
+    tokens: int
+    finish_reason: str | None
+    checks: tuple[CheckResult, ...]
+
+    @property
+    def failed(self) -> list[CheckResult]:
+        """Checks that do not hold."""
+        return [check for check in self.checks if not check.ok]
+
+
+class Item(Record, frozen=True, kw_only=True, rename={"kind": "class"}):
+    """One prompt of a pair. kind: its class, such as "arithmetic" (`class` on disk); note: what a person wrote."""
+
+    id: str
+    kind: str
+    prompt: str
+    change: Change
+    identical: bool
+    same_input: bool
+    first_divergence_token: int | None
+    new_hard_failures: tuple[str, ...] = ()
+    baseline: Side
+    variant: Side
+    note: str | None = None
+
+
+class Passed(Record, frozen=True, kw_only=True):
+    """A count for each side."""
+
+    baseline: int
+    variant: int
+
+
+class ClassCount(Record, frozen=True, kw_only=True, rename={"kind": "class"}):
+    """Prompts of one class, and how many of them each model passes."""
+
+    kind: str
+    prompts: int
+    baseline: int
+    variant: int
+
+
+class Lengths(Record, frozen=True, kw_only=True):
+    """Answer lengths in tokens; mean_ratio is geometric, variant / baseline."""
+
+    baseline_tokens: int
+    variant_tokens: int
+    mean_ratio: float | None
+    cut_at_max_tokens: Passed
+
+
+class Floor(Record, frozen=True, kw_only=True):
+    """The baseline against itself: answers asked again, how many were the same, prompts lost or gained by chance."""
+
+    measured: bool
+    answers: int
+    identical: int
+    identical_share: float | None
+    lost: tuple[str, ...] = ()
+    gained: tuple[str, ...] = ()
+    concurrency: tuple[int, ...] = ()
+
+
+class QualityVerdict(Record, frozen=True, kw_only=True):
+    """The word on a pair, and why (`because`). n: prompts that the baseline passes; loss_rate_upper_95: the upper end
+    of the two-sided 95 % Clopper-Pearson interval. reasons, sentence: the same in words, from the catalogue.
+    """
+
+    word: Word
+    because: tuple[Finding, ...] = ()
+    reasons: tuple[str, ...] = ()
+    sentence: str = ""
+    n: int
+    lost: tuple[str, ...]
+    gained: tuple[str, ...]
+    mcnemar_p: float | None
+    loss_rate: float | None
+    loss_rate_upper_95: float | None
+
+
+class Use(Record, frozen=True, kw_only=True):
+    """Whether the answers are enough for a use. because: why; use, why: label and reason for a person."""
+
+    id: UseId
+    use: str = ""
+    status: UseStatus
+    because: tuple[Finding, ...] = ()
+    why: str = ""
+
+
+class QualityDetails(Record, frozen=True, kw_only=True):
+    """`quality_details.json`: one variant against the baseline, prompt by prompt and together."""
+
+    baseline: str
+    variant: str
+    prompts: int
+    passed: Passed
+    worse: tuple[str, ...]
+    better: tuple[str, ...]
+    classes: tuple[ClassCount, ...]
+    identical: int
+    identical_share: float | None
+    median_first_divergence_token: float | None
+    length: Lengths
+    floor: Floor
+    verdict: QualityVerdict
+    uses: tuple[Use, ...]
+    rules: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    details: tuple[Item, ...]
+
+    def use(self, id: UseId) -> Use | None:  # noqa: A002
+        """One use, None where it was not judged."""
+        return next((use for use in self.uses if use.id == id), None)

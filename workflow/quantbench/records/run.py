@@ -1,0 +1,129 @@
+"""A run: all result files of one profile, typed, in one object. Judging and reporting read nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from quantbench.records.cell import Cell
+from quantbench.records.comparison import Comparison, Verdict
+from quantbench.records.cost import Cost, CostRow, Saving
+from quantbench.records.decision import Decision
+from quantbench.records.measurement import CellUse, Measurement
+from quantbench.records.plan import ReportPlan
+from quantbench.records.quality import QualityDetails
+from quantbench.records.server import Ready, Startup
+from quantbench.records.tables import CapacityRow, ImpactRow, MemoryRow, StartupRow
+
+
+@dataclass(frozen=True)
+class Run:
+    """Absent parts (no quality, no price, not judged yet) are empty or None.
+
+    capacity: rows of all capacity tables. quality: {variant: details}. command: the words of the snakemake line that
+    repeats the run.
+    """
+
+    plan: ReportPlan
+    verdict: Verdict
+    capacity: Sequence[CapacityRow]
+    memory: Sequence[MemoryRow]
+    ready: Mapping[str, Ready]
+    measurement: Measurement
+    startup: Sequence[StartupRow] = ()
+    impact: Sequence[ImpactRow] = ()
+    quality: Mapping[str, QualityDetails] = field(default_factory=dict)
+    cost: Cost | None = None
+    decision: Decision | None = None
+    command: Sequence[str] = ()
+
+    @property
+    def baseline(self) -> str:
+        """The model that all others are compared with."""
+        return self.plan.baseline
+
+    @property
+    def variants(self) -> list[str]:
+        """The quantized models, in order."""
+        return list(self.plan.variants)
+
+    @property
+    def models(self) -> list[str]:
+        """The baseline and the variants."""
+        return [self.baseline, *self.variants]
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the A/A control found no difference of the baseline from itself."""
+        return self.verdict.trusted
+
+    @property
+    def most_blocks(self) -> int:
+        """`refine.max_blocks`: a comparison that needs more blocks is out of reach."""
+        return self.verdict.precision.most_blocks
+
+    def label(self, model: str) -> str:
+        """A model's name in prose."""
+        return self.plan.labels.get(model) or model
+
+    def workloads(self, style: str | None = None) -> list[str]:
+        """Workloads in the order of the configuration, of one style if given."""
+        return [name for name, entry in self.plan.workloads.items() if style in (None, entry.style)]
+
+    def style(self, workload: str) -> str:
+        """interactive or batch."""
+        return self.plan.workloads[workload].style
+
+    def cells(self, workload: str) -> list[Cell]:
+        """Cells of a workload that any model has, by max_tokens and load."""
+        return sorted({row.cell for row in self.capacity if row.workload == workload})
+
+    def place(self, cell: Cell) -> str:
+        """ "c=8", with max_tokens where the workload has several."""
+        return cell.label(self.cells(cell.workload))
+
+    def deciding_cell(self, workload: str) -> Cell | None:
+        """The declared primary cell; elsewhere the grid's highest concurrency, at its lowest max_tokens."""
+        if workload == self.plan.primary.workload:
+            return self.plan.primary.cell
+        return max(self.plan.grid(workload), key=lambda cell: (cell.load, -cell.max_tokens), default=None)
+
+    def compared(
+        self, workload: str | None = None, variant: str | None = None, metric: str | None = None
+    ) -> Iterator[Comparison]:
+        """Comparisons that match what is given, by cell."""
+        for row in sorted(self.verdict.rows, key=lambda row: (row.max_tokens, row.concurrency)):
+            if workload in (None, row.workload) and variant in (None, row.variant) and metric in (None, row.metric):
+                yield row
+
+    def row(self, variant: str, cell: Cell | None, metric: str) -> Comparison | None:
+        """The comparison of one metric in one cell, None where there is none."""
+        rows = self.compared(cell.workload, variant, metric) if cell else iter(())
+        return next((row for row in rows if row.cell == cell), None)
+
+    def capacity_row(self, model: str, cell: Cell | None) -> CapacityRow | None:
+        """The tuple of one model and cell."""
+        return next((row for row in self.capacity if row.model == model and row.cell == cell), None)
+
+    def memory_of(self, model: str) -> MemoryRow:
+        """A model's memory; all blank where it is not known."""
+        known = (row for row in self.memory if row.model == model)
+        return next(known, MemoryRow(model=model, label=self.label(model)))
+
+    def startup_of(self, model: str) -> Startup:
+        """The start that the run needed; all blank where it is not known."""
+        return self.ready[model].startup if model in self.ready else Startup()
+
+    def measured_cell(self, model: str, cell: Cell | None) -> CellUse | None:
+        """How one model's cell was measured."""
+        return next((use for use in self.measurement.cells if use.model == model and use.cell == cell), None)
+
+    def cost_row(self, model: str, cell: Cell | None) -> CostRow | None:
+        """What a model's tokens cost in a cell."""
+        rows = self.cost.rows if self.cost else ()
+        return next((row for row in rows if row.model == model and row.cell == cell), None)
+
+    def saving(self, variant: str, cell: Cell | None) -> Saving | None:
+        """What a variant saves in a cell."""
+        rows = self.cost.savings if self.cost else ()
+        return next((row for row in rows if row.variant == variant and row.cell == cell), None)

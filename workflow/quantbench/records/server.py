@@ -1,0 +1,206 @@
+"""A server as it is kept: `servers/{model}/ready.json`, `session.json`, `startup.json`; `servers/lanes.json`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from quantbench.records.base import Number, OpenRecord, Record
+from quantbench.records.block import Hardware
+
+
+class Versions(Record, frozen=True, kw_only=True):
+    """What served; None where the server is not ours or does not tell."""
+
+    vllm: str | None = None
+    torch: str | None = None
+    driver: str | None = None
+    python: str | None = None
+
+
+class Quantization(Record, frozen=True, kw_only=True):
+    """How the model is quantized: what the config claims, what the log and the files show.
+
+    label: such as W4A16. bits_per_weight is of the linear layers; `bits_source` says of what it was reckoned.
+    verified: None for an endpoint, which is not ours to look into. evidence: sentences for a person.
+    """
+
+    claimed: str
+    method: str | None = None
+    label: str | None = None
+    kernel: str | None = None
+    bits_per_weight: float | None = None
+    bits_source: Literal["checkpoint", "memory"] | None = None
+    verified: bool | None = None
+    evidence: tuple[str, ...] = ()
+
+
+class Memory(Record, frozen=True, kw_only=True):
+    """What the server says of its memory, GiB; a null has its reason in `missing`."""
+
+    weights_gib: float | None = None
+    kv_cache_gib: float | None = None
+    kv_cache_tokens: Number | None = None
+    max_concurrency: float | None = None
+    activation_peak_gib: float | None = None
+    cuda_graphs_gib: float | None = None
+    non_torch_gib: float | None = None
+    checkpoint_gib: float | None = None
+    missing: dict[str, str] = {}
+
+
+class Vram(Record, frozen=True, kw_only=True):
+    """Memory before the start and after it, MiB: of the whole device (nvml), or of the server's processes (rss)."""
+
+    source: Literal["nvml", "rss"]
+    before_mib: float
+    after_mib: float
+    delta_mib: float
+    total_mib: float
+
+
+class Startup(Record, frozen=True, kw_only=True):
+    """Seconds per phase of one start; compile_cache: cold, warm or off (eager)."""
+
+    total_s: float | None = None
+    weights_s: float | None = None
+    compile_s: float | None = None
+    warmup_s: float | None = None
+    graphs_s: float | None = None
+    engine_init_s: float | None = None
+    compile_cache: str | None = None
+    missing: dict[str, str] = {}
+
+
+class Settings(Record, frozen=True, kw_only=True):
+    """Settings that the engine says it runs with; a null has its reason in `missing`.
+
+    inherited_env: variables of the caller that the engine reads and the configuration does not set.
+    """
+
+    max_model_len: int | None = None
+    dtype: str | None = None
+    kv_cache_dtype: str | None = None
+    enforce_eager: bool | None = None
+    prefix_caching: bool | None = None
+    attention_backend: str | None = None
+    cuda_graphs: str | None = None
+    speculative: bool | None = None
+    sampling_defaults_overridden: bool | None = None
+    jit_monitor: bool | None = None
+    missing: dict[str, str] = {}
+    inherited_env: dict[str, str] = {}
+
+
+class Completion(Record, frozen=True, kw_only=True):
+    """The test completion of a start."""
+
+    prompt: str = ""
+    text: str = ""
+    tokens: int | None = None
+    e2e_ms: float | None = None
+
+
+class Logits(Record, frozen=True, kw_only=True):
+    """Whether a completion with logprobs has only numbers."""
+
+    finite: bool | None = None
+    seen: str | None = None
+    missing: dict[str, str] = {}
+
+
+class Tokenizer(Record, frozen=True, kw_only=True):
+    """Hashes of the ids of probe texts, by the server's /tokenize; a null has its reason in `missing`."""
+
+    probe_sha256: str | None = None
+    chat_probe_sha256: str | None = None
+    chat_bos_count: int | None = None
+    chat_is_plain: bool | None = None
+    missing: dict[str, str] = {}
+
+
+class Identity(Record, frozen=True, kw_only=True):
+    """vLLM's version and the model's files as they were known when the start was planned."""
+
+    vllm: str | None = None
+    source_id: str | None = None
+
+
+class Ready(Record, frozen=True, kw_only=True):
+    """What is served."""
+
+    retired: ClassVar = ("gpu_name", "memory.consumed_gib")
+
+    model: str
+    spec_hash: str
+    source: str
+    source_id: str | None = None
+    served_name: str
+    url: str
+    hardware: Hardware | None = None
+    lane: str
+    devices: tuple[str, ...]
+    versions: Versions
+    mode: str
+    started_at: str | None
+    log: str | None
+    quantization: Quantization
+    memory: Memory
+    vram: Vram | None
+    startup: Startup
+    settings: Settings
+    test_completion: Completion
+    logits: Logits = Logits()
+    tokenizer: Tokenizer
+    system_fingerprint: str | None
+    identity: Identity = Identity()
+
+
+class Event(OpenRecord, frozen=True, kw_only=True):
+    """One line of a server's life (`events.jsonl`): t is Unix time in s. Kinds of events have further keys."""
+
+    t: float
+    event: str
+    model: str = ""
+    seconds: float | None = None
+    action: str | None = None
+    why: str | None = None
+    measured_s: float | None = None
+
+
+class Session(Record, frozen=True, kw_only=True):
+    """The whole life of one model's server.
+
+    held_s: what leases held of the lane with the servers up; measured_s: what of it lies inside blocks; starting_s:
+    leases that had to start a server first. memory_*: around the last stop, MiB.
+    """
+
+    model: str
+    mode: str | None
+    events: tuple[dict[str, Any], ...]
+    memory_before_mib: float | None = None
+    memory_after_stop_mib: float | None = None
+    memory_returned: bool | None = None
+    measured_s: float | None = None
+    held_s: float | None = None
+    starting_s: float | None = None
+
+
+class MeasuredStart(Startup, frozen=True, kw_only=True):
+    """One start of `startup_rounds`: in which round, and which state of the compile cache it was to find."""
+
+    round: int
+    wanted: Literal["cold", "warm"]
+
+
+class MeasuredStarts(Record, frozen=True, kw_only=True):
+    """`servers/{model}/startup.json`."""
+
+    model: str
+    starts: tuple[MeasuredStart, ...]
+
+
+class LaneRecord(Record, frozen=True, kw_only=True):
+    """An entry of `servers/lanes.json`: a lane that had to fall back to restarting its servers, and why."""
+
+    mode: str
+    note: str = ""
