@@ -117,5 +117,5 @@ SHOWN: Final[Mapping[str, Callable[[Any], str]]] = {
     "metrics": lambda names: wording.listing(METRICS[name].words if name in METRICS else name for name in names),
     "words": lambda text: str(text).replace("_", " "),
 }
-"""How a value is shown. Beside these: `{n:#block}` counts ("3 blocks", `{n:#query/queries}`), `model`, `models`, `place`,
-`places` name them, `&` makes a list ("a, b and c")."""
+"""How a value is shown. Beside these: `{n:#block}` counts ("3 blocks", `{n:#query/queries}`), `model`, `models`,
+`place`, `places` name them, `&` makes a list ("a, b and c")."""
