@@ -1,114 +1,332 @@
-"""From speed and quality to one recommendation per use and variant. Pure; the wording is in narrative_decision."""
+"""The decision in words: the headline of each use, and the one-page memo. What to do is in decision.json."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from typing import Final
 
-from quantbench.report.facts import Cell, Facts, Json
-from quantbench.report.narrative_quality import BATCH_USE, CHAT_USE, use_status
-from quantbench.wording import change, is_number, listing, metric_name, plural
+from quantbench.config import command_line
+from quantbench.judge.predictions import prompts_lost
+from quantbench.records.cell import Cell
+from quantbench.records.comparison import Comparison
+from quantbench.records.decision import Choice, UseDecision
+from quantbench.records.finding import Finding, finding
+from quantbench.records.metric import METRICS, Style
+from quantbench.records.run import Run
+from quantbench.report import speed
+from quantbench.report.document import Code, Section, Table, bullets, table, text
+from quantbench.report.say import Speech
+from quantbench.wording import integer, number, sentence, with_unit
 
-USES = {"interactive": ("Chat", CHAT_USE), "batch": ("Batch", BATCH_USE)}
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One variant for one use. action: use | check | keep | undecided; `speed` is the deciding row."""
-
-    style: str
-    workload: str
-    variant: str
-    cell: Cell | None
-    action: str
-    speed: Json | None
-    quality: str
-    quality_why: str
-    caveats: tuple[Json, ...] = ()  # the rows of the latencies that got worse
-
-    @property
-    def short_why(self) -> str:
-        """Why the quality is what it is, without the names of the prompts."""
-        return self.quality_why.partition(":")[0]
-
-    @property
-    def gain(self) -> str:
-        """What the variant does better: it is no faster where a latency got worse."""
-        return "gives more tokens/sec" if self.caveats else "is faster"
-
-    @property
-    def got_worse(self) -> str:
-        """ "p50 TTFT (+234 %) got worse", "" where no latency did."""
-        told = listing(f"{metric_name(row['metric'])} ({change(row['ratio'])})" for row in self.caveats)
-        return f"{told} got worse" if told else ""
-
-    @property
-    def name(self) -> str:
-        """ "Chat" or "Batch"."""
-        return USES[self.style][0]
-
-
-def choices(facts: Facts, style: str) -> list[Choice]:
-    """One choice per workload of the style and variant."""
-    return [_choice(facts, style, w, v) for w in facts.workloads(style) for v in facts.variants]
+USES: Final[dict[Style, str]] = {"interactive": "decision.chat", "batch": "decision.batch"}
+ACTIONS: Final = {
+    # what a headline begins with; `check` names what the variant does better
+    "use": "decision.use",
+    "check": "decision.check_faster",
+    "check slower": "decision.check_more_tokens",
+    "keep": "decision.keep",
+    "undecided": "decision.undecided",
+}
+OUTCOMES: Final = {
+    # what an alternative came to
+    "use": "decision.outcome_usable",
+    "check": "decision.outcome_check",
+    "keep": "decision.outcome_no_gain",
+    "undecided": "decision.outcome_undecided",
+    "not acceptable": "decision.outcome_refused",
+}
+QUALITY: Final = {
+    "ok": "decision.quality_ok",
+    "not acceptable": "decision.quality_not_acceptable",
+    "not shown": "decision.quality_not_shown",
+    "not measured": "decision.quality_not_measured",
+}
+UNNAMED: Final = {"quality.lost_named": "quality.lost", "quality.lost_few_named": "quality.lost_few"}
+"""What a headline says in place of a finding that names prompts."""
+TOP_DOUBTS: Final = 3
+WHEN_DECIDED: Final = ("p50_ttft_ms", "p50_tpot_ms", "j_per_token")
+"""Metrics that are evidence where a difference is shown."""
 
 
-def _choice(facts: Facts, style: str, workload: str, variant: str) -> Choice:
-    cell = facts.deciding_cell(workload)
-    speed = facts.row(workload, variant, cell, "throughput_tok_s") if cell else None
-    status, why = use_status(facts, variant, USES[style][1])
-    action = _action(facts, speed, status)
-    slower = _slower(facts, workload, variant, cell) if cell else ()
-    return Choice(style, workload, variant, cell, action, speed, status, why, slower)
+def warning(run: Run, say: Speech) -> str:
+    """What stands first on every page of a run that is not to be trusted; "" where it is."""
+    if run.trusted:
+        return ""
+    return say("decision.untrusted", control=finding("verdict.control_differs", metrics=run.verdict.aa.different))
 
 
-def _action(facts: Facts, speed: Json | None, quality: str) -> str:
-    """Quality can only forbid, never recommend; speed can only recommend where it is shown."""
-    code = speed["code"] if speed else "invalid"
-    if not facts.verdict.get("trusted", True):
-        return "undecided"
-    if quality == "not acceptable" or code in ("worse", "equivalent"):
-        return "keep"
-    if code == "better":
-        return "use" if quality == "ok" else "check"
-    return "undecided"
+def alone(run: Run, say: Speech) -> str:
+    """What a run without a variant says in place of a decision; "" where there is one."""
+    return "" if run.variants else say("decision.alone", model=run.baseline)
 
 
-def _slower(facts: Facts, workload: str, variant: str, cell: Cell) -> tuple[Json, ...]:
-    """Rows of the latencies that got worse in the deciding cell."""
-    metrics = ("p50_ttft_ms", "p95_ttft_ms", "p50_e2e_ms", "p95_e2e_ms", "p50_tpot_ms")
-    rows = [facts.row(workload, variant, cell, metric) for metric in metrics]
-    return tuple(row for row in rows if row and row["code"] == "worse")
+def headline(run: Run, say: Speech, *, confidence: bool = False) -> list[str]:
+    """One sentence per use: what to do, by how much, how sure; without a variant, that there is nothing to decide."""
+    if not run.variants:
+        return [alone(run, say)]
+    uses = run.decision.uses if run.decision else ()
+    lines = [warning(run, say)]
+    for use in uses:
+        named = [use.chosen] if use.chosen else use.choices
+        reasons = [_choice(run, say, choice, named=len(named) > 1) for choice in named if choice]
+        sure = confidence_sentence(say, use) if confidence else ""
+        lines.append(" ".join(filter(None, [f"**{lead(say, use, run.baseline)}**", *reasons, sure])))
+    return [line for line in lines if line]
 
 
-def best(found: list[Choice]) -> Choice | None:
-    """The choice to name in the headline: "use" before "check", then the highest lower end of the CI."""
-
-    def rank(choice: Choice) -> tuple[bool, float]:
-        low = (choice.speed or {}).get("ci_low")
-        return choice.action == "use", low if is_number(low) else 0.0
-
-    worthwhile = [choice for choice in found if choice.action in ("use", "check")]
-    return max(worthwhile, key=rank, default=None)
+def lead(say: Speech, use: UseDecision, baseline: str) -> str:
+    """ "Chat: use INT8.": what to do, in one sentence."""
+    chosen = use.chosen
+    slower = chosen is not None and use.action == "check" and chosen.got_worse
+    words = ACTIONS["check slower" if slower else use.action]
+    return say(words, use=say(USES[use.style]), model=chosen.variant if chosen else baseline)
 
 
-def confidence(facts: Facts, choice: Choice) -> tuple[str, list[str]]:
-    """(high | medium | low | none, the reasons that lower it)."""
-    reasons = []
-    aa = facts.verdict.get("aa") or {}
-    speed = choice.speed
-    if speed is None or speed["code"] in ("no_test", "invalid", "undecided"):
-        return "low", ["the speed is not decided"]
-    if not speed["interleaved"]:
-        reasons.append("the models were not interleaved")
-    if not aa.get("present"):
-        reasons.append("no A/A control")
-    refused = sum(" block " in reason for reason in speed["reasons"])
-    if refused:
-        reasons.append(f"{plural(refused, 'block')} of this cell {'was' if refused == 1 else 'were'} refused")
-    if choice.caveats and choice.style == "interactive" and speed["code"] == "better":
-        reasons.append("latency got worse")
-    if choice.quality in ("not shown", "not measured"):
-        reasons.append(f"quality for this use is {choice.quality}")
-    if not facts.verdict.get("trusted", True):
-        return "none", ["the A/A control says that the baseline differs from itself"]
-    return ("high", "medium", "low")[min(len(reasons), 2)], reasons
+def confidence_sentence(say: Speech, use: UseDecision) -> str:
+    """How sure a decision is, and what lowers it."""
+    if not use.confidence_because:
+        return say("decision.confidence", level=use.confidence)
+    return say("decision.confidence_because", level=use.confidence, because=list(use.confidence_because))
+
+
+def _choice(run: Run, say: Speech, choice: Choice, *, named: bool) -> str:
+    """Speed, what got worse, quality: "INT8: tokens/sec improved at c=16 (+19.7 % [+7.0, +33.9]); quality OK (…)"."""
+    row = run.row(choice.variant, choice.cell, speed.THROUGHPUT)
+    clauses = [f"tokens/sec {speed_clause(run, say, row)}"]
+    if len(run.workloads(choice.style)) > 1:
+        clauses[0] = f"{choice.workload}: {clauses[0]}"
+    if choice.got_worse:
+        clauses.append(got_worse(say, choice))
+    clauses.append(quality_clause(say, choice))
+    words = "; ".join(clauses)
+    return sentence(f"{run.label(choice.variant)}: {words}" if named else words)
+
+
+def speed_clause(run: Run, say: Speech, row: Comparison | None) -> str:
+    """What happened to the deciding metric: "improved at c=16 (+19.7 % [+7.0, +33.9])"."""
+    return speed.clause(say, [row], run.cells(row.workload)) if row else say("decision.not_compared")
+
+
+def got_worse(say: Speech, choice: Choice) -> str:
+    """ "p50 TTFT got worse (+234 %)"."""
+    changes = [finding("decision.change", metric=entry.metric, ratio=entry.ratio) for entry in choice.got_worse]
+    return say("decision.got_worse", changes=[say(entry) for entry in changes])
+
+
+def quality_clause(say: Speech, choice: Choice) -> str:
+    """ "quality OK (lost 0 of 30)", without the names of the prompts."""
+    because = [Finding(id=UNNAMED.get(f.id, f.id), values=f.values) for f in choice.quality_because]
+    words = say(QUALITY[choice.quality])
+    return f"{words} ({'; '.join(map(say, because))})" if because else words
+
+
+def memo(run: Run, say: Speech) -> list[Section]:
+    """The decision memo: decision first, then the evidence; without a variant, what is known of the baseline."""
+    decision = Section("Decision", bullets(headline(run, say, confidence=True)))
+    untested = Section("What was not tested", bullets(list(_not_tested(run, say))))
+    costs = Section("Cost", bullets(cost_lines(run, say)))
+    reproduce = Section("Reproduce", (Code(command_line.text(run.command)),))
+    if not run.variants:
+        return [decision, untested, costs, reproduce]
+    worse = bullets(list(what_got_worse(run, say))) or (text(say("decision.nothing_worse")),)
+    return [
+        decision,
+        Section("Evidence", (evidence_table(run, say),)),
+        Section("What got worse", worse),
+        untested,
+        costs,
+        Section("Rollback thresholds", bullets(list(_rollback(run, say)))),
+        Section("Alternatives", bullets(list(_alternatives(run, say)))),
+        reproduce,
+    ]
+
+
+def scope(run: Run, say: Speech) -> str:
+    """What was measured, where and when."""
+    versions = run.measurement.versions.get(run.baseline)
+    vllm = versions.vllm if versions else None
+    parts = [
+        run.plan.gpu_name,
+        f"vLLM {vllm}" if vllm else "",
+        (run.measurement.first_block_at or "")[:10],
+        *(_workload(run, name) for name in run.workloads()),
+    ]
+    return say("decision.scope", parts=list(filter(None, parts)))
+
+
+def _workload(run: Run, name: str) -> str:
+    cells = run.cells(name)
+    loads = "/".join(dict.fromkeys(str(cell.concurrency) for cell in cells))
+    return f"{name} c={loads} max_tokens={'/'.join(dict.fromkeys(str(cell.max_tokens) for cell in cells))}"
+
+
+def evidence_table(run: Run, say: Speech) -> Table:
+    """A row per figure, a column per model; variants have their value, the ratio with CI and mark.
+
+    The deciding metric and the tail always, other metrics where a difference is shown.
+    """
+    lines: list[list[str]] = []
+    compared: list[Comparison] = []
+    for workload in run.workloads():
+        cell = run.deciding_cell(workload)
+        for metric in _evidence(run, workload, cell):
+            rows = [run.row(variant, cell, metric) for variant in run.variants]
+            compared += [row for row in rows if row]
+            lines.append(_speed_line(run, workload, cell, metric, rows))
+        costs = [row.cost_per_1m_tokens if (row := run.cost_row(m, cell)) else None for m in run.models]
+        if run.cost and any(cost is not None for cost in costs):
+            lines.append([f"{workload}: {run.cost.assumptions.currency} per 1M output tokens", *map(number, costs)])
+    lines += _memory_lines(run)
+    if run.quality:
+        passed = next(iter(run.quality.values())).passed.baseline
+        words = [f"{integer(q.passed.variant)}; {q.verdict.word}" if (q := run.quality.get(v)) else "" for v in run.variants]
+        lines.append(["prompts passed", integer(passed), *words])
+    notes = [say("decision.legend", legend=speed.legend(say, compared))] if compared else []
+    return table(["figure", *map(run.label, run.models)], lines, notes=notes, words=range(len(run.models) + 1))
+
+
+def _evidence(run: Run, workload: str, cell: Cell | None) -> list[str]:
+    """Metrics that are evidence in a deciding cell, what decides first."""
+    rows = [row for row in run.compared(workload) if row.cell == cell]
+    tails = [row for row in rows if row.metric == "p95_e2e_ms"]
+    tail = "p95_e2e_ms" if tails and all(row.ratio is not None for row in tails) else "p50_e2e_ms"
+    shown = {row.metric for row in rows if row.code in ("better", "worse")}
+    deciding = [run.plan.primary.metric] if workload == run.plan.primary.workload else []
+    wanted = [*deciding, speed.THROUGHPUT, *(m for m in WHEN_DECIDED if m in shown), tail]
+    known = {row.metric for row in rows if row.baseline_value is not None} | {speed.THROUGHPUT, *deciding}
+    return list(dict.fromkeys(metric for metric in wanted if metric in known))
+
+
+def _speed_line(
+    run: Run, workload: str, cell: Cell | None, metric: str, rows: Sequence[Comparison | None]
+) -> list[str]:
+    base = next((row.baseline_value for row in rows if row and row.baseline_value is not None), None)
+    where = f"{workload} {run.place(cell)}" if cell else workload
+    name = f"{where}: {METRICS[metric].words} ({METRICS[metric].unit})"
+    cells = [
+        f"{number(row.variant_value)}; {speed.ratio_cell(row)}"
+        if row and row.ratio is not None and row.code != "invalid"
+        else "not compared"
+        for row in rows
+    ]
+    return [name, number(base), *cells]
+
+
+def _memory_lines(run: Run) -> Iterator[list[str]]:
+    rows = [run.memory_of(model) for model in run.models]
+    if any(row.weights_gib is not None for row in rows):
+        yield ["weights (GiB)", *(number(row.weights_gib) for row in rows)]
+    if any(row.kv_cache_tokens is not None for row in rows):
+        yield ["KV cache (tokens)", *(integer(row.kv_cache_tokens) for row in rows)]
+
+
+def what_got_worse(run: Run, say: Speech) -> Iterator[str]:
+    """Worse metrics by cell, and prompts lost."""
+    for variant in run.variants:
+        by_metric: dict[str, list[str]] = {}
+        for row in run.compared(variant=variant):
+            if row.code == "worse":
+                where = f"{row.workload} {run.place(row.cell)} ({speed.figure(row)})"
+                by_metric.setdefault(row.metric, []).append(where)
+        for metric, places in by_metric.items():
+            yield say("decision.worse", model=variant, metric=metric, places=places)
+        if variant in run.quality and run.quality[variant].worse:
+            yield say("decision.answers_worse", model=variant, lost=prompts_lost(run.quality[variant]))
+
+
+def _not_tested(run: Run, say: Speech) -> Iterator[str]:
+    """What weighs most of what could still be wrong, and what the prompts cannot exclude."""
+    doubts = run.decision.doubts if run.decision else ()
+    yield from map(say, doubts[:TOP_DOUBTS])
+    bounds = [
+        finding("decision.bound", model=variant, bound=bound, n=details.verdict.n)
+        for variant, details in run.quality.items()
+        if (bound := details.verdict.loss_rate_upper_95) is not None
+    ]
+    if bounds:
+        yield say("decision.bounds", bounds=[say(bound) for bound in bounds])
+    if more := len(doubts) - TOP_DOUBTS:
+        if more > 0:
+            yield say("decision.more_doubts", n=more)
+
+
+def cost_lines(run: Run, say: Speech) -> list[str]:
+    """The price, and one line per workload: what each variant saves."""
+    return [price(run, say), *(say("decision.savings", workload=w, savings=savings(run, say, w)) for w in _priced(run))]
+
+
+def price(run: Run, say: Speech) -> str:
+    """Price, source, date and utilisation in one sentence."""
+    given = run.cost.assumptions if run.cost else None
+    if given is None or given.hourly_price is None:
+        return say("decision.no_price")
+    source = ", ".join(filter(None, [given.source, given.date]))
+    return say(
+        "decision.price", price=f"{given.hourly_price:g}", currency=given.currency, share=given.utilisation,
+        source=f" ({source})" if source else "",
+    )  # fmt: skip
+
+
+def _priced(run: Run) -> list[str]:
+    return run.workloads() if run.variants and run.cost else []
+
+
+def savings(run: Run, say: Speech, workload: str) -> str:
+    """ "INT8 saves 16.5 % [6.6, 25.3]; INT4: no saving shown [−5.2, +19.0]": of the bill, in the deciding cell."""
+    return "; ".join(_saving(run, say, workload, variant) for variant in run.variants)
+
+
+def _saving(run: Run, say: Speech, workload: str, variant: str) -> str:
+    saving = run.saving(variant, run.deciding_cell(workload))
+    if saving is None or saving.saving_pct is None:
+        return say("decision.saving_unknown", model=variant)
+    interval = ""
+    if saving.ci_low_pct is not None and saving.ci_high_pct is not None:
+        interval = f" [{_points(saving.ci_low_pct)}, {_points(saving.ci_high_pct)}]"
+    by = abs(saving.saving_pct) / 100
+    if saving.code == "better":
+        return say("decision.saving", model=variant, by=by, interval=interval)
+    if saving.code == "worse":
+        return say("decision.dearer", model=variant, by=by, interval=interval)
+    if saving.code == "equivalent":
+        return say("decision.saving_equivalent", model=variant, interval=interval)
+    return say("decision.no_saving", model=variant, interval=interval)
+
+
+def _points(percent: float) -> str:
+    return f"{percent:.1f}".replace("-", "−")
+
+
+def _rollback(run: Run, say: Speech) -> Iterator[str]:
+    """Live metrics and the measured thresholds at which to go back; from valid blocks only."""
+    for workload in run.workloads():
+        cell = run.deciding_cell(workload)
+        base = run.capacity_row(run.baseline, cell)
+        if cell is None or base is None or not base.blocks:
+            continue
+        tail = next((m for m in ("p95_e2e_ms", "p50_e2e_ms") if base.number(m) is not None), None)
+        if tail:
+            yield say(
+                "decision.rollback", workload=workload, cell=cell, metric=tail, model=run.baseline,
+                limit=with_unit(base.number(tail), "ms"), least=base.number(speed.THROUGHPUT),
+            )  # fmt: skip
+    yield say("decision.rollback_answers")
+
+
+def _alternatives(run: Run, say: Speech) -> Iterator[str]:
+    """Each variant's outcome per use, and what else there is."""
+    uses = run.decision.uses if run.decision else ()
+    for variant in run.variants:
+        outcomes = [
+            f"{say(USES[use.style]).lower()}: {_outcome(say, choice)}"
+            for use in uses
+            for choice in use.choices
+            if choice.variant == variant
+        ]
+        yield say("decision.alternative", model=variant, outcomes=list(outcomes))
+    yield say("decision.alternative_none", model=run.baseline)
+
+
+def _outcome(say: Speech, choice: Choice) -> str:
+    refused = choice.action == "keep" and choice.quality == "not acceptable"
+    return say(OUTCOMES["not acceptable" if refused else choice.action])

@@ -115,6 +115,7 @@ SHOWN: Final[Mapping[str, Callable[[Any], str]]] = {
     "gib": lambda x: wording.with_unit(x, "GiB"),
     "metric": lambda name: METRICS[name].words if name in METRICS else name,
     "metrics": lambda names: wording.listing(METRICS[name].words if name in METRICS else name for name in names),
+    ",": ", ".join,
     "words": lambda text: str(text).replace("_", " "),
 }
 """How a value is shown. Beside these: `{n:#block}` counts ("3 blocks", `{n:#query/queries}`), `model`, `models`,

@@ -173,15 +173,24 @@ def ratio_cell(row: Comparison | None, metric: str = "") -> str:
     return f"{other}{ratio_ci(row.ratio, row.ci_low, row.ci_high)} {MARKS[row.code]}"
 
 
+def change_cell(row: Comparison | None) -> str:
+    """ "+19.7 % [+7.0, +33.9] ▲": the ratio as a change."""
+    return BLANK if row is None or row.ratio is None or row.code == "invalid" else f"{figure(row)} {MARKS[row.code]}"
+
+
+def legend(say: Speech, rows: Sequence[Comparison]) -> str:
+    """What the marks mean that these rows have: "▲ better, ? not shown"."""
+    marks = {MARKS[row.code] if row.ratio is not None else BLANK for row in rows}
+    margin = max(row.margin for row in rows)
+    return ", ".join(say(words, margin=margin) for mark, words in LEGEND.items() if mark in marks)
+
+
 def _footnote(run: Run, say: Speech, rows: Sequence[Comparison]) -> str:
     """Legend and reasons, in one note."""
     if not rows:
         return ""
-    marks = {MARKS[row.code] if row.ratio is not None else BLANK for row in rows}
-    margin = max(row.margin for row in rows)
-    legend = ", ".join(say(words, margin=margin) for mark, words in LEGEND.items() if mark in marks)
     pairs = sorted({row.n_pairs for row in rows if row.ratio is not None}) or [0]
-    notes = [say("speed.legend", low=pairs[0], high=pairs[-1], legend=legend, n=int(pairs[0] == pairs[-1]))]
+    notes = [say("speed.legend", low=pairs[0], high=pairs[-1], legend=legend(say, rows), n=int(pairs[0] == pairs[-1]))]
     notes += [sentence(f"{_where(run, some, rows)}: {why}") for why, some in _reasons(say, rows).items()]
     notes += _undecided(run, say, [row for row in rows if row.metric == THROUGHPUT])
     mixed = [row for row in rows if row.valid and row.n_pairs > 1 and not row.interleaved and row.same_lane]
