@@ -22,7 +22,7 @@ from unittest import mock
 import orjson
 from quantbench import jobs
 from quantbench.client.concurrency import concurrency_held, spans
-from quantbench.client.metrics import block_metrics
+from quantbench.client.metrics import block_metrics, percentile_table
 from quantbench.client.records import RequestRecord
 from quantbench.client.tables_io import write_records
 from quantbench.config import report_plan, settings
@@ -30,9 +30,11 @@ from quantbench.config.configuration import AA_SUFFIX, served_model
 from quantbench.files import write_json, write_text
 from quantbench.judge import guards
 from quantbench.judge.schedule import round_order
+from quantbench.observe import server_metrics
 from quantbench.observe.telemetry import FIELDS, NO_NVML
 from quantbench.report import results_tree
 from quantbench.report.facts import Facts
+from quantbench.serving import session
 
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[1]
@@ -100,11 +102,11 @@ def write_tree(root: Path, scenario: Scenario) -> Facts:
     for records, context in measured:
         stem = root / _stem(context)
         write_records(f"{stem}.parquet", records)
-        write_json(f"{stem}.json", guards.judged(context, _ready(context["model"], scenario), None))
+        write_json(f"{stem}.json", guards.judged(context, _ready(served_model(context["model"]), scenario), None))
     for model in scenario.models:
-        ready = _ready(served_model(model), scenario)
+        ready = _ready(model, scenario)
         write_json(root / f"servers/{model}/ready.json", ready)
-        write_json(root / f"servers/{model}/session.json", _session(model, [c for _, c in measured]))
+        write_json(root / f"servers/{model}/session.json", _session(model, scenario, [c for _, c in measured]))
         write_json(root / f"servers/{model}/startup.json", {"model": model, "starts": _starts(ready["startup"])})
     for concurrency in sorted({c for w in scenario.workloads for c, _ in GRID[w]}):
         write_json(root / f"client/calibration_c{concurrency}.json", _calibration(concurrency))
@@ -389,6 +391,7 @@ def _context(
             "concurrency_held": concurrency_held(spans(records), cell[0]),
         },
         "metrics": metrics,
+        "percentiles": percentile_table(records),
         "failure_reasons": {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)},
         "telemetry": telemetry,
         "server": _server(arm, cell, records),
@@ -397,26 +400,28 @@ def _context(
 
 
 def _server(arm: str, cell: tuple[int, int], records: Sequence[RequestRecord]) -> Json:
-    page = {"process_start_time": START - 900, "cache_dtype": "auto"}
+    page = server_metrics.snapshot("") | {"process_start_time": START - 900, "cache_dtype": "auto"}
+    answered = [r for r in records if r.ok]
+    counted = {
+        "prefix_cache_queries": 0,
+        "prefix_cache_hits": 0,
+        "preemptions": 0,
+        "generation_tokens": sum(r.completion_tokens or 0 for r in answered),
+        "prompt_tokens": sum(r.prompt_tokens or 0 for r in answered),
+        "queue_time_sum_s": 0.0002 * len(records),
+        "queue_time_count": len(records),
+        "requests_succeeded": len(answered),
+        "corrupted_requests": 0,
+    }
+    before, after = page | dict.fromkeys(counted, 0), page | counted
     return {
         "spec_hash": f"hash-{served_model(arm)}",
         "source_id": f"files-{served_model(arm)}",
         "process_start_time": page["process_start_time"],
         "fingerprints": [FINGERPRINT],
-        "before": page,
-        "after": page,
-        "delta": {
-            "prefix_cache_queries": 0,
-            "prefix_cache_hits": 0,
-            "preemptions": 0,
-            "generation_tokens": sum(r.completion_tokens or 0 for r in records),
-            "prompt_tokens": sum(r.prompt_tokens or 0 for r in records),
-            "queue_time_sum_s": 0.0002 * len(records),
-            "queue_time_count": len(records),
-            "requests_succeeded": sum(r.ok for r in records),
-            "corrupted_requests": 0,
-            "spec_decode_drafts": None,
-        },
+        "before": before,
+        "after": after,
+        "delta": server_metrics.difference(before, after),
         "peak": {"running": cell[0], "waiting": 0, "kv_usage": 0.2},
         "incidents": [],
     }
@@ -452,9 +457,16 @@ def _calibration(concurrency: int) -> Json:
     return {
         "measured_unix": START - 600,
         "concurrency": concurrency,
+        "n": 6 * concurrency,
         "ttft_error_p50_ms": 0.2 + concurrency / 100,
+        "ttft_error_p95_ms": 0.4 + concurrency / 100,
         "e2e_error_p50_ms": 0.2 + concurrency / 100,
         "cpu_share": 0.1,
+        "cpu_s_per_1k_tokens": 0.03,
+        "loop_lag_p50_ms": 0.1,
+        "loop_lag_p99_ms": 1.2,
+        "concurrency_held": 0.999,
+        "tokens_per_s": 2700.0,
         "limit_tok_s": 30000.0,
     }
 
@@ -463,7 +475,7 @@ def _calibration(concurrency: int) -> Json:
 
 
 def _ready(model: str, s: Scenario) -> Json:
-    index = s.models.index(served_model(model))
+    index = s.models.index(model)
     labels = {"bf16": "BF16", "fp8": "W8A8 (FP8)", "int8": "W8A8"}
     weights = {"bf16": 2.98, "fp8": 1.8, "int8": 1.79}.get(model, 1.1)
     memory: Json = {
@@ -475,7 +487,8 @@ def _ready(model: str, s: Scenario) -> Json:
         "activation_peak_gib": 0.6,
         "cuda_graphs_gib": 0.4,
         "non_torch_gib": None,
-        "missing": {"non_torch_gib": "not found: looked for “non_torch_memory”"},
+        "consumed_gib": None,
+        "missing": {name: f"not found: looked for “{name}”" for name in ("non_torch_gib", "consumed_gib")},
     }
     if not s.memory:
         reason = "not found: looked for “Model loading took”"
@@ -491,6 +504,8 @@ def _ready(model: str, s: Scenario) -> Json:
         "lane": _lane(s, model),
         "devices": ["cpu"] if s.cpu else [_lane(s, model)[-1]],
         "mode": "resident" if s.cpu else "sleep",
+        "started_at": "2026-11-20T08:45:00Z",
+        "log": f"results/test-gpu/servers/{model}/server.log",
         "versions": {"vllm": "0.32.0", "torch": "2.13.0", "driver": None if s.cpu else "570.1", "python": "3.11.9"},
         "quantization": {
             "claimed": model,
@@ -531,6 +546,7 @@ def _ready(model: str, s: Scenario) -> Json:
             "sampling_defaults_overridden": False,
             "jit_monitor": True,
             "missing": {},
+            "inherited_env": {},
         },
         "test_completion": {
             "prompt": "Hello, how are you?",
@@ -544,18 +560,17 @@ def _ready(model: str, s: Scenario) -> Json:
     }
 
 
-def _session(model: str, measured: Sequence[Json]) -> Json:
-    seconds = sum(c["duration_s"] for c in measured if served_model(c["model"]) == model)
-    return {
-        "model": model,
-        "mode": "sleep",
-        "events": [{"t": START - 900, "event": "start", "seconds": 60, "why": "asked"}],
-        "memory_before_mib": 310,
-        "memory_after_stop_mib": 311,
-        "memory_returned": True,
-        "measured_s": seconds,
-        "held_s": seconds / 0.94,
-    }
+def _session(model: str, s: Scenario, measured: Sequence[Json]) -> Json:
+    leases = [
+        {"t": c["started_unix"] + c["duration_s"], "event": "lease", "model": model, "action": c["lane"]["action"]}
+        | {"seconds": c["duration_s"] / 0.94, "measured_s": c["duration_s"]}
+        for c in measured
+        if served_model(c["model"]) == model
+    ]
+    memory = {"memory_before_mib": 310, "memory_after_stop_mib": 311, "memory_returned": True}
+    start = {"t": START - 900, "event": "start", "model": model, "seconds": 60, "why": "start rule"}
+    stop = {"t": leases[-1]["t"] + 60, "event": "stop", "model": model, "seconds": 1, "why": "stop rule", **memory}
+    return session.summarize(model, "resident" if s.cpu else "sleep", [start, *leases, stop])
 
 
 def _starts(phases: Json) -> list[Json]:
