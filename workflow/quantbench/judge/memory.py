@@ -39,6 +39,7 @@ def _memory_row(model: str, label: str, own: Ready | None, base: Ready | None, s
         return MemoryRow(model=model, label=label, missing="all: no ready.json for this model")
     memory, vram = own.memory, own.vram
     base_memory, base_vram = base.memory if base else Memory(), base.vram if base else None
+    own_delta, base_delta = (v.delta_mib if v else None for v in (vram, base_vram))
     figures = {name: getattr(memory, name) for name in READY_MEMORY}
     blank = [name for name, value in figures.items() if value is None] + ([] if vram else ["vram_delta_mib"])
     return MemoryRow(
@@ -52,9 +53,7 @@ def _memory_row(model: str, label: str, own: Ready | None, base: Ready | None, s
         vram_after_mib=vram.after_mib if vram else None,
         vram_delta_mib=vram.delta_mib if vram else None,
         vram_total_mib=vram.total_mib if vram else None,
-        vram_delta_reduction_pct=_reduction(
-            vram.delta_mib if vram else None, base_vram.delta_mib if base_vram else None
-        ),
+        vram_delta_reduction_pct=_reduction(own_delta, base_delta),
         **figures,
         weights_reduction_pct=_reduction(memory.weights_gib, base_memory.weights_gib),
         checkpoint_reduction_pct=_reduction(memory.checkpoint_gib, base_memory.checkpoint_gib),
