@@ -78,12 +78,10 @@ def plan(
         lists[name] = (*lists.get(name, ()), entry)
     needs = _needs(rows, target, most_blocks)
     extra = extra_blocks(needs, measured or {}, planned_blocks) if needs and planned_blocks else {}
-    return Precision(target=target, most_blocks=most_blocks, **lists, extra_blocks=extra)  # type: ignore[arg-type]
+    return Precision(target=target, most_blocks=most_blocks, **lists, extra_blocks=extra)
 
 
-def _list_of(
-    row: Comparison, more: int | None
-) -> Literal["reached", "missing", "out_of_reach", "untested", "refused"]:
+def _list_of(row: Comparison, more: int | None) -> Literal["reached", "missing", "out_of_reach", "untested", "refused"]:
     if row.code == "invalid":
         return "refused"
     if more is None:

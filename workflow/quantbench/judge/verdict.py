@@ -1,4 +1,4 @@
-"""Paired blocks → ratio, CI and code per (variant, cell, metric); the A/A control; drift. `report.verdict` says them."""
+"""Paired blocks → ratio, CI and code per (variant, cell, metric); the A/A control. `report.verdict` says them."""
 
 from __future__ import annotations
 
