@@ -13,8 +13,12 @@ import pytest
 from quantbench import jobs
 from quantbench.config import report_plan, settings
 from quantbench.files import read_json
-from quantbench.report import impact, results_tree
-from report_fixture import COMMAND, GRID, LABELS, Scenario, facts, price, write_tree
+from quantbench.records.base import convert
+from quantbench.records.comparison import COMPARISON_COLUMNS
+from quantbench.records.plan import ComparisonPlan, ReportPlan
+from quantbench.records.tables import ImpactRow
+from quantbench.results import columns_of
+from report_fixture import COMMAND, GRID, LABELS, Scenario, price, write_tree
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 Runner = Callable[..., None]
@@ -113,21 +117,24 @@ def test_from_blocks_to_pages(tmp_path: Path, run: Runner) -> None:
     run("price_tokens", _evidence(tmp_path), Named(json=cost_json), params={"price": price(scenario)})
     quality = _all(tmp_path, "quality_details_*.json")
     inputs = _evidence(tmp_path, impact=impact_csv, cost=cost_json, quality=quality)
+    decision = str(tmp_path / "decision.json")
+    run("decide", inputs, Named(json=decision), params={"report": config})
+    inputs = _evidence(tmp_path, impact=impact_csv, cost=cost_json, quality=quality, decision=decision)
     for page in ("notes", "cost", "best_practices", "decision"):
         run(f"write_{page}", inputs, Named(page=str(tmp_path / f"{page}.md")), params={"report": config})
     outputs = Named(page=str(tmp_path / "report.html"), plots=str(tmp_path / "plots"))
     run(
         "write_report",
-        _evidence(tmp_path, impact=impact_csv, cost=cost_json, quality=quality),
+        inputs,
         outputs,
         params={"report": config},
     )
 
     chat = pl.read_csv(tables[0])
-    assert tuple(chat.columns) == results_tree.COMPARISON_COLUMNS
+    assert tuple(chat.columns) == COMPARISON_COLUMNS
     assert chat.height == 3 * 2 * 7
     assert set(chat["workload"]) == {"chat"}
-    assert tuple(pl.read_csv(impact_csv).columns) == impact.COLUMNS
+    assert tuple(pl.read_csv(impact_csv).columns) == columns_of(ImpactRow)
     assert pl.read_csv(tmp_path / "capacity/chat_awq.csv")["concurrency"].to_list() == [1, 8, 16]
     checks = read_json(tmp_path / "measurement.json")["checks"]
     assert {check["of"] for check in checks} == {"bf16", "awq", "fp8", "run"}
@@ -136,26 +143,11 @@ def test_from_blocks_to_pages(tmp_path: Path, run: Runner) -> None:
     assert (tmp_path / "plots/throughput_ratio.png").stat().st_size > 1000
 
 
-def test_tables_keep_their_columns_without_rows(tmp_path: Path) -> None:
-    results_tree.write_comparison(tmp_path / "chat.csv", [])
-    assert (tmp_path / "chat.csv").read_text().strip() == ",".join(results_tree.COMPARISON_COLUMNS)
-    assert results_tree.read_table(tmp_path / "chat.csv") == []
-
-
-def test_capacity_and_comparison_survive_the_round_trip(tmp_path: Path) -> None:
-    found = write_tree(tmp_path, Scenario(p95=False))
-    again = results_tree.read_capacity(_all(tmp_path, "capacity/*.csv"))
-    assert again["chat"]["awq"][0]["p95_ttft_ms"] is None
-    assert again["chat"]["awq"][0]["valid"] is True
-    assert again["chat"]["awq"][2]["throughput_tok_s"] == pytest.approx(
-        found.capacity["chat"]["awq"][2]["throughput_tok_s"]
-    )
-
-
 def test_reports_get_exactly_the_configuration_that_the_rules_pass() -> None:
     root = SCRIPTS.parents[1]
     plan = settings.load(root, {"gpu": "rtx2000-ada-16gb"})
-    assert set(facts(Scenario()).config) - {"reason_words"} == set(report_plan.report(plan, predictions=True))
+    assert convert(report_plan.report(plan, predictions=True), ReportPlan).predictions
+    assert convert(report_plan.comparison(plan), ComparisonPlan).primary.cell.key == "chat/c16_t128"
     assert "predictions" not in report_plan.report(plan)
     assert "hourly_price" not in str(report_plan.report(plan)), "a price would remake what does not depend on it"
 

@@ -154,7 +154,8 @@ def _tuple_frame(path: PathLike) -> pl.DataFrame:
     frame = _frame(path, TEXT_COLUMNS, CELL_COLUMNS)
     if frame.height != 1:
         raise damaged(path, f"{frame.height} rows instead of one")
-    return frame
+    _capacity_row(path, frame.to_dicts()[0])
+    return frame.with_columns(pl.col(name).cast(pl.Null) for name in frame.columns if frame[name].null_count())
 
 
 def _capacity_row(path: PathLike, row: Row) -> CapacityRow:

@@ -64,7 +64,6 @@ def report(plan: Plan, *, predictions: bool = False) -> Json:
         },
         "primary": plan.primary,
         "margin": plan.config["margin"],
-        "precision": plan.config["precision"],
         **({"predictions": plan.config["predictions"]} if predictions else {}),
     }
 
