@@ -8,23 +8,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from quantbench.files import read_json
+from quantbench.observe.telemetry import FIELDS, NO_NVML
 from quantbench.report import measurement
-from report_fixture import Scenario, _contexts, facts
+from report_fixture import Scenario, contexts, facts
+
+FEW = contexts(Scenario(workloads=("chat",), blocks=1, aa=False))
 
 
 def test_order_is_told_by_the_clock() -> None:
-    contexts = _contexts(Scenario(aa=False, workloads=("chat",), blocks=4), random.Random(1))
-    random.Random(2).shuffle(contexts)
-    order = measurement.summarize(contexts, {}, {}, [])["order"]
+    blocks = contexts(Scenario(aa=False, workloads=("chat",), blocks=4))
+    random.Random(2).shuffle(blocks)
+    order = measurement.summarize(blocks, {}, {}, [])["order"]
     assert order["example"] == "A B B A A B B A"
     assert order["letters"] == {"A": "bf16", "B": "awq"}
     assert order["interleaved"] == order["cells"] == 3
-    apart = _contexts(Scenario(aa=False, workloads=("chat",), blocks=4, interleaved=False), random.Random(1))
+    apart = contexts(Scenario(aa=False, workloads=("chat",), blocks=4, interleaved=False))
     assert measurement.summarize(apart, {}, {}, [])["order"]["interleaved"] == 0
 
 
 def test_share_of_lane_time() -> None:
-    assert facts(Scenario()).measurement["share"]["share"] == pytest.approx((600 + 601) / 1280)
+    assert facts(Scenario()).measurement["share"]["share"] == pytest.approx(0.94)
     none = measurement.summarize([], {}, {"m": {"measured_s": None, "held_s": 5}}, [])
     assert none["share"] == {"measured_s": None, "held_s": None, "share": None}
 
@@ -69,13 +72,14 @@ def test_invalid_blocks_are_listed_with_their_reasons() -> None:
     blocks = facts(Scenario(invalid=True)).measurement["blocks"]
     assert blocks["total"] - blocks["valid"] == len(blocks["invalid"]) == 4
     assert all(
-        b["reasons"] == ["thermal_throttling"] and b["details"] == ["SwThermalSlowdown"] for b in blocks["invalid"]
+        b["reasons"] == ["thermal_throttling"] and b["details"] == ["clock-event reasons: sw_thermal_slowdown"]
+        for b in blocks["invalid"]
     )
 
 
 def test_missing_telemetry_keeps_its_reason_and_counts_as_unknown() -> None:
     found = facts(Scenario(telemetry=False)).measurement
-    assert found["telemetry_missing"] == {"power_w": "no NVML here", "energy_j": "no NVML here"}
+    assert found["telemetry_missing"] == dict.fromkeys(FIELDS, NO_NVML)
     throttling = next(g for g in found["guards"] if g["id"] == "thermal_throttling")
     assert throttling["unknown"] == found["blocks"]["total"]
     assert all(cell["power_w_mean"] is None for cell in found["cells"])
@@ -83,16 +87,14 @@ def test_missing_telemetry_keeps_its_reason_and_counts_as_unknown() -> None:
 
 @given(st.sets(st.sampled_from(["client", "server", "telemetry", "lane", "bottleneck"])))
 def test_a_context_may_lack_whole_parts(absent: set[str]) -> None:
-    contexts = _contexts(Scenario(workloads=("chat",), blocks=1, aa=False), random.Random(1))
-    bare = [{key: None if key in absent else value for key, value in c.items()} for c in contexts]
+    bare = [{key: None if key in absent else value for key, value in c.items()} for c in FEW]
     found = measurement.summarize(bare, {}, {}, [])
-    assert found["blocks"]["total"] == len(contexts)
+    assert found["blocks"]["total"] == len(FEW)
 
 
 def test_the_age_of_the_calibration_is_that_of_the_oldest_at_the_last_block() -> None:
-    contexts = _contexts(Scenario(aa=False, workloads=("chat",), blocks=4), random.Random(1))
-    last = max(c["started_unix"] for c in contexts)
+    last = max(c["started_unix"] for c in FEW)
     told = [{"concurrency": 1, "measured_unix": last - 50}, {"concurrency": 8, "measured_unix": last - 90}]
-    assert measurement.summarize(contexts, {}, {}, told)["calibration_age_s"] == 90
-    assert measurement.summarize(contexts, {}, {}, [*told, {"concurrency": 16}])["calibration_age_s"] is None
-    assert measurement.summarize(contexts, {}, {}, [])["calibration_age_s"] is None
+    assert measurement.summarize(FEW, {}, {}, told)["calibration_age_s"] == 90
+    assert measurement.summarize(FEW, {}, {}, [*told, {"concurrency": 16}])["calibration_age_s"] is None
+    assert measurement.summarize(FEW, {}, {}, [])["calibration_age_s"] is None
