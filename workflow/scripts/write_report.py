@@ -4,11 +4,13 @@ from pathlib import Path
 
 from quantbench import jobs, results
 from quantbench.files import write_text
+from quantbench.records.base import convert
+from quantbench.records.plan import ReportPlan
 from quantbench.report import pages, plots, render
 
 
 def main(job):
-    run = results.load_run(job.input, job.params.report, job.config["command"])
+    run = results.load_run(job.input, convert(job.params.report, ReportPlan), job.config["command"])
     charts = plots.draw_all(run)
     folder = Path(job.output.plots)
     folder.mkdir(parents=True, exist_ok=True)

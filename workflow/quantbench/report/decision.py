@@ -14,9 +14,9 @@ from quantbench.records.finding import Finding, finding
 from quantbench.records.metric import METRICS, Style
 from quantbench.records.run import Run
 from quantbench.report import speed
-from quantbench.report.document import Code, Section, Table, bullets, table, text
+from quantbench.report.document import Code, Part, Section, Table, bullets, table, text
 from quantbench.report.say import Speech
-from quantbench.wording import integer, number, sentence, with_unit
+from quantbench.wording import integer, listing, number, sentence
 
 USES: Final[dict[Style, str]] = {"interactive": "decision.chat", "batch": "decision.batch"}
 ACTIONS: Final = {
@@ -41,9 +41,20 @@ QUALITY: Final = {
     "not shown": "decision.quality_not_shown",
     "not measured": "decision.quality_not_measured",
 }
+SAVINGS: Final = {
+    # code of the throughput behind it, or what its interval suggests; all others show no saving
+    "better": "decision.saving",
+    "worse": "decision.dearer",
+    "equivalent": "decision.saving_equivalent",
+    "gain": "decision.saving_likely",
+}
 UNNAMED: Final = {"quality.lost_named": "quality.lost", "quality.lost_few_named": "quality.lost_few"}
 """What a headline says in place of a finding that names prompts."""
-TOP_DOUBTS: Final = 3
+TOP_DOUBTS: Final = (
+    *("doubts.aa_absent", "doubts.not_interleaved", "doubts.drifted", "doubts.refused", "doubts.no_quality"),
+    "doubts.dummy",
+)
+"""Doubts that the memo says itself; marks and warning say others, notes.md says all."""
 WHEN_DECIDED: Final = ("p50_ttft_ms", "p50_tpot_ms", "j_per_token")
 """Metrics that are evidence where a difference is shown."""
 
@@ -92,9 +103,9 @@ def confidence_sentence(say: Speech, use: UseDecision) -> str:
 def _choice(run: Run, say: Speech, choice: Choice, *, named: bool) -> str:
     """Speed, what got worse, quality: "INT8: tokens/sec improved at c=16 (+19.7 % [+7.0, +33.9]); quality OK (…)"."""
     row = run.row(choice.variant, choice.cell, speed.THROUGHPUT)
-    clauses = [f"tokens/sec {speed_clause(run, say, row)}"]
+    clauses = [f"tokens/sec: {speed_clause(run, say, row)}"]
     if len(run.workloads(choice.style)) > 1:
-        clauses[0] = f"{choice.workload}: {clauses[0]}"
+        clauses[0] = f"{choice.workload} {clauses[0]}"
     if choice.got_worse:
         clauses.append(got_worse(say, choice))
     clauses.append(quality_clause(say, choice))
@@ -135,7 +146,7 @@ def memo(run: Run, say: Speech) -> list[Section]:
         Section("What got worse", worse),
         untested,
         costs,
-        Section("Rollback thresholds", bullets(list(_rollback(run, say)))),
+        Section("Rollback thresholds", _rollback(run, say)),
         Section("Alternatives", bullets(list(_alternatives(run, say)))),
         reproduce,
     ]
@@ -151,7 +162,7 @@ def scope(run: Run, say: Speech) -> str:
         (run.measurement.first_block_at or "")[:10],
         *(_workload(run, name) for name in run.workloads()),
     ]
-    return say("decision.scope", parts=list(filter(None, parts)))
+    return say("decision.scope", parts="; ".join(filter(None, parts)))
 
 
 def _workload(run: Run, name: str) -> str:
@@ -173,13 +184,12 @@ def evidence_table(run: Run, say: Speech) -> Table:
             rows = [run.row(variant, cell, metric) for variant in run.variants]
             compared += [row for row in rows if row]
             lines.append(_speed_line(run, workload, cell, metric, rows))
-        costs = [row.cost_per_1m_tokens if (row := run.cost_row(m, cell)) else None for m in run.models]
-        if run.cost and any(cost is not None for cost in costs):
-            lines.append([f"{workload}: {run.cost.assumptions.currency} per 1M output tokens", *map(number, costs)])
     lines += _memory_lines(run)
     if run.quality:
         passed = next(iter(run.quality.values())).passed.baseline
-        words = [f"{integer(q.passed.variant)}; {q.verdict.word}" if (q := run.quality.get(v)) else "" for v in run.variants]
+        words = [
+            f"{integer(q.passed.variant)}; {q.verdict.word}" if (q := run.quality.get(v)) else "" for v in run.variants
+        ]
         lines.append(["prompts passed", integer(passed), *words])
     notes = [say("decision.legend", legend=speed.legend(say, compared))] if compared else []
     return table(["figure", *map(run.label, run.models)], lines, notes=notes, words=range(len(run.models) + 1))
@@ -202,7 +212,7 @@ def _speed_line(
 ) -> list[str]:
     base = next((row.baseline_value for row in rows if row and row.baseline_value is not None), None)
     where = f"{workload} {run.place(cell)}" if cell else workload
-    name = f"{where}: {METRICS[metric].words} ({METRICS[metric].unit})"
+    name = f"{where}: {METRICS[metric].words}{_unit(metric)}"
     cells = [
         f"{number(row.variant_value)}; {speed.ratio_cell(row)}"
         if row and row.ratio is not None and row.code != "invalid"
@@ -212,11 +222,15 @@ def _speed_line(
     return [name, number(base), *cells]
 
 
+def _unit(metric: str) -> str:
+    return "" if metric == speed.THROUGHPUT else f" ({METRICS[metric].unit})"
+
+
 def _memory_lines(run: Run) -> Iterator[list[str]]:
     rows = [run.memory_of(model) for model in run.models]
     if any(row.weights_gib is not None for row in rows):
         yield ["weights (GiB)", *(number(row.weights_gib) for row in rows)]
-    if any(row.kv_cache_tokens is not None for row in rows):
+    if len({row.kv_cache_tokens for row in rows}) > 1:
         yield ["KV cache (tokens)", *(integer(row.kv_cache_tokens) for row in rows)]
 
 
@@ -237,22 +251,31 @@ def what_got_worse(run: Run, say: Speech) -> Iterator[str]:
 def _not_tested(run: Run, say: Speech) -> Iterator[str]:
     """What weighs most of what could still be wrong, and what the prompts cannot exclude."""
     doubts = run.decision.doubts if run.decision else ()
-    yield from map(say, doubts[:TOP_DOUBTS])
+    top = [doubt for doubt in doubts if doubt.id in TOP_DOUBTS]
+    yield from map(say, top)
     bounds = [
         finding("decision.bound", model=variant, bound=bound, n=details.verdict.n)
         for variant, details in run.quality.items()
         if (bound := details.verdict.loss_rate_upper_95) is not None
     ]
     if bounds:
-        yield say("decision.bounds", bounds=[say(bound) for bound in bounds])
-    if more := len(doubts) - TOP_DOUBTS:
-        if more > 0:
-            yield say("decision.more_doubts", n=more)
+        yield say("decision.bounds", bounds=bounds)
+    if more := len(doubts) - len(top):
+        yield say("decision.more_doubts", n=more)
 
 
 def cost_lines(run: Run, say: Speech) -> list[str]:
-    """The price, and one line per workload: what each variant saves."""
-    return [price(run, say), *(say("decision.savings", workload=w, savings=savings(run, say, w)) for w in _priced(run))]
+    """The price, and one line per workload: what the baseline costs and each variant saves."""
+    return [price(run, say), *(_cost_line(run, say, workload) for workload in run.workloads() if run.cost)]
+
+
+def _cost_line(run: Run, say: Speech, workload: str) -> str:
+    row = run.cost_row(run.baseline, run.deciding_cell(workload))
+    costs = []
+    if run.cost and row and row.cost_per_1m_tokens is not None:
+        values = {"cost": row.cost_per_1m_tokens, "currency": run.cost.assumptions.currency}
+        costs.append(say("decision.costs", model=run.baseline, **values))
+    return say("decision.savings", workload=workload, savings="; ".join([*costs, *savings(run, say, workload)]))
 
 
 def price(run: Run, say: Speech) -> str:
@@ -267,38 +290,31 @@ def price(run: Run, say: Speech) -> str:
     )  # fmt: skip
 
 
-def _priced(run: Run) -> list[str]:
-    return run.workloads() if run.variants and run.cost else []
-
-
-def savings(run: Run, say: Speech, workload: str) -> str:
-    """ "INT8 saves 16.5 % [6.6, 25.3]; INT4: no saving shown [−5.2, +19.0]": of the bill, in the deciding cell."""
-    return "; ".join(_saving(run, say, workload, variant) for variant in run.variants)
+def savings(run: Run, say: Speech, workload: str) -> list[str]:
+    """ "INT8 saves 16.5 % [6.6, 25.3]", per variant: of the bill, in the deciding cell."""
+    return [_saving(run, say, workload, variant) for variant in run.variants]
 
 
 def _saving(run: Run, say: Speech, workload: str, variant: str) -> str:
-    saving = run.saving(variant, run.deciding_cell(workload))
+    cell = run.deciding_cell(workload)
+    saving, row = run.saving(variant, cell), run.row(variant, cell, speed.THROUGHPUT)
     if saving is None or saving.saving_pct is None:
         return say("decision.saving_unknown", model=variant)
-    interval = ""
-    if saving.ci_low_pct is not None and saving.ci_high_pct is not None:
-        interval = f" [{_points(saving.ci_low_pct)}, {_points(saving.ci_high_pct)}]"
-    by = abs(saving.saving_pct) / 100
-    if saving.code == "better":
-        return say("decision.saving", model=variant, by=by, interval=interval)
-    if saving.code == "worse":
-        return say("decision.dearer", model=variant, by=by, interval=interval)
-    if saving.code == "equivalent":
-        return say("decision.saving_equivalent", model=variant, interval=interval)
-    return say("decision.no_saving", model=variant, interval=interval)
+    ends = [saving.ci_low_pct, saving.ci_high_pct]
+    sign = -1 if saving.code == "worse" else 1
+    shown = sorted(sign * end for end in ends if end is not None)
+    interval = f" [{', '.join(map(_points, shown))}]" if len(shown) == len(ends) else ""
+    words = SAVINGS.get((row.likely if row else None) or saving.code, "decision.no_saving")
+    return say(words, model=variant, by=sign * saving.saving_pct / 100, interval=interval)
 
 
 def _points(percent: float) -> str:
     return f"{percent:.1f}".replace("-", "−")
 
 
-def _rollback(run: Run, say: Speech) -> Iterator[str]:
+def _rollback(run: Run, say: Speech) -> tuple[Part, ...]:
     """Live metrics and the measured thresholds at which to go back; from valid blocks only."""
+    lines = []
     for workload in run.workloads():
         cell = run.deciding_cell(workload)
         base = run.capacity_row(run.baseline, cell)
@@ -306,24 +322,22 @@ def _rollback(run: Run, say: Speech) -> Iterator[str]:
             continue
         tail = next((m for m in ("p95_e2e_ms", "p50_e2e_ms") if base.number(m) is not None), None)
         if tail:
-            yield say(
-                "decision.rollback", workload=workload, cell=cell, metric=tail, model=run.baseline,
-                limit=with_unit(base.number(tail), "ms"), least=base.number(speed.THROUGHPUT),
-            )  # fmt: skip
-    yield say("decision.rollback_answers")
+            values = {"limit": base.number(tail), "least": base.number(speed.THROUGHPUT)}
+            lines.append(say("decision.rollback", workload=workload, cell=cell, metric=tail, **values))
+    return (text(say("decision.rollback_to", model=run.baseline)), *bullets([*lines, say("decision.rollback_answers")]))
 
 
 def _alternatives(run: Run, say: Speech) -> Iterator[str]:
     """Each variant's outcome per use, and what else there is."""
     uses = run.decision.uses if run.decision else ()
     for variant in run.variants:
-        outcomes = [
-            f"{say(USES[use.style]).lower()}: {_outcome(say, choice)}"
-            for use in uses
-            for choice in use.choices
-            if choice.variant == variant
-        ]
-        yield say("decision.alternative", model=variant, outcomes=list(outcomes))
+        outcomes: dict[str, list[str]] = {}
+        for use in uses:
+            for choice in use.choices:
+                if choice.variant == variant:
+                    outcomes.setdefault(_outcome(say, choice), []).append(say(USES[use.style]).lower())
+        each = [f"{listing(dict.fromkeys(names))} {outcome}" for outcome, names in outcomes.items()]
+        yield say("decision.alternative", model=variant, outcomes="; ".join(each))
     yield say("decision.alternative_none", model=run.baseline)
 
 

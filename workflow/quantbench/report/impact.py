@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from quantbench.judge.impact import helps, why_not
+from msgspec.structs import replace
+
+from quantbench.judge.impact import evidence, helps, why_not
 from quantbench.records.comparison import Comparison
 from quantbench.records.run import Run
 from quantbench.records.tables import ImpactRow
@@ -15,6 +17,16 @@ from quantbench.wording import BLANK, ratio_ci
 
 TITLE: Final = "Batch vs Chat quantization impact"
 SIDES: Final[tuple[Literal["chat", "batch"], ...]] = ("chat", "batch")
+
+
+def worded(run: Run, say: Speech, row: ImpactRow) -> ImpactRow:
+    """The row with its sentences: hypothesis, evidence, and why there is no quotient."""
+    return replace(
+        row,
+        hypothesis=say(row.hypothesis) if row.hypothesis else None,
+        evidence=say.all(evidence(run, row), "; ") or None,
+        reason=say.all(why_not(row), "; ") or None,
+    )
 
 
 def section(run: Run, say: Speech) -> Section:
@@ -55,10 +67,13 @@ def _causes(say: Speech, run: Run) -> list[str]:
     by_cause: dict[tuple[str, str], list[str]] = {}
     for row in run.impact:
         if row.hypothesis:
-            evidence = row.evidence or "" if row.helps_more in SIDES else ""
-            by_cause.setdefault((row.hypothesis, evidence), []).append(row.variant)
-    return [
-        say("impact_page.cause", models=models, cause=cause)
-        + (f" {say('impact_page.evidence', evidence=evidence)}" if evidence else "")
-        for (cause, evidence), models in by_cause.items()
+            explained = row.evidence or "" if row.helps_more in SIDES else ""
+            by_cause.setdefault((row.hypothesis, explained), []).append(row.variant)
+    causes = [
+        say("impact_page.cause", cause=cause)
+        if len(by_cause) == 1
+        else say("impact_page.cause_of", models=models, cause=cause)
+        for (cause, _), models in by_cause.items()
     ]
+    evidences = [say("impact_page.evidence", evidence=seen) if seen else "" for _, seen in by_cause]
+    return [" ".join(filter(None, pair)) for pair in zip(causes, evidences, strict=True)]

@@ -17,8 +17,13 @@ from quantbench.wording import listing
 def sections(run: Run, say: Speech) -> tuple[Section, ...]:
     """The items in two groups."""
     return (
-        Section("Comparing a quantized model", bullets([_vram(run, say), _gate(run, say), _turns(run, say), _ports(run, say)])),
-        Section("Batch and cost", bullets([_impact(run, say), _cost(run, say), _assumptions(run, say), _adjusted(run, say)])),
+        Section(
+            "Comparing a quantized model",
+            bullets([_vram(run, say), _gate(run, say), _turns(run, say), _ports(run, say)]),
+        ),
+        Section(
+            "Batch and cost", bullets([_impact(run, say), _cost(run, say), _assumptions(run, say), _adjusted(run, say)])
+        ),
     )
 
 
@@ -67,13 +72,17 @@ def _ports(run: Run, say: Speech) -> str:
 
 
 def _impact(run: Run, say: Speech) -> str:
-    found = [say("practices.reading", model=row.variant, reading=say(helps(row))) for row in run.impact if not why_not(row)]
+    readings: dict[str, list[str]] = {}
+    for row in run.impact:
+        if not why_not(row):
+            readings.setdefault(helps(row), []).append(row.variant)
+    found = [say("practices.reading", models=models, reading=say(words)) for words, models in readings.items()]
     return say("practices.impact", here="; ".join(found) or say("practices.impact_unknown"))
 
 
 def _cost(run: Run, say: Speech) -> str:
-    lines = [f"{workload}: {decision.savings(run, say, workload)}" for workload in run.workloads()] if run.variants else []
-    return say("practices.cost", here=". ".join(lines) or say("practices.cost_unknown"))
+    lines = [f"{workload}: {'; '.join(decision.savings(run, say, workload))}" for workload in run.workloads()]
+    return say("practices.cost", here=". ".join(lines if run.variants else []) or say("practices.cost_unknown"))
 
 
 def _assumptions(run: Run, say: Speech) -> str:

@@ -117,7 +117,6 @@ SHOWN: Final[Mapping[str, Callable[[Any], str]]] = {
     "gib": lambda x: wording.with_unit(x, "GiB"),
     "metric": lambda name: METRICS[name].words if name in METRICS else name,
     "metrics": lambda names: wording.listing(METRICS[name].words if name in METRICS else name for name in names),
-    ",": ", ".join,
     "p": lambda p: "< 0.001" if p < 0.001 else f"= {p:.3f}",
     "words": lambda text: str(text).replace("_", " "),
 }

@@ -79,7 +79,10 @@ def measured_table(run: Run, say: Speech, workload: str) -> Table:
     """The measured values, a row per cell and model; what all rows share stands in the caption."""
     metrics = focus(run.style(workload))
     rows = [
-        row for cell in run.cells(workload) for model in run.models if (row := run.capacity_row(model, cell)) is not None
+        row
+        for cell in run.cells(workload)
+        for model in run.models
+        if (row := run.capacity_row(model, cell)) is not None
     ]
     apart = [
         *(["max_tokens"] if len({row.max_tokens for row in rows}) > 1 else []),
@@ -380,7 +383,9 @@ def tails(run: Run, say: Speech, workload: str, variant: str) -> str:
     """What happened to p95 TTFT and E2E, cells without a p95 left out; to the p50 where no cell has one."""
     subjects: dict[str, list[str]] = {}
     for time in ("ttft", "e2e"):
-        rows = _compared(run, workload, variant, f"p95_{time}_ms") or _compared(run, workload, variant, f"p50_{time}_ms")
+        rows = _compared(run, workload, variant, f"p95_{time}_ms") or _compared(
+            run, workload, variant, f"p50_{time}_ms"
+        )
         if rows:
             words = clause(say, rows, run.cells(workload), beside_table=True)
             subjects.setdefault(words, []).append(METRICS[rows[0].metric].words)
