@@ -95,9 +95,10 @@ def lead(say: Speech, use: UseDecision, baseline: str) -> str:
 
 def confidence_sentence(say: Speech, use: UseDecision) -> str:
     """How sure a decision is, and what lowers it."""
-    if not use.confidence_because:
+    because = [reason for reason in use.confidence_because if reason.id != "confidence.speed_not_decided"]
+    if not because:  # that the speed is not decided is what the headline says
         return say("decision.confidence", level=use.confidence)
-    return say("decision.confidence_because", level=use.confidence, because=list(use.confidence_because))
+    return say("decision.confidence_because", level=use.confidence, because=because)
 
 
 def _choice(run: Run, say: Speech, choice: Choice, *, named: bool) -> str:

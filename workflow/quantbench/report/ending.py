@@ -12,7 +12,7 @@ from quantbench.report.say import Speech
 
 
 def words(results: Results, labels: Mapping[str, str], since: float) -> str:
-    """What decision.json says, a line per use, and the report's path; "" where no report was written since (Unix time)."""
+    """What decision.json says, a line per use, and the report's path; "" without a report since then (Unix time)."""
     report, decision = results.file("report"), results.file("decision")
     if not report.exists() or not decision.exists() or report.stat().st_mtime < since:
         return ""

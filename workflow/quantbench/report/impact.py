@@ -1,4 +1,4 @@
-"""Chat against batch: does quantization help one more, and what may be the cause? A table of comparison/chat_vs_batch.csv."""
+"""Chat against batch: does quantization help one more, and what may be the cause (chat_vs_batch.csv)?"""
 
 from __future__ import annotations
 

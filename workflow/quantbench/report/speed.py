@@ -134,7 +134,7 @@ def _blanks(run: Run, say: Speech, row: CapacityRow, metrics: Sequence[str]) -> 
 
 
 def ratio_table(run: Run, say: Speech, workload: str) -> Table:
-    """Ratios with CI and mark, a row per cell and variant; where a cell has no p95 its p50 stands there, and says so."""
+    """Ratios with CI and mark, a row per cell and variant; where a cell has no p95 its p50 stands there, named."""
     metrics = [name for name, metric in METRICS.items() if run.style(workload) in metric.ratio]
     shown = {
         (cell, variant): [_or_median(run, variant, cell, metric) for metric in metrics]
@@ -169,7 +169,7 @@ def _or_median(run: Run, variant: str, cell: Cell, metric: str) -> Comparison | 
 
 
 def ratio_cell(row: Comparison | None, metric: str = "") -> str:
-    """ "1.197 [1.070, 1.339] ▲"; "p50 …" before it where the row is of another percentile than the column's `metric`."""
+    """ "1.197 [1.070, 1.339] ▲"; "p50 …" before it where the row is not of the column's `metric`."""
     if row is None or row.ratio is None or row.code == "invalid":
         return BLANK
     other = f"p{METRICS[row.metric].q} " if metric and row.metric != metric else ""
@@ -212,7 +212,7 @@ def _reasons(say: Speech, rows: Sequence[Comparison]) -> dict[str, list[Comparis
 
 
 def why(say: Speech, row: Comparison) -> list[str]:
-    """What is wrong with a comparison, or why it has no verdict: its codes, the guards that refused it or its blocks."""
+    """What a comparison lacks, or why it has no verdict: its codes, the guards that refused it or blocks of it."""
     titles = guards.meanings()
     blocks: dict[tuple[str, tuple[str, ...]], list[int]] = {}
     for block in row.invalid_blocks:
