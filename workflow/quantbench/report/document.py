@@ -87,6 +87,15 @@ class Section:
     subsections: tuple[Section, ...] = field(default=())
 
 
+@dataclass(frozen=True)
+class Page:
+    """A title, what stands before the first heading, and the sections."""
+
+    title: str
+    lead: tuple[Part, ...]
+    sections: tuple[Section, ...]
+
+
 def text(*sentences: str) -> Paragraph:
     """One paragraph of the sentences that are not empty."""
     return Paragraph(" ".join(sentence for sentence in sentences if sentence))

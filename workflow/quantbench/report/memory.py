@@ -130,14 +130,17 @@ def _snapshot(run: Run) -> Finding | None:
 
 def memory_table(run: Run, say: Speech) -> Table:
     """A row per figure that any model has, a column per model; blanks are explained below."""
-    name, rows, blank = sensor(run), [], []
+    name, rows = sensor(run), []
+    blank: list[tuple[str, str]] = []
     for column, title, shown, reduced in FIGURES:
         if name == "RSS" and column in OF_DEVICE:
             continue
         known = [getattr(row, column) for row in run.memory]
         title = title.format(sensor=name)
         reasons = {row.model: _reason(run, row.model, column) for row in run.memory}
-        blank += _blank(say, title, run.models, [row.model for row in run.memory if getattr(row, column) is None], reasons)
+        blank += _blank(
+            say, title, run.models, [row.model for row in run.memory if getattr(row, column) is None], reasons
+        )
         if any(value is not None for value in known):
             rows.append([capitalized(title), *(_cell(run, row, column, shown, reduced) for row in run.memory)])
     bracketed = finding("memory.reductions", baseline=run.baseline) if run.variants else None
@@ -180,7 +183,8 @@ def _blank_note(say: Speech, blanks: Iterable[tuple[str, str]]) -> str:
 
 def startup_table(run: Run, say: Speech) -> Table:
     """Seconds per phase and model; the state of the compile cache where it is not the same for all."""
-    rows, blank = [], []
+    rows = []
+    blank: list[tuple[str, str]] = []
     starts = {model: run.startup_of(model) for model in run.models}
     for column, name in PHASES.items():
         lacking = [model for model, start in starts.items() if getattr(start, column) is None]
