@@ -1,0 +1,200 @@
+"""The section "Quality Sanity Check", and answers.md: every prompt, and every answer that changed, verbatim."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from quantbench.quality.score import MIN_PROMPTS, STRICT_PROMPTS
+from quantbench.records.finding import Finding, finding
+from quantbench.records.quality import Item, QualityDetails, Side, UseId
+from quantbench.records.run import Run
+from quantbench.report.document import Code, Compare, Details, Page, Part, Section, Table, bullets, table, text
+from quantbench.report.quality_words import LABELS
+from quantbench.report.say import Speech
+from quantbench.wording import integer
+
+OTHER_LENGTH: Final = 0.05
+"""Share by which answers are longer or shorter before that is worth a sentence."""
+MOST_NAMED: Final = 3
+"""Lost prompts that a line in another section names; beyond it two are named and the others counted."""
+
+
+def section(run: Run, say: Speech) -> Section:
+    """The verdict on each variant, the uses for which it is enough, the classes that lost, the paragraph on risk."""
+    risk = Section("Quality risk", (text(say("quality_page.risk", strict=STRICT_PROMPTS, least=MIN_PROMPTS)),))
+    if not run.quality:
+        return Section("Quality Sanity Check", (text(say("quality_page.not_measured")),), (risk,))
+    first = next(iter(run.quality.values()))
+    parts = (
+        text(say("quality_page.how", prompts=first.prompts), say.all(_floors(run)), say.all(_annotated(run))),
+        *bullets([say.all(_verdict(variant, details)) for variant, details in run.quality.items()]),
+        use_table(run, say),
+        *_classes(run, say),
+    )
+    return Section("Quality Sanity Check", parts, (risk,))
+
+
+def _floors(run: Run) -> Iterator[Finding]:
+    """The baseline against itself; once where every variant was held against the same repeats."""
+    for floor in {details.floor: None for details in run.quality.values()}:
+        if not floor.measured:
+            yield finding("quality_page.floor_unknown", baseline=run.baseline)
+            continue
+        counts = {"same": floor.identical, "answers": floor.answers}
+        if floor.lost:
+            yield finding("quality_page.floor_lost", baseline=run.baseline, **counts, prompts=floor.lost)
+        else:
+            yield finding("quality_page.floor", baseline=run.baseline, **counts)
+
+
+def _annotated(run: Run) -> Iterator[Finding]:
+    noted = max(sum(bool(item.note) for item in details.details) for details in run.quality.values())
+    if noted or any(details.notes for details in run.quality.values()):
+        yield finding("quality_page.annotated", noted=noted)
+    else:
+        yield finding("quality_page.not_annotated")
+
+
+def _verdict(variant: str, details: QualityDetails) -> Iterator[Finding]:
+    """The word and why, what the prompts can exclude, what was lost, and lengths where they matter."""
+    judged = details.verdict
+    if judged.because:
+        yield finding("quality_page.verdict_because", variant=variant, word=judged.word, because=judged.because)
+    else:
+        yield finding("quality_page.verdict", variant=variant, word=judged.word)
+    if judged.loss_rate_upper_95 is None:
+        yield finding("quality.no_bound")
+    else:
+        yield finding("quality_page.bound", lost=len(judged.lost), n=judged.n, bound=judged.loss_rate_upper_95)
+    if judged.lost:
+        yield finding("quality_page.lost_which", prompts=judged.lost)
+    yield from _lengths(details)
+
+
+def _lengths(details: QualityDetails) -> Iterator[Finding]:
+    ratio, cut = details.length.mean_ratio, details.length.cut_at_max_tokens
+    if ratio is not None and abs(ratio - 1) >= OTHER_LENGTH:
+        longer = ratio > 1
+        yield finding("quality_page.longer" if longer else "quality_page.shorter", by=abs(ratio - 1))
+    if cut.variant > cut.baseline:
+        yield finding("quality_page.cut", variant=cut.variant, baseline=cut.baseline)
+
+
+def use_table(run: Run, say: Speech) -> Table:
+    """A row per use, a column per variant: ok, not acceptable or not shown."""
+    uses: list[UseId] = list(dict.fromkeys(use.id for details in run.quality.values() for use in details.uses))
+    rows = [[say(LABELS[use]), *(_status(details, use) for details in run.quality.values())] for use in uses]
+    open_ = any(use.status == "not shown" for details in run.quality.values() for use in details.uses)
+    note = say("quality_page.not_shown", least=MIN_PROMPTS, strict=STRICT_PROMPTS) if open_ else ""
+    columns = ["Good enough for", *map(say.label, run.quality)]
+    return table(columns, rows, notes=[note], words=range(len(columns)))
+
+
+def _status(details: QualityDetails, id_: UseId) -> str:
+    use = details.use(id_)
+    if use is None:
+        return ""
+    return f"**{use.status}**" if use.status == "not acceptable" else use.status
+
+
+def _classes(run: Run, say: Speech) -> tuple[Part, ...]:
+    """Prompts passed, of the classes in which any model failed one; the others in a line."""
+    pairs = list(run.quality.values())
+    rows, whole = [], []
+    for kind in dict.fromkeys(count.kind for details in pairs for count in details.classes):
+        own = [next((c for c in details.classes if c.kind == kind), None) for details in pairs]
+        known = [count for count in own if count]
+        if all(count.baseline == count.variant == count.prompts for count in known):
+            whole.append(kind.replace("_", " "))
+            continue
+        passed = [integer(count.variant) if count else "" for count in own]
+        rows.append([kind.replace("_", " "), integer(known[0].prompts), integer(known[0].baseline), *passed])
+    if not rows:
+        return (text(say("quality_page.all_passed", classes=whole)),)
+    columns = ["Class", "Prompts", say.label(run.baseline), *map(say.label, run.quality)]
+    note = say("quality_page.others_passed", classes=whole) if whole else ""
+    return (table(columns, rows, caption="Prompts passed", notes=[note]),)
+
+
+def lost(details: QualityDetails) -> Finding:
+    """ "4 of 30 prompts lost (a, b and 2 more)", for cost and decisions."""
+    judged = details.verdict
+    counts = {"lost": len(judged.lost), "n": judged.n}
+    if not judged.lost:
+        return finding("predictions.lost", **counts)
+    if len(judged.lost) <= MOST_NAMED:
+        return finding("predictions.lost_named", **counts, prompts=judged.lost)
+    return finding("predictions.lost_more", **counts, prompts=judged.lost[:2], more=len(judged.lost) - 2)
+
+
+def answers_page(run: Run, say: Speech) -> Page:
+    """answers.md: per variant its prompts and what changed, verbatim; the test completions."""
+    lead = say("answers.lead" if run.quality else "answers.none")
+    return Page("Answers, verbatim", (text(lead),), answers_sections(run, say))
+
+
+def answers_sections(run: Run, say: Speech) -> tuple[Section, ...]:
+    """The sections of answers.md."""
+    pairs = (Section(say.label(variant), _pair(run, say, variant)) for variant in run.quality)
+    completions = [
+        Code(f"{completion.prompt}{completion.text}", caption=say.label(model))
+        for model in run.models
+        if model in run.ready and (completion := run.ready[model].test_completion).text
+    ]
+    tests = (Section("Test completions", (text(say("answers.test")), *completions)),) if completions else ()
+    return (*pairs, *tests)
+
+
+def _pair(run: Run, say: Speech, variant: str) -> tuple[Part, ...]:
+    details = run.quality[variant]
+    worse = [item for item in details.details if item.change == "worse"]
+    rest = [item for item in details.details if item.change != "worse" and not item.identical]
+    opened = [text(say("answers.worse", n=len(worse)))] if worse else [text(say("answers.none_worse"))]
+    folded: tuple[Part, ...] = ()
+    if rest:
+        folded = (Details(say("answers.rest", n=len(rest)), tuple(_verbatim(run, say, variant, rest))),)
+    return (
+        *bullets([say("answers.note", note=note) for note in details.notes]),
+        prompt_table(run, say, variant),
+        *opened,
+        *_verbatim(run, say, variant, worse),
+        *folded,
+    )
+
+
+def prompt_table(run: Run, say: Speech, variant: str) -> Table:
+    """A row per prompt: who passes it, where the answers part, what a person wrote."""
+    rows = [
+        [
+            f"`{item.id}`",
+            item.kind.replace("_", " "),
+            _passed(say, item.baseline),
+            _passed(say, item.variant),
+            item.change,
+            integer(item.first_divergence_token),
+            item.note or "",
+        ]
+        for item in run.quality[variant].details
+    ]
+    columns = ["prompt", "class", say.label(run.baseline), say.label(variant), "change", "parts at token", "note"]
+    return table(columns, rows, caption="Prompts", notes=[say("answers.same")], words=(0, 1, 2, 3, 4, 6))
+
+
+def _passed(say: Speech, side: Side) -> str:
+    if side.passed:
+        return "pass"
+    return say("answers.failed", checks=[check.type.replace("_", " ") for check in side.failed])
+
+
+def _verbatim(run: Run, say: Speech, variant: str, items: Iterable[Item]) -> Iterator[Part]:
+    for item in items:
+        why = "; ".join(check.detail or check.type for check in item.variant.failed)
+        yield text(
+            say("answers.item", prompt=item.id, kind=item.kind, change=item.change, why=f": {why}" if why else "")
+        )
+        yield Code(item.prompt, caption="Prompt")
+        yield Compare(
+            Code(item.baseline.output, caption=say.label(run.baseline)),
+            Code(item.variant.output, caption=say.label(variant)),
+        )
