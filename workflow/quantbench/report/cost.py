@@ -7,11 +7,11 @@ from datetime import date
 from typing import Final
 
 from quantbench.judge.cost import price_age_days
+from quantbench.judge.predictions import prompts_lost
 from quantbench.records.cell import Cell
 from quantbench.records.cost import Assumptions, Saving
 from quantbench.records.finding import Finding, finding
 from quantbench.records.run import Run
-from quantbench.report import quality
 from quantbench.report.document import Part, Section, Table, bullets, table, text
 from quantbench.report.say import Speech
 from quantbench.wording import integer, number, percent
@@ -45,21 +45,19 @@ def sections(run: Run, say: Speech) -> tuple[Section, ...]:
     )
 
 
-def one_liners(run: Run, say: Speech) -> list[str]:
-    """For the memo: the assumptions, and a line per variant and workload in its deciding cell."""
+def price(run: Run) -> Finding:
+    """Price, source, date and utilisation in one sentence."""
     stated = _stated(run)
-    first = finding("cost.no_price")
-    if stated.hourly_price is not None:
-        first = finding(
-            "cost.here",
-            price=exact(stated.hourly_price),
-            currency=stated.currency,
-            source=stated.source or finding("cost.source"),
-            date=stated.date or finding("cost.date"),
-            share=_utilisation(run),
-        )
-    savings = (saving(run, workload, variant) for workload in run.workloads() for variant in run.variants)
-    return [say(first), *(say("cost.saving_line", saving=what) for what in savings)]
+    if stated.hourly_price is None:
+        return finding("cost.no_price")
+    return finding(
+        "cost.here",
+        price=exact(stated.hourly_price),
+        currency=stated.currency,
+        source=stated.source or finding("cost.source"),
+        date=stated.date or finding("cost.date"),
+        share=_utilisation(run),
+    )
 
 
 def saving(run: Run, workload: str, variant: str) -> Finding:
@@ -302,7 +300,7 @@ def business_case(run: Run) -> list[Finding]:
     else:
         first = finding("cost.case_several", gpu=gpu, low=min(gains), high=max(gains))
     against = [
-        finding("cost.quality_of", variant=variant, word=details.verdict.word, lost=quality.lost(details))
+        finding("cost.quality_of", variant=variant, word=details.verdict.word, lost=prompts_lost(details))
         for variant, details in run.quality.items()
     ]
     return [

@@ -13,7 +13,7 @@ from quantbench.records.decision import Choice, UseDecision
 from quantbench.records.finding import Finding, finding
 from quantbench.records.metric import METRICS, Style
 from quantbench.records.run import Run
-from quantbench.report import speed
+from quantbench.report import cost, speed
 from quantbench.report.document import Code, Part, Section, Table, bullets, table, text
 from quantbench.report.say import Speech
 from quantbench.wording import integer, listing, number, sentence
@@ -267,7 +267,7 @@ def _not_tested(run: Run, say: Speech) -> Iterator[str]:
 
 def cost_lines(run: Run, say: Speech) -> list[str]:
     """The price, and one line per workload: what the baseline costs and each variant saves."""
-    return [price(run, say), *(_cost_line(run, say, workload) for workload in run.workloads() if run.cost)]
+    return [say(cost.price(run)), *(_cost_line(run, say, workload) for workload in run.workloads() if run.cost)]
 
 
 def _cost_line(run: Run, say: Speech, workload: str) -> str:
@@ -277,18 +277,6 @@ def _cost_line(run: Run, say: Speech, workload: str) -> str:
         values = {"cost": row.cost_per_1m_tokens, "currency": run.cost.assumptions.currency}
         costs.append(say("decision.costs", model=run.baseline, **values))
     return say("decision.savings", workload=workload, savings="; ".join([*costs, *savings(run, say, workload)]))
-
-
-def price(run: Run, say: Speech) -> str:
-    """Price, source, date and utilisation in one sentence."""
-    given = run.cost.assumptions if run.cost else None
-    if given is None or given.hourly_price is None:
-        return say("decision.no_price")
-    source = ", ".join(filter(None, [given.source, given.date]))
-    return say(
-        "decision.price", price=f"{given.hourly_price:g}", currency=given.currency, share=given.utilisation,
-        source=f" ({source})" if source else "",
-    )  # fmt: skip
 
 
 def savings(run: Run, say: Speech, workload: str) -> list[str]:
@@ -305,7 +293,8 @@ def _saving(run: Run, say: Speech, workload: str, variant: str) -> str:
     sign = -1 if saving.code == "worse" else 1
     shown = sorted(sign * end for end in ends if end is not None)
     interval = f" [{', '.join(map(_points, shown))}]" if len(shown) == len(ends) else ""
-    words = SAVINGS.get((row.likely if row else None) or saving.code, "decision.no_saving")
+    outcome = (row.likely if row else None) or saving.code
+    words = SAVINGS.get(outcome, "decision.no_saving") if run.trusted else "decision.no_saving"
     return say(words, model=variant, by=sign * saving.saving_pct / 100, interval=interval)
 
 

@@ -18,7 +18,6 @@ from quantbench.report import (
     method,
     practices,
     predictions,
-    provenance,
     quality,
     speed,
 )
@@ -132,7 +131,7 @@ def report(run: Run, drawn: Mapping[str, str]) -> Report:
     chapters.append((Section("Cost", (), cost.sections(run, say)), figures("cost")))
     if run.variants:
         chapters.append((predictions.section(run, say), ()))
-    chapters += [(section(run, say), ()) for section in (method.section, doubts.section, provenance.section)]
+    chapters += [(_with_guards(run, say), ()), (doubts.section(run, say), ()), (doubts.provenance(run, say), ())]
     return Report(
         title=f"Is the quantized model worth it on {run.plan.gpu_name}?"
         if run.variants
@@ -150,6 +149,12 @@ def _with_answers(run: Run, say: Speech) -> Section:
     section = quality.section(run, say)
     page = quality.answers_page(run, say)
     return replace(section, subsections=(*section.subsections, Section(page.title, page.lead, page.sections)))
+
+
+def _with_guards(run: Run, say: Speech) -> Section:
+    """How it was measured, with every guard's counts, which only the HTML report shows."""
+    section = method.section(run, say)
+    return replace(section, parts=(*section.parts, method.guard_details(run, say)))
 
 
 def folded(section: Section) -> Section:

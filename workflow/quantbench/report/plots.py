@@ -111,7 +111,7 @@ def forest(run: Run) -> Chart | None:
     title = "tokens/sec, ratio to the baseline (95 % CI)"
     ratio = alt.X("ratio:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=6))
     base = _chart(data).encode(
-        y=_names([entry["cell"] for entry in data], "cell"),
+        y=_names([_cell_name(run, row) for row in rows], "cell"),
         yOffset=alt.YOffset("model:N", sort=[run.label(v) for v in run.variants]),
         color=_color(run, run.variants),
     )

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from quantbench.judge.impact import helps, why_not
 from quantbench.judge.predictions import prompts_lost
 from quantbench.records.run import Run
-from quantbench.report import decision
+from quantbench.report import cost, decision
 from quantbench.report.document import Section, bullets
 from quantbench.report.say import Speech
 from quantbench.wording import listing
@@ -86,7 +86,7 @@ def _cost(run: Run, say: Speech) -> str:
 
 
 def _assumptions(run: Run, say: Speech) -> str:
-    return say("practices.assumptions", price=decision.price(run, say))
+    return say("practices.assumptions", price=say(cost.price(run)))
 
 
 def _adjusted(run: Run, say: Speech) -> str:

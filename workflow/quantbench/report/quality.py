@@ -117,17 +117,6 @@ def _classes(run: Run, say: Speech) -> tuple[Part, ...]:
     return (table(columns, rows, caption="Prompts passed", notes=[note]),)
 
 
-def lost(details: QualityDetails) -> Finding:
-    """ "4 of 30 prompts lost (a, b and 2 more)", for cost and decisions."""
-    judged = details.verdict
-    counts = {"lost": len(judged.lost), "n": judged.n}
-    if not judged.lost:
-        return finding("predictions.lost", **counts)
-    if len(judged.lost) <= MOST_NAMED:
-        return finding("predictions.lost_named", **counts, prompts=judged.lost)
-    return finding("predictions.lost_more", **counts, prompts=judged.lost[:2], more=len(judged.lost) - 2)
-
-
 def answers_page(run: Run, say: Speech) -> Page:
     """answers.md: per variant its prompts and what changed, verbatim; the test completions."""
     lead = say("answers.lead" if run.quality else "answers.none")

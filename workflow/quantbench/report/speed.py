@@ -108,11 +108,9 @@ def measured_table(run: Run, say: Speech, workload: str) -> Table:
         ]
         for row in rows
     ]
-    notes = [note for row in rows for note in _blanks(run, say, row, metrics)]
-    return table(
-        columns, lines, caption=f"Measured in {workload} ({'; '.join(caption)})", notes=[" ".join(dict.fromkeys(notes))],
-        words=(columns.index("model"),),
-    )  # fmt: skip
+    note = " ".join(dict.fromkeys(note for row in rows for note in _blanks(run, say, row, metrics)))
+    title = f"Measured in {workload} ({'; '.join(caption)})"
+    return table(columns, lines, caption=title, notes=[note], words=(columns.index("model"),))
 
 
 def _if(name: str, names: Sequence[str]) -> list[str]:
