@@ -1,6 +1,7 @@
 from quantbench.config import command_line, targets
 from quantbench.serving import folder, identity, lane, owner
 from quantbench.config.configuration import served_model
+from quantbench.judgement import judgement
 from quantbench.judge.schedule import Schedule
 
 try:
@@ -39,6 +40,8 @@ BASELINE = PLAN.baseline
 VARIANTS = PLAN.variants
 WORKLOADS = config["workloads"]
 VLLM_PYTHON = config["vllm_python"]
+# In the params of all rules that need no server: their results are made anew when the code that judges changes.
+JUDGED_BY = judgement()
 
 CELL = f"{RESULTS}/cells/{{arm}}/{{workload}}/c{{concurrency}}_t{{max_tokens}}.csv"
 BLOCK = (

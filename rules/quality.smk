@@ -34,6 +34,7 @@ rule score_quality:
     conda:
         "../envs/pipeline.yaml"
     params:
+        judged_by=JUDGED_BY,
         baseline=BASELINE,
         notes=config["quality"]["notes"],
     script:
@@ -54,5 +55,7 @@ rule name_quality:
         f"logs/{GPU}/name_quality.log",
     conda:
         "../envs/pipeline.yaml"
+    params:
+        judged_by=JUDGED_BY,
     shell:
         "cp {input.pairs} {output.pairs} > {log} 2>&1 && cp {input.details} {output.details} >> {log} 2>&1"

@@ -39,6 +39,7 @@ rule write_notes:
     conda:
         "../envs/pipeline.yaml"
     params:
+        judged_by=JUDGED_BY,
         report=report_plan.report(PLAN, predictions=True),
     script:
         "../workflow/scripts/write_notes.py"
@@ -55,6 +56,7 @@ rule write_cost:
     conda:
         "../envs/pipeline.yaml"
     params:
+        judged_by=JUDGED_BY,
         report=report_plan.report(PLAN),
     script:
         "../workflow/scripts/write_cost.py"
@@ -71,6 +73,7 @@ rule write_best_practices:
     conda:
         "../envs/pipeline.yaml"
     params:
+        judged_by=JUDGED_BY,
         report=report_plan.report(PLAN),
     script:
         "../workflow/scripts/write_best_practices.py"
@@ -87,6 +90,7 @@ rule write_decision:
     conda:
         "../envs/pipeline.yaml"
     params:
+        judged_by=JUDGED_BY,
         report=report_plan.report(PLAN),
     script:
         "../workflow/scripts/write_decision.py"
@@ -104,6 +108,7 @@ rule write_report:
     conda:
         "../envs/pipeline.yaml"
     params:
+        judged_by=JUDGED_BY,
         report=report_plan.report(PLAN, predictions=True),
     script:
         "../workflow/scripts/write_report.py"

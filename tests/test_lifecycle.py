@@ -170,6 +170,39 @@ def test_a_git_checkout_measures_nothing_again(done: Box) -> None:
     assert "Nothing to be done" in done.run("capacity")
 
 
+def finish_without_running(box: Box) -> None:
+    """Put empty files where results are not made yet, and have snakemake take them as made."""
+    for line in box.run("--summary").splitlines()[1:]:
+        path = box.path / line.split("\t")[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch() if path.suffix else path.mkdir(exist_ok=True)
+    box.run("--touch")
+
+
+def test_new_judgement_remakes_tables_and_pages_and_measures_nothing(done: Box) -> None:
+    """Blocks are measured; the results that no dry run reads are empty files."""
+    done.config["quality"]["prompts"] = "config/prompts/quality.jsonl"
+    done.save()
+    finish_without_running(done)
+
+    def remade(*changed: str) -> set[str]:
+        """The rules of a dry run after a change of these files, which is taken back."""
+        before = {done.path / "workflow" / name: (done.path / "workflow" / name).read_bytes() for name in changed}
+        for path, content in before.items():
+            path.write_bytes(content + b"\n")
+        printed = done.run(options=["--dry-run"])
+        for path, content in before.items():
+            path.write_bytes(content)
+        return set(jobs(printed)) - {"all"}
+
+    judged = remade("quantbench/judge/guards.py")
+    assert not judged & {"measure_block", "generate_answers", "start_server", "stop_server", "calibrate_client"}
+    assert {"summarize_tuple", "compare_models", "score_quality", "price_tokens", "write_report"} <= judged
+    for path in ("quantbench/quality/score.py", "quantbench/report/pages.py", "templates/report.html.j2"):
+        assert remade(path) == judged, path
+    assert remade("quantbench/client/load.py", "quantbench/serving/lane.py", "scripts/measure_block.py") == set()
+
+
 def test_many_cores_never_measure_two_cells_of_a_lane_at_once(fresh: Box) -> None:
     fresh.config["select"] = ["alpha", "beta", "gamma"]
     fresh.save()
