@@ -10,7 +10,7 @@ rule materialize_model:
     output:
         marker=MADE,
     log:
-        "logs/models/{model}.log",
+        f"logs/{GPU}/materialize_model/{{model}}.log",
     wildcard_constraints:
         model=one_of(
             name for name, m in config["models"].items() if m["source"] == "demo"
@@ -34,7 +34,7 @@ rule quantize_model:
     output:
         marker=MADE,
     log:
-        "logs/models/{model}.log",
+        f"logs/{GPU}/quantize_model/{{model}}.log",
     wildcard_constraints:
         model=one_of(name for name, m in config["models"].items() if m["quantize"]),
     # Before any server starts: a lane interleaves only the models that are ready.

@@ -6,7 +6,7 @@ DEMO_FILES = multiext(
     "tokenizer.json",
     "tokenizer_config.json",
 )
-MADE = "models/{model}/provenance.json"
+MADE = f"models/{GPU}/{{model}}/provenance.json"
 
 
 def one_of(names):

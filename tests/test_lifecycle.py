@@ -170,13 +170,14 @@ def test_a_git_checkout_measures_nothing_again(done: Box) -> None:
     assert "Nothing to be done" in done.run("capacity")
 
 
-def finish_without_running(box: Box) -> None:
+def finish_without_running(box: Box, *targets: str) -> None:
     """Put empty files where results are not made yet, and have snakemake take them as made."""
-    for line in box.run("--summary").splitlines()[1:]:
+    table = box.run(*targets, options=["--summary"]).partition("output_file\t")[2]
+    for line in table.splitlines()[1:]:
         path = box.path / line.split("\t")[0]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch() if path.suffix else path.mkdir(exist_ok=True)
-    box.run("--touch")
+    box.run(*targets, options=["--touch"])
 
 
 def test_new_judgement_remakes_tables_and_pages_and_measures_nothing(done: Box) -> None:
@@ -201,6 +202,24 @@ def test_new_judgement_remakes_tables_and_pages_and_measures_nothing(done: Box) 
     for path in ("quantbench/quality/score.py", "quantbench/report/pages.py", "templates/report.html.j2"):
         assert remade(path) == judged, path
     assert remade("quantbench/client/load.py", "quantbench/serving/lane.py", "scripts/measure_block.py") == set()
+
+
+def test_two_profiles_may_make_different_models_of_one_name(fresh: Box) -> None:
+    def nothing_to_do(gpu: str, scheme: str, *, make: bool = False) -> bool:
+        fresh.gpu = fresh.config["gpu"] = gpu
+        fresh.config["models"]["int8"] = {"quantize": {"from": "alpha", "scheme": scheme}, "port": 8000}
+        fresh.config["select"] = ["alpha", "int8"]
+        fresh.save()
+        target = f"results/{gpu}/servers/int8/ready.json"
+        if make:
+            finish_without_running(fresh, target)
+        return "Nothing to be done" in fresh.run(target, options=["--dry-run"])
+
+    assert not nothing_to_do("small", "W8A8")
+    assert nothing_to_do("small", "W8A8", make=True)
+    assert nothing_to_do("large", "FP8_DYNAMIC", make=True)
+    assert nothing_to_do("small", "W8A8")
+    assert nothing_to_do("large", "FP8_DYNAMIC")
 
 
 def test_many_cores_never_measure_two_cells_of_a_lane_at_once(fresh: Box) -> None:
