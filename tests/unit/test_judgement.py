@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
 import pytest
-from imports import MODULES, ROOT, imported
 from quantbench import judgement
+from source import MODULES, ROOT, RULES, imported
 
 WORKFLOW = ROOT / "workflow"
-RULES = {
-    name: text
-    for path in (ROOT / "rules").glob("*.smk")
-    for name, text in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", path.read_text(), re.M | re.S)
-}
 MEASURING = {
     *("calibrate_client", "measure_block", "measure_startup", "generate_answers", "start_server", "stop_server"),
     *("materialize_model", "quantize_model"),
@@ -67,15 +61,13 @@ def test_a_file_that_comes_goes_or_moves_is_new_judgement(copy: Path) -> None:
 
 
 def test_every_rule_either_measures_or_is_judged_anew() -> None:
-    assert {name for name, text in RULES.items() if "judged_by=JUDGED_BY" in text} == (
-        set(RULES) - MEASURING - {"all", "capacity"}
-    )
+    assert {name for name, text in RULES.items() if "judged_by=JUDGED_BY" in text} == set(RULES) - MEASURING
 
 
 def test_all_that_a_judging_script_runs_is_in_the_hash_or_judges_nothing() -> None:
     hashed = set(judgement.files())
     scripts = {path for path in hashed if path.parent.name == "scripts"}
-    assert {path.stem for path in scripts} == set(RULES) - MEASURING - {"all", "capacity", "name_quality"}
+    assert {path.stem for path in scripts} == set(RULES) - MEASURING - {"name_quality"}
     judging, todo = set[str](), list(scripts)
     while todo:
         new = {

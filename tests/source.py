@@ -1,8 +1,9 @@
-"""The library's modules and what each imports, read from the source."""
+"""The library's modules and what each imports, and the rules, read from the source."""
 
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -13,6 +14,12 @@ MODULES = {
     if path.name != "__init__.py"
 }
 """Name below the library, as `judge/cost`, and file."""
+RULES = {
+    name: text
+    for path in (ROOT / "rules").glob("*.smk")
+    for name, text in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", path.read_text(), re.M | re.S)
+}
+"""Name and text of every rule, without those of the Snakefile, which make no file."""
 
 
 def names(path: Path) -> set[str]:
