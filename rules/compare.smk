@@ -12,12 +12,7 @@ CALIBRATIONS = expand(
 READY = expand(f"{RESULTS}/servers/{{model}}/ready.json", model=MODELS)
 SESSIONS = expand(f"{RESULTS}/servers/{{model}}/session.json", model=MODELS)
 STARTS = expand(
-    f"{RESULTS}/servers/{{model}}/startup.json",
-    model=[
-        model
-        for model in MODELS
-        if config["startup_rounds"] and not config["models"][model]["endpoint"]
-    ],
+    f"{RESULTS}/servers/{{model}}/startup.json", model=model_plan.startups(PLAN)
 )
 CAPACITY = expand(
     f"{RESULTS}/capacity/{{workload}}_{{model}}.csv", workload=WORKLOADS, model=MODELS

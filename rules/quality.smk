@@ -16,7 +16,7 @@ rule generate_answers:
         **LANE_RESOURCES,
     params:
         spec=spec_of,
-        floor=floor_of,
+        floor=of_model(model_plan.floor),
     script:
         "../workflow/scripts/generate_answers.py"
 
