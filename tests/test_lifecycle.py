@@ -20,6 +20,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from box import GPU, ROOT, Box, free_ports, jobs
+from servers import no_tensors
 
 FAKE = [sys.executable, str(ROOT / "tests" / "fake_vllm.py")]
 CELL = f"results/{GPU}/cells/{{}}/chat/c{{}}_t16.csv"
@@ -177,12 +178,15 @@ def finish_without_running(box: Box, *targets: str) -> None:
         path = box.path / line.split("\t")[0]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch() if path.suffix else path.mkdir(exist_ok=True)
-    box.run(*targets, options=["--touch"])
+    box.run(*targets, options=["--touch", "--forceall"])
 
 
 def test_new_judgement_remakes_tables_and_pages_and_measures_nothing(done: Box) -> None:
     """Blocks are measured; the results that no dry run reads are empty files."""
     done.config["quality"]["prompts"] = "config/prompts/quality.jsonl"
+    for name in ("alpha", "beta"):  # only of real weights are answers asked
+        done.config["models"][name].pop("load_format")
+        (done.path / f"models/{name}/model.safetensors").write_bytes(no_tensors(64))
     done.save()
     finish_without_running(done)
 
@@ -210,7 +214,7 @@ def test_two_profiles_may_make_different_models_of_one_name(fresh: Box) -> None:
         fresh.config["models"]["int8"] = {"quantize": {"from": "alpha", "scheme": scheme}, "port": 8000}
         fresh.config["select"] = ["alpha", "int8"]
         fresh.save()
-        target = f"results/{gpu}/servers/int8/ready.json"
+        target = f"models/{gpu}/int8/provenance.json"
         if make:
             finish_without_running(fresh, target)
         return "Nothing to be done" in fresh.run(target, options=["--dry-run"])
@@ -296,29 +300,35 @@ def test_a_killed_server_costs_one_block_at_most(fresh: Box, when: str) -> None:
     fresh.assert_none_left()
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (misbehave(fail="vllm serve: error: unrecognized arguments: --wrong-flag"), "--wrong-flag"),
-        (misbehave(fail="torch.OutOfMemoryError: CUDA out of memory."), "memory"),
-        ({"source": "someone/not-in-the-cache"}, "hf download someone/not-in-the-cache"),
-    ],
-)
-def test_a_server_that_cannot_start_names_cause_log_and_remedy(
-    fresh: Box, change: dict[str, object], words: str
-) -> None:
-    sound = dict(fresh.config["models"]["beta"])
-    fresh.config["models"]["beta"] |= change
+CANNOT_START: dict[str, tuple[dict[str, object], str]] = {
+    "wrong_flag": (misbehave(fail="vllm serve: error: unrecognized arguments: --wrong-flag"), "--wrong-flag"),
+    "no_memory": (misbehave(fail="torch.OutOfMemoryError: CUDA out of memory."), "memory"),
+    "not_cached": ({"source": "someone/not-in-the-cache"}, "hf download someone/not-in-the-cache"),
+}
+"""Models that cannot be served: what is wrong with them, and what the error says."""
+
+
+def test_servers_that_cannot_start_name_cause_log_and_remedy(fresh: Box) -> None:
+    models = fresh.config["models"]
+    for (name, (change, _)), port in zip(CANNOT_START.items(), free_ports(len(CANNOT_START)), strict=True):
+        models[name] = models["beta"] | {"port": port} | change
+    fresh.config["select"] = ["alpha", *CANNOT_START]
     fresh.save()
     printed = fresh.run("capacity", options=["--keep-going"], ok=False)
-    assert words in printed
-    assert "remedy" in printed
-    assert set(fresh.kept("cells/alpha/chat/*.csv")) == {c for c in CELLS if "alpha" in c}, "the other model completes"
+    for name, (_, words) in CANNOT_START.items():
+        error = (fresh.path / f"logs/{GPU}/start_server/{name}.log").read_text()
+        assert name in error
+        assert words in error
+        assert "remedy" in error
+        assert error.strip().splitlines()[0] in printed
+    assert len(fresh.kept("cells/alpha/chat/*.csv")) == 2, "the sound model completes"
+    assert len(fresh.kept("cells/*/chat/*.csv")) == 2
     fresh.assert_none_left()
-    fresh.config["models"]["beta"] = sound
+    models["wrong_flag"] = models["beta"] | {"port": models["wrong_flag"]["port"]}
+    fresh.config["select"] = ["alpha", "wrong_flag"]
     fresh.save()
     fresh.run("capacity")
-    assert fresh.kept("cells/*/chat/*.csv") == CELLS
+    assert len(fresh.kept("cells/wrong_flag/chat/*.csv")) == 2, "and so does the other, once it is mended"
 
 
 def test_a_taken_port_is_named(fresh: Box) -> None:
@@ -330,23 +340,19 @@ def test_a_taken_port_is_named(fresh: Box) -> None:
     assert "remedy" in printed
 
 
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [("error", "in_band_error"), ("truncate", "truncated"), ("http_500", "http_5xx"), ("hang", "timeout")],
-)
-def test_failed_requests_invalidate_the_cell_and_are_counted(fresh: Box, fault: str, reason: str) -> None:
-    behaviour = json.dumps({"stream": fault, "after": 4})
-    fresh.config["models"]["beta"]["server"] = {"env": {"FAKE_VLLM": behaviour}}
-    fresh.config["block"]["timeout_s"] = 2
+def test_failed_requests_invalidate_the_cell_and_are_counted(fresh: Box) -> None:
+    faults = {"error": "in_band_error", "truncate": "truncated", "http_500": "http_5xx", "hang": "timeout"}
+    fresh.config["models"]["beta"] |= misbehave(stream=["ok", *faults], after=4)
+    fresh.config["block"] |= {"timeout_s": 2, "min_requests_per_slot": 5}
+    fresh.config["blocks"] = 1
     fresh.save()
     fresh.run(CELL.format("beta", 4))
     row = next(csv.DictReader((fresh.path / CELL.format("beta", 4)).open()))
-    assert int(row["failures"]) > 0
     assert row["valid"] == "false"
     assert "failed_requests" in row["reasons"]
     records = pl.read_parquet(fresh.path / f"results/{GPU}/raw/beta/chat/c4_t16/b1.parquet")
-    assert reason in records["reason"].to_list()
-    assert not records.filter(pl.col("reason") == reason)["ok"].any()
+    assert set(records.filter(~pl.col("ok"))["reason"]) == set(faults.values())
+    assert int(row["failures"]) == records.filter(~pl.col("ok")).height
 
 
 @pytest.mark.parametrize(
