@@ -33,7 +33,6 @@ INPUTS = [ROOT / "workflow/demo/corpus.py", ROOT / "workflow/demo/train.py"]
 PINS = ("numpy", "safetensors", "tokenizers", "torch", "transformers")
 needs_vllm = [
     pytest.mark.vllm,
-    pytest.mark.slow,
     pytest.mark.skipif(not PYTHON.exists(), reason="the vLLM environment is not set up"),
 ]
 

@@ -15,7 +15,7 @@ from box import PARTS, ROOT, Box, jobs
 from ports import free_ports
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
-pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.vllm, pytest.mark.alone, pytest.mark.timeout(1200)]
 
 SPEC_COLUMNS = [
     *("gpu_name", "model", "workload", "concurrency", "max_tokens", "p50_ttft_ms", "p95_ttft_ms"),

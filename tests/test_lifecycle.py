@@ -26,6 +26,8 @@ FAKE = [sys.executable, str(ROOT / "tests" / "fake_vllm.py")]
 CELL = f"results/{GPU}/cells/{{}}/chat/c{{}}_t16.csv"
 CELLS = sorted(CELL.format(model, c) for model in ("alpha", "beta") for c in (1, 4))
 
+ONE_CELL_EACH = [CELL.format(model, 4) for model in ("alpha", "beta")]
+
 
 def misbehave(**rules: object) -> dict[str, object]:
     """Model settings that make its stand-in server misbehave; see tests/fake_vllm.py."""
@@ -47,6 +49,14 @@ def fresh(tmp_path: Path) -> Iterator[Box]:
     box = Box(tmp_path / "box", FAKE)
     yield box
     box.clean_up()
+
+
+@pytest.fixture
+def small(fresh: Box) -> Box:
+    """One cell, four blocks: A B B A."""
+    fresh.config["workloads"]["chat"]["concurrency"] = [4]
+    fresh.save()
+    return fresh
 
 
 @pytest.fixture
@@ -228,6 +238,7 @@ def test_two_profiles_may_make_different_models_of_one_name(fresh: Box) -> None:
 
 def test_many_cores_never_measure_two_cells_of_a_lane_at_once(fresh: Box) -> None:
     fresh.config["select"] = ["alpha", "beta", "gamma"]
+    fresh.config["blocks"] = 1
     fresh.save()
     fresh.run("capacity", cores=8)
     spans: dict[str, list[tuple[float, float]]] = {}
@@ -237,7 +248,7 @@ def test_many_cores_never_measure_two_cells_of_a_lane_at_once(fresh: Box) -> Non
             begun[event["lane"], event["model"]] = event["t"]
         elif event["event"] == "block ends":
             spans.setdefault(event["lane"], []).append((begun[event["lane"], event["model"]], event["t"]))
-    assert {lane: len(s) for lane, s in spans.items()} == {"one": 8, "two": 4}
+    assert {lane: len(s) for lane, s in spans.items()} == {"one": 4, "two": 2}
     for lane_spans in spans.values():
         ordered = sorted(lane_spans)
         assert all(a[1] <= b[0] for a, b in itertools.pairwise(ordered))
@@ -267,37 +278,37 @@ def test_two_runs_at_once_wait_for_each_other(fresh: Box, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("number", "to_group"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)]
 )
-def test_an_ended_run_leaves_nothing_and_the_next_completes(fresh: Box, number: signal.Signals, to_group: bool) -> None:
-    run = fresh.spawn("capacity")
+def test_an_ended_run_leaves_nothing_and_the_next_completes(small: Box, number: signal.Signals, to_group: bool) -> None:
+    run = small.spawn("capacity")
     # When the third block has begun, the jobs of the first two are over.
-    fresh.wait_for(lambda: len(fresh.events("block begins")) >= 3)
-    kept = sorted(fresh.kept("raw/*/chat/*/b*.json"))
+    small.wait_for(lambda: len(small.events("block begins")) >= 3)
+    kept = sorted(small.kept("raw/*/chat/*/b*.json"))
     assert len(kept) >= 2
     (os.killpg if to_group else os.kill)(run.pid, number)
     assert run.wait(60) != 0
-    fresh.assert_none_left()
-    assert set(kept) <= set(fresh.kept("raw/*/chat/*/b*.json")), "finished blocks are kept"
-    printed = fresh.run("capacity")
-    assert jobs(printed)["measure_block"] <= 8 - len(kept)
-    assert fresh.kept("cells/*/chat/*.csv") == CELLS
-    fresh.assert_none_left()
+    small.assert_none_left()
+    assert set(kept) <= set(small.kept("raw/*/chat/*/b*.json")), "finished blocks are kept"
+    printed = small.run("capacity")
+    assert jobs(printed)["measure_block"] <= 4 - len(kept)
+    assert small.kept("cells/*/chat/*.csv") == ONE_CELL_EACH
+    small.assert_none_left()
 
 
 @pytest.mark.parametrize("when", ["block begins", "block ends"])
-def test_a_killed_server_costs_one_block_at_most(fresh: Box, when: str) -> None:
-    run = fresh.spawn("capacity")
-    fresh.wait_for(lambda: fresh.events(when))
-    model = fresh.events(when)[0]["model"]
-    victims = [pid for pid, line in fresh.left().items() if f"--served-model-name {model} " in line + " "]
+def test_a_killed_server_costs_one_block_at_most(small: Box, when: str) -> None:
+    run = small.spawn("capacity")
+    small.wait_for(lambda: small.events(when))
+    model = small.events(when)[0]["model"]
+    victims = [pid for pid, line in small.left().items() if f"--served-model-name {model} " in line + " "]
     for pid in victims:
         os.kill(pid, signal.SIGKILL)
     assert victims
     run.wait(180)
     if run.returncode:
-        fresh.run("capacity")
-    assert fresh.kept("cells/*/chat/*.csv") == CELLS
-    assert fresh.started().count(model) >= 2
-    fresh.assert_none_left()
+        small.run("capacity")
+    assert small.kept("cells/*/chat/*.csv") == ONE_CELL_EACH
+    assert small.started().count(model) >= 2
+    small.assert_none_left()
 
 
 CANNOT_START: dict[str, tuple[dict[str, object], str]] = {
