@@ -1,8 +1,10 @@
 """Each guard is proven by a fault that a server or NVML really shows, over the library's whole path.
 
 Blocks are measured through `block.measure` on tests/fake_vllm.py, which the lane starts, sends to sleep and stops
-itself; NVML is tests/fake_nvml.py. One fault is planted per case, and exactly its guard must fail or warn.
-What only facts can show is named at the end, with the reason; tests/unit/test_guards.py plants those.
+itself; NVML is tests/fake_nvml.py. One fault is planted per case: its guard must fail or warn, and no other may, except
+those that judge timing (TIMING). On a busy machine, which stalls any process now and then, they rightly speak up as
+well; for the same reason a case is tried up to four times. What only facts can show is named at the end, with the
+reason; tests/unit/judge/test_guards.py plants those.
 """
 
 from __future__ import annotations
@@ -35,9 +37,7 @@ from quantbench.serving import (
 from quantbench.serving import ready as ready_facts
 from servers import behave, gpu_spec, own_home
 
-# Slow: alone on the machine, as its guards judge timing.
-# Guards rightly speak up as well when a busy machine stalls the client for half a second: then the case is tried again.
-pytestmark = [pytest.mark.timeout(300), pytest.mark.slow, pytest.mark.flaky(reruns=3, only_rerun="AssertionError")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.alone, pytest.mark.flaky(reruns=3, only_rerun="AssertionError")]
 TOKEN_S = 0.002
 SEVERITY = {guard.id: guard.severity for guard in guards.GUARDS}
 CALIBRATION = {"concurrency": 2, "limit_tok_s": 50_000.0, "ttft_error_p50_ms": 0.05}
@@ -523,7 +523,7 @@ ONLY_BY_FACTS = {
     "answer_length": "every capacity request asks for an exact length, so an answer of another length is a failure, "
     "and its block is invalid before it is compared (output_length, failed_requests)",
 }
-"""Guards that no server can trouble over the whole path; tests/unit/test_guards.py plants them in facts."""
+"""Guards that no server can trouble over the whole path; tests/unit/judge/test_guards.py plants them in facts."""
 
 ELSEWHERE = {
     "client_cpu", "client_loop_lag", "client_loop_lag_tail", "not_quantized", "tokenizer", "template_differs",

@@ -31,7 +31,7 @@ from quantbench.serving.watch import Watch
 from servers import fake_spec, own_home
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
-pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.alone, pytest.mark.timeout(300)]
 MAX_LEN = 512
 LONG = "The capital of France is Paris, and the river that runs through the city is the Seine. " * 7
 SIX_BLOCKS_GIB = 2_400_000 / 2**30  # 3 072 bytes per token in float32, 128 tokens per block

@@ -13,7 +13,6 @@ ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".venv-vllm/bin/python"
 pytestmark = [
     pytest.mark.vllm,
-    pytest.mark.slow,
     pytest.mark.skipif(not PYTHON.exists(), reason="the vLLM environment is not set up"),
 ]
 SAME_LOGITS = """

@@ -26,7 +26,7 @@ from quantbench.client.prompt_file import read_prompts
 from quantbench.client.truth_server import TruthServer
 from quantbench.client.truth_stream import MODEL, Schedule
 from quantbench.errors import QuantbenchError
-from unit.test_metrics import block
+from request_records import block
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / "workflow"

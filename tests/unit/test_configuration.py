@@ -231,7 +231,7 @@ def test_what_a_model_claims() -> None:
     assert made.server_spec("bf16")["claimed"] == {"quantization": "none", "bits": 16.0}
     assert made.server_spec("awq")["claimed"] == {"quantization": "awq", "bits": 4.0}
     assert made.server_spec("own")["claimed"] == {"quantization": "compressed-tensors", "bits": 4.0}
-    assert made.server_spec("own")["source"] == "models/own"
+    assert made.server_spec("own")["source"] == f"models/{made.gpu}/own"
     assert made.server_spec("int8")["claimed"]["bits"] == 8.0
 
 

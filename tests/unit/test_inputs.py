@@ -108,7 +108,7 @@ def test_a_local_model_must_be_whole_also_as_the_base_of_another(
         check(home, select=select, baseline=select[0])
     assert words in caught.value.what
     assert check(home, select=["awq"], baseline="awq") == []
-    for made in (home / "results/auto/servers/bf16/ready.json", home / "models/int8/provenance.json"):
+    for made in (home / "results/auto/servers/bf16/ready.json", home / "models/auto/int8/provenance.json"):
         made.parent.mkdir(parents=True)
         made.touch()
     assert check(home, select=select, baseline=select[0]) == [], "results can be looked at where the model is not"

@@ -57,7 +57,7 @@ def _models(plan: Plan, root: Path) -> Iterator[str]:
     """
     for name, model in plan.models.items():
         if model["quantize"] and plan.made_here(name):
-            if not (root / "models" / name / "provenance.json").exists():
+            if not (root / plan.source(name) / "provenance.json").exists():
                 yield str(model["quantize"]["from"])
         elif not (root / "results" / plan.gpu / "servers" / name / "ready.json").exists():
             yield name

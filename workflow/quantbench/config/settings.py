@@ -40,7 +40,7 @@ def check_place(root: Path, folder: Path) -> None:
     if folder.resolve() != root.resolve():
         raise QuantbenchError(
             f"quantbench runs in its own folder {root}, not in {folder}",
-            remedy=f"cd {root}; for results on another disk, make results/ a link",
+            remedy=f"cd {root}; for results on another disk, make results/{{gpu}} a link",
         )
     read_yaml(root / "config" / "config.yaml")
 

@@ -10,7 +10,7 @@ from quantbench.judge import guards
 from quantbench.judge.guard_table import BLOCK, PAIR, RUN, SERVER
 
 SEVERITY = {guard.id: guard.severity for guard in guards.GUARDS}
-DOCS = Path(__file__).parents[2] / "docs" / "measurement.md"
+DOCS = Path(__file__).parents[3] / "docs" / "measurement.md"
 DELTA = {
     "prefix_cache_queries": 4000, "prefix_cache_hits": 0, "preemptions": 0, "generation_tokens": 5120,
     "prompt_tokens": 4000, "queue_time_sum_s": 0.04, "queue_time_count": 40, "prefill_time_sum_s": 1.0,

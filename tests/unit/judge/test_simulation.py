@@ -69,13 +69,6 @@ def test_interleaved_intervals_cover_the_truth_in_95_percent(n):
     assert np.mean(abs(mean) <= half) == pytest.approx(0.95, abs=0.01)
 
 
-@pytest.mark.parametrize("n", range(4, 11))
-def test_a_against_a_differs_in_at_most_5_percent(n):
-    a, b = sessions(n)
-    mean, half, _ = t_intervals(b - a)
-    assert np.mean(abs(mean) > half) <= 0.05 + MONTE_CARLO
-
-
 def test_the_aa_control_with_all_its_metrics_differs_in_at_most_5_percent():
     trials, n, cell = 300, 6, ("chat", 8, 128)
     rng = np.random.default_rng(1)

@@ -23,50 +23,14 @@ from quantbench.client.metrics import (
     ttft_ms,
 )
 from quantbench.client.records import RequestRecord
+from request_records import MS, block, request
 
 QUICK = settings(max_examples=80, deadline=None)
-MS = 1_000_000
 CONTRACT = (
     "n, failures, tokens_in, tokens_out, chunks, duration_s, throughput_tok_s, throughput_steady_tok_s, steady_s, "
     "request_rate_s, p50_ttft_ms, p95_ttft_ms, p50_e2e_ms, p95_e2e_ms, p50_tpot_ms, p95_tpot_ms, p50_chunk_gap_ms, "
     "adj_p50_ttft_ms, adj_p95_ttft_ms, adj_p50_e2e_ms, adj_p95_e2e_ms, j_per_token"
 )
-
-
-def request(
-    sent: float = 0,
-    first: float = 20,
-    last: float = 65,
-    *,
-    tokens: int = 10,
-    lead: int = 1,
-    ok: bool = True,
-    i: int = 0,
-) -> RequestRecord:
-    """A request by its times in ms; it ends 1 ms after its last token."""
-    return RequestRecord(
-        index=i,
-        prompt_id="p",
-        sent_ns=int(sent * MS),
-        first_ns=int(first * MS),
-        last_ns=int(last * MS),
-        end_ns=int((last + 1) * MS),
-        prompt_tokens=5,
-        completion_tokens=tokens,
-        chunks=tokens,
-        first_chunk_tokens=lead,
-        reads=tokens,
-        ok=ok,
-        reason=None if ok else "timeout",
-    )
-
-
-def block(count: int, concurrency: int, *, length: float = 100, failed: int = 0) -> list[RequestRecord]:
-    """Waves of `concurrency` lockstep requests; the last `failed` ones failed."""
-    return [
-        request(w := (i // concurrency) * (length + 1), w + 20, w + length, ok=i < count - failed, i=i)
-        for i in range(count)
-    ]
 
 
 def test_the_table_has_exactly_the_names_of_the_contract() -> None:

@@ -28,7 +28,7 @@ from quantbench.serving import processes
 from servers import PATIENCE_S
 
 PROMPTS: list[dict[str, Any]] = [{"id": f"p{i}", "prompt": f"Question {i}"} for i in range(3)]
-LIBRARY = str(Path(__file__).resolve().parents[2] / "workflow")
+LIBRARY = str(Path(__file__).resolve().parents[3] / "workflow")
 
 
 @pytest.fixture(scope="module")

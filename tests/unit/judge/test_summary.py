@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from quantbench.client.metrics import block_metrics, time_percentile
 from quantbench.client.records import RequestRecord
 from quantbench.judge.summary import tuple_row
-from unit.test_metrics import block
+from request_records import block
 
 SPEC = (
     "gpu_name, model, workload, concurrency, max_tokens, p50_ttft_ms, p95_ttft_ms, p50_e2e_ms, p95_e2e_ms, "
