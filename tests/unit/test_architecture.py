@@ -16,7 +16,7 @@ MODULES = {
 }
 # What talks to the world. pathlib is a name for paths too, so its use for reading is looked for by method below.
 WORLD = {"asyncio", "aiohttp", "os", "socket", "subprocess", "threading", "time", "urllib.request", "uvloop", "pynvml"}
-LAYERS = ("", "observe", "config", "serving", "client", "judge", "quality", "report")
+LAYERS = ("", "observe", "config", "engines", "serving", "client", "judge", "quality", "report", "cli")
 GROUND = {"errors", "files", "stats", "wording", "progress"}
 READING = {"read_text", "read_bytes", "write_text", "write_bytes", "open", "exists", "glob", "unlink", "mkdir"}
 

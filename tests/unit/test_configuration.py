@@ -13,7 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from quantbench import cli
+from quantbench.cli import main as cli
 from quantbench.config import cross_checks, settings, targets
 from quantbench.config.configuration import AA_SUFFIX, Plan, make_plan, served_model, whole_spec
 from quantbench.config.schema import deep_merge

@@ -27,7 +27,7 @@ OWNER, DEVICES, SERVERS, STATE = (
 LIBRARY = Path(__file__).resolve().parents[2]
 
 
-def adopt(devices: Sequence[str] = (), servers: Path | str = "logs/servers") -> str:
+def become_owner(devices: Sequence[str] = (), servers: Path | str = "logs/servers") -> str:
     """Called when the Snakefile is read: make this process the owner, unless a living parent already is.
 
     `devices` are all devices of the configuration (a run claims them together); `servers` is the folder, relative
@@ -53,7 +53,7 @@ def current() -> str:
     return inherited if inherited and processes.alive(inherited) else processes.token(os.getpid())
 
 
-def is_here() -> bool:
+def is_owner_process() -> bool:
     """Is this process the owner? In a job's process, which reads the Snakefile again, it is not."""
     return processes.pid_of(current()) == os.getpid()
 
@@ -69,7 +69,7 @@ def planned_blocks() -> int:
 
 
 def devices() -> list[str]:
-    """Devices that this run claims, as set by `adopt`."""
+    """Devices that this run claims, as set by `become_owner`."""
     return [name for name in os.environ.get(DEVICES, "").split(",") if name]
 
 
@@ -97,7 +97,7 @@ def end_with_owner() -> None:
     inherited = os.environ.get(OWNER, "")
     if inherited.startswith(f"{socket.gethostname()}:") and not processes.alive(inherited):
         sys.exit(143)  # killed while this job was starting
-    if is_here():
+    if is_owner_process():
         return
     tok = current()
     fd = processes.pidfd(tok)
