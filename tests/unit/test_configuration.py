@@ -378,9 +378,9 @@ def test_yaml_merge_keys_are_no_repetition(tmp_path: Path) -> None:
 
 
 def test_a_run_in_another_folder_says_where_to_go(tmp_path: Path) -> None:
-    settings.check_place(ROOT, ROOT)
+    settings.require_project_dir(ROOT, ROOT)
     with pytest.raises(QuantbenchError, match="own folder") as caught:
-        settings.check_place(ROOT, tmp_path)
+        settings.require_project_dir(ROOT, tmp_path)
     assert f"cd {ROOT}" in caught.value.remedy
 
 

@@ -89,7 +89,7 @@ def test_nothing_is_left(supervised, tmp_path, cause):
     finally:
         bystander.unlink(missing_ok=True)
     expected = {
-        "SIGTERM": "asked",
+        "SIGTERM": "requested",
         "owner": "owner gone",
         "supervisor": "supervisor killed",
         "server": "ended by itself",

@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
                     rows.append(_row(args, spec, blocks, calibration))
                     requests += _request_rows(args, spec, blocks)
                     _write(args, rows[-1], requests)
-                    output.say_what_went_wrong(place, blocks)
+                    output.report_failures(place, blocks)
     finally:
         if rows and not args.quiet:
             shown = [c for c in _SHOWN if any(row[c] != "" for row in rows)]

@@ -103,22 +103,22 @@ def show_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[
     Console().print(table)
 
 
-def say_what_went_wrong(place: str, blocks: Blocks) -> None:
-    """On stderr: what the server said, once per reason code of failed requests; failed guards; requests sent again."""
+def report_failures(place: str, blocks: Blocks) -> None:
+    """On stderr: the server's words, once per reason code of failed requests; failed guards; requests sent again."""
     failed = [r for records, _ in blocks for r in records if not r.ok]
-    said = {str(r.reason): r.detail for r in reversed(failed) if r.detail}
+    details = {str(r.reason): r.detail for r in reversed(failed) if r.detail}
     for reason, number in Counter(str(r.reason) for r in failed).most_common():
-        _say(place, f"{number} x {reason}", said.get(reason) or "no detail")
+        _report(place, f"{number} x {reason}", details.get(reason) or "no detail")
     for number, (_, context) in enumerate(blocks, 1):
         for guard in context.get("guards") or ():
             if guard["status"] == "fail" and guard["id"] != "failed_requests":
-                _say(place, f"block {number} is invalid, {guard['id']}", guard["detail"])
+                _report(place, f"block {number} is invalid, {guard['id']}", guard["detail"])
     resent = sum(context["client"].get("resent") or 0 for _, context in blocks)
     if resent:
-        _say(place, f"{resent} requests sent again", "the server had closed their kept connections")
+        _report(place, f"{resent} requests sent again", "the server had closed their kept connections")
 
 
-def _say(place: str, what: str, detail: str) -> None:
+def _report(place: str, what: str, detail: str) -> None:
     """One line; a server's words cannot steer the terminal."""
     words = "".join(c if c.isprintable() else " " for c in detail)
     print(f"{place}: {what}: {' '.join(words.split())[:300]}", file=sys.stderr)

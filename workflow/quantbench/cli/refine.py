@@ -160,9 +160,9 @@ def _metrics(entries: Sequence[Json]) -> str:
     return _grouped([(entry, entry["metric"]) for entry in entries])
 
 
-def _grouped(told: Sequence[tuple[Json, str]]) -> str:
+def _grouped(pairs: Sequence[tuple[Json, str]]) -> str:
     """Words by cell and variant: "chat/c8_t128 int8 (throughput_tok_s, p50_ttft_ms); …"."""
-    found: dict[str, dict[str, None]] = {}
-    for entry, words in told:
-        found.setdefault(f"{entry['cell']} {entry['variant']}", {})[words] = None
-    return "; ".join(f"{place} ({', '.join(words)})" for place, words in found.items())
+    by_cell: dict[str, dict[str, None]] = {}
+    for entry, words in pairs:
+        by_cell.setdefault(f"{entry['cell']} {entry['variant']}", {})[words] = None
+    return "; ".join(f"{place} ({', '.join(words)})" for place, words in by_cell.items())

@@ -54,6 +54,7 @@ def authorization() -> dict[str, str]:
 
 
 def parse_object(content: bytes, url: str) -> Json:
+    """The JSON object that `url` answered with. Raises ClientError for anything else."""
     try:
         value = json.loads(content)
     except ValueError as error:

@@ -137,7 +137,7 @@ def after_stop(
     `held`: as of `held_mib` before the stop; `left`: processes that are still there; `others`: models whose servers
     are on the same devices. `memory_returned` is True where the device is back within SLACK_MIB of what was used before
     the start, or, beside others, where half of what this server held came free; False where it is not; None, with
-    `memory_reason`, where nothing can be said.
+    `memory_reason`, where it is unknown.
     """
     spec, before = state["spec"], state["before_mib"]
     if spec["platform"] == "cpu":

@@ -42,7 +42,7 @@ def become_owner(devices: Sequence[str] = (), servers: Path | str = "logs/server
 
 
 def library_path() -> str:
-    """PYTHONPATH with the library's folder first, and what the user has set behind it (where vLLM may be)."""
+    """PYTHONPATH with the library's folder first, and what the user has set behind it (where the engine may be)."""
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(LIBRARY)]
     return os.pathsep.join([str(LIBRARY), *paths])
 
@@ -64,7 +64,7 @@ def announce_blocks(count: int) -> None:
 
 
 def planned_blocks() -> int:
-    """Blocks that the configuration asks for, 0 if nobody said."""
+    """Blocks that the configuration asks for, 0 if it is not known."""
     return int(os.environ.get(BLOCKS, "0"))
 
 

@@ -26,7 +26,7 @@ _NOT_A_NUMBER = "Out of range float values are not JSON compliant"
 
 
 def version(url: str) -> str | None:
-    """vLLM's version, None where the server does not tell."""
+    """vLLM's version, None where the server does not say."""
     try:
         return str(parse_object(request(f"{url}/version"), url)["version"])
     except (ClientError, KeyError):

@@ -2,7 +2,7 @@
 
 vLLM serves some quantized checkpoints, and some values of --quantization, in 16 bit without an error. So a claim
 needs a proof: the module tree (VLLM_LOG_MODEL_INSPECTION=1), the kernel that the log names, or the weight memory
-against what the claimed bits would take. One piece of evidence against it outweighs all that speak for it. Pure.
+against what the claimed bits would take. One piece of evidence against it outweighs all that speak for it.
 """
 
 from __future__ import annotations
@@ -121,13 +121,13 @@ def _undecided(claimed: Claim | None) -> str:
 
 
 def _config_line(claimed: Claim | None, facts: Facts) -> list[_Finding]:
-    said = facts.log.settings.get("quantization")
-    if said is None:
+    logged = facts.log.settings.get("quantization")
+    if logged is None:
         return []
-    text = f"vLLM's configuration says quantization={'None' if said == 'none' else said}"
+    text = f"vLLM's configuration says quantization={'None' if logged == 'none' else logged}"
     if claimed is None:
-        return [_Finding(0, f"{text}.")] if said == "none" else [_Finding(-1, f"{text}, but none was claimed.")]
-    if said == "none":
+        return [_Finding(0, f"{text}.")] if logged == "none" else [_Finding(-1, f"{text}, but none was claimed.")]
+    if logged == "none":
         return [_Finding(-1, f"{text}, but {claimed.method} was claimed.", unquantized=True)]
     return [_Finding(0, f"{text}.")]
 
@@ -153,20 +153,20 @@ def _layers(claimed: Claim | None, facts: Facts) -> list[_Finding]:
 
 
 def _kernels(claimed: Claim | None, facts: Facts) -> list[_Finding]:
-    found = []
+    findings = []
     if facts.log.online_layers is not None:
         count = facts.log.online_layers
         speaks = (1 if count else -1) if claimed else (-1 if count else 0)
-        found.append(_Finding(speaks, f"vLLM quantized {count} layers while loading.", unquantized=not count))
+        findings.append(_Finding(speaks, f"vLLM quantized {count} layers while loading.", unquantized=not count))
     named = ", ".join(f"{k.kernel} for {k.method}" for k in facts.log.kernels)
     if not named:
-        return found
+        return findings
     if claimed is None:
-        return [*found, _Finding(-1, f"The log names quantized linear kernels: {named}.")]
+        return [*findings, _Finding(-1, f"The log names quantized linear kernels: {named}.")]
     other = [k for k in facts.log.kernels if claimed.contradicted_by(k.method)]
     if other:
-        return [*found, _Finding(-1, f"The log names {named}, which is not {claimed.label}.")]
-    return [*found, _Finding(1, f"The log names the linear kernels: {named}.")]
+        return [*findings, _Finding(-1, f"The log names {named}, which is not {claimed.label}.")]
+    return [*findings, _Finding(1, f"The log names the linear kernels: {named}.")]
 
 
 def _memory(claimed: Claim | None, facts: Facts, sizes: Sizes | None) -> tuple[list[_Finding], float | None]:

@@ -1,4 +1,4 @@
-"""What a config.json claims and what it implies in bits: the arithmetic behind `evidence`. Pure.
+"""What a config.json claims and what it implies in bits: the arithmetic behind `evidence`.
 
 Bits per weight count the stored scales and zero points: W4A16 with group size 128, symmetric, 16-bit scales is
 4 + 16/128 = 4.125.
@@ -161,8 +161,8 @@ def expected_share(config: Mapping[str, Any], claim: Claim) -> float | None:
     modules = linear_modules(config)
     if not modules:
         return None
-    kept = sum(n for name, n in modules.items() if any(_matches(p, name) for p in claim.ignored))
-    return 1 - kept / sum(modules.values())
+    unquantized = sum(n for name, n in modules.items() if any(_matches(p, name) for p in claim.ignored))
+    return 1 - unquantized / sum(modules.values())
 
 
 def _matches(pattern: str, name: str) -> bool:

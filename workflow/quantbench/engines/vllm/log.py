@@ -146,8 +146,8 @@ def _read_rows(messages: list[str], sections: dict[str, dict[str, Any]], missing
 
 
 def _read_config(messages: list[str], settings: dict[str, Any], missing: dict[str, str]) -> str | None:
-    found = [m for message in messages if (m := patterns.ENGINE_CONFIG.match(message))]
-    config = found[-1]["config"] if found else ""
+    matches = [m for message in messages if (m := patterns.ENGINE_CONFIG.match(message))]
+    config = matches[-1]["config"] if matches else ""
     for name, expression in patterns.CONFIG_FIELDS.items():
         m = re.search(expression, config)
         if m:
@@ -156,7 +156,7 @@ def _read_config(messages: list[str], settings: dict[str, Any], missing: dict[st
         elif settings.get(name) is None:
             settings[name] = None
             missing[name] = _NOT_FOUND.format(patterns.CONFIG_LOOKED_FOR.format(name))
-    return found[-1]["version"] if found else None
+    return matches[-1]["version"] if matches else None
 
 
 def _config_value(name: str, text: str) -> Any:
@@ -196,14 +196,14 @@ def _compile_cache(messages: list[str], *, eager: bool) -> str | None:
 
 
 def _kernels(messages: list[str]) -> tuple[Kernel, ...]:
-    found = [m for message in messages if (m := patterns.KERNEL.match(message))]
-    named = [Kernel(m["kernel"] or m["other"], m["method"] or m["method2"]) for m in found]
+    matches = [m for message in messages if (m := patterns.KERNEL.match(message))]
+    named = [Kernel(m["kernel"] or m["other"], m["method"] or m["method2"]) for m in matches]
     return tuple(dict.fromkeys(named))
 
 
 def _last_int(regex: re.Pattern[str], group: str, messages: list[str]) -> int | None:
-    found = [m for message in messages if (m := regex.match(message))]
-    return int(found[-1][group]) if found else None
+    matches = [m for message in messages if (m := regex.match(message))]
+    return int(matches[-1][group]) if matches else None
 
 
 def _layers(own: list[Line]) -> Layers | None:
@@ -239,15 +239,15 @@ def incidents(text: str) -> list[dict[str, str]]:
     Ids: jit, graph_capture, nan, oom, engine_dead, preemption, error. A traceback is one error. What a server logs
     while it is being stopped is no incident.
     """
-    found: dict[tuple[str, str], dict[str, str]] = {}
+    distinct: dict[tuple[str, str], dict[str, str]] = {}
     erring = ""  # the origin of the error message that is being continued
     for line in _until_shutdown(lines(text if text.endswith("\n") else text + "\n")):
         kind = _incident(line)
         if kind and not (kind == "error" and line.level and line.origin == erring):
-            found.setdefault((kind, line.text), {"id": kind, "line": line.text[:400]})
+            distinct.setdefault((kind, line.text), {"id": kind, "line": line.text[:400]})
         if line.level:
             erring = line.origin if line.level in patterns.BAD else ""
-    return list(found.values())
+    return list(distinct.values())
 
 
 def _incident(line: Line) -> str | None:

@@ -1,4 +1,4 @@
-"""A vLLM `/metrics` page → counters, gauges and cache facts; the difference of two pages. Pure.
+"""A vLLM `/metrics` page → counters, gauges and cache facts; the difference of two pages.
 
 Names read in the sources of vLLM 0.26.0, 0.32.0 and 0.33.0 (the ones used here are the same in all three; older
 spellings follow them). A figure that the page does not hold is None. Values are summed over engines and models.
@@ -85,11 +85,11 @@ def peak(snapshots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _samples(page: str) -> Samples:
-    found: Samples = {}
+    samples: Samples = {}
     for name, labels, value in _parsed(page):
         if math.isfinite(value):
-            found.setdefault(name, []).append((labels, value))
-    return found
+            samples.setdefault(name, []).append((labels, value))
+    return samples
 
 
 def _parsed(page: str) -> Iterator[tuple[str, Mapping[str, str], float]]:
