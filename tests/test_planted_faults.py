@@ -101,7 +101,7 @@ class Arm:
     def measure(self, ready: dict[str, Any], prompts: str = "prompts.jsonl", **knobs: Any) -> dict[str, Any]:
         """The context of one more block, not judged."""
         self.blocks += 1
-        asked = block.Block(self.name, self.blocks, self.spec, KNOBS | knobs, "fake", Path(prompts))
+        asked = block.BlockSpec(self.name, self.blocks, self.spec, KNOBS | knobs, "fake", Path(prompts))
         return block.measure(asked, ready)[1]
 
 

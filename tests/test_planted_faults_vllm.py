@@ -128,7 +128,7 @@ def other(home: Path, server: Server, killed: dict[str, Any]) -> Server:
 def measured(server: Server, concurrency: int, prompts: str, **knobs: Any) -> Any:
     spec, ready = server
     asked = KNOBS | {"concurrency": concurrency} | knobs
-    one = block.Block(spec["model"], 1, spec, asked, "cpu", Path(f"{prompts}.jsonl"))
+    one = block.BlockSpec(spec["model"], 1, spec, asked, "cpu", Path(f"{prompts}.jsonl"))
     records, context = block.measure(one, ready)
     return records, guards.judged(context, ready, None)
 

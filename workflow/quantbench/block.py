@@ -35,7 +35,7 @@ POLL_S, PAGE_TIMEOUT_S = 1.0, 5.0
 
 
 @dataclass(frozen=True)
-class Block:
+class BlockSpec:
     """What to measure. `spec` is the server's (`Plan.server_spec`), `knobs` the block's (`Plan.block_knobs`)."""
 
     arm: str
@@ -109,7 +109,7 @@ class MetricsPoller:
             self.pages.append(self.page())
 
 
-def measure(block: Block, ready: Json) -> tuple[list[RequestRecord], Json]:
+def measure(block: BlockSpec, ready: Json) -> tuple[list[RequestRecord], Json]:
     """Run one block on its lane. Returns the requests and the context (docs/architecture.md), not yet judged."""
     prompts = read_prompts(block.prompts)
     with lane.lease(block.spec, why=block.seed) as lease:
@@ -139,7 +139,7 @@ def measure(block: Block, ready: Json) -> tuple[list[RequestRecord], Json]:
     }
 
 
-def _context(block: Block, result: BlockResult, telemetry: Json) -> Json:
+def _context(block: BlockSpec, result: BlockResult, telemetry: Json) -> Json:
     knobs, records = block.knobs, result.records
     return {
         "protocol": knobs["protocol"],
@@ -157,7 +157,7 @@ def _context(block: Block, result: BlockResult, telemetry: Json) -> Json:
     }
 
 
-def say_progress(block: Block, context: Mapping[str, Any]) -> None:
+def say_progress(block: BlockSpec, context: Mapping[str, Any]) -> None:
     """One line on stderr: what was measured, how many blocks are kept, how long the rest will take."""
     on_disk = list(Path("results", block.gpu, "raw").glob("*/*/*/b*.json"))
     begun = psutil.Process(processes.pid_of(owner.current())).create_time()
@@ -183,12 +183,12 @@ def progress_line(ended: Sequence[float], planned: int, on_disk: int) -> str:
     return f"{done}, about {wording.seconds(left * (ended[-1] - ended[0]) / (len(ended) - 1))} left"
 
 
-def _event(block: Block, lease: lane.Lease, event: str) -> None:
+def _event(block: BlockSpec, lease: lane.Lease, event: str) -> None:
     if lease.state:
         registry.add_event(lease.state["home"], event, model=block.arm, lane=block.spec["lane"], cell=block.seed)
 
 
-def _load_spec(block: Block, url: str, prompts: Sequence[Mapping[str, Any]]) -> LoadSpec:
+def _load_spec(block: BlockSpec, url: str, prompts: Sequence[Mapping[str, Any]]) -> LoadSpec:
     knobs = block.knobs
     return LoadSpec(
         url=f"{url}/v1",  # said in full: a gateway's URL has a path of its own before it

@@ -107,7 +107,7 @@ def far(url: str) -> dict[str, Any]:
 def measured(url: str, **knobs: Any) -> dict[str, Any]:
     """Metrics of one block on an endpoint, its record made as start_server makes it."""
     spec = far(url)
-    asked = block.Block("far", 1, spec, KNOBS | knobs, "fake", Path("p.jsonl"))
+    asked = block.BlockSpec("far", 1, spec, KNOBS | knobs, "fake", Path("p.jsonl"))
     return dict(block.measure(asked, ready.of_endpoint(spec))[1]["metrics"])
 
 

@@ -63,7 +63,7 @@ def clean(folder: Path, launch: Json) -> list[str]:
     return processes.remove_shared_memory(seen)
 
 
-def guard(folder: Path, launch: Json, supervisor: str) -> None:
+def guardian(folder: Path, launch: Json, supervisor: str) -> None:
     """The guardian's life: wait for the supervisor's end, then clean up what it may have left."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -143,7 +143,7 @@ def supervise(folder: Path) -> None:
     signals, me = EndSignals(launch["owner"]), processes.token(os.getpid())
     if os.fork() == 0:
         try:
-            guard(folder, launch, me)
+            guardian(folder, launch, me)
         finally:
             os._exit(0)
     server = spawn(launch)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from quantbench.engines.protocol import spec_hash
-from quantbench.engines.vllm import command as vllm_command
+from quantbench.engines.vllm import command
 from quantbench.errors import QuantbenchError
 from servers import fake_spec
 
@@ -26,7 +26,7 @@ def option(argv, name):
 
 
 def test_cpu():
-    argv, env = vllm_command.command(with_settings(SPEC, threads=2), "resident")
+    argv, env = command.command(with_settings(SPEC, threads=2), "resident")
     assert argv[len(SPEC["settings"]["command"]) :][:2] == ["serve", SPEC["source"]]
     assert option(argv, "--host") == "127.0.0.1"
     assert option(argv, "--kv-cache-memory-bytes") == str(128 * 2**20)
@@ -42,27 +42,27 @@ def test_cpu():
 
 def test_a_cpu_server_needs_its_kv_cache_stated():
     with pytest.raises(QuantbenchError, match="kv_cache_gib"):
-        vllm_command.command(with_settings(SPEC, kv_cache_gib=None), "resident")
+        command.command(with_settings(SPEC, kv_cache_gib=None), "resident")
 
 
 def test_cuda():
     spec = with_settings(
         CUDA, tensor_parallel_size=2, kv_cache_gib=None, enforce_eager=False, quantization="fp8", load_format="dummy"
     )
-    argv, env = vllm_command.command(spec, "sleep")
+    argv, env = command.command(spec, "sleep")
     assert (option(argv, "--tensor-parallel-size"), option(argv, "--gpu-memory-utilization")) == ("2", "0.9")
     assert (option(argv, "--quantization"), option(argv, "--load-format")) == ("fp8", "dummy")
     assert "--enforce-eager" not in argv
     assert "--kv-cache-memory-bytes" not in argv
     assert (env["CUDA_VISIBLE_DEVICES"], env["VLLM_SERVER_DEV_MODE"]) == ("2,3", "1")
-    argv, env = vllm_command.command(spec, "restart")
+    argv, env = command.command(spec, "restart")
     assert "--enable-sleep-mode" not in argv
     assert "VLLM_SERVER_DEV_MODE" not in env  # no development endpoints where they are not needed
 
 
 def test_user_arguments_come_last_and_user_variables_win():
     spec = with_settings(SPEC, args=["--dtype", "float32"], env={"OMP_NUM_THREADS": "7"})
-    argv, env = vllm_command.command(spec, "sleep")
+    argv, env = command.command(spec, "sleep")
     assert argv[-2:] == ["--dtype", "float32"]
     assert env["OMP_NUM_THREADS"] == "7"
 
@@ -70,11 +70,11 @@ def test_user_arguments_come_last_and_user_variables_win():
 @given(st.sampled_from([SPEC, CUDA]), st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"))))
 def test_the_script_holds_exactly_the_command(spec, args):
     spec = with_settings(spec, args=args)
-    argv, env = vllm_command.command(spec, "sleep")
-    script = vllm_command.serve_script(spec, "sleep").replace(" \\\n  ", " ")
-    command = script[script.rindex("\nexec ") :] if not any("\nexec " in a for a in args) else None
-    if command is not None:
-        assert shlex.split(command)[1:] == argv
+    argv, env = command.command(spec, "sleep")
+    script = command.serve_script(spec, "sleep").replace(" \\\n  ", " ")
+    line = script[script.rindex("\nexec ") :] if not any("\nexec " in a for a in args) else None
+    if line is not None:
+        assert shlex.split(line)[1:] == argv
     for key, value in env.items():
         assert f"export {key}={shlex.quote(value)}\n" in script
 
@@ -83,12 +83,12 @@ def test_the_script_runs(tmp_path):
     show = ["python3", "-c", "import json,os,sys; print(json.dumps([sys.argv[1:], dict(os.environ)]))"]
     spec = with_settings(SPEC, command=show, args=["--note", "two words, 'quotes' & $HOME"])
     path = tmp_path / "serve.sh"
-    path.write_text(vllm_command.serve_script(spec, "sleep"))
+    path.write_text(command.serve_script(spec, "sleep"))
     environ = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "40"}
     done = subprocess.run(["sh", str(path)], capture_output=True, check=True, env=environ)
     argv, env = json.loads(done.stdout)
-    assert [*show, *argv] == vllm_command.command(spec, "sleep")[0]
-    assert vllm_command.command(spec, "sleep")[1].items() <= env.items()
+    assert [*show, *argv] == command.command(spec, "sleep")[0]
+    assert command.command(spec, "sleep")[1].items() <= env.items()
     assert "VLLM_CPU_KVCACHE_SPACE" not in env
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quantbench.engines.vllm import evidence
 from quantbench.engines.vllm import log as vllm_log
-from quantbench.engines.vllm.evidence import Claim, Facts, claim_of, judge
+from quantbench.engines.vllm.evidence import Claim, ServedModel, claim_of, judge
 from quantbench.engines.vllm.evidence_sizes import expected_share, linear_modules, sizes_of, stored_bits
 from quantbench.observe import checkpoint
 
@@ -44,7 +44,7 @@ def decide(
     name: str, model: dict[str, Any], stated: dict[str, Any] | None, flag: str | None = None
 ) -> evidence.Verdict:
     config = {**model, "quantization_config": stated} if stated else model
-    return judge(claim_of(config, flag), Facts(log(name), config))
+    return judge(claim_of(config, flag), ServedModel(log(name), config))
 
 
 REAL = [
@@ -109,7 +109,7 @@ def test_without_any_proof_the_missing_evidence_is_named() -> None:
 
 
 def test_an_empty_log_proves_nothing_and_refutes_no_baseline() -> None:
-    empty = Facts(vllm_log.parse(""), {})
+    empty = ServedModel(vllm_log.parse(""), {})
     assert not judge(Claim("awq", 4, 16), empty).verified
     assert judge(None, empty).verified
 
@@ -148,7 +148,7 @@ def test_eight_bits_are_not_four() -> None:
 def test_an_unknown_method_is_decided_by_what_memory_excludes() -> None:
     stated = {"quant_method": "something_new"}
     assert not decide("h200-vllm-0.26.0-gptq-served-unquantized", QWEN_1_5B, stated).verified
-    assert not judge(claim_of({}, "gptq"), Facts(log("cuda-0.26.0-gptq-served-plain"), QWEN_1_5B)).verified
+    assert not judge(claim_of({}, "gptq"), ServedModel(log("cuda-0.26.0-gptq-served-plain"), QWEN_1_5B)).verified
 
 
 def test_tensor_parallel_weights_are_those_of_all_gpus() -> None:
@@ -159,19 +159,19 @@ def test_tensor_parallel_weights_are_those_of_all_gpus() -> None:
         settings={**one.settings, "tensor_parallel_size": 2},
     )
     config = {**QWEN_1_5B, "quantization_config": AWQ}
-    assert judge(claim_of(config), Facts(half, config)).verified
+    assert judge(claim_of(config), ServedModel(half, config)).verified
 
 
 def test_the_baselines_weights_stand_in_for_an_unknown_architecture() -> None:
     plain = log("h200-vllm-0.26.0-gptq-served-unquantized")
-    verdict = judge(Claim("gptq", 4, 16, 0.16), Facts(plain, {}, baseline_weights_gib=2.98))
+    verdict = judge(Claim("gptq", 4, 16, 0.16), ServedModel(plain, {}, baseline_weights_gib=2.98))
     assert not verdict.verified
     assert "nothing was saved" in verdict.sentences[0]
 
 
 def test_a_host_that_computes_4_bit_weights_with_8_bit_activations_is_labelled() -> None:
     config = {**TINY, "quantization_config": compressed(4, None, 32)}
-    verdict = judge(claim_of(config), Facts(log("cpu-0.32.0-w4a16"), config, host_w4a8=True))
+    verdict = judge(claim_of(config), ServedModel(log("cpu-0.32.0-w4a16"), config, host_w4a8=True))
     assert (verdict.verified, verdict.label) == (True, "W4A8")
     assert "VLLM_CPU_INT4_W4A8" in verdict.sentences[-1]
 
@@ -184,7 +184,7 @@ def test_weight_memory_never_proves_two_claims_at_once(gib: float) -> None:
     )
     config = {**QWEN_1_5B, "quantization_config": GPTQ}
     claims = [claim_of(config), Claim("w8", 8, 8), Claim("w16", 16, 16)]
-    assert sum(judge(c, Facts(facts, config)).verified for c in claims) <= 1
+    assert sum(judge(c, ServedModel(facts, config)).verified for c in claims) <= 1
 
 
 def test_claims() -> None:
@@ -251,14 +251,14 @@ def test_bits_on_disk(tmp_path: Path, tensors: dict[str, tuple[str, list[int]]],
 
 def test_a_checkpoint_in_16_bit_contradicts_its_config() -> None:
     config = {**TINY, "quantization_config": AWQ}
-    facts = Facts(log("cpu-0.32.0-awq"), config, tensors={f"{LAYER}.weight": ("BF16", (256, 512))})
+    facts = ServedModel(log("cpu-0.32.0-awq"), config, tensors={f"{LAYER}.weight": ("BF16", (256, 512))})
     verdict = judge(claim_of(config), facts)
     assert not verdict.verified
     assert "16.00 bits per weight" in verdict.sentences[0]
 
 
 def test_a_baseline_stored_in_8_bit_is_refused() -> None:
-    facts = Facts(log("cpu-0.32.0-bf16-no-inspection"), TINY, tensors={f"{LAYER}.weight": ("I8", (256, 512))})
+    facts = ServedModel(log("cpu-0.32.0-bf16-no-inspection"), TINY, tensors={f"{LAYER}.weight": ("I8", (256, 512))})
     assert not judge(None, facts).verified
 
 
@@ -279,4 +279,4 @@ _values = st.none() | st.integers() | st.text(max_size=5) | st.lists(st.integers
 def test_odd_configs_never_crash(stated: dict[str, Any]) -> None:
     for method in ("gptq", "awq", "compressed-tensors", "fp8", "bitsandbytes"):
         config = {**TINY, "quantization_config": {"quant_method": method, **stated}}
-        judge(claim_of(config), Facts(vllm_log.parse(""), config))
+        judge(claim_of(config), ServedModel(vllm_log.parse(""), config))

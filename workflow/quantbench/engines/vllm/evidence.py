@@ -15,7 +15,7 @@ from typing import Any
 from quantbench.engines.vllm.evidence_sizes import Claim, Sizes, claim_of, expected_share, sizes_of, stored_bits
 from quantbench.engines.vllm.log import LogFacts
 
-__all__ = ["Claim", "Facts", "Verdict", "claim_of", "judge"]
+__all__ = ["Claim", "ServedModel", "Verdict", "claim_of", "judge"]
 
 GIB = 1024**3
 # vLLM's "Model loading took" also counts buffers that are no weights: 0.10 GiB above the parameters' size was seen
@@ -32,7 +32,7 @@ _REMEDY_UNKNOWN = "start the server with VLLM_LOG_MODEL_INSPECTION=1, so that it
 
 
 @dataclass(frozen=True)
-class Facts:
+class ServedModel:
     """What is known of a served model.
 
     `log`: its parsed log. `config`: its config.json ({} if unknown). `tensors`: name → (safetensors dtype, shape) from
@@ -75,15 +75,15 @@ class _Finding:
     unquantized: bool = False
 
 
-def judge(claimed: Claim | None, facts: Facts) -> Verdict:
+def judge(claimed: Claim | None, served: ServedModel) -> Verdict:
     """Weigh all evidence for and against `claimed` (None: the model is meant to be unquantized).
 
     Not decidable is `verified=False` with what is missing, unless nothing was claimed.
     """
-    sizes = sizes_of(facts.config, facts.tensors)
-    memory, bits = _memory(claimed, facts, sizes)
-    findings = [*_config_line(claimed, facts), *_layers(claimed, facts), *_kernels(claimed, facts), *memory]
-    disk, stored = _disk(claimed, facts)
+    sizes = sizes_of(served.config, served.tensors)
+    memory, bits = _memory(claimed, served, sizes)
+    findings = [*_config_line(claimed, served), *_layers(claimed, served), *_kernels(claimed, served), *memory]
+    disk, stored = _disk(claimed, served)
     findings += disk
     against = [f for f in findings if f.speaks < 0]
     proven = any(f.speaks > 0 for f in findings)
@@ -91,15 +91,15 @@ def judge(claimed: Claim | None, facts: Facts) -> Verdict:
     sentences = [f.sentence for f in (*against, *(f for f in findings if f.speaks >= 0))]
     if not against and not proven:
         sentences.append(_undecided(claimed))
-    label = _label(claimed, facts, served_plain=any(f.unquantized for f in against))
+    label = _label(claimed, served, served_plain=any(f.unquantized for f in against))
     if verified and claimed and label != claimed.label:
-        sentences.append(f"The config says {claimed.label}, what runs is {label}: {_why_label(facts)}.")
+        sentences.append(f"The config says {claimed.label}, what runs is {label}: {_why_label(served)}.")
     return Verdict(
         verified=verified,
         method=claimed.method if claimed else "none",
         label=label,
         bits_per_weight=stored if verified and stored is not None else bits,
-        kernel=facts.log.kernel,
+        kernel=served.log.kernel,
         sentences=tuple(sentences),
         remedy="" if verified else _remedy(claimed, bool(against)),
     )
@@ -120,8 +120,8 @@ def _undecided(claimed: Claim | None) -> str:
     )
 
 
-def _config_line(claimed: Claim | None, facts: Facts) -> list[_Finding]:
-    logged = facts.log.settings.get("quantization")
+def _config_line(claimed: Claim | None, served: ServedModel) -> list[_Finding]:
+    logged = served.log.settings.get("quantization")
     if logged is None:
         return []
     text = f"vLLM's configuration says quantization={'None' if logged == 'none' else logged}"
@@ -132,8 +132,8 @@ def _config_line(claimed: Claim | None, facts: Facts) -> list[_Finding]:
     return [_Finding(0, f"{text}.")]
 
 
-def _layers(claimed: Claim | None, facts: Facts) -> list[_Finding]:
-    layers = facts.log.layers
+def _layers(claimed: Claim | None, served: ServedModel) -> list[_Finding]:
+    layers = served.log.layers
     if layers is None:
         return []
     total, plain = sum(layers.linear.values()), layers.linear.get("", 0)
@@ -145,37 +145,37 @@ def _layers(claimed: Claim | None, facts: Facts) -> list[_Finding]:
     others = [other for other in layers.other_quantized if "KVCache" not in other]
     if layers.experts and others:
         return [_Finding(1, f"{text[0].upper()}{text[1:]}, and {', '.join(others)}.")]
-    wanted = expected_share(facts.config, claimed)
+    wanted = expected_share(served.config, claimed)
     if share == 0 or (wanted is not None and share < wanted - 0.02):
         tail = "" if share == 0 or wanted is None else f"; the config says {wanted:.0%}"
         return [_Finding(-1, f"{text[0].upper()}{text[1:]}{tail}.", unquantized=share == 0)]
     return [_Finding(1, f"{text[0].upper()}{text[1:]}.")]
 
 
-def _kernels(claimed: Claim | None, facts: Facts) -> list[_Finding]:
+def _kernels(claimed: Claim | None, served: ServedModel) -> list[_Finding]:
     findings = []
-    if facts.log.online_layers is not None:
-        count = facts.log.online_layers
+    if served.log.online_layers is not None:
+        count = served.log.online_layers
         speaks = (1 if count else -1) if claimed else (-1 if count else 0)
         findings.append(_Finding(speaks, f"vLLM quantized {count} layers while loading.", unquantized=not count))
-    named = ", ".join(f"{k.kernel} for {k.method}" for k in facts.log.kernels)
+    named = ", ".join(f"{k.kernel} for {k.method}" for k in served.log.kernels)
     if not named:
         return findings
     if claimed is None:
         return [*findings, _Finding(-1, f"The log names quantized linear kernels: {named}.")]
-    other = [k for k in facts.log.kernels if claimed.contradicted_by(k.method)]
+    other = [k for k in served.log.kernels if claimed.contradicted_by(k.method)]
     if other:
         return [*findings, _Finding(-1, f"The log names {named}, which is not {claimed.label}.")]
     return [*findings, _Finding(1, f"The log names the linear kernels: {named}.")]
 
 
-def _memory(claimed: Claim | None, facts: Facts, sizes: Sizes | None) -> tuple[list[_Finding], float | None]:
+def _memory(claimed: Claim | None, served: ServedModel, sizes: Sizes | None) -> tuple[list[_Finding], float | None]:
     """Weight memory (CUDA builds log it) against what the claimed bits, and 16 bits, would take."""
-    weights = facts.log.memory.get("weights_gib")
+    weights = served.log.memory.get("weights_gib")
     if weights is None or sizes is None:
-        return _against_baseline(claimed, facts, weights), None
-    full = _DTYPES.get(str(facts.log.settings.get("dtype")), ("", 16))[1]
-    total = weights * (facts.log.settings.get("tensor_parallel_size") or 1)
+        return _against_baseline(claimed, served, weights), None
+    full = _DTYPES.get(str(served.log.settings.get("dtype")), ("", 16))[1]
+    total = weights * (served.log.settings.get("tensor_parallel_size") or 1)
     rest = sizes.rest * full / 8 / GIB
     high = (total + 0.005 - rest) * 8 * GIB / sizes.linear
     low = (total * (1 - PADDING) - 0.005 - BUFFERS_GIB - rest) * 8 * GIB / sizes.linear
@@ -194,8 +194,8 @@ def _memory(claimed: Claim | None, facts: Facts, sizes: Sizes | None) -> tuple[l
     return [_Finding(-1, f"{text}, but {bits:.1f} are expected.", unquantized=bool(claimed) and is_full)], measured
 
 
-def _against_baseline(claimed: Claim | None, facts: Facts, weights: float | None) -> list[_Finding]:
-    baseline = facts.baseline_weights_gib
+def _against_baseline(claimed: Claim | None, served: ServedModel, weights: float | None) -> list[_Finding]:
+    baseline = served.baseline_weights_gib
     if claimed is None or not weights or not baseline or baseline < 4 * BUFFERS_GIB:
         return []
     text = f"its weights take {weights:.2f} GiB, the baseline's {baseline:.2f} GiB"
@@ -204,9 +204,9 @@ def _against_baseline(claimed: Claim | None, facts: Facts, weights: float | None
     return [_Finding(0, f"{text[0].upper()}{text[1:]}.")]
 
 
-def _disk(claimed: Claim | None, facts: Facts) -> tuple[list[_Finding], float | None]:
+def _disk(claimed: Claim | None, served: ServedModel) -> tuple[list[_Finding], float | None]:
     """Bits per linear weight of the checkpoint. It proves nothing about what runs, but can contradict."""
-    stored = stored_bits(facts.tensors, (claimed.weight_bits if claimed else 4) or 4) if facts.tensors else None
+    stored = stored_bits(served.tensors, (claimed.weight_bits if claimed else 4) or 4) if served.tensors else None
     if stored is None or (claimed and claimed.online):
         return [], None
     stored = round(stored, 3)
@@ -220,26 +220,26 @@ def _disk(claimed: Claim | None, facts: Facts) -> tuple[list[_Finding], float | 
     return [_Finding(0, f"{text[0].upper()}{text[1:]}.")], stored
 
 
-def _label(claimed: Claim | None, facts: Facts, *, served_plain: bool) -> str:
-    plain = _DTYPES.get(str(facts.log.settings.get("dtype")), ("16 bit", 16))[0]
+def _label(claimed: Claim | None, served: ServedModel, *, served_plain: bool) -> str:
+    plain = _DTYPES.get(str(served.log.settings.get("dtype")), ("16 bit", 16))[0]
     if claimed is None or served_plain:
         return plain
     if claimed.weight_bits is None or claimed.activation_bits is None:
         return claimed.label
-    if _weight_only(facts):
+    if _weight_only(served):
         return f"W{claimed.weight_bits}A16"
-    if facts.host_w4a8 and claimed.weight_bits == 4 and "CPUWNA16LinearKernel" in (facts.log.kernel or ""):
+    if served.host_w4a8 and claimed.weight_bits == 4 and "CPUWNA16LinearKernel" in (served.log.kernel or ""):
         return "W4A8"
     return claimed.label
 
 
-def _weight_only(facts: Facts) -> bool:
-    return facts.log.fallback_bits is not None or any(
-        "marlin" in k.kernel.lower() and "FP8" in k.kernel.upper() for k in facts.log.kernels
+def _weight_only(served: ServedModel) -> bool:
+    return served.log.fallback_bits is not None or any(
+        "marlin" in k.kernel.lower() and "FP8" in k.kernel.upper() for k in served.log.kernels
     )
 
 
-def _why_label(facts: Facts) -> str:
-    if _weight_only(facts):
+def _why_label(served: ServedModel) -> str:
+    if _weight_only(served):
         return "the weights stay compressed, the computation is in 16 bit (Marlin kernel)"
     return "on this host vLLM computes 4-bit weights with 8-bit activations (VLLM_CPU_INT4_W4A8)"

@@ -31,14 +31,14 @@ def check_quantization(
             f"models.{spec['model']}.quantization: {mismatch} ({spec['source']})",
             remedy="correct `quantization` (or `quantize_flag`) in config, or take the right checkpoint",
         )
-    facts = evidence.Facts(
+    served = evidence.ServedModel(
         log=vllm_log.parse(log),
         config=config,
         tensors=None if dummy or not folder else checkpoint.tensors(folder),
         baseline_weights_gib=baseline_weights_gib,
         host_w4a8=spec["platform"] == "cpu" and _amx(settings.get("env") or {}),
     )
-    verdict = evidence.judge(claim, facts)
+    verdict = evidence.judge(claim, served)
     if not verdict.verified:
         raise QuantbenchError(
             f"server of {spec['model']} is not what the config says ({claimed}): " + " ".join(verdict.sentences),
