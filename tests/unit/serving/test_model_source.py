@@ -64,12 +64,16 @@ def test_a_snapshot_of_links_that_lead_nowhere_is_named_with_its_download(home, 
     (snapshot / "model.safetensors").write_bytes(no_tensors(64))
     (snapshot / name).unlink(missing_ok=True)
     (snapshot / name).symlink_to("../../blobs/not-copied")
+    (snapshot / "README.md").symlink_to("../../blobs/not-copied-either")  # no server reads it
     spec = fake_spec(home, source="org/name", env={"HF_HUB_CACHE": str(home / "hub")})
     with pytest.raises(QuantbenchError, match=f"{name} is a link to a file that is not there") as caught:
         model_source.check_source(spec)
     assert "hf download org/name" in caught.value.remedy
     for look in (model_source.checkpoint_mib, identity.source_id):
         look(spec)  # no traceback where results are looked at
+    (snapshot / name).unlink()
+    (snapshot / name).write_bytes(no_tensors(64) if name.endswith("safetensors") else b"{}")
+    model_source.check_source(spec)
 
 
 DAMAGED = {

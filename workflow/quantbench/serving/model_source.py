@@ -15,6 +15,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.observe import checkpoint
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
+_TEXTS = (".json", ".jinja", ".model", ".txt", ".py")
 
 
 def find_source(spec: Spec) -> Path | None:
@@ -57,7 +58,9 @@ def check_source(spec: Spec) -> None:
 
 def _fault_of(folder: Path, *, dummy: bool) -> str:
     """What a model's folder lacks or has damaged; empty if nothing. Dummy weights are not read from files."""
-    if dangling := next((path for path in sorted(folder.iterdir()) if path.is_symlink() and not path.exists()), None):
+    texts = [path for path in folder.iterdir() if path.suffix in _TEXTS]
+    weights = [] if dummy else next((paths for pattern in _WEIGHTS if (paths := list(folder.glob(pattern)))), [])
+    if dangling := next((path for path in sorted([*texts, *weights]) if path.is_symlink() and not path.exists()), None):
         return f"{dangling} is a link to a file that is not there"
     if not (folder / "config.json").exists():
         return f"{folder} has no config.json"
