@@ -10,7 +10,7 @@ try:
         workflow.config_settings.overwrite_config,
         map(Path, workflow.config_settings.configfiles),
     )
-    if owner.is_here():  # not again in every job's process
+    if owner.is_owner_process():  # not again in every job's process
         from quantbench import inputs
 
         targets.check(PLAN, sys.argv[1:])  # snakemake itself knows them only later
@@ -33,7 +33,7 @@ config = PLAN.config | {
 # Servers belong to this run; what it uses of the machine is claimed for as long as it lives.
 GPU = PLAN.gpu
 RESULTS = f"results/{GPU}"
-OWNER = owner.adopt(PLAN.devices(), f"{RESULTS}/servers")
+OWNER = owner.become_owner(PLAN.devices(), f"{RESULTS}/servers")
 MODELS = PLAN.models
 ARMS = PLAN.arms
 BASELINE = PLAN.baseline

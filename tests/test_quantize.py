@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from quantbench.observe import checkpoint
-from quantbench.serving.preflight import weight_files
+from quantbench.serving.model_source import weight_files
 
 ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".venv-vllm/bin/python"

@@ -11,18 +11,19 @@ from source import MODULES, ROOT, RULES, imported, names
 
 TABLE = dict(re.findall(r"^\| `([\w/]+)` \| (base|pure|edge) \|", (ROOT / "docs/architecture.md").read_text(), re.M))
 LAYERS = (
-    "errors files stats wording progress",
-    "records",
+    "errors files",
+    "records stats wording progress",
     "observe",
-    "engines",
     "config",
+    "engines",
     "serving",
     "client",
     "judge",
     "quality",
+    "results",
     "report",
-    "judgement inputs block jobs",
-    "cli cli_calibrate cli_config_doc cli_load cli_load_output cli_refine cli_types __main__",
+    "judgement inputs block jobs docs",
+    "cli __main__",
 )
 """Packages, and modules outside of any, from the bottom: each imports from its own layer and those above it here."""
 # What talks to the world. pathlib is a name for paths too, so its use for reading is looked for by method below.

@@ -73,6 +73,8 @@ def test_a_cached_hub_model_is_found(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     snapshot = tmp_path / "models--Org--Model/snapshots/abc"
     snapshot.mkdir(parents=True)
+    (tmp_path / "models--Org--Model/refs").mkdir()
+    (tmp_path / "models--Org--Model/refs/main").write_text("abc")
     (snapshot / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
     (snapshot / "model.safetensors").write_bytes(no_tensors(64))
     assert made_models.find("base", "Org/Model") == snapshot

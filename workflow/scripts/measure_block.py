@@ -9,7 +9,7 @@ from quantbench.judge import guards
 
 
 def main(job):
-    wanted = block.Block(
+    wanted = block.BlockSpec(
         arm=job.wildcards.arm,
         number=int(job.wildcards.block),
         spec=jobs.spec(job),

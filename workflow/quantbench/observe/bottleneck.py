@@ -1,4 +1,4 @@
-"""Which part limits a block: the engine, vLLM's front end, or our own client. Pure.
+"""Which part limits a block: the engine, the server's front end, or our own client.
 
 The front end is the API server that turns the engine's steps into HTTP chunks. Where it falls behind it merges tokens:
 chunks carry several tokens although the client reads each chunk as it comes. The client is suspected first, as a slow
