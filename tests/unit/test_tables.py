@@ -1,32 +1,8 @@
 from __future__ import annotations
 
-import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from quantbench.errors import QuantbenchError
 from quantbench.report import impact, tables
 from report_fixture import Scenario, facts
-
-
-def _tuple(concurrency: int, model: str = "m", workload: str = "chat", p95: float | None = 1.0) -> pl.DataFrame:
-    row = {"model": model, "workload": workload, "concurrency": concurrency, "max_tokens": 128, "p95_ttft_ms": p95}
-    return pl.DataFrame([row])
-
-
-@given(st.lists(st.integers(1, 500), min_size=1, max_size=8, unique=True))
-def test_capacity_holds_every_tuple_once_in_order(concurrencies: list[int]) -> None:
-    table = tables.combine_capacity([_tuple(c) for c in concurrencies], "m", "chat")
-    assert table["concurrency"].to_list() == sorted(concurrencies)
-
-
-def test_capacity_takes_blank_columns_and_refuses_strangers_and_copies() -> None:
-    mixed = tables.combine_capacity([_tuple(1, p95=None), _tuple(8)], "m", "chat")
-    assert mixed["p95_ttft_ms"].to_list() == [None, 1.0]
-    with pytest.raises(QuantbenchError, match="found rows of"):
-        tables.combine_capacity([_tuple(1), _tuple(8, model="other")], "m", "chat")
-    with pytest.raises(QuantbenchError, match="twice"):
-        tables.combine_capacity([_tuple(1), _tuple(1)], "m", "chat")
 
 
 def test_memory_reduction_and_reasons() -> None:

@@ -63,7 +63,6 @@ def report(plan: Plan) -> Json:
         },
         "primary": plan.primary,
         "margin": plan.config["margin"],
-        "precision": plan.config["precision"],
         "predictions": plan.config["predictions"],
     }
 

@@ -1,4 +1,4 @@
-"""Tuple rows → the capacity table of a model; server records → the memory table. Pure."""
+"""Server records → the memory and start-up tables. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-import polars as pl
-
-from quantbench.errors import QuantbenchError
 from quantbench.report.facts import Json
 from quantbench.wording import is_number
 
@@ -24,21 +21,6 @@ READY_MEMORY = (
 )
 
 STARTUP = ("weights_s", "compile_s", "warmup_s", "graphs_s", "engine_init_s", "total_s")
-
-
-def combine_capacity(tuples: Sequence[pl.DataFrame], model: str, workload: str) -> pl.DataFrame:
-    """All one-row tuple tables of one model as one table, by max_tokens and concurrency.
-
-    Raises QuantbenchError for a row of another model or workload, or a tuple that occurs twice.
-    """
-    table = pl.concat(tuples, how="diagonal_relaxed").sort("max_tokens", "concurrency")
-    strangers = table.filter((pl.col("model") != model) | (pl.col("workload") != workload))
-    if strangers.height:
-        found = strangers.select("model", "workload").unique().rows()
-        raise QuantbenchError(f"capacity of {model}, {workload}: found rows of {found}", remedy="delete the moved CSVs")
-    if table.select("max_tokens", "concurrency").is_duplicated().any():
-        raise QuantbenchError(f"capacity of {model}, {workload}: a tuple occurs twice", remedy="delete the copy")
-    return table
 
 
 def memory_rows(
