@@ -18,7 +18,7 @@ if [ "$what" = check ] || [ "$what" = all ]; then
   done
 fi
 case "$what" in
-  unit) step "unit and property tests"; pytest tests/unit -n 2 ;;
+  unit) step "unit and property tests, golden pages"; pytest tests/unit tests/test_goldens.py -n 2 ;;
   all)
     step "unit and property tests, life cycle (stand-in servers)"
     pytest tests -m "not vllm and not slow" -n 2

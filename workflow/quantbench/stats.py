@@ -11,6 +11,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,7 @@ def percentile(values: Sequence[float], q: int, confidence: float = 0.95) -> Per
     return Percentile(value, low, high, n, reason)
 
 
+@lru_cache
 def order_limits(n: int, p: float, confidence: float = 0.95) -> tuple[int, int]:
     """Indices of the order statistics (from 0) that enclose the p quantile of n values; -1 or n where there is none.
 

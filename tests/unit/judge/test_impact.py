@@ -10,8 +10,7 @@ from quantbench.records.finding import finding
 from quantbench.records.run import Run
 from quantbench.records.server import Quantization
 from quantbench.records.tables import ImpactRow
-from quantbench.report.impact_words import with_words
-from quantbench.report.say import Speech
+from quantbench.report.say import Speech, catalogue
 
 
 def sides(chat: Any = 1.2, batch: Any = 1.2, code: str = "better", **parts: Any) -> Run:
@@ -112,15 +111,13 @@ def test_evidence_is_what_bears_on_the_difference() -> None:
     assert weights == finding("impact.weights", smaller=0.6)
 
 
-def test_the_table_has_the_sentences() -> None:
+def test_every_hypothesis_and_reading_has_a_sentence() -> None:
+    rows = [only(run) for run in (sides(), sides(1.2, 1.5), sides(0.8, 0.9, "worse"))]
+    assert all(row.hypothesis and Speech()(row.hypothesis) and Speech()(impact.helps(row)) for row in rows)
+    assert {*impact.LIMITS.values(), *impact.HELPS.values()} <= set(catalogue())
     run = sides(1.2, 1.5)
-    row = with_words(run, only(run), Speech.of(run))
-    assert row.hypothesis is not None
-    assert row.hypothesis.startswith("smaller weights leave more room")
     lengths = "bottleneck: engine and 3.00 prompt tokens per output token"
-    assert row.evidence == f"chat ({lengths}); batch ({lengths}); weights smaller by 60.0 %"
-    assert row.reason is None
-    run = runs.run(verdict=runs.verdict([]))
-    row = with_words(run, only(run), Speech.of(run))
-    assert row.reason == "chat: no valid comparison in its cell; batch: no valid comparison in its cell"
-    assert (row.hypothesis, row.evidence) == (None, None)
+    said = Speech.of(run).all(impact.evidence(run, only(run)), "; ")
+    assert said == f"chat ({lengths}); batch ({lengths}); weights smaller by 60.0 %"
+    words = Speech().all(impact.why_not(only(runs.run(verdict=runs.verdict([])))), "; ")
+    assert words == "chat: no valid comparison in its cell; batch: no valid comparison in its cell"
