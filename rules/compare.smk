@@ -129,3 +129,29 @@ rule compare_chat_batch:
         report=report_plan.report(PLAN),
     script:
         "../workflow/scripts/compare_chat_batch.py"
+
+
+rule decide:
+    input:
+        verdict=f"{RESULTS}/comparison/verdict.json",
+        capacity=CAPACITY,
+        memory=f"{RESULTS}/memory.csv",
+        startup=f"{RESULTS}/startup.csv",
+        ready=READY,
+        measurement=f"{RESULTS}/measurement.json",
+        impact=f"{RESULTS}/comparison/chat_vs_batch.csv",
+        quality=expand(
+            f"{RESULTS}/quality_details_{{variant}}.json",
+            variant=VARIANTS if config["quality"]["prompts"] else [],
+        ),
+        cost=f"{RESULTS}/cost.json",
+    output:
+        f"{RESULTS}/decision.json",
+    log:
+        f"logs/{GPU}/decide.log",
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        report=report_plan.report(PLAN, predictions=True),
+    script:
+        "../workflow/scripts/decide.py"

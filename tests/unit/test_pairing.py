@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from quantbench.judge.pairing import Block, interleaved, measure, pair_up
+from quantbench.records.comparison import InvalidBlock
 
 
 def block(n, value=100.0, valid=True, t=0.0, reasons=(), samples=None, **metrics):
@@ -34,7 +35,7 @@ def test_blocks_pair_by_number_and_invalid_ones_are_refused_with_their_reason():
     b = [block(3, 120.0), block(1, 110.0), block(2, valid=False, reasons=("failed_requests",)), block(7)]
     pairs = pair_up(a, b, ("bf16", "w4"))
     assert [(x.number, y.number) for x, y in zip(pairs.a, pairs.b, strict=True)] == [(1, 1), (3, 3)]
-    assert pairs.refused == ("failed_requests (w4 block 2)",)
+    assert pairs.invalid == (InvalidBlock(model="w4", block=2, guards=("failed_requests",)),)
     assert pairs.unpaired == 2
 
 

@@ -10,19 +10,26 @@ import pytest
 from quantbench import cli_refine
 from quantbench.cli_refine import closing, is_done
 from quantbench.judge.precision import plan
+from quantbench.records.cell import Cell
+from quantbench.records.comparison import Code, Comparison
 
 CELL = "chat/c8_t128"
 
 
-def row(half_width: float | None, metric: str = "throughput_tok_s", **changes: Any) -> dict[str, Any]:
-    """A comparison row with 6 pairs."""
-    ci = (None, None) if half_width is None else (1 / (1 + half_width), 1 + half_width)
-    place = {"workload": "chat", "concurrency": 8, "max_tokens": 128, "variant": "int8", "metric": metric}
-    known = {"ratio": 1.0, "ci_low": ci[0], "ci_high": ci[1], "n_pairs": 6, "code": "undecided", "reasons": []}
-    return place | known | changes
+def row(
+    half_width: float | None, metric: str = "throughput_tok_s", code: Code = "undecided", n: int = 6, reason: str = ""
+) -> Comparison:
+    """A comparison with n pairs."""
+    low, high = (None, None) if half_width is None else (1 / (1 + half_width), 1 + half_width)
+    return Comparison(
+        gpu_name="", **Cell.of("chat", 8, 128).columns, baseline="bf16", variant="int8", metric=metric,
+        baseline_value=None, variant_value=None, ratio=1.0, ci_low=low, ci_high=high, n_pairs=n, p_value=None,
+        p_holm=None, margin=0.02, code=code, primary=False, interleaved=True, valid=True,
+        reasons=(reason,) if reason else (),
+    )  # fmt: skip
 
 
-def ended(rows: list[dict[str, Any]], *, blocks: int = 6, left: float = 60.0, most: int = 40) -> tuple[bool, str]:
+def ended(rows: list[Comparison], *, blocks: int = 6, left: float = 60.0, most: int = 40) -> tuple[bool, str]:
     """Whether refine is done, and what it says."""
     state = plan(rows, 0.02, {CELL: blocks}, most_blocks=most)
     return is_done(state), "\n".join(closing(state, {CELL: blocks}, left, most))
@@ -34,7 +41,7 @@ def test_done_only_where_every_comparison_is_narrow() -> None:
 
 
 def test_refused_cells_are_named_with_their_guards() -> None:
-    refused = row(None, "p50_ttft_ms", code="invalid", n_pairs=1, reasons=["failed_requests (int8 block 2)"])
+    refused = row(None, "p50_ttft_ms", code="invalid", n=1, reason="failed_requests (int8 block 2)")
     done, said = ended([row(0.01), refused])
     assert not done
     assert "refine: 1 of 2 comparisons are within ±2 %" in said
@@ -42,7 +49,7 @@ def test_refused_cells_are_named_with_their_guards() -> None:
 
 
 def test_what_more_blocks_cannot_give_is_not_said_to_need_more_blocks() -> None:
-    done, said = ended([row(0.01), row(None, "p95_ttft_ms", code="no_test", reasons=["BLOCK_NEEDS_N20"])])
+    done, said = ended([row(0.01), row(None, "p95_ttft_ms", code="no_test", reason="BLOCK_NEEDS_N20")])
     assert not done
     assert "1 without a confidence interval, which more blocks would not give" in said
     assert f"`block.min_seconds` or `block.min_requests_per_slot`: {CELL} int8 (p95_ttft_ms)" in said

@@ -14,7 +14,10 @@ import pytest
 from quantbench.judge.pairing import Block
 from quantbench.judge.pooled import pooled_ratio
 from quantbench.judge.precision import MOST_BLOCKS, next_round
-from quantbench.judge.verdict import METRICS, aa_summary
+from quantbench.judge.verdict import control_of
+from quantbench.records.cell import Cell
+from quantbench.records.comparison import Comparison, Primary
+from quantbench.records.metric import COMPARED
 from quantbench.stats import blocks_needed, half_width, paired_ratio, tost
 from scipy import stats as scipy_stats
 
@@ -77,22 +80,22 @@ def test_a_against_a_differs_in_at_most_5_percent(n):
 
 
 def test_the_aa_control_with_all_its_metrics_differs_in_at_most_5_percent():
-    trials, n, cell = 300, 6, ("chat", 8, 128)
+    trials, n, cell = 300, 6, Cell.of("chat", 8, 128)
     rng = np.random.default_rng(1)
-    primary = dict(zip(("workload", "concurrency", "max_tokens"), cell, strict=True)) | {"metric": METRICS[0]}
-    logs = np.stack([np.stack(sessions(n, "abba", trials)) for _ in METRICS])
+    primary = Primary(**cell.columns, metric=COMPARED[0])
+    logs = np.stack([np.stack(sessions(n, "abba", trials)) for _ in COMPARED])
     logs = logs + rng.normal(0, NOISE, logs.shape)  # metric, arm, trial, block
 
     def arm(which, trial):
         return [
-            Block(k, 0.0, {m: float(np.exp(logs[i, which, trial, k])) for i, m in enumerate(METRICS)}, True)
+            Block(k, 0.0, {m: float(np.exp(logs[i, which, trial, k])) for i, m in enumerate(COMPARED)}, True)
             for k in range(n)
         ]
 
     alarms = 0
     for trial in range(trials):
-        found = aa_summary({cell: {"a": arm(0, trial), "a__aa": arm(1, trial)}}, "a", primary, 0.02)
-        alarms += any(found[m]["different"] for m in METRICS)
+        control = control_of({cell: {"a": arm(0, trial), "a__aa": arm(1, trial)}}, "a", primary, 0.02)
+        alarms += bool(control.different)
     assert alarms / trials <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials)
 
 
@@ -152,23 +155,19 @@ def refined(d, first):
 
 
 def test_the_simulated_refinement_is_that_of_the_library():
-    first, cell = 6, "chat/c8_t128"
+    first, cell = 6, Cell.of("chat", 8, 128)
     d = np.random.default_rng(4).normal(0, 0.03, (40, MOST_BLOCKS))
     counts, mean, half = refined(d, first)
     for i in range(40):
         n = first
         for _ in range(10):
             ci = paired_ratio(np.ones(n), np.exp(d[i, :n]), first=first)
-            row = {"workload": "chat", "concurrency": 8, "max_tokens": 128, "variant": "w8", "metric": METRICS[0]}
-            row |= {
-                "ratio": ci.ratio,
-                "ci_low": ci.low,
-                "ci_high": ci.high,
-                "n_pairs": n,
-                "code": "undecided",
-                "reasons": [],
-            }
-            n += next_round([row], TARGET, {cell: n}, 1e9, 1).get(cell, 0)
+            row = Comparison(
+                gpu_name="", **cell.columns, baseline="bf16", variant="w8", metric=COMPARED[0], baseline_value=None,
+                variant_value=None, ratio=ci.ratio, ci_low=ci.low, ci_high=ci.high, n_pairs=n, p_value=None,
+                p_holm=None, margin=0.02, code="undecided", primary=False, interleaved=True, valid=True,
+            )  # fmt: skip
+            n += next_round([row], TARGET, {cell.key: n}, 1e9, 1).get(cell.key, 0)
         assert n == counts[i]
         assert np.log([ci.low, ci.high]) == pytest.approx([mean[i] - half[i], mean[i] + half[i]])
 

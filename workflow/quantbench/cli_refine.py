@@ -18,8 +18,12 @@ from quantbench.config import command_line, settings
 from quantbench.config.configuration import Plan
 from quantbench.config.schema import deep_merge
 from quantbench.errors import QuantbenchError
-from quantbench.files import read_json
 from quantbench.judge import precision
+from quantbench.records.base import read
+from quantbench.records.block import BlockContext
+from quantbench.records.cell import Cell
+from quantbench.records.codes import is_guard
+from quantbench.records.comparison import Comparison, Precision, PrecisionEntry, Verdict
 from quantbench.wording import plural
 
 Json = dict[str, Any]
@@ -84,23 +88,23 @@ def round_line(args: argparse.Namespace, gpu: str, extra: dict[str, int]) -> lis
     return command_line.with_value(line, "extra_blocks", extra) if extra else line
 
 
-def _state(plan: Plan) -> tuple[list[Json], dict[str, int], dict[str, float]]:
+def _state(plan: Plan) -> tuple[list[Comparison], dict[str, int], dict[str, float]]:
     """Comparison rows, blocks on disk per cell, and seconds that one more block of each cell takes (all arms)."""
     results = Path("results") / plan.gpu
-    compared: list[Json] = read_json(results / "comparison" / "verdict.json")["rows"]
+    rows = read(results / "comparison" / "verdict.json", Verdict).rows
     measured: dict[str, int] = {}
     cost: dict[str, float] = {}
     for cell in plan.cells(plan.baseline):
-        key = f"{cell[0]}/c{cell[1]}_t{cell[2]}"
+        key = Cell.of(*cell).key
         measured[key] = min(settings.blocks_on_disk(results, arm, cell) for arm in plan.models)
-        folders = [results / "raw" / arm / cell[0] / f"c{cell[1]}_t{cell[2]}" for arm in plan.models]
+        folders = [results / "raw" / arm / key for arm in plan.models]
         cost[key] = sum(_mean_seconds(folder) for folder in folders)
     # Points that were asked for by name are compared too; only the grid is refined.
-    return [row for row in compared if precision.cell_of(row) in measured], measured, cost
+    return [row for row in rows if row.cell.key in measured], measured, cost
 
 
 def _mean_seconds(folder: Path) -> float:
-    seconds = [read_json(path)["duration_s"] for path in folder.glob("b*.json")]
+    seconds = [read(path, BlockContext).duration_s for path in folder.glob("b*.json")]
     return sum(seconds) / len(seconds) if seconds else 0.0
 
 
@@ -110,59 +114,59 @@ def _snakemake(args: argparse.Namespace, plan: Plan, extra: dict[str, int]) -> N
         raise QuantbenchError("a round of blocks failed", remedy="the lines above say why; finished blocks are kept")
 
 
-def is_done(state: Mapping[str, Any]) -> bool:
+def is_done(state: Precision) -> bool:
     """Whether each comparison of a `precision.plan` was tested and is as precise as wanted."""
-    return bool(state["reached"]) and not any(state[name] for name in LEFT)
+    return bool(state.reached) and not any(getattr(state, name) for name in LEFT)
 
 
-def closing(state: Mapping[str, Any], measured: Mapping[str, int], seconds_left: float, most_blocks: int) -> list[str]:
+def closing(state: Precision, measured: Mapping[str, int], seconds_left: float, most_blocks: int) -> list[str]:
     """What refine says at its end: how many comparisons got there, and for the others why not and what would help.
 
     state: a `precision.plan`. measured: blocks on disk per cell. most_blocks: `refine.max_blocks`.
     """
-    goal = f"within ±{100 * state['target']:g} %"
+    goal = f"within ±{100 * (state.target or 0):g} %"
     if is_done(state):
         return [f"refine: every comparison is {goal}"]
-    total = sum(len(state[name]) for name in ("reached", *LEFT))
+    total = sum(len(getattr(state, name)) for name in ("reached", *LEFT))
     if not total:
         return ["refine: there is no comparison that more blocks could make precise"]
-    full = [entry for entry in state["missing"] if measured.get(entry["cell"], 0) >= most_blocks]
-    waiting = [entry for entry in state["missing"] if entry not in full]
+    full = [entry for entry in state.missing if measured.get(entry.cell, 0) >= most_blocks]
+    waiting = [entry for entry in state.missing if entry not in full]
     limit = "the budget is spent" if seconds_left <= 0 else "no further round fits the budget"
     most = f"{most_blocks} blocks per cell (`refine.max_blocks`)"
     wide = {
         f"{limit}": waiting,
         f"there are {most} already": full,
-        f"more than {most} would be needed, so reduce the noise instead": state["out_of_reach"],
+        f"more than {most} would be needed, so reduce the noise instead": state.out_of_reach,
     }
     return [
-        f"refine: {len(state['reached'])} of {plural(total, 'comparison')} are {goal}",
+        f"refine: {len(state.reached)} of {plural(total, 'comparison')} are {goal}",
         *(f"refine: {len(some)} still wider than that, {why}: {_metrics(some)}" for why, some in wide.items() if some),
-        *_untested(state["untested"]),
-        *_refused(state["refused"]),
+        *_untested(state.untested),
+        *_refused(state.refused),
     ]
 
 
-def _untested(entries: Sequence[Json]) -> list[str]:
+def _untested(entries: Sequence[PrecisionEntry]) -> list[str]:
     remedy = "for a p95 raise `block.min_seconds` or `block.min_requests_per_slot`"
     words = f"without a confidence interval, which more blocks would not give; {remedy}"
     return [f"refine: {len(entries)} {words}: {_metrics(entries)}"] if entries else []
 
 
-def _refused(entries: Sequence[Json]) -> list[str]:
+def _refused(entries: Sequence[PrecisionEntry]) -> list[str]:
     """The cells that guards refused, each with its guards; the codes in capitals are not guards but remarks."""
-    guards = [(entry, reason) for entry in entries for reason in entry["reasons"] if not reason.isupper()]
+    guards = [(entry, reason) for entry in entries for reason in entry.reasons if is_guard(reason)]
     words = "refused by guards; docs/measurement.md says what to do about each"
     return [f"refine: {len(entries)} {words}: {_grouped(guards)}"] if entries else []
 
 
-def _metrics(entries: Sequence[Json]) -> str:
-    return _grouped([(entry, entry["metric"]) for entry in entries])
+def _metrics(entries: Sequence[PrecisionEntry]) -> str:
+    return _grouped([(entry, entry.metric) for entry in entries])
 
 
-def _grouped(told: Sequence[tuple[Json, str]]) -> str:
+def _grouped(words_of: Sequence[tuple[PrecisionEntry, str]]) -> str:
     """Words by cell and variant: "chat/c8_t128 int8 (throughput_tok_s, p50_ttft_ms); …"."""
     found: dict[str, dict[str, None]] = {}
-    for entry, words in told:
-        found.setdefault(f"{entry['cell']} {entry['variant']}", {})[words] = None
+    for entry, words in words_of:
+        found.setdefault(f"{entry.cell} {entry.variant}", {})[words] = None
     return "; ".join(f"{place} ({', '.join(words)})" for place, words in found.items())
