@@ -81,15 +81,15 @@ def test_answers_and_the_passes_of_the_floor() -> None:
     server = Server()
     with serving(server) as url:
         answers = ask.answers(url, "m", PROMPTS, [1, 4])
-    assert [a["output"] for a in answers] == ["A", "B", "C", "D"]
-    assert [r["concurrency"] for r in answers[0]["again"]] == [1, 4]
+    assert [a.output for a in answers] == ["A", "B", "C", "D"]
+    assert [r.concurrency for r in answers[0].again] == [1, 4]
     assert len(server.bodies) == 12
     assert server.most == 4
     body = server.bodies[0]
     assert body["prompt"] == [BOS, *map(ord, "question a")]
     assert body["temperature"] == 0
     assert set(ask.GREEDY) <= set(body)
-    assert len({a["prompt_token_ids_sha256"] for a in answers}) == 4
+    assert len({a.prompt_token_ids_sha256 for a in answers}) == 4
 
 
 @pytest.mark.parametrize(

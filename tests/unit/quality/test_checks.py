@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from quantbench.errors import QuantbenchError
 from quantbench.quality import checks, code_check, prompt_set
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ANY_CHECK = {
     "contains": {"all": ["a"], "any": ["b"]},
     "not_contains": {"any": ["a"]},
