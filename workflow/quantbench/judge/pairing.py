@@ -1,19 +1,19 @@
-"""Blocks of two arms put side by side: block n of the baseline with block n of the variant. Pure."""
+"""Blocks of two arms put side by side: block n of the baseline with block n of the variant."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from quantbench.judge.pooled import pooled_ratio
+from quantbench.records.block import BlockContext
+from quantbench.records.cell import Cell
 from quantbench.stats import RatioCI, paired_ratio, percentile
 
-Cell = tuple[str, int, int]  # workload, concurrency, max_tokens
 Samples = Mapping[str, Sequence[float]]  # "ttft_ms", "e2e_ms", …: one value per successful request
-BlockKey = tuple[str, str, int, int, int]  # model, workload, concurrency, max_tokens, block
+BlockKey = tuple[str, Cell, int]  # arm, cell, block
 
 # Starts of a pair that lie further apart than this were not measured next to each other.
 MAX_PAIR_GAP_S = 900.0
@@ -70,28 +70,27 @@ class Measured:
     remarks: tuple[str, ...] = ()
 
 
-def block_of(context: Mapping[str, Any], samples: Samples | None = None) -> Block:
-    """A block from its context (`b{n}.json`). Raises KeyError where the contract's keys are missing."""
+def block_of(context: BlockContext, samples: Samples | None = None) -> Block:
+    """A block from its context."""
     return Block(
-        number=int(context["block"]),
-        started_unix=float(context["started_unix"]),
-        metrics=context["metrics"],
-        valid=bool(context["valid"]),
-        reasons=tuple(context.get("reasons") or ()),
+        number=context.block,
+        started_unix=context.started_unix,
+        metrics=context.metrics,
+        valid=context.valid,
+        reasons=context.reasons,
         samples=samples or {},
-        lane=(context.get("lane") or {}).get("lane"),
+        lane=context.lane.lane,
     )
 
 
 def arms_of(
-    contexts: Iterable[Mapping[str, Any]], samples: Mapping[BlockKey, Samples]
+    contexts: Iterable[BlockContext], samples: Mapping[BlockKey, Samples]
 ) -> dict[Cell, dict[str, list[Block]]]:
-    """{cell: {model: blocks}} in the order of first appearance."""
+    """{cell: {arm: blocks}} in the order of first appearance."""
     arms: dict[Cell, dict[str, list[Block]]] = {}
-    for context in contexts:
-        cell = (str(context["workload"]), int(context["concurrency"]), int(context["max_tokens"]))
-        key = (str(context["model"]), *cell, int(context["block"]))
-        arms.setdefault(cell, {}).setdefault(key[0], []).append(block_of(context, samples.get(key)))
+    for c in contexts:
+        block = block_of(c, samples.get((c.arm, c.cell, c.block)))
+        arms.setdefault(c.cell, {}).setdefault(c.arm, []).append(block)
     return arms
 
 
