@@ -13,7 +13,7 @@ from quantbench.records.cell import Cell
 from quantbench.stats import RatioCI, paired_ratio, percentile
 
 Samples = Mapping[str, Sequence[float]]  # "ttft_ms", "e2e_ms", …: one value per successful request
-BlockKey = tuple[str, Cell, int]  # arm, cell, block
+BlockKey = tuple[str, Cell, int]  # arm, cell, block number
 
 # Starts of a pair that lie further apart than this were not measured next to each other.
 MAX_PAIR_GAP_S = 900.0
@@ -71,7 +71,7 @@ class Measured:
 
 
 def block_of(context: BlockContext, samples: Samples | None = None) -> Block:
-    """A block from its context."""
+    """A judged block, reduced."""
     return Block(
         number=context.block,
         started_unix=context.started_unix,

@@ -45,14 +45,15 @@ def judged(context: BlockContext, ready: Ready | None, calibration: Calibration 
     """
     results = evaluate_block(context, ready, calibration)
     reasons = failed(results)
-    result = replace(
+    client_limits = [result.detail for result in results if result.id in CLIENT and result.id in reasons]
+    block = replace(
         context,
-        bottleneck=bottleneck.judge(context, [r.detail for r in results if r.status == "fail" and r.id in CLIENT]),
+        bottleneck=bottleneck.judge(context, client_limits),
         guards=tuple(results),
         valid=not reasons,
         reasons=tuple(reasons),
     )
-    return replace(result, metrics=result.metrics | {"j_per_token": None}) if result.warned("energy_mismatch") else result
+    return replace(block, metrics=block.metrics | {"j_per_token": None}) if block.warned("energy_mismatch") else block
 
 
 def evaluate_server(ready: Ready) -> list[GuardResult]:

@@ -10,25 +10,17 @@ from quantbench.judge.pairing import block_of, pair_up
 from quantbench.records.block import BlockContext
 
 
-@guard(
-    "pair",
-    "fail",
-    title="CUDA graphs or eager mode differ",
-    detection="settings.enforce_eager and settings.cuda_graphs of both ready.json",
-    remedy="Use the same enforce_eager for all models.",
-)
+@guard("pair", "fail", title="CUDA graphs or eager mode differ",
+       detection="settings.enforce_eager and settings.cuda_graphs of both ready.json",
+       remedy="Use the same enforce_eager for all models.")  # fmt: skip
 def execution_mode(facts: PairFacts) -> Seen:
     """One arm runs captured graphs, the other eager code; that alone can be 2 ×."""
     return facts.equal(lambda r: r.settings.enforce_eager, lambda r: r.settings.cuda_graphs)
 
 
-@guard(
-    "pair",
-    "fail",
-    title="KV-cache dtype differs",
-    detection="settings.kv_cache_dtype, and cache_dtype of the running engines",
-    remedy="Set the same --kv-cache-dtype for both.",
-)
+@guard("pair", "fail", title="KV-cache dtype differs",
+       detection="settings.kv_cache_dtype, and cache_dtype of the running engines",
+       remedy="Set the same --kv-cache-dtype for both.")  # fmt: skip
 def kv_cache_dtype(facts: PairFacts) -> Seen:
     """A smaller KV cache is a second change beside the weights."""
     a, b = (arm.need(lambda r: r.settings.kv_cache_dtype) for arm in (facts.a, facts.b))
@@ -38,97 +30,67 @@ def kv_cache_dtype(facts: PairFacts) -> Seen:
     return Seen(a != b or (all(engines) and engines[0] != engines[1]), text)
 
 
-@guard(
-    "pair",
-    "fail",
-    title="Activation dtype differs",
-    detection="settings.dtype of both ready.json",
-    remedy="Set server.dtype for all models.",
-)
+@guard("pair", "fail", title="Activation dtype differs",
+       detection="settings.dtype of both ready.json",
+       remedy="Set server.dtype for all models.")  # fmt: skip
 def dtype(facts: PairFacts) -> Seen:
     """AWQ and GPTQ repositories may load as float16 beside a bfloat16 baseline."""
     return facts.equal(lambda r: r.settings.dtype)
 
 
-@guard(
-    "pair",
-    "fail",
-    title="max-model-len differs",
-    detection="settings.max_model_len of both ready.json",
-    remedy="Set server.max_model_len for all models.",
-)
+@guard("pair", "fail", title="max-model-len differs",
+       detection="settings.max_model_len of both ready.json",
+       remedy="Set server.max_model_len for all models.")  # fmt: skip
 def max_model_len(facts: PairFacts) -> Seen:
     """It changes memory planning, graph shapes and which prompts fit."""
     return facts.equal(lambda r: r.settings.max_model_len)
 
 
-@guard(
-    "pair",
-    "fail",
-    title="Prefix caching differs",
-    detection="settings.prefix_caching of both ready.json",
-    remedy="Use the same setting for all models.",
-)
+@guard("pair", "fail", title="Prefix caching differs",
+       detection="settings.prefix_caching of both ready.json",
+       remedy="Use the same setting for all models.")  # fmt: skip
 def prefix_caching(facts: PairFacts) -> Seen:
     """One arm may reuse what the other computes."""
     return facts.equal(lambda r: r.settings.prefix_caching)
 
 
-@guard(
-    "pair",
-    "warn",
-    title="Attention backend differs",
-    detection="settings.attention_backend of both ready.json",
-    remedy="Choose one backend for both, or report it as part of the variant.",
-)
+@guard("pair", "warn", title="Attention backend differs",
+       detection="settings.attention_backend of both ready.json",
+       remedy="Choose one backend for both, or report it as part of the variant.")  # fmt: skip
 def attention_backend(facts: PairFacts) -> Seen:
     """Attention kernels differ in speed on their own."""
     return facts.equal(lambda r: r.settings.attention_backend)
 
 
-@guard(
-    "pair",
-    "fail",
-    title="Tokenizer differs",
-    detection="ids of 20 probe texts from /tokenize of both servers",
-    remedy="Use a variant with the baseline's tokenizer.",
-)
+@guard("pair", "fail", title="Tokenizer differs",
+       detection="ids of 20 probe texts from /tokenize of both servers",
+       remedy="Use a variant with the baseline's tokenizer.")  # fmt: skip
 def tokenizer(facts: PairFacts) -> Seen:
     """The same text becomes different tokens: other lengths, other work, other answers."""
     return facts.equal(lambda r: r.tokenizer.probe_sha256)
 
 
-@guard(
-    "pair",
-    "fail",
-    title="Chat template differs",
-    detection="ids of a chat probe from /tokenize of both servers",
-    remedy="Give both servers the same --chat-template.",
-)
+@guard("pair", "fail", title="Chat template differs",
+       detection="ids of a chat probe from /tokenize of both servers",
+       remedy="Give both servers the same --chat-template.")  # fmt: skip
 def template_differs(facts: PairFacts) -> Seen:
     """The same messages become different prompts."""
     return facts.equal(lambda r: r.tokenizer.chat_probe_sha256)
 
 
-@guard(
-    "pair",
-    "fail",
-    title="Versions differ",
-    detection="versions.vllm and versions.torch of both ready.json",
-    remedy="Serve both models from one environment.",
-)
+@guard("pair", "fail", title="Versions differ",
+       detection="versions.vllm and versions.torch of both ready.json",
+       remedy="Serve both models from one environment.")  # fmt: skip
 def versions(facts: PairFacts) -> Seen:
     """The comparison is one of vLLM or torch versions."""
     return facts.equal(lambda r: r.versions.vllm, lambda r: r.versions.torch)
 
 
-@guard(
-    "pair",
-    "fail",
-    title="Hardware differs",
-    detection="hardware.names of both ready.json and of all blocks: the devices' own names, from NVML or /proc/cpuinfo",
-    remedy="Put both models on lanes with equal devices; start an empty results folder on another machine.",
-)
+@guard("pair", "fail", title="Hardware differs",
+       detection="hardware.names of both ready.json and of all blocks: "
+                 "the devices' own names, from NVML or /proc/cpuinfo",
+       remedy="Put both models on lanes with equal devices; "
+              "start an empty results folder on another machine.")  # fmt: skip
 def hardware(facts: PairFacts) -> Seen:
     """The comparison is one of machines."""
     servers = [(arm.name, arm.get(lambda r: r.hardware)) for arm in (facts.a, facts.b)]
@@ -142,25 +104,17 @@ def hardware(facts: PairFacts) -> Seen:
     return Seen(len(devices) > 1, "; ".join(f"{names} ({where})" for names, where in devices.items()))
 
 
-@guard(
-    "pair",
-    "warn",
-    title="Prompt lengths differ",
-    detection="mean prompt tokens per request differ by more than {limit:%} in a cell",
-    remedy="Use the same prompts and tokenizer.",
-)
+@guard("pair", "warn", title="Prompt lengths differ",
+       detection="mean prompt tokens per request differ by more than {limit:%} in a cell",
+       remedy="Use the same prompts and tokenizer.")  # fmt: skip
 def prompt_length(facts: PairFacts, *, limit: float = 0.02) -> Seen:
     """The arms had different work to read."""
     return _lengths(facts, "tokens_in", limit)
 
 
-@guard(
-    "pair",
-    "fail",
-    title="Answer lengths differ",
-    detection="mean output tokens per request differ by more than {limit:%} in a cell",
-    remedy="Leave ignore_eos on for capacity.",
-)
+@guard("pair", "fail", title="Answer lengths differ",
+       detection="mean output tokens per request differ by more than {limit:%} in a cell",
+       remedy="Leave ignore_eos on for capacity.")  # fmt: skip
 def answer_length(facts: PairFacts, *, limit: float = 0.01) -> Seen:
     """Different output lengths make E2E and $/request incomparable."""
     return _lengths(facts, "tokens_out", limit)
@@ -187,13 +141,10 @@ def _per_request(blocks: Sequence[BlockContext], name: str) -> float:
     return tokens / answered
 
 
-@guard(
-    "pair",
-    "fail",
-    title="Configuration changed between blocks",
-    detection="more than one system_fingerprint, or more than one source_id (model files), among the blocks of an arm",
-    remedy="Measure all blocks of the cell again (-R measure_block).",
-)
+@guard("pair", "fail", title="Configuration changed between blocks",
+       detection="more than one system_fingerprint, or more than one source_id (model files), "
+                 "among the blocks of an arm",
+       remedy="Measure all blocks of the cell again (-R measure_block).")  # fmt: skip
 def fingerprint_drift(facts: PairFacts) -> Seen:
     """The blocks of one arm come from differently configured servers, or from other weights under the same name."""
     weights = [sorted({c.server.source_id for c in arm if c.server.source_id}) for arm in facts.arms]
@@ -205,13 +156,9 @@ def fingerprint_drift(facts: PairFacts) -> Seen:
     return Seen(any(len(arm) > 1 for arm in prints), " against ".join(map(", ".join, prints)))
 
 
-@guard(
-    "pair",
-    "warn",
-    title="Server restarted between blocks",
-    detection="more than one process_start_time among the blocks of an arm",
-    remedy="None needed; the CI gets wider, and more honest.",
-)
+@guard("pair", "warn", title="Server restarted between blocks",
+       detection="more than one process_start_time among the blocks of an arm",
+       remedy="None needed; the CI gets wider, and more honest.")  # fmt: skip
 def server_changed(facts: PairFacts) -> Seen:
     """Differences from start to start are now part of the spread of the blocks."""
     starts = [{c.server.process_start_time for c in arm} for arm in facts.arms]
@@ -220,13 +167,9 @@ def server_changed(facts: PairFacts) -> Seen:
     return Seen(any(len(arm) > 1 for arm in starts), f"{len(starts[0])} and {len(starts[1])} starts of the servers")
 
 
-@guard(
-    "pair",
-    "warn",
-    title="Arm by arm",
-    detection="start times and lanes of the valid blocks: some pair is not next to each other in time on one lane",
-    remedy="Use a lane that can sleep or keep models resident; measure both arms in one run.",
-)
+@guard("pair", "warn", title="Arm by arm",
+       detection="start times and lanes of the valid blocks: some pair is not next to each other in time on one lane",
+       remedy="Use a lane that can sleep or keep models resident; measure both arms in one run.")  # fmt: skip
 def not_interleaved(facts: PairFacts) -> Seen:
     """Slow drift of the machine cannot be told from a difference of the models."""
     pairs = {
@@ -245,14 +188,10 @@ def not_interleaved(facts: PairFacts) -> Seen:
     return Seen(bool(apart), text or "side by side in all cells")
 
 
-@guard(
-    "pair",
-    "warn",
-    title="Drift of the baseline",
-    detection="Theil-Sen slope of log throughput of the baseline above {limit_pct} % over the session, "
-    "Kendall p < {alpha}",
-    remedy="Let the machine warm up first; look at clocks and temperature.",
-)
+@guard("pair", "warn", title="Drift of the baseline",
+       detection="Theil-Sen slope of log throughput of the baseline above {limit_pct} % over the session, "
+                 "Kendall p < {alpha}",
+       remedy="Let the machine warm up first; look at clocks and temperature.")  # fmt: skip
 def drift(facts: PairFacts, *, limit_pct: float = DRIFT_PCT, alpha: float = DRIFT_ALPHA) -> Seen:
     """The machine changed during the session. Interleaving cancels most of it; figures of single blocks do not."""
     rows = [
@@ -270,13 +209,10 @@ def drift(facts: PairFacts, *, limit_pct: float = DRIFT_PCT, alpha: float = DRIF
     return Seen(flagged, text)
 
 
-@guard(
-    "pair",
-    "warn",
-    title="GPU clocks differ",
-    detection="mean SM clock of the arms differs by more than {limit:%}",
-    remedy="Lock the clocks if allowed; look at power and temperature (a heavier arm may be at its power cap).",
-)
+@guard("pair", "warn", title="GPU clocks differ",
+       detection="mean SM clock of the arms differs by more than {limit:%}",
+       remedy="Lock the clocks if allowed; "
+              "look at power and temperature (a heavier arm may be at its power cap).")  # fmt: skip
 def clocks_differ(facts: PairFacts, *, limit: float = 0.03) -> Seen:
     """One arm ran at higher clocks than the other."""
     means = []
@@ -289,13 +225,9 @@ def clocks_differ(facts: PairFacts, *, limit: float = 0.03) -> Seen:
     return Seen(off > limit, f"mean SM clock {means[0]:.0f} against {means[1]:.0f} MHz")
 
 
-@guard(
-    "pair",
-    "warn",
-    title="Memory equal for both",
-    detection="weights of the variant not below {limit:%} of the baseline's, from the log",
-    remedy="Compare weights_gib and kv_cache_tokens, not NVML's memory used; check not_quantized.",
-)
+@guard("pair", "warn", title="Memory equal for both",
+       detection="weights of the variant not below {limit:%} of the baseline's, from the log",
+       remedy="Compare weights_gib and kv_cache_tokens, not NVML's memory used; check not_quantized.")  # fmt: skip
 def memory_breakdown(facts: PairFacts, *, limit: float = 0.95) -> Seen:
     """vLLM fills its share of the card whatever the model, so NVML shows no saving; weights and KV cache do."""
     arms = facts.a, facts.b

@@ -8,13 +8,9 @@ from quantbench.judge.guards.base import Missing, Seen, guard
 from quantbench.records.server import Session
 
 
-@guard(
-    "run",
-    "fail",
-    title="Memory returned",
-    detection="memory used after the stop is above that before the start (session.json)",
-    remedy="Look for left processes of the server; reset is yours to decide.",
-)
+@guard("run", "fail", title="Memory returned",
+       detection="memory used after the stop is above that before the start (session.json)",
+       remedy="Look for left processes of the server; reset is yours to decide.")  # fmt: skip
 def memory_returned(sessions: Mapping[str, Session]) -> Seen:
     """A server left memory behind: the next model had less, or a process is still there."""
     if not sessions:

@@ -9,13 +9,9 @@ _FALLBACKS = ("unquantized", "emulat", "dequant", "fallback", "reference", "naiv
 _PLAIN = ("", "none", "bf16", "bfloat16", "fp16", "float16")
 
 
-@guard(
-    "server",
-    "fail",
-    title="Not what it claims to be",
-    detection="ready.json: quantization.verified is not true",
-    remedy="Read quantization.evidence; correct the model's quantization, bits or quantize_flag.",
-)
+@guard("server", "fail", title="Not what it claims to be",
+       detection="ready.json: quantization.verified is not true",
+       remedy="Read quantization.evidence; correct the model's quantization, bits or quantize_flag.")  # fmt: skip
 def not_quantized(ready: Source[Ready]) -> Seen:
     """vLLM serves some quantized checkpoints unquantized without an error; the comparison would be with itself."""
     verified = ready.need(lambda r: r.quantization.verified)
@@ -23,13 +19,9 @@ def not_quantized(ready: Source[Ready]) -> Seen:
     return Seen(not verified, f"claimed {claimed}; {' '.join(evidence) or 'no evidence recorded'}")
 
 
-@guard(
-    "server",
-    "warn",
-    title="Fallback kernel",
-    detection="kernel name of a fallback, or an FP8 claim that runs with 16-bit activations",
-    remedy="Say so with the result, or use a format that the GPU has units for.",
-)
+@guard("server", "warn", title="Fallback kernel",
+       detection="kernel name of a fallback, or an FP8 claim that runs with 16-bit activations",
+       remedy="Say so with the result, or use a format that the GPU has units for.")  # fmt: skip
 def kernel_fallback(ready: Source[Ready]) -> Seen:
     """The format is served, but not by the kernel that makes it fast (for example FP8 as W8A16)."""
     claimed = ready.need(lambda r: r.quantization.claimed)
@@ -41,13 +33,9 @@ def kernel_fallback(ready: Source[Ready]) -> Seen:
     return Seen(bad, f"claimed {claimed}, runs as {label or 'unknown'} with {kernel}")
 
 
-@guard(
-    "server",
-    "fail",
-    title="Chat template twice or never",
-    detection="more than one begin-of-text token, or chat ids equal to plain ids",
-    remedy="Send messages to the chat endpoint, or a rendered prompt without added special tokens.",
-)
+@guard("server", "fail", title="Chat template twice or never",
+       detection="more than one begin-of-text token, or chat ids equal to plain ids",
+       remedy="Send messages to the chat endpoint, or a rendered prompt without added special tokens.")  # fmt: skip
 def chat_template(ready: Source[Ready]) -> Seen:
     """The model sees text that it was not trained on; answers get worse for no reason of quantization."""
     count, plain = ready.need(lambda r: r.tokenizer.chat_bos_count), ready.need(lambda r: r.tokenizer.chat_is_plain)
@@ -58,13 +46,9 @@ def chat_template(ready: Source[Ready]) -> Seen:
     return Seen(False, f"{count} begin-of-text tokens, ids differ from the plain text's")
 
 
-@guard(
-    "server",
-    "fail",
-    title="Sampling defaults of the repository",
-    detection="vLLM logs “Default vLLM sampling parameters have been overridden”",
-    remedy="Serve with --generation-config vllm.",
-)
+@guard("server", "fail", title="Sampling defaults of the repository",
+       detection="vLLM logs “Default vLLM sampling parameters have been overridden”",
+       remedy="Serve with --generation-config vllm.")  # fmt: skip
 def sampling_defaults(ready: Source[Ready]) -> Seen:
     """The repository's generation_config changes every request that leaves a field unset, per repository."""
     overridden = ready.need(lambda r: r.settings.sampling_defaults_overridden)
