@@ -177,7 +177,8 @@ class PairFacts:
     def cells(self) -> dict[Cell, tuple[list[BlockContext], list[BlockContext]]]:
         """The blocks of both arms in each cell of the baseline. Raises Missing where an arm has no blocks."""
         a, b = self.arms
-        return {cell: ([c for c in a if c.cell == cell], [c for c in b if c.cell == cell]) for cell in _cells(a)}
+        cells = dict.fromkeys(block.cell for block in a)
+        return {cell: ([c for c in a if c.cell == cell], [c for c in b if c.cell == cell]) for cell in cells}
 
     def equal(self, *reads: Callable[[Ready], object]) -> Seen:
         """Settings that must be known and equal in both arms. One that differs decides, known or not the others."""
@@ -195,7 +196,3 @@ def metric(block: BlockContext, name: str) -> Number:
     if value is None:
         raise Missing(f"metrics.{name} is not known")
     return value
-
-
-def _cells(blocks: Sequence[BlockContext]) -> list[Cell]:
-    return list(dict.fromkeys(block.cell for block in blocks))
