@@ -17,7 +17,6 @@ from quantbench.judge import guards
 from quantbench.judge.pairing import BlockKey, Samples
 from quantbench.records.base import Record, Row, convert, read
 from quantbench.records.block import BlockContext, Calibration
-from quantbench.records.block import GuardResult as Result
 from quantbench.records.comparison import Verdict
 from quantbench.records.cost import Cost
 from quantbench.records.decision import Decision
@@ -87,7 +86,7 @@ def judged_blocks(
     """Blocks with bottleneck and guards judged anew on the kept facts."""
     known = {calibration.concurrency: calibration for calibration in calibrations}
     blocks = map(read_block, paths)
-    return [judged(block, ready.get(block.served), known.get(block.concurrency)) for block in blocks]
+    return [guards.judged(block, ready.get(block.served), known.get(block.concurrency)) for block in blocks]
 
 
 def samples(blocks: Iterable[BlockContext], records: Iterable[PathLike]) -> dict[BlockKey, Samples]:
@@ -108,16 +107,16 @@ def pair_failures(
     blocks: Sequence[BlockContext], ready: Mapping[str, Ready], baseline: str, variants: Iterable[str]
 ) -> dict[str, list[str]]:
     """{variant: guards that make its whole comparison invalid}."""
-    return {v: comparison_failures(*_sides(blocks, ready, baseline, v)) for v in variants}
+    return {v: guards.comparison_failures(*_sides(blocks, ready, baseline, v)) for v in variants}
 
 
 def other_guards(
     blocks: Sequence[BlockContext], ready: Mapping[str, Ready], sessions: Mapping[str, Session], baseline: str
 ) -> list[Check]:
     """Guards beyond single blocks: of each server, each comparison and the run."""
-    results = [(model, evaluate_server(record)) for model, record in ready.items()]
-    results += [(v, evaluate_pair(*_sides(blocks, ready, baseline, v))) for v in ready if v != baseline]
-    results += [("run", evaluate_run(sessions))]
+    results = [(model, guards.evaluate_server(record)) for model, record in ready.items()]
+    results += [(v, guards.evaluate_pair(*_sides(blocks, ready, baseline, v))) for v in ready if v != baseline]
+    results += [("run", guards.evaluate_run(sessions))]
     return [Check(id=r.id, of=of, status=r.status, detail=r.detail) for of, some in results for r in some]
 
 
@@ -236,43 +235,3 @@ def _frame(path: PathLike, text: Sequence[str], needed: Sequence[str] = ()) -> p
     if lacking := [name for name in needed if name not in frame.columns]:
         raise damaged(path, f"without the columns {', '.join(lacking)}")
     return frame
-
-
-# --- until guards take records: the same functions as of quantbench.judge.guards, typed -------------------------------
-
-
-def judged(block: BlockContext, ready: Ready | None, calibration: Calibration | None) -> BlockContext:
-    """guards.judged."""
-    server = ready.as_dict() if ready else {}
-    facts = guards.judged(block.as_dict(), server, calibration.as_dict() if calibration else None)
-    return convert(facts, BlockContext)
-
-
-def comparison_failures(
-    ready_a: Ready, ready_b: Ready, blocks_a: Sequence[BlockContext], blocks_b: Sequence[BlockContext]
-) -> list[str]:
-    """guards.comparison_failures."""
-    a, b = ([block.as_dict() for block in blocks] for blocks in (blocks_a, blocks_b))
-    return guards.comparison_failures(ready_a.as_dict(), ready_b.as_dict(), a, b)
-
-
-def evaluate_server(ready: Ready) -> list[Result]:
-    """guards.evaluate_server."""
-    return _results(guards.evaluate_server(ready.as_dict()))
-
-
-def evaluate_pair(
-    ready_a: Ready, ready_b: Ready, blocks_a: Sequence[BlockContext], blocks_b: Sequence[BlockContext]
-) -> list[Result]:
-    """guards.evaluate_pair."""
-    a, b = ([block.as_dict() for block in blocks] for blocks in (blocks_a, blocks_b))
-    return _results(guards.evaluate_pair(ready_a.as_dict(), ready_b.as_dict(), a, b))
-
-
-def evaluate_run(sessions: Mapping[str, Session]) -> list[Result]:
-    """guards.evaluate_run."""
-    return _results(guards.evaluate_run({model: session.as_dict() for model, session in sessions.items()}))
-
-
-def _results(results: Iterable[guards.GuardResult]) -> list[Result]:
-    return [convert({"id": r.id, "status": r.status, "detail": r.detail}, Result) for r in results]

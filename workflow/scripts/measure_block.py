@@ -11,7 +11,7 @@ from quantbench.records.server import Ready
 
 
 def main(job):
-    wanted = block.Block(
+    wanted = block.BlockSpec(
         arm=job.wildcards.arm,
         number=int(job.wildcards.block),
         spec=jobs.spec(job),

@@ -5,7 +5,7 @@ the pooled percentiles. Its CI must hold with few blocks, drift, and requests th
 wider of two: *sectioning* (Asmussen & Glynn 2007, III.5; Nakayama 2014), the t interval from the block
 percentiles around the pooled estimate, which sees what differs between blocks; and the order-statistic CIs
 of both pooled samples, added in quadrature, which see a percentile that lies in a gap of the distribution.
-Each alone falls far below 95 % on some distributions; tests/unit/test_simulation.py shows the wider one.
+Each alone falls far below 95 % on some distributions; tests/unit/judge/test_simulation.py shows the wider one.
 """
 
 from __future__ import annotations
