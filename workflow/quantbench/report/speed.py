@@ -304,7 +304,9 @@ def clause(say: Speech, rows: Sequence[Comparison], among: Sequence[Cell] = (), 
     words = []
     for name in OUTCOMES:
         if some := groups.get(name):
-            at = [cell.label(among or [row.cell for row in rows]) for cell in (row.cell for row in some)]
+            cells = [row.cell for row in rows]
+            everywhere = beside_table and len(some) == len(rows) > 1 and set(among) <= set(cells)
+            at = "" if everywhere else f" at {listing(row.cell.label(among or cells) for row in some)}"
             by = "" if name == "invalid" or (beside_table and name in _AS_THE_TABLE) else _by(some)
             words.append(say(OUTCOMES[name], at=at, by=by, margin=max(row.margin for row in some)))
     return "; ".join(words)
@@ -332,7 +334,7 @@ def _of_variant(run: Run, say: Speech, workload: str, variant: str) -> Iterator[
     rows = list(run.compared(workload, variant, THROUGHPUT))
     yield ratios(say, rows)
     if rows:
-        yield sentence(f"{_subject(THROUGHPUT)}: {clause(say, rows, beside_table=True)}{_most(say, rows)}")
+        yield sentence(f"{_subject(THROUGHPUT)}: {clause(say, rows, run.cells(workload), beside_table=True)}{_most(say, rows)}")
     yield tails(run, say, workload, variant)
     yield mainly(run, say, workload, variant)
     yield surprises(run, say, workload, variant)
