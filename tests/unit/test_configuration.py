@@ -19,7 +19,7 @@ from quantbench.config.configuration import AA_SUFFIX, Plan, make_plan, served_m
 from quantbench.config.schema import deep_merge
 from quantbench.config.schema_doc import reference
 from quantbench.errors import QuantbenchError
-from quantbench.judge import verdict
+from quantbench.records.metric import COMPARED
 from quantbench.report import predictions
 
 ROOT = Path(__file__).parents[2]
@@ -146,7 +146,7 @@ def test_predictions_are_the_questions_that_the_notes_score() -> None:
 
 
 def test_the_primary_metric_is_one_that_is_compared() -> None:
-    assert SCHEMA["properties"]["primary"]["properties"]["metric"]["enum"] == list(verdict.METRICS)
+    assert SCHEMA["properties"]["primary"]["properties"]["metric"]["enum"] == list(COMPARED)
 
 
 def test_select_keeps_the_baseline_first_and_needs_no_edit_of_the_dict() -> None:

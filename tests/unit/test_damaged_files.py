@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from quantbench import jobs
 from quantbench.client import tables_io
-from quantbench.client.records import RequestRecord
 from quantbench.errors import QuantbenchError
 from quantbench.files import atomic, read_json, write_json
+from quantbench.records.request import RequestRecord
 from quantbench.report import results_tree
 from quantbench.serving import folder, identity, owner
 from report_fixture import Scenario, write_tree
@@ -74,7 +74,7 @@ def test_records_of_another_kind_are_named(tmp_path: Path) -> None:
     tables_io.write_records(path, [RequestRecord(index=0, prompt_id="1")])
     assert len(tables_io.read_records(path)) == 1
     tables_io.pl.DataFrame({"index": [0]}).write_parquet(path)
-    assert "KeyError" in said(tables_io.read_records, path)
+    assert "without the column prompt_id, sent_ns" in said(tables_io.read_records, path)
 
 
 @pytest.mark.parametrize("text", ["a;b\n1;2\n", "model,workload,concurrency,max_tokens\n"])

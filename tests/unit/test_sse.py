@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quantbench.client.records import Exchange, RequestRecord
+from quantbench.client import tables_io
+from quantbench.client.records import Exchange
 from quantbench.client.sse import events, record
+from quantbench.records.request import RequestRecord
 
 QUICK = settings(max_examples=80, deadline=None)
 TIMING = {"first_ns": None, "last_ns": None, "end_ns": None, "reads": 0, "first_chunk_tokens": 0}
@@ -223,9 +226,10 @@ def test_a_huge_line() -> None:
     assert judge([long, *stream()[1:]], expected=5).ok
 
 
-def test_rows_round_trip() -> None:
-    seen = judge(stream())
-    assert RequestRecord.from_row(seen.row()) == seen
+def test_rows_round_trip(tmp_path: Path) -> None:
+    seen = [judge(stream()), judge([ERROR])]
+    tables_io.write_records(tmp_path / "b1.parquet", seen)
+    assert tables_io.read_records(tmp_path / "b1.parquet") == [replace(record, detail=None) for record in seen]
 
 
 @QUICK

@@ -20,10 +20,10 @@ from quantbench.client import load, metrics
 from quantbench.client.load import BlockResult
 from quantbench.client.load_spec import LoadSpec
 from quantbench.client.prompt_file import read_prompts
-from quantbench.client.records import RequestRecord
 from quantbench.config.configuration import AA_SUFFIX
 from quantbench.observe import hardware, server_metrics, vllm_log
 from quantbench.observe.telemetry import Sampler
+from quantbench.records.request import RequestRecord
 from quantbench.serving import lane, owner, processes, registry, vllm_client
 from quantbench.serving.watch import Watch
 
@@ -95,7 +95,7 @@ def _context(block: Block, result: BlockResult, telemetry: Json) -> Json:
         "min_seconds": knobs["min_seconds"],
         **result.context,
         "metrics": metrics.block_metrics(records, knobs["concurrency"], energy_j=telemetry.get("energy_j")),
-        "percentiles": metrics.percentile_table(records),
+        "percentiles": {name: facts.as_dict() for name, facts in metrics.percentile_table(records).items()},
         "failure_reasons": dict(Counter(record.reason for record in records if not record.ok)),
         "telemetry": telemetry,
     }

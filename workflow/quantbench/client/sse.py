@@ -17,7 +17,8 @@ from typing import Any
 import orjson
 
 from quantbench.client.arrivals import Arrivals, Message, arrivals
-from quantbench.client.records import Exchange, RequestRecord
+from quantbench.client.records import Exchange
+from quantbench.records.request import RequestRecord
 
 UNTERMINATED = b"\0unterminated"
 UNKNOWN_FIELD = b"\0unknown-field"

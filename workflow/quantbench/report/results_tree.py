@@ -8,11 +8,12 @@ from typing import Any
 
 import polars as pl
 
-from quantbench.client import metrics, tables_io
+from quantbench.client import tables_io
 from quantbench.config.configuration import served_model
 from quantbench.files import damaged, read_json, write_text
 from quantbench.judge import guards
 from quantbench.judge.pairing import BlockKey, Samples
+from quantbench.records import metric
 from quantbench.report.facts import Facts, Json
 
 PathLike = Path | str
@@ -122,7 +123,7 @@ def samples(contexts: Iterable[Json], records: Iterable[PathLike]) -> dict[Block
     for c, path in zip(contexts, records, strict=True):
         key = (c["model"], c["workload"], c["concurrency"], c["max_tokens"], c["block"])
         good = [record for record in tables_io.read_records(path) if record.ok]
-        times = {"ttft_ms": map(metrics.ttft_ms, good), "e2e_ms": map(metrics.e2e_ms, good)}
+        times = {"ttft_ms": map(metric.ttft_ms, good), "e2e_ms": map(metric.e2e_ms, good)}
         found[key] = {name: [t for t in values if t is not None] for name, values in times.items()}
     return found
 
