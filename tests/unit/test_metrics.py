@@ -15,17 +15,17 @@ from quantbench.records.metric import (
     BLOCK_METRICS,
     COMPARED,
     E2E,
-    FOCUS,
     METRICS,
     TTFT,
-    Quantile,
     chunk_gap_ms,
     e2e_ms,
+    focus,
     quantiles,
     tokens_within,
     tpot_ms,
     ttft_ms,
 )
+from quantbench.records.pool import Quantile
 from quantbench.records.request import RequestRecord, Window
 
 QUICK = settings(max_examples=80, deadline=None)
@@ -82,7 +82,7 @@ def test_a_block_has_the_metrics_of_the_table() -> None:
 
 
 def test_what_is_compared_or_shown_is_a_metric_with_words_and_a_direction() -> None:
-    for name in {*COMPARED, *FOCUS["interactive"], *FOCUS["batch"]}:
+    for name in {*COMPARED, *focus("interactive"), *focus("batch")}:
         assert METRICS[name].words
         assert METRICS[name].better in ("higher", "lower")
     assert METRICS["throughput_tok_s"].is_better(1.1)

@@ -13,7 +13,8 @@ from quantbench.client.metrics import block_metrics, percentile
 from quantbench.judge.summary import columns, tuple_row
 from quantbench.records.base import convert
 from quantbench.records.block import BlockContext, Calibration
-from quantbench.records.metric import E2E, METRICS, TTFT, Quantile
+from quantbench.records.metric import E2E, METRICS, TTFT
+from quantbench.records.pool import Quantile
 from quantbench.records.request import RequestRecord
 from unit.test_metrics import block
 

@@ -11,7 +11,8 @@ from quantbench.client.concurrency import steady_window
 from quantbench.records.base import Number
 from quantbench.records.block import PercentileFacts
 from quantbench.records.codes import code
-from quantbench.records.metric import METRICS, Measured, Metric, Pool, Quantile, quantiles
+from quantbench.records.metric import METRICS, Metric, quantiles
+from quantbench.records.pool import Measured, Pool, Quantile
 from quantbench.records.request import RequestRecord, spans
 
 DEFINED_SHARE = 0.9

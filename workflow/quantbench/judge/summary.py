@@ -23,9 +23,10 @@ from quantbench.client.metrics import figure, measured, percentile
 from quantbench.records.base import Number
 from quantbench.records.block import BlockContext, Calibration
 from quantbench.records.codes import code
-from quantbench.records.metric import FOCUS, METRICS, Measured, Metric, Pool, Quantile, Style, quantiles
+from quantbench.records.metric import METRICS, Metric, Style, focus, quantiles
+from quantbench.records.pool import Measured, Pool, Quantile
 from quantbench.records.request import RequestRecord
-from quantbench.stats import MIN_PAIRS, PERCENTILE_NEEDS, ratio_from_logs, spread
+from quantbench.stats import MIN_PAIRS, PERCENTILE_NEEDS, Percentile, ratio_from_logs, spread
 
 ENERGY_GUARD: Final = "energy_mismatch"
 """Where it warns, a block's energy is not to be trusted."""
@@ -64,9 +65,18 @@ class Tuple:
         return Pool([_measured(records, context) for records, context in self.blocks])
 
     @cached_property
+    def percentiles(self) -> dict[str, Percentile]:
+        """Pooled percentiles by metric."""
+        return {m.name: percentile(self.pool.requests(everyone=of.adjusted), of) for m, of in quantiles()}
+
+    @cached_property
     def intervals(self) -> dict[str, Interval]:
         """Limits by metric."""
-        return {metric.name: interval(self.pool, of) for metric, of in quantiles() if metric.limits}
+        return {
+            metric.name: interval(self.pool, of, self.percentiles[metric.name].value)
+            for metric, of in quantiles()
+            if metric.limits
+        }
 
     def of_client(self, fact: str, worst: Callable[[list[Any]], Any]) -> Any:
         """What the client knows of itself in the worst of the used blocks."""
@@ -105,7 +115,7 @@ def tuple_row(
 def columns(style: Style) -> list[Column]:
     """Columns of a tuple CSV in order: what the specification names first; batch has latencies."""
     own = [metric for metric in METRICS.values() if style in metric.styles]
-    first = [METRICS[name] for name in FOCUS["interactive"]]
+    first = [METRICS[name] for name in focus("interactive")]
     tails = [m for m in own if isinstance(m.how, Quantile) and (m.how.adjusted or m.how.q > 95)]
     rest = [metric for metric in own if metric not in (*first, *tails)]
     return [
@@ -119,13 +129,12 @@ def columns(style: Style) -> list[Column]:
     ]
 
 
-def interval(pool: Pool, of: Quantile) -> Interval:
+def interval(pool: Pool, of: Quantile, pooled: float | None) -> Interval:
     """Sectioning: the t interval of the valid blocks' own percentiles around the pooled one."""
     valid = [block.requests for block in pool.everyone if block.valid]
     if len(valid) < MIN_PAIRS:
         return Interval(reason=code("ci_needs_blocks", n=MIN_PAIRS))
     sections = [value for requests in valid if (value := percentile(requests, of).value) is not None]
-    pooled = percentile(pool.requests(), of).value
     if pooled is None or len(sections) < len(valid):
         return Interval(reason=code("percentile_ci_needs", q=of.q, n=PERCENTILE_NEEDS[of.q]))
     if min(pooled, *sections) <= 0:
@@ -142,6 +151,8 @@ def _measured(records: Sequence[RequestRecord], context: BlockContext) -> Measur
 
 
 def _column(metric: Metric) -> Column:
+    if isinstance(metric.how, Quantile):
+        return Column(metric.name, metric.unit, metric.formula, lambda row: row.percentiles[metric.name].value)
     return Column(metric.name, metric.unit, metric.formula, lambda row: figure(metric, row.pool))
 
 
@@ -159,8 +170,8 @@ def _reasons(row: Tuple) -> Iterator[str]:
         yield from context.reasons
     for metric, of in quantiles():
         if metric.limits or of.adjusted:
-            own = percentile(row.pool.requests(everyone=of.adjusted), of)
-            reason = own.reason if own.value is None else row.intervals[metric.name].reason if metric.limits else None
+            own = row.percentiles[metric.name]
+            reason = own.reason or (row.intervals[metric.name].reason if metric.limits else None)
             if reason:
                 yield reason
     if any(block.window is None for block in row.pool.used):

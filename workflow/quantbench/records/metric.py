@@ -5,123 +5,23 @@ first and last read that brought output tokens; end = the end of the HTTP reply;
 the server's usage; first_tokens = tokens that had arrived by `first`. Only requests that are `ok` enter
 percentiles and token sums; failures are counted, and enter the adjusted percentiles as +inf.
 
-A figure is had from a `Pool` of blocks, a block's own from a pool of that block alone: sums add up, quotients are of
-sums, percentiles are over the requests of all blocks together.
+To add a metric: an entry of `_TABLE`, and its `Time` or `Sum` where it is of a new one. Blocks, the tuple CSV, reasons
+and the tables of the documentation have it then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from statistics import fmean, stdev
 from typing import Any, Final, Literal
 
+from quantbench.records.pool import Measured, Pool, Quantile, Quotient, Sum, Time, Whole
 from quantbench.records.request import RequestRecord, Window, spans
 
 Style = Literal["interactive", "batch"]
 Better = Literal["higher", "lower", "neither"]
 Kind = Literal["throughput", "time", "energy", "count"]
-Requests = Sequence[RequestRecord]
-
-# --- What figures are had from ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A block as metrics see it: its requests, its steady window, energy of its devices in J, whether it is valid."""
-
-    requests: Requests
-    window: Window | None = None
-    energy_j: float | None = None
-    valid: bool = True
-
-    @property
-    def ok(self) -> list[RequestRecord]:
-        """Requests that succeeded."""
-        return [request for request in self.requests if request.ok]
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Blocks taken together. Figures are of the valid ones; where none is, of all, which are then not valid either."""
-
-    everyone: Sequence[Measured]
-
-    @property
-    def used(self) -> Sequence[Measured]:
-        """The blocks that figures rest on."""
-        return [block for block in self.everyone if block.valid] or self.everyone
-
-    def requests(self, *, everyone: bool = False) -> list[RequestRecord]:
-        """Requests of the used blocks, or of every block."""
-        return list(chain.from_iterable(block.requests for block in (self.everyone if everyone else self.used)))
-
-
-# --- How they are had ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Sum:
-    """A quantity of a block that adds up; a block without it adds nothing.
-
-    whole: unless every block has it, it is not known. everyone: over blocks that are not valid too.
-    """
-
-    of: Callable[[Measured], float | None]
-    whole: bool = False
-    everyone: bool = False
-
-    def over(self, pool: Pool) -> float | None:
-        """The sum over a pool."""
-        each = [self.of(block) for block in (pool.everyone if self.everyone else pool.used)]
-        known = [value for value in each if value is not None]
-        return None if each and len(known) < (len(each) if self.whole else 1) else sum(known)
-
-
-@dataclass(frozen=True, slots=True)
-class Quotient:
-    """A sum over another, so that long blocks weigh more; None where there is nothing to divide by."""
-
-    numerator: Sum
-    denominator: Sum
-
-    def over(self, pool: Pool) -> float | None:
-        """The quotient of a pool."""
-        numerator, denominator = self.numerator.over(pool), self.denominator.over(pool)
-        return numerator / denominator if numerator is not None and denominator else None
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """What only a pool of blocks has."""
-
-    over: Callable[[Pool], float | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Time:
-    """A time of a request in ms: its name in columns and in prose, its values.
-
-    values: one, none where it is not defined, or several. unfit: the code of why requests have no percentile of it.
-    independent: whether its values are, so far as requests are; only then order statistics give an interval.
-    """
-
-    name: str
-    words: str
-    formula: str
-    values: Callable[[RequestRecord], Sequence[float]]
-    unfit: Callable[[Requests], str | None] = lambda _: None
-    independent: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Quantile:
-    """The q-th percentile of a time over requests; adjusted: of every block, a failed one as +inf."""
-
-    time: Time
-    q: int
-    adjusted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -374,16 +274,15 @@ METRICS: Final[Mapping[str, Metric]] = {metric.name: metric for metric in _TABLE
 BLOCK_METRICS: Final = frozenset(name for name, metric in METRICS.items() if metric.block)
 COMPARED: Final = tuple(name for name, metric in METRICS.items() if metric.compared)
 """Metrics in which variants are compared, in the order of the tables."""
-FOCUS: Final[Mapping[Style, tuple[str, ...]]] = {
+_FOCUS: Final[Mapping[str, tuple[str, ...]]] = {
     "interactive": ("p50_ttft_ms", "p95_ttft_ms", "p50_e2e_ms", "p95_e2e_ms", "throughput_tok_s"),
     "batch": ("throughput_tok_s", "p50_latency_ms", "p95_latency_ms", "p50_ttft_ms", "p95_ttft_ms"),
 }
-"""What the capacity table of a style of workload shows, in order; the first is also how each tuple CSV begins."""
 
 
-def focus(style: Style) -> tuple[str, ...]:
-    """Metrics of the capacity table of a style of workload: batch reads throughput first."""
-    return FOCUS[style]
+def focus(style: str) -> tuple[str, ...]:
+    """Metrics of the capacity table of a style of workload, in order: what the specification asks for."""
+    return _FOCUS[style]
 
 
 def quantiles() -> Iterator[tuple[Metric, Quantile]]:
