@@ -10,12 +10,13 @@ import msgspec
 import polars as pl
 
 from quantbench.files import atomic, damaged
-from quantbench.records.request import COLUMNS, RequestRecord
+from quantbench.records.request import COLUMNS, LATER, RequestRecord
 
 _TYPES: Final = {
     **dict.fromkeys(COLUMNS, pl.Int64()),
     **dict.fromkeys(("prompt_id", "reason", "finish_reason", "fingerprint"), pl.String()),
     "ok": pl.Boolean(),
+    "gaps_us": pl.List(pl.Int64),
 }
 
 
@@ -29,9 +30,10 @@ def read_records(path: Path | str) -> list[RequestRecord]:
     """The inverse of `write_records`. Raises QuantbenchError naming the file, and the column that lacks or is other."""
     try:
         table = pl.read_parquet(path)
-        if lacking := [name for name in COLUMNS if name not in table.columns]:
+        known = [name for name in COLUMNS if name in table.columns]
+        if lacking := [name for name in COLUMNS if name not in known and name not in LATER]:
             raise damaged(path, f"without the column {', '.join(lacking)}")
-        return msgspec.convert(table.select(COLUMNS).to_dicts(), list[RequestRecord])
+        return msgspec.convert(table.select(known).to_dicts(), list[RequestRecord])
     except (pl.exceptions.PolarsError, msgspec.ValidationError) as error:
         raise damaged(path, f"{type(error).__name__}: {error}") from None
 

@@ -23,7 +23,8 @@ class RequestRecord:
 
     `first_chunk_tokens` are the tokens that had arrived by `first_ns`: all of the first read that carried
     any, since chunks of one read share their arrival time. `reads` counts the reads that carried tokens,
-    `chunks` the messages that did. `detail`, what a server said of a failure, is not kept.
+    `chunks` the messages that did; `gaps_us` are the times between successive such reads in µs, which is finer than the
+    client's clock is true, and null in files of older versions. `detail`, what a server said of a failure, is not kept.
     """
 
     index: int
@@ -43,6 +44,7 @@ class RequestRecord:
     http_status: int | None = None
     finish_reason: str | None = None
     fingerprint: str | None = None
+    gaps_us: tuple[int, ...] | None = None
     detail: str | None = None
 
     def row(self) -> dict[str, Any]:
@@ -52,6 +54,8 @@ class RequestRecord:
 
 COLUMNS: Final = tuple(name for name in RequestRecord.__slots__ if name != "detail")
 """Columns of the parquet file, in order."""
+LATER: Final = frozenset(("gaps_us",))
+"""Columns that files of older versions lack."""
 
 
 def spans(requests: Iterable[RequestRecord]) -> list[Span]:
