@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from quantbench.records.metric import (
     BLOCK_METRICS,
     COMPARED,
     E2E,
+    ITL,
     METRICS,
     TTFT,
     chunk_gap_ms,
@@ -171,6 +174,43 @@ def test_every_percentile_of_a_block_has_its_n_and_order_statistic_interval() ->
     assert (few["p50_tpot_ms"].low, few["p50_tpot_ms"].reason) == (None, "CI_NEEDS_N6")
     assert few["p95_tpot_ms"] == PercentileFacts(value=None, low=None, high=None, n=5, reason="P95_NEEDS_N72")
     assert percentile(records, Quantile(E2E, 50)).low is None, "limits are costly, and not asked for"
+
+
+def streams(gaps: Sequence[Sequence[int]], shared: int = 0) -> list[RequestRecord]:
+    """Requests with these gaps in µs, each token in a read of its own but for `shared` more of the first request."""
+    each = [replace(request(i=i, tokens=len(g) + 1), gaps_us=tuple(g)) for i, g in enumerate(gaps)]
+    return [replace(each[0], completion_tokens=len(gaps[0]) + 1 + shared), *each[1:]]
+
+
+def test_inter_token_latency_is_over_the_gaps_of_all_requests_together() -> None:
+    """Failed requests have no part in it."""
+    records = streams([[1000 + 10 * k for k in range(38)] + [50_000] for _ in range(5)])
+    gaps = sorted(gap / 1000 for r in records for gap in r.gaps_us or ())
+    figures, table = block_metrics(records, 1), percentile_table(records)
+    assert figures["p50_itl_ms"] == gaps[97] == 1.19
+    assert figures["p95_itl_ms"] == pytest.approx(float(np.quantile(gaps, 0.95)))
+    assert table["p95_itl_ms"] == PercentileFacts(value=figures["p95_itl_ms"], low=None, high=None, n=195)
+    failed = [*records, replace(records[0], ok=False, gaps_us=(9_000_000,) * 500)]
+    assert block_metrics(failed, 1)["p95_itl_ms"] == figures["p95_itl_ms"]
+
+
+@pytest.mark.parametrize(
+    ("records", "reason"),
+    [
+        (streams([[1000] * 98, [1000] * 99], shared=1), None),  # 1 of 200 tokens
+        (streams([[1000] * 98, [1000] * 98], shared=2), None),  # 2 of 200
+        (streams([[1000] * 98, [1000] * 97], shared=3), "ITL_NEEDS_SINGLE_TOKENS"),  # 3 of 200
+        (streams([[1000] * 103, [1000] * 99], shared=-4), "ITL_NEEDS_SINGLE_TOKENS"),  # cut anew on the way
+        ([replace(r, gaps_us=None) for r in streams([[1000] * 99])], "ITL_NOT_KEPT"),
+        (streams([[]] * 9), "ITL_OF_TOO_FEW"),  # a single token has no gap
+    ],
+)
+def test_inter_token_latency_needs_tokens_in_reads_of_their_own(
+    records: list[RequestRecord], reason: str | None
+) -> None:
+    records = [replace(r, reads=len(r.gaps_us or ()) + 1) for r in records]
+    assert percentile(records, Quantile(ITL, 50)).reason == reason
+    assert (block_metrics(records, 1)["p50_itl_ms"] is None) == (reason is not None)
 
 
 def test_empty_and_hopeless_blocks_say_nothing() -> None:
