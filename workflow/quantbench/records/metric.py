@@ -58,9 +58,6 @@ class Metric:
         return (ratio > 1) == self.higher_is_better
 
 
-MOST_NOT_ALONE: Final = 0.01
-"""Of the tokens: if more of them did not come in a read of their own, gaps between reads are no inter-token latency."""
-
 # --- Times of a request ----------------------------------------------------------------------------------------------
 
 
@@ -90,6 +87,10 @@ def chunk_gap_ms(request: RequestRecord) -> float | None:
 def itl_ms(request: RequestRecord) -> list[float]:
     """Inter-token latencies in ms: the gaps between successive reads that brought tokens."""
     return [gap / 1000 for gap in request.gaps_us or ()]
+
+
+MOST_NOT_ALONE: Final = 0.01
+"""Of the tokens: if more of them did not come in a read of their own, gaps between reads are no inter-token latency."""
 
 
 def no_single_tokens(requests: Sequence[RequestRecord]) -> str | None:
