@@ -13,7 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from quantbench import cli
+from quantbench.cli import main as cli
 from quantbench.config import cross_checks, settings, targets
 from quantbench.config.configuration import AA_SUFFIX, Plan, make_plan, served_model, whole_spec
 from quantbench.config.schema import deep_merge
@@ -231,7 +231,7 @@ def test_what_a_model_claims() -> None:
     assert made.server_spec("bf16")["claimed"] == {"quantization": "none", "bits": 16.0}
     assert made.server_spec("awq")["claimed"] == {"quantization": "awq", "bits": 4.0}
     assert made.server_spec("own")["claimed"] == {"quantization": "compressed-tensors", "bits": 4.0}
-    assert made.server_spec("own")["source"] == "models/own"
+    assert made.server_spec("own")["source"] == f"models/{made.gpu}/own"
     assert made.server_spec("int8")["claimed"]["bits"] == 8.0
 
 
@@ -378,9 +378,9 @@ def test_yaml_merge_keys_are_no_repetition(tmp_path: Path) -> None:
 
 
 def test_a_run_in_another_folder_says_where_to_go(tmp_path: Path) -> None:
-    settings.check_place(ROOT, ROOT)
+    settings.require_project_dir(ROOT, ROOT)
     with pytest.raises(QuantbenchError, match="own folder") as caught:
-        settings.check_place(ROOT, tmp_path)
+        settings.require_project_dir(ROOT, tmp_path)
     assert f"cd {ROOT}" in caught.value.remedy
 
 

@@ -8,7 +8,7 @@ import pytest
 from quantbench import stats
 from quantbench.config import settings
 from quantbench.docs.metrics import metrics_table, tuple_columns_table
-from quantbench.judge import guard_facts, pairing, pooled, precision
+from quantbench.judge import drift, pairing, pooled, precision
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "measurement.md").read_text(encoding="utf-8")
@@ -36,6 +36,6 @@ def test_the_limits_in_the_text_are_those_of_the_code():
     assert f"Fewer than {stats.MIN_PAIRS} pairs" in TEXT
     assert f"each at least {pooled.MIN_BLOCK}" in TEXT
     assert f"within {pairing.MAX_PAIR_GAP_S / 60:.0f} minutes" in TEXT
-    assert f"flagged above {guard_facts.LIMITS['drift_pct']:.0f} %" in TEXT
+    assert f"flagged above {drift.DRIFT_PCT:.0f} %" in TEXT
     assert f"above `refine.max_blocks` ({precision.MOST_BLOCKS})" in TEXT
     assert schema["properties"]["refine"]["properties"]["max_blocks"]["default"] == precision.MOST_BLOCKS

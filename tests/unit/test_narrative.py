@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from quantbench.judge import guards
 from quantbench.report import (
     decision,
     narrative_business,
@@ -65,7 +66,7 @@ def _without_fences(text: str) -> str:
 def _prose(text: str) -> str:
     """The page without code, verbatim answers and table rules."""
     text = re.sub(r"`[^`]*`", "code", _without_fences(text))
-    return re.sub(r"\|[-: |]+\|\n", "", text)
+    return re.sub(r"\|[-: |]+\|\n", "", text).replace(guards.meanings()["nan_logits"], "title")
 
 
 def test_no_page_prints_a_broken_value(rendered: tuple[Facts, dict[str, str]]) -> None:
@@ -127,9 +128,9 @@ def test_the_sentences_that_one_must_be_able_to_state() -> None:
         r"from the start of the first block on lane `gpu0` to the end of the last, [\d.]+ % \(.*\) do;", text
     )
     limit = (
-        "- The engine limits. Seen with BF16 in chat c=16, max_tokens=128, AWQ 4-bit in chat c=16, max_tokens=128 and"
+        r"- vLLM's front end limits streaming: .* Seen with AWQ 4-bit in chat c=16, max_tokens=128, BF16 in chat c=16"
     )
-    assert limit in text, "what limits cells is said where it is not the engine"
+    assert re.search(limit, text), "what limits cells is said where it is not the engine"
     assert "How to think about quality risk when quantizing" in text
 
 
@@ -167,7 +168,7 @@ def test_an_untrusted_run_decides_nothing() -> None:
 def test_refused_blocks_are_named_with_their_reason() -> None:
     text = render.page(pages.notes(facts(Scenario(invalid=True))))
     assert "Blocks that were refused, and why" in text
-    assert "SwThermalSlowdown" in text
+    assert "sw_thermal_slowdown" in text
     assert re.search(r"not compared|not valid|refused", text)
 
 

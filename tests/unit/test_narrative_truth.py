@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,7 @@ from quantbench.report import (
     results_tree,
 )
 from quantbench.report.facts import Facts
-from report_fixture import Scenario, _contexts, facts, price
+from report_fixture import Scenario, contexts, facts, price
 
 Json = dict[str, Any]
 
@@ -85,12 +84,12 @@ def test_the_largest_difference_is_singled_out_only_where_it_stands_out() -> Non
 
 
 def test_telemetry_that_one_block_misses_is_not_missing_in_all() -> None:
-    contexts = _contexts(Scenario(), random.Random(7))
-    contexts[3]["telemetry"] |= {"power_w_mean": None, "missing": {"power_w_mean": "NVML timed out"}}
-    summary = measurement.summarize(contexts, {}, {}, [])
+    blocks = contexts(Scenario())
+    blocks[3]["telemetry"] |= {"power_w_mean": None, "missing": {"power_w_mean": "NVML timed out"}}
+    summary = measurement.summarize(blocks, {}, {}, [])
     assert summary["telemetry_missing"] == {}
     said = narrative_doubts.doubts(measured(facts(Scenario()), **summary))
-    assert f"`power_w_mean` was not seen in 1 of {len(contexts)} blocks (NVML timed out)." in said
+    assert f"`power_w_mean` was not seen in 1 of {len(blocks)} blocks (NVML timed out)." in said
 
 
 def test_a_guard_that_found_something_could_tell() -> None:

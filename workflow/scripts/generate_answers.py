@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from quantbench import jobs
-from quantbench.files import write_json
 from quantbench.quality import ask, prompt_set
+from quantbench.records import base
 from quantbench.serving import lane
 
 
@@ -14,7 +14,7 @@ def main(job):
     spec = jobs.spec(job)
     with lane.lease(spec, "answers") as lease:
         answers = ask.answers(lease.url, spec["served_name"], prompts, job.params.floor)
-    write_json(job.output.answers, answers)
+    base.write(job.output.answers, answers)
 
 
 jobs.run(snakemake, main)

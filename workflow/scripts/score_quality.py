@@ -3,14 +3,17 @@
 from pathlib import Path
 
 from quantbench import jobs
-from quantbench.files import read_json, write_json
 from quantbench.quality import code_check, pair, prompt_set
+from quantbench.records import base
+from quantbench.records.quality import Answer
+from quantbench.report import quality_words
+from quantbench.report.say import Speech
 
 
 def main(job):
     path = Path(job.input.prompts)
     prompts = prompt_set.parse(path.read_text(encoding="utf-8"), str(path))
-    baseline, variant = read_json(job.input.baseline), read_json(job.input.variant)
+    baseline, variant = (base.read(answers, list[Answer]) for answers in (job.input.baseline, job.input.variant))
     details = pair.details(
         prompts,
         (job.params.baseline, baseline),
@@ -18,8 +21,8 @@ def main(job):
         job.params.notes,
         code_check.run_python,
     )
-    write_json(job.output.pairs, pair.plain(baseline, variant))
-    write_json(job.output.details, details)
+    base.write(job.output.pairs, pair.plain(baseline, variant))
+    base.write(job.output.details, quality_words.with_words(details, Speech()))
 
 
 jobs.run(snakemake, main)

@@ -1,14 +1,20 @@
-"""What the comparing and reporting rules take from the plan: cells to compare, and narrow dicts for their jobs."""
+"""What the comparing and reporting rules take from the plan: cells to compare, and narrow params for their jobs.
+
+Params are plain dicts, as snakemake keeps them; the jobs convert them to the types of `records`.
+"""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 from quantbench.config.configuration import Cell, Plan
+from quantbench.records import cell as records
 
 Json = dict[str, Any]
+
+PAGES = ("notes", "cost", "best_practices", "decision")
+"""The Markdown pages of a report, one file each; scripts/write_page.py says what makes them."""
 
 
 def points(plan: Plan, arm: str, results: Path) -> list[Cell]:
@@ -16,8 +22,8 @@ def points(plan: Plan, arm: str, results: Path) -> list[Cell]:
     grid = plan.cells(arm)
     extra = []
     for path in sorted((results / "cells" / arm).glob("*/c*_t*.csv")):
-        match = re.fullmatch(r"c(\d+)_t(\d+)", path.stem)
-        cell = (path.parent.name, int(match[1]), int(match[2])) if match else None
+        named = records.Cell.parse(f"{path.parent.name}/{path.stem}")
+        cell = (named.workload, named.concurrency, named.max_tokens) if named else None
         if cell and cell not in grid and cell[0] in plan.config["workloads"]:
             extra.append(cell)
     return grid + extra
@@ -34,7 +40,6 @@ def comparison(plan: Plan) -> Json:
         "precision": plan.config["precision"],
         "blocks": plan.config["blocks"],
         "most_blocks": plan.config["refine"]["max_blocks"],
-        "workloads": list(plan.config["workloads"]),
     }
 
 
@@ -43,11 +48,8 @@ def memory(plan: Plan) -> Json:
     return {"baseline": plan.baseline, "labels": {model: plan.label(model) for model in plan.models}}
 
 
-def report(plan: Plan, *, predictions: bool = False) -> Json:
-    """What the reports depend on beside their input files; no price, it is in cost.json.
-
-    Pages that score the predictions get them, others are not remade for them.
-    """
+def report(plan: Plan) -> Json:
+    """`records.plan.ReportPlan`: what the reports depend on beside their input files; no price, it is in cost.json."""
     models = plan.config["models"]
     cells = plan.cells(plan.baseline)
     return {
@@ -64,11 +66,10 @@ def report(plan: Plan, *, predictions: bool = False) -> Json:
         },
         "primary": plan.primary,
         "margin": plan.config["margin"],
-        "precision": plan.config["precision"],
-        **({"predictions": plan.config["predictions"]} if predictions else {}),
+        "predictions": plan.config["predictions"],
     }
 
 
 def prices(plan: Plan) -> Json:
-    """The price and how it is used: what cost.json depends on beside the tables."""
+    """`records.cost.Price`: what cost.json depends on beside the tables."""
     return dict(plan.config["cost"])

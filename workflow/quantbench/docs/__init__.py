@@ -1,1 +1,1 @@
-"""Parts of the documentation that are made from the code they describe."""
+"""The parts of docs/ that are generated from the code."""

@@ -15,10 +15,13 @@ from typing import Any
 import aiohttp
 import orjson
 
+from quantbench.engines import openai_api
 from quantbench.errors import QuantbenchError
-from quantbench.quality.prompt_set import Answer, Prompt, messages, shown
-from quantbench.serving import vllm_client
+from quantbench.quality.prompt_set import Prompt, messages, shown
+from quantbench.records.quality import Answer, Repeat
 
+Reply = dict[str, Any]
+"""What an `Answer` and a `Repeat` take from one completion."""
 # Every field is set: a server fills what is missing from the model's generation_config.json.
 GREEDY: dict[str, Any] = {
     "n": 1, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0,
@@ -62,7 +65,7 @@ class _Server:
         extra = len(full["tokens"]) - len(bare["tokens"])
         return list(full["tokens"][:extra]) if full["tokens"][extra:] == bare["tokens"] else []
 
-    async def complete(self, prompt: Prompt, ids: list[int]) -> Answer:
+    async def complete(self, prompt: Prompt, ids: list[int]) -> Reply:
         """One greedy answer; the server must report the very ids that it was sent."""
         reply = await self.post("/v1/completions", {"prompt": ids, "max_tokens": prompt["max_tokens"], **GREEDY})
         choice = reply["choices"][0]
@@ -72,7 +75,7 @@ class _Server:
             "output": choice["text"],
             "finish_reason": choice["finish_reason"],
             "tokens": reply["usage"]["completion_tokens"],
-            "token_ids": choice["token_ids"],
+            "token_ids": tuple(choice["token_ids"]),
             "system_fingerprint": reply.get("system_fingerprint"),
         }
 
@@ -83,11 +86,11 @@ def doubled(ids: Sequence[int], leading: Sequence[int]) -> bool:
     return bool(size) and list(ids[:size]) == list(ids[size : 2 * size]) == list(leading)
 
 
-async def _pass(server: _Server, prompts: Sequence[Prompt], ids: Sequence[list[int]], at_once: int) -> list[Answer]:
+async def _pass(server: _Server, prompts: Sequence[Prompt], ids: Sequence[list[int]], at_once: int) -> list[Reply]:
     """All answers in prompt order, with at most `at_once` requests open."""
     gate = asyncio.Semaphore(at_once)
 
-    async def one(prompt: Prompt, tokens: list[int]) -> Answer:
+    async def one(prompt: Prompt, tokens: list[int]) -> Reply:
         async with gate:
             return await server.complete(prompt, tokens)
 
@@ -96,7 +99,7 @@ async def _pass(server: _Server, prompts: Sequence[Prompt], ids: Sequence[list[i
 
 async def _ask(url: str, model: str, prompts: Sequence[Prompt], floor: Sequence[int]) -> list[Answer]:
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-    async with aiohttp.ClientSession(timeout=timeout, headers=vllm_client.authorization()) as session:
+    async with aiohttp.ClientSession(timeout=timeout, headers=openai_api.authorization()) as session:
         server = _Server(session, url, model)
         leading = await server.leading()
         ids = [await server.render(prompt) for prompt in prompts]
@@ -106,15 +109,15 @@ async def _ask(url: str, model: str, prompts: Sequence[Prompt], floor: Sequence[
         first = await _pass(server, prompts, ids, 1)
         again = [(at_once, await _pass(server, prompts, ids, at_once)) for at_once in floor]
     return [
-        {
-            "id": prompt["id"],
-            "class": prompt["class"],
-            "prompt": shown(prompt),
+        Answer(
+            id=prompt["id"],
+            kind=prompt["class"],
+            prompt=shown(prompt),
             **first[i],
-            "prompt_tokens": len(ids[i]),
-            "prompt_token_ids_sha256": hashlib.sha256(repr(ids[i]).encode()).hexdigest(),
-            "again": [{"concurrency": at_once, **answers[i]} for at_once, answers in again],
-        }
+            prompt_tokens=len(ids[i]),
+            prompt_token_ids_sha256=hashlib.sha256(repr(ids[i]).encode()).hexdigest(),
+            again=tuple(Repeat(concurrency=at_once, **answers[i]) for at_once, answers in again),
+        )
         for i, prompt in enumerate(prompts)
     ]
 
@@ -122,8 +125,6 @@ async def _ask(url: str, model: str, prompts: Sequence[Prompt], floor: Sequence[
 def answers(url: str, model: str, prompts: Sequence[Prompt], floor: Sequence[int] = ()) -> list[Answer]:
     """Greedy answers in prompt order: one pass alone (concurrency 1), then one more pass per entry of `floor`.
 
-    Each is {id, class, prompt, output, finish_reason, tokens, token_ids, system_fingerprint, prompt_tokens,
-    prompt_token_ids_sha256, again: [{concurrency, output, …}]}. Raises QuantbenchError when the server does not
-    answer, or answered something else than was sent.
+    Raises QuantbenchError when the server does not answer, or answered something else than was sent.
     """
     return asyncio.run(_ask(url, model, prompts, floor))

@@ -12,10 +12,11 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from jsonschema import Draft202012Validator
+
+from quantbench.records.quality import CheckResult
 
 Check = Mapping[str, Any]
 Outcome = tuple[bool, str]
@@ -38,19 +39,6 @@ _FUNCTION_WORDS = {
 FUNCTION_WORDS = {code: frozenset(listed.split()) for code, listed in _FUNCTION_WORDS.items()}
 SENTENCE_END = re.compile(r"[.!?]+(?=[\s\"')\]]|\Z)|[。！？]+")
 JSON_STARTS = 50
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """One check of one answer; `hard` marks a failure of the answer as such, not of its content."""
-
-    type: str
-    ok: bool
-    detail: str
-    hard: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def _clip(text: str, limit: int = 80) -> str:
@@ -210,11 +198,15 @@ def run_checks(text: str, checks: Sequence[Check], run_code: CodeRunner) -> list
 
     Raises KeyError for a type that is not known; `prompt_set.validate` rejects such a file beforehand.
     """
-    results = [CheckResult(kind, *CHECKS[kind](text, {}), hard=True) for kind in HARD_CHECKS]
+    results = [_result(kind, CHECKS[kind](text, {}), hard=True) for kind in HARD_CHECKS]
     for check in checks:
         kind = check["type"]
         if kind in HARD_CHECKS:
             continue
         outcome = run_code(text, check) if kind == "python" else CHECKS[kind](text, check)
-        results.append(CheckResult(kind, *outcome))
+        results.append(_result(kind, outcome))
     return results
+
+
+def _result(kind: str, outcome: Outcome, *, hard: bool = False) -> CheckResult:
+    return CheckResult(type=kind, ok=outcome[0], detail=outcome[1], hard=hard)

@@ -14,7 +14,6 @@ from quantbench.errors import QuantbenchError
 from quantbench.quality.checks import CHECKS
 
 Prompt = dict[str, Any]
-Answer = dict[str, Any]
 
 _REQUIRED = {
     "contains": [{"required": ["all"]}, {"required": ["any"]}],

@@ -53,11 +53,15 @@ class Choice(Record, frozen=True, kw_only=True):
 
 
 class UseDecision(Record, frozen=True, kw_only=True):
-    """One use (chat: interactive workloads; batch): what to do, with which variant, and how sure that is."""
+    """One use (chat: interactive workloads; batch): what to do, with which variant, and how sure that is.
+
+    workload: of the choice that decides, where the style has several.
+    """
 
     style: Style
     action: Action
     variant: str | None
+    workload: str | None = None
     confidence: Confidence
     confidence_because: tuple[Finding, ...] = ()
     choices: tuple[Choice, ...]
@@ -65,7 +69,7 @@ class UseDecision(Record, frozen=True, kw_only=True):
     @property
     def chosen(self) -> Choice | None:
         """The choice that the action is about; None where no variant is named."""
-        return next((c for c in self.choices if c.variant == self.variant), None)
+        return next((c for c in self.choices if (c.variant, c.workload) == (self.variant, self.workload)), None)
 
 
 class VariantAnswer(Record, frozen=True, kw_only=True):

@@ -18,18 +18,24 @@ class Repeat(OpenRecord, frozen=True, kw_only=True):
 
     concurrency: int
     output: str
+    finish_reason: str | None = None
+    tokens: int = 0
     token_ids: tuple[int, ...]
+    system_fingerprint: str | None = None
 
 
-class Answer(OpenRecord, frozen=True, kw_only=True):
-    """A greedy answer to one quality prompt."""
+class Answer(OpenRecord, frozen=True, kw_only=True, rename={"kind": "class"}):
+    """A greedy answer to one quality prompt; kind: its class. system_fingerprint: what the server says of itself."""
 
     id: str
+    kind: str
     prompt: str
     output: str
+    finish_reason: str | None = None
     tokens: int
     token_ids: tuple[int, ...]
-    finish_reason: str | None = None
+    system_fingerprint: str | None = None
+    prompt_tokens: int | None = None
     prompt_token_ids_sha256: str | None = None
     again: tuple[Repeat, ...] = ()
 

@@ -95,6 +95,8 @@ class Speech(Formatter):
             return self._place(cell) if cell else str(value)
         if format_spec == "places":
             return wording.listing(self.format_field(v, "place") for v in value)
+        if format_spec == "codes":
+            return wording.listing(f"`{v}`" for v in value)
         if format_spec == "&":
             return wording.listing(self.format_field(v, "") if isinstance(v, Finding | dict) else str(v) for v in value)
         return SHOWN[format_spec](value)
@@ -115,7 +117,8 @@ SHOWN: Final[Mapping[str, Callable[[Any], str]]] = {
     "gib": lambda x: wording.with_unit(x, "GiB"),
     "metric": lambda name: METRICS[name].words if name in METRICS else name,
     "metrics": lambda names: wording.listing(METRICS[name].words if name in METRICS else name for name in names),
+    "p": lambda p: "< 0.001" if p < 0.001 else f"= {p:.3f}",
     "words": lambda text: str(text).replace("_", " "),
 }
 """How a value is shown. Beside these: `{n:#block}` counts ("3 blocks", `{n:#query/queries}`), `model`, `models`,
-`place`, `places` name them, `&` makes a list ("a, b and c")."""
+`place`, `places` name them, `&` makes a list ("a, b and c"), `codes` one of names in code marks."""

@@ -1,0 +1,100 @@
+"""The pages as files: a change of what a page says shows as a diff of tests/goldens/{scenario}/{page}.
+
+`pytest tests/test_goldens.py --update-goldens` writes them anew; read the diff before it is committed.
+"""
+
+from __future__ import annotations
+
+import csv
+import html
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from quantbench.report import pages, plots, render
+from quantbench.report.facts import Facts
+from report_fixture import KEPT, Scenario, facts, kept_facts
+
+GOLDENS = Path(__file__).parent / "goldens"
+SCENARIOS = {
+    "win": Scenario(variants=("fp8",), lost=0),
+    "awq": Scenario(),
+    "loss": Scenario(variants=("slow",)),
+    "noisy": Scenario(noise=0.1),
+    "three_variants": Scenario(variants=("awq", "gptq", "fp8")),
+    "few_blocks": Scenario(blocks=2),
+    "invalid_blocks": Scenario(invalid=True, failures=True),
+    "all_invalid": Scenario(invalid=True, workloads=("chat",), blocks=4),
+    "no_control": Scenario(aa=False),
+    "control_fails": Scenario(aa_speed=1.1),
+    "no_price_no_quality": Scenario(price=False, quality=False),
+    "lost_answers": Scenario(variants=("fp8",), lost=4),
+    "cpu": Scenario(variants=("int8",), cpu=True, telemetry=False, memory=False),
+    "short_blocks": Scenario(p95=False),
+    "not_interleaved": Scenario(interleaved=False, predictions=False),
+    "dummy_weights": Scenario(dummy=True, quality=False),
+    "baseline_alone": Scenario(variants=(), aa=False),
+    "two_lanes": Scenario(two_lanes=True),
+    "drift": Scenario(drift=0.1),
+    "refused_comparison": Scenario(mismatch=True),
+    "batch_only": Scenario(workloads=("batch_summarize",)),
+}
+KEPT_RUN = "h100"
+MARKDOWN = {"decision": pages.decision, "notes": pages.notes, "cost": pages.cost, "best_practices": pages.practices}
+REPORTS = ("three_variants", KEPT_RUN)
+
+
+def facts_of(scenario: str) -> Facts:
+    return kept_facts() if scenario == KEPT_RUN else facts(SCENARIOS[scenario])
+
+
+def rendered(scenario: str) -> dict[str, str]:
+    """{file name: text} of a scenario's pages."""
+    found = facts_of(scenario)
+    made = {f"{name}.md": render.page(page(found)) for name, page in MARKDOWN.items()}
+    if scenario in REPORTS:
+        drawn = dict.fromkeys(plots.draw_all(found), "<svg></svg>")
+        made["report.html.txt"] = text_of(render.report(pages.report(found, drawn)))
+    return made
+
+
+def text_of(page: str) -> str:
+    """What an HTML page says: a line per block or table row, no tags, a chart as its place only."""
+    body = re.sub(r"<(style|head)\b.*?</\1>", "", page, flags=re.DOTALL)
+    body = re.sub(r"<svg\b.*?</svg>", "\n[chart]\n", body, flags=re.DOTALL)
+    body = re.sub(r"</(t[dh]|a)>\s*<(t[dh]|a)\b[^>]*>", " | ", body)
+    body = re.sub(r"</?(?!(?:a|b|br|code|em|i|small|span|strong|t[dh]|wbr)\b)[a-z][^>]*>", "\n", body)
+    body = re.sub(r"<(br|span)\b[^>]*>", " ", body)
+    lines = (" ".join(html.unescape(re.sub(r"<[^>]+>", "", line)).split()) for line in body.split("\n"))
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+@pytest.mark.parametrize("scenario", [*SCENARIOS, KEPT_RUN])
+def test_pages_say_what_they_said(scenario: str, request: pytest.FixtureRequest) -> None:
+    folder, made = GOLDENS / scenario, rendered(scenario)
+    if request.config.getoption("--update-goldens"):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for name, text in made.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    assert {path.name for path in folder.glob("*")} == set(made), "--update-goldens writes and removes files"
+    for name, text in made.items():
+        assert text == (folder / name).read_text(encoding="utf-8"), f"{scenario}/{name}: see --update-goldens"
+
+
+def test_every_golden_has_its_scenario() -> None:
+    assert {path.name for path in GOLDENS.iterdir()} == {*SCENARIOS, KEPT_RUN}
+
+
+def test_kept_results_are_judged_anew_with_the_same_figures() -> None:
+    keys = ("workload", "variant", "concurrency", "max_tokens", "metric")
+    figures = ("baseline_value", "variant_value", "ratio", "ci_low", "ci_high", "p_value", "p_holm", "margin")
+    with (KEPT / "comparison" / "chat.csv").open(newline="") as file:
+        kept = {tuple(row[key] for key in keys): row for row in csv.DictReader(file)}
+    anew = {tuple(str(row[key]) for key in keys): row for row in kept_facts().rows}
+    assert kept.keys() == anew.keys()
+    for key, row in anew.items():
+        assert row["code"] == kept[key]["code"]
+        for name in figures:
+            assert row[name] == (pytest.approx(float(kept[key][name])) if kept[key][name] else None), (key, name)

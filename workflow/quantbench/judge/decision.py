@@ -1,0 +1,130 @@
+"""From speed and quality to one recommendation per use and variant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from quantbench.judge.doubts import doubts
+from quantbench.judge.predictions import scores
+from quantbench.records.cell import Cell
+from quantbench.records.comparison import Comparison
+from quantbench.records.decision import Action, Choice, Confidence, Decision, MetricChange, QualityStatus, UseDecision
+from quantbench.records.finding import Finding, finding
+from quantbench.records.metric import COMPARED, METRICS, Style
+from quantbench.records.quality import UseId
+from quantbench.records.run import Run
+
+USES: Final[dict[Style, UseId]] = {"interactive": "chat", "batch": "batch"}
+"""The use whose quality decides over a style of workload."""
+LATENCIES: Final = tuple(name for name in COMPARED if METRICS[name].kind == "time")
+LEVELS: Final[tuple[Confidence, ...]] = ("high", "medium", "low")
+
+
+def decide(run: Run) -> Decision:
+    """What to do, per use, with what could still be wrong and how predictions came out."""
+    return Decision(
+        gpu=run.plan.gpu,
+        gpu_name=run.measurement.gpu_name or run.plan.gpu_name,
+        baseline=run.baseline,
+        variants=run.plan.variants,
+        trusted=run.trusted,
+        uses=tuple(_use(run, style, found) for style in USES if (found := choices(run, style))),
+        doubts=tuple(doubts(run)),
+        predictions=tuple(scores(run)),
+    )
+
+
+def choices(run: Run, style: Style) -> tuple[Choice, ...]:
+    """One choice per workload of the style and variant."""
+    return tuple(_choice(run, style, w, v) for w in run.workloads(style) for v in run.variants)
+
+
+def _use(run: Run, style: Style, options: tuple[Choice, ...]) -> UseDecision:
+    top = best(options)
+    level, because = confidence(run, top or options[0])
+    keep = all(choice.action == "keep" for choice in options)
+    return UseDecision(
+        style=style,
+        action=top.action if top else "keep" if keep else "undecided",
+        variant=top.variant if top else None,
+        workload=top.workload if top else None,
+        confidence=level,
+        confidence_because=tuple(because),
+        choices=options,
+    )
+
+
+def _choice(run: Run, style: Style, workload: str, variant: str) -> Choice:
+    cell = run.deciding_cell(workload)
+    speed = run.row(variant, cell, "throughput_tok_s")
+    status, because = _quality(run, variant, USES[style])
+    return Choice(
+        style=style,
+        workload=workload,
+        variant=variant,
+        concurrency=cell.concurrency if cell else None,
+        max_tokens=cell.max_tokens if cell else None,
+        action=_action(run, speed, status),
+        code=speed.code if speed else None,
+        ratio=speed.ratio if speed else None,
+        ci_low=speed.ci_low if speed else None,
+        ci_high=speed.ci_high if speed else None,
+        got_worse=tuple(_got_worse(run, variant, cell)),
+        quality=status,
+        quality_because=because,
+    )
+
+
+def _quality(run: Run, variant: str, use: UseId) -> tuple[QualityStatus, tuple[Finding, ...]]:
+    judged = run.quality[variant].use(use) if variant in run.quality else None
+    if judged is None:
+        return "not measured", (finding("confidence.answers_not_compared"),)
+    return judged.status, judged.because
+
+
+def _action(run: Run, speed: Comparison | None, quality: QualityStatus) -> Action:
+    """Quality can only forbid, never recommend; speed can only recommend where it is shown."""
+    code = speed.code if speed else "invalid"
+    if not run.trusted:
+        return "undecided"
+    if quality == "not acceptable" or code in ("worse", "equivalent"):
+        return "keep"
+    if code == "better":
+        return "use" if quality == "ok" else "check"
+    return "undecided"
+
+
+def _got_worse(run: Run, variant: str, cell: Cell | None) -> Iterator[MetricChange]:
+    """Latencies that got worse in the deciding cell."""
+    for metric in LATENCIES:
+        row = run.row(variant, cell, metric)
+        if row and row.code == "worse" and row.ratio is not None:
+            yield MetricChange(metric=metric, ratio=row.ratio)
+
+
+def best(options: Sequence[Choice]) -> Choice | None:
+    """The choice to name in the headline: "use" before "check", then the highest lower end of the CI."""
+    worthwhile = [choice for choice in options if choice.action in ("use", "check")]
+    return max(worthwhile, key=lambda choice: (choice.action == "use", choice.ci_low or 0.0), default=None)
+
+
+def confidence(run: Run, choice: Choice) -> tuple[Confidence, list[Finding]]:
+    """How sure the choice is, and the reasons that lower it."""
+    speed = run.row(choice.variant, choice.cell, "throughput_tok_s")
+    if speed is None or not speed.decided:
+        return "low", [finding("confidence.speed_not_decided")]
+    if not run.trusted:
+        return "none", [finding("confidence.control_differs")]
+    because = []
+    if not speed.interleaved:
+        because.append(finding("confidence.not_interleaved"))
+    if not run.verdict.aa.present:
+        because.append(finding("confidence.no_control"))
+    if refused := len(speed.invalid_blocks):
+        because.append(finding("confidence.blocks_refused", n=refused))
+    if choice.got_worse and choice.style == "interactive" and speed.code == "better":
+        because.append(finding("confidence.latency_worse"))
+    if choice.quality in ("not shown", "not measured"):
+        because.append(finding("confidence.quality_open", status=choice.quality))
+    return LEVELS[min(len(because), 2)], because
