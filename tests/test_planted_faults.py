@@ -2,7 +2,7 @@
 
 Blocks are measured through `block.measure` on tests/fake_vllm.py, which the lane starts, sends to sleep and stops
 itself; NVML is tests/fake_nvml.py. One fault is planted per case, and exactly its guard must fail or warn.
-What only facts can show is named at the end, with the reason; tests/unit/judge/test_guards.py plants those.
+What only facts can show is named at the end, with the reason; tests/unit/test_guards.py plants those.
 """
 
 from __future__ import annotations
@@ -523,7 +523,7 @@ ONLY_BY_FACTS = {
     "answer_length": "every capacity request asks for an exact length, so an answer of another length is a failure, "
     "and its block is invalid before it is compared (output_length, failed_requests)",
 }
-"""Guards that no server can trouble over the whole path; tests/unit/judge/test_guards.py plants them in facts."""
+"""Guards that no server can trouble over the whole path; tests/unit/test_guards.py plants them in facts."""
 
 ELSEWHERE = {
     "client_cpu", "client_loop_lag", "client_loop_lag_tail", "not_quantized", "tokenizer", "template_differs",
