@@ -11,10 +11,10 @@ from source import MODULES, ROOT, RULES, imported, names
 
 TABLE = dict(re.findall(r"^\| `([\w/]+)` \| (base|pure|edge) \|", (ROOT / "docs/architecture.md").read_text(), re.M))
 LAYERS = (
-    "errors files stats wording progress",
+    "errors files",
     "records",
-    "observe",
-    "engines",
+    "stats wording progress",
+    "observe engines",
     "config",
     "serving",
     "client",
