@@ -7,7 +7,6 @@ from datetime import date
 from typing import Final
 
 from quantbench.judge.cost import price_age_days
-from quantbench.judge.predictions import prompts_lost
 from quantbench.records.cell import Cell
 from quantbench.records.cost import Assumptions, Saving
 from quantbench.records.finding import Finding, finding
@@ -19,9 +18,7 @@ from quantbench.wording import integer, number, percent
 THROUGHPUT: Final = "throughput_tok_s"
 STYLES: Final = {"interactive": "Chat", "batch": "Batch"}
 VIEWS: Final = {
-    # other views of the same bill, shown where they are known: column of cost.json, column head
-    "cost_per_1m_total_tokens": "{currency}/1M in and out",
-    "cost_per_request": "{currency}/request",
+    # what energy costs, shown where it is known: column of cost.json, column head
     "energy_cost_per_1m_tokens": "{currency} of energy/1M",
     "j_per_token": "J/token",
 }
@@ -63,7 +60,7 @@ def price(run: Run) -> Finding:
 def saving(run: Run, workload: str, variant: str) -> Finding:
     """What a variant saves in the deciding cell, or why no saving is claimed."""
     row = run.saving(variant, run.deciding_cell(workload))
-    what = {"variant": variant, "workload": workload}
+    what = {"variant": variant}
     if row is None or row.saving_pct is None:
         return finding("cost.no_figure", **what)
     measured = _measured(row)
@@ -74,7 +71,7 @@ def saving(run: Run, workload: str, variant: str) -> Finding:
     if row.code == "worse":
         return finding("cost.more", **what, by=-row.saving_pct / 100, interval=_interval(row, -1))
     ids = {"equivalent": "cost.within_margin", "no_test": "cost.no_test"}
-    undecided = "cost.corrected" if _one_sided(row) else "cost.undecided"
+    undecided = "cost.corrected" if _one_sided(row) and not named else "cost.undecided"  # the mark needs its footnote
     return finding(ids.get(row.code, undecided), **what, measured=measured)
 
 
@@ -112,8 +109,6 @@ def _assumptions(run: Run) -> Iterator[Finding]:
             date=_price_date(run, stated.date),
         )
     yield finding("cost.utilisation", share=_utilisation(run))
-    if stated.attribution:
-        yield finding("cost.attribution", attribution=stated.attribution)
     if any(row and row.saving_pct is not None for _, _, row in _savings(run)):
         yield finding("cost.paired")
 
@@ -163,7 +158,7 @@ def _workload(run: Run, say: Speech, workload: str) -> Section:
 
 
 def _price_table(run: Run, say: Speech, cell: Cell) -> Table:
-    """Throughput and costs of the deciding cell, a row per model; further views of the bill where they are known."""
+    """Throughput and costs of the deciding cell, a row per model; energy where it is known."""
     by_model = {model: run.cost_row(model, cell) for model in run.models}
     views = [view for view in VIEWS if any(row and getattr(row, view) is not None for row in by_model.values())]
     rows = []
@@ -206,35 +201,29 @@ def cells_table(run: Run, say: Speech) -> Table:
     for cell in cells:
         priced = [run.cost_row(model, cell) for model in run.models]
         costs = [number(row.cost_per_1m_tokens) if row else "" for row in priced]
-        rows.append([cell.workload, str(cell.concurrency), str(cell.max_tokens), *costs])
+        rows.append([cell.workload, run.place(cell), *costs])
         notes += [say.all([_why_blank(run, model, cell)]) for model in run.models]
     if run.cost and run.cost.assumptions.hourly_price is None:
         notes.append(say("cost.no_price"))
     caption = f"{_stated(run).currency} per 1M output tokens"
-    return table(
-        ["workload", "concurrency", "max_tokens", *map(say.label, run.models)], rows, caption=caption, notes=notes
-    )
+    head = ["workload", "load", *map(say.label, run.models)]
+    return table(head, rows, caption=caption, notes=notes, words=(0, 1))
 
 
 def _sensitivity(run: Run, say: Speech) -> tuple[Part, ...]:
-    """Cost against utilisation and price in one deciding cell; the others scale likewise."""
-    entries = run.cost.sensitivity if run.cost else ()
+    """Cost against utilisation in one deciding cell; other cells and prices scale likewise."""
+    every = [entry for entry in run.cost.sensitivity if entry.price_factor == 1] if run.cost else []
     cells = [cell for workload in run.workloads() if (cell := run.deciding_cell(workload))]
-    cell = next((cell for cell in cells if any(entry.cell == cell for entry in entries)), None)
+    cell = next((cell for cell in cells if any(entry.cell == cell for entry in every)), None)
     if cell is None:
         return (text(say("cost.no_price")),)
-    points: dict[tuple[float, float], dict[str, float | None]] = {}
-    for entry in entries:
-        if entry.cell == cell:
-            points.setdefault((entry.utilisation, entry.hourly_price), {})[entry.model] = entry.cost_per_1m_tokens
-    rows = [
-        [f"{exact(share * 100)} %", exact(price), *(number(costs.get(model)) for model in run.models)]
-        for (share, price), costs in points.items()
-    ]
-    currency = _stated(run).currency
-    columns = ["utilisation", f"{currency}/hour", *map(say.label, run.models)]
-    caption = f"{currency} per 1M output tokens, {cell.workload} at {run.place(cell)}"
-    return (table(columns, rows, caption=caption, notes=[say("cost.scales")], words=()),)
+    entries = [entry for entry in every if entry.cell == cell]
+    costs = {(entry.model, entry.utilisation): entry.cost_per_1m_tokens for entry in entries}
+    shares = list(dict.fromkeys(entry.utilisation for entry in entries))
+    rows = [[say.label(model), *(number(costs.get((model, share))) for share in shares)] for model in run.models]
+    columns = ["utilisation", *(f"{exact(share * 100)} %" for share in shares)]
+    caption = f"{_stated(run).currency} per 1M output tokens, {cell.workload} at {run.place(cell)}"
+    return (table(columns, rows, caption=caption, notes=[say("cost.scales")]),)
 
 
 def break_even(run: Run) -> list[Finding]:
@@ -252,8 +241,7 @@ def break_even(run: Run) -> list[Finding]:
             lost = finding("cost.break_even_quality", bound=bound) if bound is not None else ""
             what = {"variant": variant, "workload": workload, "baseline": run.baseline, "by": row.saving_pct / 100}
             found.append(finding("cost.break_even", **what, low=low, quality=lost))
-    every = len(found) == len(run.workloads()) * len(run.variants)
-    return found if every else [*found, finding("cost.break_even_none")]
+    return found or [finding("cost.break_even_none")]
 
 
 def _savings(run: Run) -> Iterator[tuple[str, str, Saving | None]]:
@@ -272,21 +260,11 @@ def narrative(run: Run) -> list[Finding]:
             changes.append(finding("cost.not_cheaper", workload=workload))
             continue
         top = max(known, key=lambda variant: known[variant])
-        what = {"workload": workload, "variant": top, "by": known[top] / 100}
-        changes.append(finding("cost.cheaper", **what, prices=_prices(run, workload, top)))
+        changes.append(finding("cost.cheaper", workload=workload, variant=top, by=known[top] / 100))
     sentences = [finding("cost.economics", changes=changes)]
     if _stated(run).hourly_price is not None:
         sentences.append(finding("cost.half", share=_utilisation(run)))
     return [*sentences, finding("cost.bill")]
-
-
-def _prices(run: Run, workload: str, variant: str) -> Finding | str:
-    cell = run.deciding_cell(workload)
-    own, base = (run.cost_row(model, cell) for model in (variant, run.baseline))
-    if not own or not base or own.cost_per_1m_tokens is None or base.cost_per_1m_tokens is None:
-        return ""
-    costs = {"own": number(own.cost_per_1m_tokens), "base": number(base.cost_per_1m_tokens)}
-    return finding("cost.prices", **costs, currency=_stated(run).currency)
 
 
 def business_case(run: Run) -> list[Finding]:
@@ -300,7 +278,13 @@ def business_case(run: Run) -> list[Finding]:
     else:
         first = finding("cost.case_several", gpu=gpu, low=min(gains), high=max(gains))
     against = [
-        finding("cost.quality_of", variant=variant, word=details.verdict.word, lost=prompts_lost(details))
+        finding(
+            "cost.quality_of",
+            variant=variant,
+            word=details.verdict.word,
+            lost=len(details.verdict.lost),
+            n=details.verdict.n,
+        )
         for variant, details in run.quality.items()
     ]
     return [

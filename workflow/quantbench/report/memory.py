@@ -11,23 +11,23 @@ from quantbench.records.server import Startup
 from quantbench.records.tables import MemoryRow, StartupRow
 from quantbench.report.document import Part, Section, Table, bullets, table, text
 from quantbench.report.say import Speech
-from quantbench.wording import BLANK, capitalized, integer, number, reduction
+from quantbench.wording import BLANK, capitalized, integer, number
 
-FIGURES: Final[tuple[tuple[str, str, Callable[[object], str], str], ...]] = (
-    # column of memory.csv, row title, how it is shown, column of its reduction
-    ("vram_before_mib", "{sensor} before start (MiB)", integer, ""),
-    ("vram_after_mib", "{sensor} after start (MiB)", integer, ""),
-    ("vram_delta_mib", "{sensor} difference (MiB)", integer, "vram_delta_reduction_pct"),
-    ("weights_gib", "weights (GiB)", number, "weights_reduction_pct"),
-    ("checkpoint_gib", "checkpoint files (GiB)", number, "checkpoint_reduction_pct"),
-    ("kv_cache_gib", "KV cache (GiB)", number, ""),
-    ("kv_cache_tokens", "KV cache (tokens)", integer, ""),
-    ("max_concurrency", "requests of full length that fit", number, ""),
-    ("activation_peak_gib", "activation peak (GiB)", number, ""),
-    ("cuda_graphs_gib", "CUDA graphs (GiB)", number, ""),
-    ("non_torch_gib", "outside torch (GiB)", number, ""),
-    ("after_stop_mib", "{sensor} after stop (MiB)", integer, ""),
-)
+FIGURES: Final[dict[str, tuple[str, Callable[[object], str]]]] = {
+    # column of memory.csv: row title, how it is shown
+    "vram_before_mib": ("{sensor} before start (MiB)", integer),
+    "vram_after_mib": ("{sensor} after start (MiB)", integer),
+    "vram_delta_mib": ("{sensor} difference (MiB)", integer),
+    "weights_gib": ("weights (GiB)", number),
+    "checkpoint_gib": ("checkpoint files (GiB)", number),
+    "kv_cache_gib": ("KV cache (GiB)", number),
+    "kv_cache_tokens": ("KV cache (tokens)", integer),
+    "max_concurrency": ("requests of full length that fit", number),
+    "activation_peak_gib": ("activation peak (GiB)", number),
+    "cuda_graphs_gib": ("CUDA graphs (GiB)", number),
+    "non_torch_gib": ("outside torch (GiB)", number),
+    "after_stop_mib": ("{sensor} after stop (MiB)", integer),
+}
 OF_DEVICE: Final = ("vram_before_mib", "vram_delta_mib", "after_stop_mib")
 """Figures of the device; of a server's processes they say nothing, which take nothing before the start and after it."""
 PHASES: Final = {
@@ -53,7 +53,8 @@ NOT_REPORTED: Final = "not reported"
 def section(run: Run, say: Speech) -> Section:
     """A paragraph per variant, tables of memory and of start-up, and what surprised."""
     answered = [model for model in run.models if model in run.ready and run.ready[model].test_completion.text]
-    common = [_snapshot(run), finding("memory.answered", models=answered) if answered else None]
+    everyone = finding("memory.answered_by_all") if len(answered) == len(run.models) else None
+    answer = everyone or (finding("memory.answered", models=answered) if answered else None)
     surprising = list(surprises(run))
     surprised: tuple[Part, ...] = ()
     if surprising:
@@ -64,7 +65,7 @@ def section(run: Run, say: Speech) -> Section:
         "Model & VRAM Baseline",
         (
             *(text(say.all(_about(run, variant))) for variant in run.variants),
-            text(say.all(common)),
+            text(say.all([_snapshot(run), answer])),
             memory_table(run, say),
             startup_table(run, say),
             text(say.all(_startup_notes(run))),
@@ -85,17 +86,17 @@ def _about(run: Run, variant: str) -> Iterator[Finding]:
         yield finding("memory.no_record", variant=variant)
         return
     seen = record.quantization
-    yield finding("memory.picked", variant=variant, source=record.source)
+    what = {"variant": variant, "source": record.source}
     how = ", ".join(filter(None, [seen.method and f"`{seen.method}`", seen.label]))
     if not how:
-        yield finding("memory.unseen")
+        yield finding("memory.picked_unseen", **what)
     elif seen.kernel:
-        yield finding("memory.seen", how=how, kernel=seen.kernel)
+        yield finding("memory.picked", **what, how=how, kernel=seen.kernel)
     else:
-        yield finding("memory.seen_without_kernel", how=how)
+        yield finding("memory.picked_without_kernel", **what, how=how)
     if seen.bits_per_weight is not None:
         ids = {"checkpoint": "memory.bits_of_checkpoint", "memory": "memory.bits_of_memory"}
-        yield finding(ids[seen.bits_source or "memory"], bits=seen.bits_per_weight)
+        yield finding(ids.get(seen.bits_source or "", "memory.bits"), bits=seen.bits_per_weight)
     if changes := list(_changes(run.memory_of(variant))):
         yield finding("memory.changes", baseline=run.baseline, changes=changes)
 
@@ -130,72 +131,49 @@ def _snapshot(run: Run) -> Finding | None:
 
 def memory_table(run: Run, say: Speech) -> Table:
     """A row per figure that any model has, a column per model; blanks are explained below."""
-    name, rows = sensor(run), []
-    blank: list[tuple[str, str]] = []
-    for column, title, shown, reduced in FIGURES:
-        if name == "RSS" and column in OF_DEVICE:
-            continue
-        known = [getattr(row, column) for row in run.memory]
-        title = title.format(sensor=name)
-        reasons = {row.model: _reason(run, row.model, column) for row in run.memory}
-        blank += _blank(
-            say, title, run.models, [row.model for row in run.memory if getattr(row, column) is None], reasons
-        )
-        if any(value is not None for value in known):
-            rows.append([capitalized(title), *(_cell(run, row, column, shown, reduced) for row in run.memory)])
-    bracketed = finding("memory.reductions", baseline=run.baseline) if run.variants else None
-    notes = [say.all([bracketed]), _blank_note(say, blank)]
-    return table(["Figure", *(say.label(row.model) for row in run.memory)], rows, caption="Memory", notes=notes)
-
-
-def _cell(run: Run, row: MemoryRow, column: str, shown: Callable[[object], str], reduced: str) -> str:
-    value = shown(getattr(row, column))
-    change = getattr(row, reduced) if reduced and row.model != run.baseline else None
-    return value if change is None or value == BLANK else f"{value} ({reduction(change)})"
-
-
-def _reason(run: Run, model: str, column: str) -> str:
-    """Why the server's record lacks a figure."""
-    record = run.ready.get(model)
-    return record.memory.missing.get(column, NOT_REPORTED) if record else "no `ready.json`"
-
-
-def _blank(
-    say: Speech, title: str, models: Sequence[str], lacking: Sequence[str], reasons: Mapping[str, str]
-) -> Iterator[tuple[str, str]]:
-    """(figure, reason) of a row with blanks; the models are named where only some lack it, or the reasons differ."""
-    name = title.partition(" (")[0]
-    if len(lacking) == len(models) and len(set(reasons.values())) == 1:
-        yield name, reasons[models[0]]
-        return
-    for model in lacking:
-        yield f"{name} of {say.label(model)}", reasons[model]
-
-
-def _blank_note(say: Speech, blanks: Iterable[tuple[str, str]]) -> str:
-    """One footnote for all blanks of a table, by reason."""
-    by_reason: dict[str, list[str]] = {}
-    for figure, reason in blanks:
-        by_reason.setdefault(reason, []).append(figure)
-    figures = [finding("memory.blank_because", figures=names, reason=why) for why, names in by_reason.items()]
-    return say("memory.blank", figures=figures) if figures else ""
+    shown = {column: title for column, title in FIGURES.items() if sensor(run) != "RSS" or column not in OF_DEVICE}
+    body: list[Row] = []
+    for column, (title, show) in shown.items():
+        values = {row.model: getattr(row, column) for row in run.memory}
+        reasons = {model: run.ready[model].memory.missing.get(column, "") for model in values if model in run.ready}
+        body.append((title.format(sensor=sensor(run)), values, show, reasons))
+    return _table(say, "Figure", [row.model for row in run.memory], body, caption="Memory")
 
 
 def startup_table(run: Run, say: Speech) -> Table:
     """Seconds per phase and model; the state of the compile cache where it is not the same for all."""
-    rows = []
-    blank: list[tuple[str, str]] = []
     starts = {model: run.startup_of(model) for model in run.models}
-    for column, name in PHASES.items():
-        lacking = [model for model, start in starts.items() if getattr(start, column) is None]
-        reasons = {model: start.missing.get(column, NOT_REPORTED) for model, start in starts.items()}
-        blank += _blank(say, name, run.models, lacking, reasons)
-        if len(lacking) < len(starts):
-            rows.append([capitalized(name), *(number(getattr(start, column)) for start in starts.values())])
+    body: list[Row] = []
+    for column, title in PHASES.items():
+        values = {model: getattr(start, column) for model, start in starts.items()}
+        body.append((title, values, number, {model: start.missing.get(column, "") for model, start in starts.items()}))
     if len(set(_caches(run))) > 1:
-        rows.append(["Compile cache", *(cache or "" for cache in _caches(run))])
-    note = _blank_note(say, blank)
-    return table(["Start-up (s)", *map(say.label, run.models)], rows, caption="Start-up", notes=[note])
+        body.append(("compile cache", dict(zip(starts, _caches(run), strict=True)), str, {}))
+    return _table(say, "Start-up (s)", run.models, body, caption="Start-up")
+
+
+Row = tuple[str, Mapping[str, Any], Callable[[Any], str], Mapping[str, str]]
+"""Title, {model: value}, how a value is shown, {model: why it is blank}."""
+
+
+def _table(say: Speech, head: str, models: Sequence[str], body: Iterable[Row], *, caption: str) -> Table:
+    """A column per model. What no model has is left out; below stands what was, and why the others have a blank."""
+    rows: list[list[str]] = []
+    left_out: list[str] = []
+    blanks: dict[str, list[str]] = {}
+    for title, values, show, reasons in body:
+        name = title.partition(" (")[0]
+        lacking = [model for model in models if values.get(model) is None]
+        if len(lacking) == len(models):
+            left_out.append(name)
+            continue
+        rows.append([capitalized(title), *("" if model in lacking else show(values[model]) for model in models)])
+        for model in lacking:
+            blanks.setdefault(reasons.get(model) or NOT_REPORTED, []).append(f"{name} of {say.label(model)}")
+    figures = [finding("memory.blank_because", figures=names, reason=why) for why, names in blanks.items()]
+    notes = [say("memory.blank", figures=figures) if figures else ""]
+    notes += [say("memory.left_out", figures=left_out)] if left_out else []
+    return table([head, *map(say.label, models)], rows, caption=caption, notes=notes)
 
 
 def _caches(run: Run) -> list[str | None]:
@@ -206,25 +184,19 @@ def _startup_notes(run: Run) -> Iterator[Finding]:
     """How the starts differ, and how little of them the log explains."""
     base = run.startup_of(run.baseline).total_s
     starts = [
-        _start(run, variant, total / base)
+        finding("startup.start", variant=variant, by=(1 - total / base) * 100)
         for variant in run.variants
         if base and (total := run.startup_of(variant).total_s) is not None
     ]
     caches = set(_caches(run))
     cache = finding("startup.cache", state=caches.pop()) if len(caches) == 1 and None not in caches else ""
     if starts:
-        yield finding("startup.note", starts=starts, cache=cache)
+        yield finding("startup.note", baseline=run.baseline, starts=starts, cache=cache)
     elif run.variants:
         yield finding("startup.unknown")
     covered = [share for model in run.models if (share := _covered(run.startup_of(model))) is not None]
     if covered and max(covered) < MOST_OF_START:
         yield finding("startup.covered", share=max(covered))
-
-
-def _start(run: Run, variant: str, ratio: float) -> Finding:
-    if abs(ratio - 1) < 0.0005:
-        return finding("startup.start_same", variant=variant, baseline=run.baseline)
-    return finding("startup.start", variant=variant, baseline=run.baseline, by=(1 - ratio) * 100)
 
 
 def _covered(start: Startup) -> float | None:

@@ -12,7 +12,7 @@ from quantbench.records.block import Calibration
 from quantbench.records.cell import Cell
 from quantbench.records.finding import Finding, finding
 from quantbench.records.layout import Results
-from quantbench.records.measurement import GuardCount, Wall
+from quantbench.records.measurement import Wall
 from quantbench.records.run import Run
 from quantbench.report.document import Code, Details, Part, Section, Table, bullets, table, text
 from quantbench.report.say import Speech
@@ -33,7 +33,7 @@ CALIBRATION: Final = {
     "loop_lag_p99_ms": "loop lag p99 (ms)",
     "concurrency_held": "concurrency held",
 }
-ERRORS: Final = {"ttft_error_p50_ms": "TTFT p50", "ttft_error_p95_ms": "TTFT p95", "e2e_error_p50_ms": "E2E p50"}
+ERRORS: Final = {"ttft_error_p50_ms": "TTFT p50", "ttft_error_p95_ms": "TTFT p95"}
 
 
 def section(run: Run, say: Speech) -> Section:
@@ -51,13 +51,9 @@ def section(run: Run, say: Speech) -> Section:
 
 def guard_details(run: Run, say: Speech) -> Details:
     """Every guard on blocks with its counts and what it saw, and the client's calibration, to be folded away."""
-    guards = run.measurement.guards
-    notes = [say("method.guard_details", guard=g.id, details="; ".join(g.details)) for g in guards if g.details]
-    caption = "Guards: in how many blocks each check passed, failed, warned or could not tell"
-    whole = _guard_table(guards, ("ok", "fail", "warn", "unknown"), caption=caption, notes=notes)
-    calibration = calibration_table(run)
-    parts = (whole, calibration) if calibration.rows else (whole,)
-    return Details(say("method.all_guards", n=len(guards)), parts)
+    guards, calibration = run.measurement.guards, calibration_table(run)
+    summary = say("method.all_guards", n=len(guards))
+    return Details(summary, (guard_table(run, say), *([calibration] if calibration.rows else [])))
 
 
 def _where(run: Run) -> Iterator[Finding]:
@@ -72,15 +68,16 @@ def _where(run: Run) -> Iterator[Finding]:
     yield finding(
         "method.machine",
         gpu=run.plan.gpu_name,
-        versions=finding("method.versions", versions=named) if named else "",
-        when=finding("method.when", first=_minute(first), last=_minute(last)) if first and last else "",
+        versions=finding("method.versions", versions=", ".join(named)) if named else "",
+        when=finding("method.when", first=_minute(first), last=_minute(last, of=first)) if first and last else "",
     )
     for model, own in run.plan.server_differences.items():
         yield finding("method.own_settings", model=model, settings=[f"{key}: {value}" for key, value in own.items()])
 
 
-def _minute(iso: str) -> str:
-    return iso[:16].replace("T", " ")
+def _minute(iso: str, of: str = "") -> str:
+    """ "2026-11-27 13:04", the hour alone on the day `of`."""
+    return iso[11:16] if iso[:10] == of[:10] else iso[:16].replace("T", " ")
 
 
 def _blocks(run: Run) -> Iterator[Finding]:
@@ -94,8 +91,7 @@ def _blocks(run: Run) -> Iterator[Finding]:
     if not order.cells or not run.variants:
         yield finding("method.one_model")
         return
-    letters = [finding("method.letter", letter=letter, arm=arm) for letter, arm in order.letters.items()]
-    example = finding("method.order", example=order.example, letters=letters)
+    example = order.example.replace(" ", "")
     ordered, tellable = doubts.interleaved(run.verdict)
     if not tellable:
         yield finding("method.order_unknown", order=example)
@@ -115,12 +111,7 @@ def _lane(run: Run) -> Iterator[Finding]:
         times = {"n": lane.switches, "median": lane.switch_s_median, "longest": lane.switch_s_max}
         yield finding("method.lane", modes=modes, switches=finding("method.switches", **times) if lane.switches else "")
     yield from (finding("method.lane_note", note=note) for note in lane.notes)
-    share = run.measurement.share
-    if share.share is None:
-        yield finding("method.held_unknown")
-    else:
-        yield finding("method.held", share=share.share, held=share.held_s)
-    yield from (_wall(wall) for wall in run.measurement.wall if wall.share is not None)
+    yield from _shares(run)
     yield from _memory_back(run)
     yield from _client(run)
     yield from _limits(run)
@@ -128,9 +119,21 @@ def _lane(run: Run) -> Iterator[Finding]:
     yield from _precision(run)
 
 
+def _shares(run: Run) -> Iterator[Finding]:
+    """How much of the time was measured: of the leases, and of the wall time, which has the gaps between jobs too."""
+    share, walls = run.measurement.share, [_wall(wall) for wall in run.measurement.wall if wall.share is not None]
+    if share.share is not None:
+        more = finding("method.walls", walls=walls) if walls else ""
+        yield finding("method.held", share=share.share, walls=more)
+        return
+    yield finding("method.held_unknown")
+    if walls:
+        yield finding("method.wall_alone", walls=walls)
+
+
 def _wall(wall: Wall) -> Finding:
     pause = "" if wall.longest_pause_s is None else finding("method.pause", pause=wall.longest_pause_s)
-    return finding("method.wall", share=wall.share, wall=wall.wall_s, lane=wall.lane, pause=pause)
+    return finding("method.wall", share=wall.share, lane=wall.lane, pause=pause)
 
 
 def _memory_back(run: Run) -> Iterator[Finding]:
@@ -190,8 +193,9 @@ def _server(run: Run) -> Iterator[Finding]:
         yield finding("method.no_counters")
         return
     both = {"server": server.generation_tokens, "client": server.client_tokens}
-    tokens = "" if server.generation_tokens is None else finding("method.tokens", **both)
-    yield finding("method.counters", counters=counters, tokens=tokens)
+    if server.generation_tokens is not None:
+        counters.append(finding("method.tokens", **both))
+    yield finding("method.counters", counters=counters)
 
 
 def _precision(run: Run) -> Iterator[Finding]:
@@ -228,30 +232,37 @@ def calibration_table(run: Run) -> Table:
 
 def _guards(run: Run, say: Speech) -> tuple[Part, ...]:
     """Guards that failed or warned in a block, the others counted; checks beyond blocks that did not pass."""
-    guards = run.measurement.guards
-    loud = [guard for guard in guards if guard.fail or guard.warn]
-    silent = sum(bool(guard.unknown and not guard.ok + guard.fail + guard.warn) for guard in guards)
-    counted = finding("method.guards", passed=len(guards) - len(loud) - silent, n=len(guards), unknown=silent)
+    guards, checks, said = run.measurement.guards, run.measurement.checks, []
+    if guards:
+        loud = sum(bool(guard.fail or guard.warn) for guard in guards)
+        silent = sum(bool(guard.unknown and not guard.ok + guard.fail + guard.warn) for guard in guards)
+        failed = [finding("method.guard", guard=guard.id, n=guard.fail) for guard in guards if guard.fail]
+        warned = [finding("method.guard", guard=guard.id, n=guard.warn) for guard in guards if guard.warn]
+        named = {
+            "failed": finding("method.guards_failed", guards=failed) if failed else "",
+            "warned": finding("method.guards_warned", guards=warned) if warned else "",
+        }
+        counts = {"n": len(guards), "passed": len(guards) - loud - silent, "unknown": silent}
+        said.append(say("method.guards", **counts, **named))
     lines = _checks(run)
-    said = [counted] if guards else []
-    if checks := run.measurement.checks:
+    if checks:
         passed, unknown = (sum(check.status == status for check in checks) for status in ("ok", "unknown"))
         others = finding("method.others") if lines else finding("method.no_others")
-        said.append(finding("method.checks", n=len(checks), passed=passed, unknown=unknown, others=others))
-    found = (_guard_table(loud, ("fail", "warn", "unknown"), caption="Guards that found something in blocks"),)
-    return (*(found if loud else ()), text(say.all(said)), *bullets([say(line) for line in lines]))
+        said.append(say("method.checks", n=len(checks), passed=passed, unknown=unknown, others=others))
+    return (text(*said), *bullets([say(line) for line in lines])) if said else ()
 
 
-def _guard_table(
-    guards: Iterable[GuardCount], statuses: tuple[str, ...], *, caption: str, notes: Iterable[str] = ()
-) -> Table:
-    titles = meanings()
-    rows = [
-        [f"`{guard.id}`", *(integer(getattr(guard, status)) for status in statuses), titles.get(guard.id, "")]
-        for guard in guards
-    ]
-    columns = ["guard", *statuses, "what it finds"]
-    return table(columns, rows, caption=caption, notes=list(notes), words=(0, len(columns) - 1))
+def guard_table(run: Run, say: Speech) -> Table:
+    """What every guard on blocks said: in how many it passed, failed, warned, could not tell."""
+    titles, rows, notes = meanings(), [], []
+    for guard in run.measurement.guards:
+        counts = [integer(count) for count in (guard.ok, guard.fail, guard.warn, guard.unknown)]
+        rows.append([f"`{guard.id}`", *counts, titles.get(guard.id, "")])
+        if guard.details:
+            notes.append(say("method.guard_details", guard=guard.id, details="; ".join(guard.details)))
+    columns = ["guard", "ok", "fail", "warn", "unknown", "what it finds"]
+    caption = "Guards: in how many blocks each check passed, failed, warned or could not tell"
+    return table(columns, rows, caption=caption, notes=notes, words=(0, 5))
 
 
 def _checks(run: Run) -> list[Finding]:

@@ -21,18 +21,24 @@ MOST_NAMED: Final = 3
 
 
 def section(run: Run, say: Speech) -> Section:
-    """The verdict on each variant, the uses for which it is enough, the classes that lost, the paragraph on risk."""
-    risk = Section("Quality risk", (text(say("quality_page.risk", strict=STRICT_PROMPTS, least=MIN_PROMPTS)),))
-    if not run.quality:
-        return Section("Quality Sanity Check", (text(say("quality_page.not_measured")),), (risk,))
-    first = next(iter(run.quality.values()))
+    """The verdict on each variant, the uses for which it is enough, the paragraph on risk."""
+    risk = text(say("quality_page.risk", strict=STRICT_PROMPTS))
+    pairs = _pairs(run)
+    if not pairs:
+        return Section("Quality Sanity Check", (text(say("quality_page.not_measured")), risk))
+    first = next(iter(pairs.values()))
     parts = (
         text(say("quality_page.how", prompts=first.prompts), say.all(_floors(run)), say.all(_annotated(run))),
-        *bullets([say.all(_verdict(variant, details)) for variant, details in run.quality.items()]),
+        *bullets([say.all(_verdict(variant, details)) for variant, details in pairs.items()]),
         use_table(run, say),
-        *_classes(run, say),
+        risk,
     )
-    return Section("Quality Sanity Check", parts, (risk,))
+    return Section("Quality Sanity Check", parts)
+
+
+def _pairs(run: Run) -> dict[str, QualityDetails]:
+    """{variant: its answers against the baseline's}, in the order of the variants."""
+    return {variant: run.quality[variant] for variant in run.variants if variant in run.quality}
 
 
 def _floors(run: Run) -> Iterator[Finding]:
@@ -66,9 +72,16 @@ def _verdict(variant: str, details: QualityDetails) -> Iterator[Finding]:
     if judged.loss_rate_upper_95 is None:
         yield finding("quality.no_bound")
     else:
-        yield finding("quality_page.bound", lost=len(judged.lost), n=judged.n, bound=judged.loss_rate_upper_95)
-    if judged.lost:
-        yield finding("quality_page.lost_which", prompts=judged.lost)
+        names = finding("quality_page.names", prompts=judged.lost) if judged.lost else ""
+        counts = {"lost": len(judged.lost), "n": judged.n, "bound": judged.loss_rate_upper_95}
+        yield finding("quality_page.bound", **counts, names=names)
+    fewer = [
+        finding("quality_page.fewer_of_class", kind=count.kind, passed=count.variant, baseline=count.baseline)
+        for count in details.classes
+        if count.variant < count.baseline
+    ]
+    if fewer:
+        yield finding("quality_page.fewer", classes=fewer)
     yield from _lengths(details)
 
 
@@ -82,13 +95,20 @@ def _lengths(details: QualityDetails) -> Iterator[Finding]:
 
 
 def use_table(run: Run, say: Speech) -> Table:
-    """A row per use, a column per variant: ok, not acceptable or not shown."""
-    uses: list[UseId] = list(dict.fromkeys(use.id for details in run.quality.values() for use in details.uses))
-    rows = [[say(LABELS[use]), *(_status(details, use) for details in run.quality.values())] for use in uses]
-    open_ = any(use.status == "not shown" for details in run.quality.values() for use in details.uses)
-    note = say("quality_page.not_shown", least=MIN_PROMPTS, strict=STRICT_PROMPTS) if open_ else ""
-    columns = ["Good enough for", *map(say.label, run.quality)]
-    return table(columns, rows, notes=[note], words=range(len(columns)))
+    """A row per use that any variant is judged on, a column per variant; uses that are shown for none in a note."""
+    pairs = _pairs(run)
+    rows, open_ = [], []
+    for use in dict.fromkeys(use.id for details in pairs.values() for use in details.uses):
+        marks = [_status(details, use) for details in pairs.values()]
+        if set(marks) == {"not shown"}:
+            open_.append(say(LABELS[use]))
+        else:
+            rows.append([say(LABELS[use]), *marks])
+    few = open_ or any("not shown" in row for row in rows)
+    notes = [say("quality_page.not_shown", least=MIN_PROMPTS, strict=STRICT_PROMPTS)] if few else []
+    notes += [say("quality_page.not_shown_at_all", uses=open_)] if open_ else []
+    columns = ["Good enough for", *map(say.label, pairs)]
+    return table(columns, rows, notes=[" ".join(notes)], words=range(len(columns)))
 
 
 def _status(details: QualityDetails, id_: UseId) -> str:
@@ -98,34 +118,25 @@ def _status(details: QualityDetails, id_: UseId) -> str:
     return f"**{use.status}**" if use.status == "not acceptable" else use.status
 
 
-def _classes(run: Run, say: Speech) -> tuple[Part, ...]:
-    """Prompts passed, of the classes in which any model failed one; the others in a line."""
-    pairs = list(run.quality.values())
-    rows, whole = [], []
-    for kind in dict.fromkeys(count.kind for details in pairs for count in details.classes):
-        own = [next((c for c in details.classes if c.kind == kind), None) for details in pairs]
-        known = [count for count in own if count]
-        if all(count.baseline == count.variant == count.prompts for count in known):
-            whole.append(kind.replace("_", " "))
-            continue
-        passed = [integer(count.variant) if count else "" for count in own]
-        rows.append([kind.replace("_", " "), integer(known[0].prompts), integer(known[0].baseline), *passed])
-    if not rows:
-        return (text(say("quality_page.all_passed", classes=whole)),)
-    columns = ["Class", "Prompts", say.label(run.baseline), *map(say.label, run.quality)]
-    note = say("quality_page.others_passed", classes=whole) if whole else ""
-    return (table(columns, rows, caption="Prompts passed", notes=[note]),)
+def class_table(run: Run, say: Speech, variant: str) -> Table:
+    """Prompts that each model passes, by class."""
+    rows = [
+        [count.kind.replace("_", " "), *map(integer, (count.prompts, count.baseline, count.variant))]
+        for count in run.quality[variant].classes
+    ]
+    columns = ["class", "prompts", say.label(run.baseline), say.label(variant)]
+    return table(columns, rows, caption="Prompts passed, by class")
 
 
 def answers_page(run: Run, say: Speech) -> Page:
-    """answers.md: per variant its prompts and what changed, verbatim; the test completions."""
+    """answers.md: per variant its classes, its prompts and what changed, verbatim; the test completions."""
     lead = say("answers.lead" if run.quality else "answers.none")
     return Page("Answers, verbatim", (text(lead),), answers_sections(run, say))
 
 
 def answers_sections(run: Run, say: Speech) -> tuple[Section, ...]:
     """The sections of answers.md."""
-    pairs = (Section(say.label(variant), _pair(run, say, variant)) for variant in run.quality)
+    pairs = (Section(say.label(variant), _pair(run, say, variant)) for variant in _pairs(run))
     completions = [
         Code(f"{completion.prompt}{completion.text}", caption=say.label(model))
         for model in run.models
@@ -145,6 +156,7 @@ def _pair(run: Run, say: Speech, variant: str) -> tuple[Part, ...]:
         folded = (Details(say("answers.rest", n=len(rest)), tuple(_verbatim(run, say, variant, rest))),)
     return (
         *bullets([say("answers.note", note=note) for note in details.notes]),
+        class_table(run, say, variant),
         prompt_table(run, say, variant),
         *opened,
         *_verbatim(run, say, variant, worse),
