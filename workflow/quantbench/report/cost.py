@@ -71,7 +71,7 @@ def saving(run: Run, workload: str, variant: str) -> Finding:
     if row.code == "worse":
         return finding("cost.more", **what, by=-row.saving_pct / 100, interval=_interval(row, -1))
     ids = {"equivalent": "cost.within_margin", "no_test": "cost.no_test"}
-    undecided = "cost.corrected" if _one_sided(row) and not named else "cost.undecided"  # the mark needs its footnote
+    undecided = "cost.corrected" if _one_sided(row) else "cost.undecided"
     return finding(ids.get(row.code, undecided), **what, measured=measured)
 
 
