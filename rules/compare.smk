@@ -154,6 +154,7 @@ rule decide:
     conda:
         "../envs/pipeline.yaml"
     params:
+        judged_by=JUDGED_BY,
         report=report_plan.report(PLAN, predictions=True),
     script:
         "../workflow/scripts/decide.py"

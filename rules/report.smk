@@ -1,5 +1,6 @@
 import time
 
+from quantbench.records.layout import Results
 from quantbench.report import ending
 
 STARTED = []
@@ -18,6 +19,7 @@ EVIDENCE = {
         variant=VARIANTS if config["quality"]["prompts"] else [],
     ),
     "cost": f"{RESULTS}/cost.json",
+    "decision": f"{RESULTS}/decision.json",
 }
 REPORT = f"{RESULTS}/report"
 REPORTS = [

@@ -1,21 +1,15 @@
 """Result files -> one page, as Markdown."""
 
-from quantbench import jobs
+from quantbench import jobs, results
 from quantbench.files import write_text
-from quantbench.report import pages, render, results_tree
-
-# As many as in quantbench.config.report_plan.PAGES.
-PAGES = {
-    "notes": pages.notes,
-    "cost": pages.cost,
-    "best_practices": pages.practices,
-    "decision": pages.decision,
-}
+from quantbench.records.base import convert
+from quantbench.records.plan import ReportPlan
+from quantbench.report import pages, render
 
 
 def main(job):
-    facts = results_tree.load_facts(job.input, job.params.report, job.config["command"])
-    write_text(job.output[0], render.page(PAGES[job.wildcards.page](facts)))
+    run = results.load_run(job.input, convert(job.params.report, ReportPlan), job.config["command"])
+    write_text(job.output[0], render.page(pages.PAGES[job.wildcards.page](run)))
 
 
 jobs.run(snakemake, main)

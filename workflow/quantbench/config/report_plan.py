@@ -13,7 +13,7 @@ from quantbench.records import cell as records
 
 Json = dict[str, Any]
 
-PAGES = ("notes", "cost", "best_practices", "decision")
+PAGES = ("notes", "cost", "best_practices", "decision", "answers")
 """The Markdown pages of a report, one file each; scripts/write_page.py says what makes them."""
 
 

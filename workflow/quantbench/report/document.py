@@ -1,4 +1,4 @@
-"""What a page is made of: sections of paragraphs, lists, tables and verbatim text. Pure.
+"""What a page is made of: sections of paragraphs, lists, tables and verbatim text.
 
 Templates turn it into Markdown or HTML. Text may carry `code` and **bold**, nothing else.
 """
@@ -85,6 +85,15 @@ class Section:
     title: str
     parts: tuple[Part, ...] = ()
     subsections: tuple[Section, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Page:
+    """A title, what stands before the first heading, and the sections."""
+
+    title: str
+    lead: tuple[Part, ...]
+    sections: tuple[Section, ...]
 
 
 def text(*sentences: str) -> Paragraph:
