@@ -4,7 +4,7 @@ CORES ?= 1
 ARGS ?=
 export PYTHON VLLM
 
-.PHONY: run test check unit setup setup-llmcompressor lock clean-results
+.PHONY: run test check unit setup setup-llmcompressor lock
 
 run: setup
 	@.venv/bin/snakemake --cores $(CORES) $(ARGS)

@@ -46,6 +46,7 @@ rule summarize_tuple:
     conda:
         "../envs/pipeline.yaml"
     params:
+        judged_by=JUDGED_BY,
         gpu_name=PLAN.gpu_name,
     script:
         "../workflow/scripts/summarize_tuple.py"

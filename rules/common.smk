@@ -1,7 +1,8 @@
-from quantbench.config import command_line, targets
-from quantbench.serving import folder, identity, lane, owner
-from quantbench.config.configuration import served_model
+from quantbench.config import command_line, model_plan, targets
+from quantbench.config.configuration import AA_SUFFIX, served_model
+from quantbench.judgement import judgement
 from quantbench.judge.schedule import Schedule
+from quantbench.serving import folder, identity, lane, owner
 
 try:
     PLAN = settings.load(
@@ -9,7 +10,7 @@ try:
         workflow.config_settings.overwrite_config,
         map(Path, workflow.config_settings.configfiles),
     )
-    if owner.is_here():  # not again in every job's process
+    if owner.is_owner_process():  # not again in every job's process
         from quantbench import inputs
 
         targets.check(PLAN, sys.argv[1:])  # snakemake itself knows them only later
@@ -32,18 +33,21 @@ config = PLAN.config | {
 # Servers belong to this run; what it uses of the machine is claimed for as long as it lives.
 GPU = PLAN.gpu
 RESULTS = f"results/{GPU}"
-OWNER = owner.adopt(PLAN.devices(), f"{RESULTS}/servers")
+OWNER = owner.become_owner(PLAN.devices(), f"{RESULTS}/servers")
 MODELS = PLAN.models
 ARMS = PLAN.arms
 BASELINE = PLAN.baseline
 VARIANTS = PLAN.variants
 WORKLOADS = config["workloads"]
 VLLM_PYTHON = config["vllm_python"]
+# In the params of all rules that need no server: their results are made anew when the code that judges changes.
+JUDGED_BY = judgement()
 
 CELL = f"{RESULTS}/cells/{{arm}}/{{workload}}/c{{concurrency}}_t{{max_tokens}}.csv"
 BLOCK = (
     f"{RESULTS}/raw/{{arm}}/{{workload}}/c{{concurrency}}_t{{max_tokens}}/b{{block}}"
 )
+MADE = f"models/{GPU}/{{model}}/provenance.json"
 CALIBRATION = f"{RESULTS}/client/calibration_c{{concurrency}}.json"
 
 SCHEDULE = Schedule(
@@ -54,14 +58,29 @@ SCHEDULE = Schedule(
 )
 
 
+def one_of(names):
+    """Pattern of exactly these names; of nothing if there are none."""
+    return "|".join(names) or "(?!)"
+
+
 wildcard_constraints:
-    arm="|".join([*ARMS, *(arm for arm in [f"{BASELINE}__aa"] if arm not in ARMS)]),
-    model="|".join(config["models"]),
-    variant="|".join(VARIANTS) or "none",
-    workload="|".join(WORKLOADS),
+    arm=one_of(dict.fromkeys([*ARMS, BASELINE + AA_SUFFIX])),
+    model=one_of(config["models"]),
+    variant=one_of(VARIANTS),
+    workload=one_of(WORKLOADS),
     concurrency=r"[1-9]\d*",
     max_tokens=r"[1-9]\d*",
     block=r"[1-9]\d*",
+
+
+def of_model(function):
+    """An input or param: what a function of the plan says of the rule's model."""
+    return lambda wildcards: function(PLAN, wildcards.model)
+
+
+def made(name):
+    """The record of a model that is made here; nothing for models that come from elsewhere."""
+    return [MADE.format(model=name)] if PLAN.made_here(name) else []
 
 
 def cells(arm, workload=None):
@@ -136,7 +155,9 @@ def identity_of(wildcards):
     """The files of a model and the version of vLLM: another one of either is another server, under the same spec."""
     ready = Path(f"{RESULTS}/servers/{wildcards.model}/ready.json")
     return identity.planned(
-        PLAN.server_spec(wildcards.model), ready, made_here=made_here(wildcards.model)
+        PLAN.server_spec(wildcards.model),
+        ready,
+        made_here=PLAN.made_here(wildcards.model),
     )
 
 
@@ -158,11 +179,6 @@ def on_lane(number):
 LANE_RESOURCES = {
     f"lane{number}": on_lane(number) for number in range(len(config["lanes"]))
 }
-
-
-def made_here(name):
-    """True for the demo model and for models quantized here."""
-    return PLAN.made_here(name)
 
 
 def answers_of_model(wildcards):

@@ -12,12 +12,7 @@ CALIBRATIONS = expand(
 READY = expand(f"{RESULTS}/servers/{{model}}/ready.json", model=MODELS)
 SESSIONS = expand(f"{RESULTS}/servers/{{model}}/session.json", model=MODELS)
 STARTS = expand(
-    f"{RESULTS}/servers/{{model}}/startup.json",
-    model=[
-        model
-        for model in MODELS
-        if config["startup_rounds"] and not config["models"][model]["endpoint"]
-    ],
+    f"{RESULTS}/servers/{{model}}/startup.json", model=model_plan.startups(PLAN)
 )
 CAPACITY = expand(
     f"{RESULTS}/capacity/{{workload}}_{{model}}.csv", workload=WORKLOADS, model=MODELS
@@ -37,6 +32,8 @@ rule combine_capacity:
         f"logs/{GPU}/combine_capacity/{{workload}}_{{model}}.log",
     conda:
         "../envs/pipeline.yaml"
+    params:
+        judged_by=JUDGED_BY,
     script:
         "../workflow/scripts/combine_capacity.py"
 
@@ -56,6 +53,7 @@ rule compare_models:
     conda:
         "../envs/pipeline.yaml"
     params:
+        judged_by=JUDGED_BY,
         comparison=report_plan.comparison(PLAN),
     script:
         "../workflow/scripts/compare_models.py"
@@ -74,6 +72,7 @@ rule describe_measurement:
     conda:
         "../envs/pipeline.yaml"
     params:
+        judged_by=JUDGED_BY,
         baseline=BASELINE,
         gpu_name=PLAN.gpu_name,
     script:
@@ -91,6 +90,7 @@ rule tabulate_memory:
     conda:
         "../envs/pipeline.yaml"
     params:
+        judged_by=JUDGED_BY,
         memory=report_plan.memory(PLAN),
     script:
         "../workflow/scripts/tabulate_memory.py"
@@ -107,6 +107,7 @@ rule tabulate_startup:
     conda:
         "../envs/pipeline.yaml"
     params:
+        judged_by=JUDGED_BY,
         labels=report_plan.memory(PLAN)["labels"],
     script:
         "../workflow/scripts/tabulate_startup.py"
@@ -126,6 +127,34 @@ rule compare_chat_batch:
     conda:
         "../envs/pipeline.yaml"
     params:
+        judged_by=JUDGED_BY,
         report=report_plan.report(PLAN),
     script:
         "../workflow/scripts/compare_chat_batch.py"
+
+
+rule decide:
+    input:
+        verdict=f"{RESULTS}/comparison/verdict.json",
+        capacity=CAPACITY,
+        memory=f"{RESULTS}/memory.csv",
+        startup=f"{RESULTS}/startup.csv",
+        ready=READY,
+        measurement=f"{RESULTS}/measurement.json",
+        impact=f"{RESULTS}/comparison/chat_vs_batch.csv",
+        quality=expand(
+            f"{RESULTS}/quality_details_{{variant}}.json",
+            variant=VARIANTS if config["quality"]["prompts"] else [],
+        ),
+        cost=f"{RESULTS}/cost.json",
+    output:
+        f"{RESULTS}/decision.json",
+    log:
+        f"logs/{GPU}/decide.log",
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        judged_by=JUDGED_BY,
+        report=report_plan.report(PLAN, predictions=True),
+    script:
+        "../workflow/scripts/decide.py"

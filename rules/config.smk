@@ -10,6 +10,6 @@ from quantbench.config import settings
 from quantbench.errors import QuantbenchError
 
 try:
-    settings.check_place(ROOT, Path.cwd())
+    settings.require_project_dir(ROOT, Path.cwd())
 except QuantbenchError as error:
     raise WorkflowError(str(error)) from None

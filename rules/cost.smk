@@ -9,6 +9,7 @@ rule price_tokens:
     conda:
         "../envs/pipeline.yaml"
     params:
+        judged_by=JUDGED_BY,
         price=report_plan.prices(PLAN),
     script:
         "../workflow/scripts/price_tokens.py"

@@ -1,4 +1,11 @@
-include: "models_common.smk"
+DEMO_FILES = multiext(
+    "data/demo-model/",
+    "model.safetensors",
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+)
 
 
 # The output is the folder's record and not the folder: a directory() output cannot be an input file by file, and
@@ -10,17 +17,15 @@ rule materialize_model:
     output:
         marker=MADE,
     log:
-        "logs/models/{model}.log",
+        f"logs/{GPU}/materialize_model/{{model}}.log",
     wildcard_constraints:
-        model=one_of(
-            name for name, m in config["models"].items() if m["source"] == "demo"
-        ),
+        model=one_of(model_plan.from_demo(PLAN)),
     # Before any server starts: a lane interleaves only the models that are ready.
     priority: 10**8
     conda:
         "../envs/pipeline.yaml"
     params:
-        grow=grow_of,
+        grow=of_model(model_plan.grow),
         python=VLLM_PYTHON,
     script:
         "../workflow/scripts/materialize_model.py"
@@ -28,22 +33,22 @@ rule materialize_model:
 
 rule quantize_model:
     input:
-        base=made_from,
-        calibration=calibration_of,
-        program=quantizer_of,
+        base=lambda wildcards: made(model_plan.base(PLAN, wildcards.model)),
+        calibration=of_model(model_plan.calibration),
+        program=of_model(model_plan.quantizer),
     output:
         marker=MADE,
     log:
-        "logs/models/{model}.log",
+        f"logs/{GPU}/quantize_model/{{model}}.log",
     wildcard_constraints:
-        model=one_of(name for name, m in config["models"].items() if m["quantize"]),
+        model=one_of(model_plan.quantized_here(PLAN)),
     # Before any server starts: a lane interleaves only the models that are ready.
     priority: 10**8
     conda:
         "../envs/pipeline.yaml"
     params:
-        recipe=recipe_of,
-        source=quantized_source,
-        python=quantizer_python,
+        recipe=of_model(model_plan.recipe),
+        source=of_model(model_plan.base_source),
+        python=of_model(model_plan.quantizer_python),
     script:
         "../workflow/scripts/quantize_model.py"

@@ -16,7 +16,7 @@ rule generate_answers:
         **LANE_RESOURCES,
     params:
         spec=spec_of,
-        floor=floor_of,
+        floor=of_model(model_plan.floor),
     script:
         "../workflow/scripts/generate_answers.py"
 
@@ -34,6 +34,7 @@ rule score_quality:
     conda:
         "../envs/pipeline.yaml"
     params:
+        judged_by=JUDGED_BY,
         baseline=BASELINE,
         notes=config["quality"]["notes"],
     script:
@@ -54,5 +55,7 @@ rule name_quality:
         f"logs/{GPU}/name_quality.log",
     conda:
         "../envs/pipeline.yaml"
+    params:
+        judged_by=JUDGED_BY,
     shell:
         "cp {input.pairs} {output.pairs} > {log} 2>&1 && cp {input.details} {output.details} >> {log} 2>&1"

@@ -1,5 +1,6 @@
 import time
 
+from quantbench.records.layout import Results
 from quantbench.report import ending
 
 STARTED = []
@@ -17,85 +18,38 @@ EVIDENCE = {
         f"{RESULTS}/quality_details_{{variant}}.json",
         variant=VARIANTS if config["quality"]["prompts"] else [],
     ),
+    "cost": f"{RESULTS}/cost.json",
+    "decision": f"{RESULTS}/decision.json",
 }
-COST = f"{RESULTS}/cost.json"
 REPORT = f"{RESULTS}/report"
 REPORTS = [
-    *expand(
-        f"{REPORT}/{{page}}",
-        page=["notes.md", "cost.md", "best_practices.md", "decision.md", "report.html"],
-    ),
+    *expand(f"{REPORT}/{{page}}.md", page=report_plan.PAGES),
+    f"{REPORT}/report.html",
     *([f"{RESULTS}/quality.json"] if EVIDENCE["quality"] else []),
 ]
 
 
-rule write_notes:
+rule write_page:
     input:
         **EVIDENCE,
     output:
-        f"{REPORT}/notes.md",
+        f"{REPORT}/{{page}}.md",
     log:
-        f"logs/{GPU}/write_notes.log",
+        f"logs/{GPU}/write_page/{{page}}.log",
+    wildcard_constraints:
+        page="|".join(report_plan.PAGES),
     conda:
         "../envs/pipeline.yaml"
     params:
-        report=report_plan.report(PLAN, predictions=True),
-    script:
-        "../workflow/scripts/write_notes.py"
-
-
-rule write_cost:
-    input:
-        **EVIDENCE,
-        cost=COST,
-    output:
-        f"{REPORT}/cost.md",
-    log:
-        f"logs/{GPU}/write_cost.log",
-    conda:
-        "../envs/pipeline.yaml"
-    params:
+        judged_by=JUDGED_BY,
         report=report_plan.report(PLAN),
     script:
-        "../workflow/scripts/write_cost.py"
-
-
-rule write_best_practices:
-    input:
-        **EVIDENCE,
-        cost=COST,
-    output:
-        f"{REPORT}/best_practices.md",
-    log:
-        f"logs/{GPU}/write_best_practices.log",
-    conda:
-        "../envs/pipeline.yaml"
-    params:
-        report=report_plan.report(PLAN),
-    script:
-        "../workflow/scripts/write_best_practices.py"
-
-
-rule write_decision:
-    input:
-        **EVIDENCE,
-        cost=COST,
-    output:
-        f"{REPORT}/decision.md",
-    log:
-        f"logs/{GPU}/write_decision.log",
-    conda:
-        "../envs/pipeline.yaml"
-    params:
-        report=report_plan.report(PLAN),
-    script:
-        "../workflow/scripts/write_decision.py"
+        "../workflow/scripts/write_page.py"
 
 
 rule write_report:
     input:
         **EVIDENCE,
-        cost=COST,
     output:
         page=f"{REPORT}/report.html",
         plots=directory(f"{REPORT}/plots"),
@@ -104,6 +58,7 @@ rule write_report:
     conda:
         "../envs/pipeline.yaml"
     params:
-        report=report_plan.report(PLAN, predictions=True),
+        judged_by=JUDGED_BY,
+        report=report_plan.report(PLAN),
     script:
         "../workflow/scripts/write_report.py"

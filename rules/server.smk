@@ -1,6 +1,6 @@
 rule start_server:
     input:
-        model_files,
+        lambda wildcards: made(wildcards.model),
     output:
         # Kept, never temp: it says what was measured. Blocks start a missing server by themselves.
         ready=f"{RESULTS}/servers/{{model}}/ready.json",
@@ -22,7 +22,7 @@ rule start_server:
 # After all else of its lane: it stops what is up there.
 rule measure_startup:
     input:
-        model_files,
+        lambda wildcards: made(wildcards.model),
     output:
         f"{RESULTS}/servers/{{model}}/startup.json",
     log:

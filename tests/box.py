@@ -81,7 +81,7 @@ class Box:
 
     def save(self) -> None:
         """Write the configuration as this box's profile."""
-        (self.path / f"config/gpus/{GPU}.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
+        (self.path / f"config/gpus/{self.gpu}.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
 
     def environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("QUANTBENCH_")}
@@ -96,7 +96,7 @@ class Box:
             str(cores),
             "--nocolor",
             "--config",
-            f"gpu={GPU}",
+            f"gpu={self.gpu}",
             "--",
             *args,
         ]

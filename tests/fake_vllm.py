@@ -14,7 +14,8 @@ Behaviour is a JSON object, from the variable FAKE_VLLM and, read anew at every 
     token_s         seconds per token and stream (0.0005)
     tokens          number of tokens per chunk (1)
     stream          what a streamed completion does after `after` tokens (10): ok | die (connection cut) | truncate (no
-                    finish, no [DONE]) | error (in-band error object) | hang | no_usage | http_500 (before anything)
+                    finish, no [DONE]) | error (in-band error object) | hang | no_usage | http_500 (before anything);
+                    of a list, one after the other
     refuse          list of sleep, wake, health, metrics, tokenize: answered with HTTP 500 (tokenize: 404)
     ignore_sigterm  true: SIGTERM does nothing, as with a request in flight
     drop            n: every n-th completion gets its connection closed instead of an answer
@@ -256,6 +257,9 @@ class FakeServer:
         body, rules, chat = await request.json(), behaviour(), "chat" in request.path
         if body.get("model") not in (None, self.name):
             return web.json_response({"error": {"message": "model not found", "code": 404}}, status=404)
+        self.counters["asked"] += 1
+        if isinstance(streams := rules.get("stream"), list):
+            rules = rules | {"stream": streams[self.counters["asked"] % len(streams)]}
         if (body.get("stream") and rules.get("stream") == "http_500") or self.asleep or self.engine.poll() is not None:
             return web.json_response({"error": {"message": "Internal server error", "code": 500}}, status=500)
         if body.get("logprobs") is not None and (error := LOGPROBS.get(rules.get("logprobs", ""))):
@@ -263,7 +267,6 @@ class FakeServer:
         if rules.get("incident"):
             log(str(rules["incident"]), rules.get("incident_level", "WARNING"))
         prompt = body.get("prompt") or " ".join(str(m["content"]) for m in body.get("messages", []))
-        self.counters["asked"] += 1
         if rules.get("drop") and not self.counters["asked"] % rules["drop"] and request.transport:
             request.transport.abort()
             return web.Response()

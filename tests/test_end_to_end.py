@@ -15,7 +15,7 @@ from box import PARTS, ROOT, Box, jobs
 from ports import free_ports
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
-pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.vllm, pytest.mark.alone, pytest.mark.timeout(1200)]
 
 SPEC_COLUMNS = [
     *("gpu_name", "model", "workload", "concurrency", "max_tokens", "p50_ttft_ms", "p95_ttft_ms"),
@@ -172,7 +172,7 @@ def test_a_second_run_has_nothing_to_do_and_a_price_remakes_only_costs_and_repor
 
 def test_a_variant_that_is_not_really_quantized_stops_before_anything_is_measured(finished: RealBox) -> None:
     finished.config["models"]["fake8"] = {
-        "source": "models/bf16",
+        "source": "models/cpu/bf16",
         "quantization": "int8_per_channel_weight_only",
         "quantize_flag": "int8_per_channel_weight_only",
         "bits": 8,

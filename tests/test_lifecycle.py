@@ -20,10 +20,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 from box import GPU, ROOT, Box, free_ports, jobs
+from servers import no_tensors
 
 FAKE = [sys.executable, str(ROOT / "tests" / "fake_vllm.py")]
 CELL = f"results/{GPU}/cells/{{}}/chat/c{{}}_t16.csv"
 CELLS = sorted(CELL.format(model, c) for model in ("alpha", "beta") for c in (1, 4))
+
+ONE_CELL_EACH = [CELL.format(model, 4) for model in ("alpha", "beta")]
 
 
 def misbehave(**rules: object) -> dict[str, object]:
@@ -46,6 +49,14 @@ def fresh(tmp_path: Path) -> Iterator[Box]:
     box = Box(tmp_path / "box", FAKE)
     yield box
     box.clean_up()
+
+
+@pytest.fixture
+def small(fresh: Box) -> Box:
+    """One cell, four blocks: A B B A."""
+    fresh.config["workloads"]["chat"]["concurrency"] = [4]
+    fresh.save()
+    return fresh
 
 
 @pytest.fixture
@@ -170,8 +181,64 @@ def test_a_git_checkout_measures_nothing_again(done: Box) -> None:
     assert "Nothing to be done" in done.run("capacity")
 
 
+def finish_without_running(box: Box, *targets: str) -> None:
+    """Put empty files where results are not made yet, and have snakemake take them as made."""
+    table = box.run(*targets, options=["--summary"]).partition("output_file\t")[2]
+    for line in table.splitlines()[1:]:
+        path = box.path / line.split("\t")[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch() if path.suffix else path.mkdir(exist_ok=True)
+    box.run(*targets, options=["--touch", "--forceall"])
+
+
+def test_new_judgement_remakes_tables_and_pages_and_measures_nothing(done: Box) -> None:
+    """Blocks are measured; the results that no dry run reads are empty files."""
+    done.config["quality"]["prompts"] = "config/prompts/quality.jsonl"
+    for name in ("alpha", "beta"):  # only of real weights are answers asked
+        done.config["models"][name].pop("load_format")
+        (done.path / f"models/{name}/model.safetensors").write_bytes(no_tensors(64))
+    done.save()
+    finish_without_running(done)
+
+    def remade(*changed: str) -> set[str]:
+        """The rules of a dry run after a change of these files, which is taken back."""
+        before = {done.path / "workflow" / name: (done.path / "workflow" / name).read_bytes() for name in changed}
+        for path, content in before.items():
+            path.write_bytes(content + b"\n")
+        printed = done.run(options=["--dry-run"])
+        for path, content in before.items():
+            path.write_bytes(content)
+        return set(jobs(printed)) - {"all"}
+
+    judged = remade("quantbench/judge/guards.py")
+    assert not judged & {"measure_block", "generate_answers", "start_server", "stop_server", "calibrate_client"}
+    assert {"summarize_tuple", "compare_models", "score_quality", "price_tokens", "write_report"} <= judged
+    for path in ("quantbench/quality/score.py", "quantbench/report/pages.py", "templates/report.html.j2"):
+        assert remade(path) == judged, path
+    assert remade("quantbench/client/load.py", "quantbench/serving/lane.py", "scripts/measure_block.py") == set()
+
+
+def test_two_profiles_may_make_different_models_of_one_name(fresh: Box) -> None:
+    def nothing_to_do(gpu: str, scheme: str, *, make: bool = False) -> bool:
+        fresh.gpu = fresh.config["gpu"] = gpu
+        fresh.config["models"]["int8"] = {"quantize": {"from": "alpha", "scheme": scheme}, "port": 8000}
+        fresh.config["select"] = ["alpha", "int8"]
+        fresh.save()
+        target = f"models/{gpu}/int8/provenance.json"
+        if make:
+            finish_without_running(fresh, target)
+        return "Nothing to be done" in fresh.run(target, options=["--dry-run"])
+
+    assert not nothing_to_do("small", "W8A8")
+    assert nothing_to_do("small", "W8A8", make=True)
+    assert nothing_to_do("large", "FP8_DYNAMIC", make=True)
+    assert nothing_to_do("small", "W8A8")
+    assert nothing_to_do("large", "FP8_DYNAMIC")
+
+
 def test_many_cores_never_measure_two_cells_of_a_lane_at_once(fresh: Box) -> None:
     fresh.config["select"] = ["alpha", "beta", "gamma"]
+    fresh.config["blocks"] = 1
     fresh.save()
     fresh.run("capacity", cores=8)
     spans: dict[str, list[tuple[float, float]]] = {}
@@ -181,7 +248,7 @@ def test_many_cores_never_measure_two_cells_of_a_lane_at_once(fresh: Box) -> Non
             begun[event["lane"], event["model"]] = event["t"]
         elif event["event"] == "block ends":
             spans.setdefault(event["lane"], []).append((begun[event["lane"], event["model"]], event["t"]))
-    assert {lane: len(s) for lane, s in spans.items()} == {"one": 8, "two": 4}
+    assert {lane: len(s) for lane, s in spans.items()} == {"one": 4, "two": 2}
     for lane_spans in spans.values():
         ordered = sorted(lane_spans)
         assert all(a[1] <= b[0] for a, b in itertools.pairwise(ordered))
@@ -211,62 +278,68 @@ def test_two_runs_at_once_wait_for_each_other(fresh: Box, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("number", "to_group"), [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)]
 )
-def test_an_ended_run_leaves_nothing_and_the_next_completes(fresh: Box, number: signal.Signals, to_group: bool) -> None:
-    run = fresh.spawn("capacity")
+def test_an_ended_run_leaves_nothing_and_the_next_completes(small: Box, number: signal.Signals, to_group: bool) -> None:
+    run = small.spawn("capacity")
     # When the third block has begun, the jobs of the first two are over.
-    fresh.wait_for(lambda: len(fresh.events("block begins")) >= 3)
-    kept = sorted(fresh.kept("raw/*/chat/*/b*.json"))
+    small.wait_for(lambda: len(small.events("block begins")) >= 3)
+    kept = sorted(small.kept("raw/*/chat/*/b*.json"))
     assert len(kept) >= 2
     (os.killpg if to_group else os.kill)(run.pid, number)
     assert run.wait(60) != 0
-    fresh.assert_none_left()
-    assert set(kept) <= set(fresh.kept("raw/*/chat/*/b*.json")), "finished blocks are kept"
-    printed = fresh.run("capacity")
-    assert jobs(printed)["measure_block"] <= 8 - len(kept)
-    assert fresh.kept("cells/*/chat/*.csv") == CELLS
-    fresh.assert_none_left()
+    small.assert_none_left()
+    assert set(kept) <= set(small.kept("raw/*/chat/*/b*.json")), "finished blocks are kept"
+    printed = small.run("capacity")
+    assert jobs(printed)["measure_block"] <= 4 - len(kept)
+    assert small.kept("cells/*/chat/*.csv") == ONE_CELL_EACH
+    small.assert_none_left()
 
 
 @pytest.mark.parametrize("when", ["block begins", "block ends"])
-def test_a_killed_server_costs_one_block_at_most(fresh: Box, when: str) -> None:
-    run = fresh.spawn("capacity")
-    fresh.wait_for(lambda: fresh.events(when))
-    model = fresh.events(when)[0]["model"]
-    victims = [pid for pid, line in fresh.left().items() if f"--served-model-name {model} " in line + " "]
+def test_a_killed_server_costs_one_block_at_most(small: Box, when: str) -> None:
+    run = small.spawn("capacity")
+    small.wait_for(lambda: small.events(when))
+    model = small.events(when)[0]["model"]
+    victims = [pid for pid, line in small.left().items() if f"--served-model-name {model} " in line + " "]
     for pid in victims:
         os.kill(pid, signal.SIGKILL)
     assert victims
     run.wait(180)
     if run.returncode:
-        fresh.run("capacity")
-    assert fresh.kept("cells/*/chat/*.csv") == CELLS
-    assert fresh.started().count(model) >= 2
-    fresh.assert_none_left()
+        small.run("capacity")
+    assert small.kept("cells/*/chat/*.csv") == ONE_CELL_EACH
+    assert small.started().count(model) >= 2
+    small.assert_none_left()
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (misbehave(fail="vllm serve: error: unrecognized arguments: --wrong-flag"), "--wrong-flag"),
-        (misbehave(fail="torch.OutOfMemoryError: CUDA out of memory."), "memory"),
-        ({"source": "someone/not-in-the-cache"}, "hf download someone/not-in-the-cache"),
-    ],
-)
-def test_a_server_that_cannot_start_names_cause_log_and_remedy(
-    fresh: Box, change: dict[str, object], words: str
-) -> None:
-    sound = dict(fresh.config["models"]["beta"])
-    fresh.config["models"]["beta"] |= change
+CANNOT_START: dict[str, tuple[dict[str, object], str]] = {
+    "wrong_flag": (misbehave(fail="vllm serve: error: unrecognized arguments: --wrong-flag"), "--wrong-flag"),
+    "no_memory": (misbehave(fail="torch.OutOfMemoryError: CUDA out of memory."), "memory"),
+    "not_cached": ({"source": "someone/not-in-the-cache"}, "hf download someone/not-in-the-cache"),
+}
+"""Models that cannot be served: what is wrong with them, and what the error says."""
+
+
+def test_servers_that_cannot_start_name_cause_log_and_remedy(fresh: Box) -> None:
+    models = fresh.config["models"]
+    for (name, (change, _)), port in zip(CANNOT_START.items(), free_ports(len(CANNOT_START)), strict=True):
+        models[name] = models["beta"] | {"port": port} | change
+    fresh.config["select"] = ["alpha", *CANNOT_START]
     fresh.save()
     printed = fresh.run("capacity", options=["--keep-going"], ok=False)
-    assert words in printed
-    assert "remedy" in printed
-    assert set(fresh.kept("cells/alpha/chat/*.csv")) == {c for c in CELLS if "alpha" in c}, "the other model completes"
+    for name, (_, words) in CANNOT_START.items():
+        error = (fresh.path / f"logs/{GPU}/start_server/{name}.log").read_text()
+        assert name in error
+        assert words in error
+        assert "remedy" in error
+        assert error.strip().splitlines()[0] in printed
+    assert len(fresh.kept("cells/alpha/chat/*.csv")) == 2, "the sound model completes"
+    assert len(fresh.kept("cells/*/chat/*.csv")) == 2
     fresh.assert_none_left()
-    fresh.config["models"]["beta"] = sound
+    models["wrong_flag"] = models["beta"] | {"port": models["wrong_flag"]["port"]}
+    fresh.config["select"] = ["alpha", "wrong_flag"]
     fresh.save()
     fresh.run("capacity")
-    assert fresh.kept("cells/*/chat/*.csv") == CELLS
+    assert len(fresh.kept("cells/wrong_flag/chat/*.csv")) == 2, "and so does the other, once it is mended"
 
 
 def test_a_taken_port_is_named(fresh: Box) -> None:
@@ -278,23 +351,19 @@ def test_a_taken_port_is_named(fresh: Box) -> None:
     assert "remedy" in printed
 
 
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [("error", "in_band_error"), ("truncate", "truncated"), ("http_500", "http_5xx"), ("hang", "timeout")],
-)
-def test_failed_requests_invalidate_the_cell_and_are_counted(fresh: Box, fault: str, reason: str) -> None:
-    behaviour = json.dumps({"stream": fault, "after": 4})
-    fresh.config["models"]["beta"]["server"] = {"env": {"FAKE_VLLM": behaviour}}
-    fresh.config["block"]["timeout_s"] = 2
+def test_failed_requests_invalidate_the_cell_and_are_counted(fresh: Box) -> None:
+    faults = {"error": "in_band_error", "truncate": "truncated", "http_500": "http_5xx", "hang": "timeout"}
+    fresh.config["models"]["beta"] |= misbehave(stream=["ok", *faults], after=4)
+    fresh.config["block"] |= {"timeout_s": 2, "min_requests_per_slot": 5}
+    fresh.config["blocks"] = 1
     fresh.save()
     fresh.run(CELL.format("beta", 4))
     row = next(csv.DictReader((fresh.path / CELL.format("beta", 4)).open()))
-    assert int(row["failures"]) > 0
     assert row["valid"] == "false"
     assert "failed_requests" in row["reasons"]
     records = pl.read_parquet(fresh.path / f"results/{GPU}/raw/beta/chat/c4_t16/b1.parquet")
-    assert reason in records["reason"].to_list()
-    assert not records.filter(pl.col("reason") == reason)["ok"].any()
+    assert set(records.filter(~pl.col("ok"))["reason"]) == set(faults.values())
+    assert int(row["failures"]) == records.filter(~pl.col("ok")).height
 
 
 @pytest.mark.parametrize(

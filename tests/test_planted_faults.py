@@ -1,8 +1,10 @@
 """Each guard is proven by a fault that a server or NVML really shows, over the library's whole path.
 
 Blocks are measured through `block.measure` on tests/fake_vllm.py, which the lane starts, sends to sleep and stops
-itself; NVML is tests/fake_nvml.py. One fault is planted per case, and exactly its guard must fail or warn.
-What only facts can show is named at the end, with the reason; tests/unit/test_guards.py plants those.
+itself; NVML is tests/fake_nvml.py. One fault is planted per case: its guard must fail or warn, and no other may, except
+those that judge timing (TIMING). On a busy machine, which stalls any process now and then, they rightly speak up as
+well; for the same reason a case is tried up to four times. What only facts can show is named at the end, with the
+reason; tests/unit/judge/test_guards.py plants those.
 """
 
 from __future__ import annotations
@@ -20,24 +22,21 @@ from typing import Any
 import pytest
 from fake_nvml import FakeGpu, FakeNvml
 from quantbench import block
+from quantbench.engines.vllm import client, installed, metrics
 from quantbench.errors import QuantbenchError
 from quantbench.judge import guards
-from quantbench.observe import gpu, server_metrics
+from quantbench.observe import gpu
 from quantbench.serving import (
     lane,
-    memory_back,
-    preflight,
+    memory,
     processes,
     registry,
-    session,
-    vllm_client,
+    server,
 )
 from quantbench.serving import ready as ready_facts
 from servers import behave, gpu_spec, own_home
 
-# Slow: alone on the machine, as its guards judge timing.
-# Guards rightly speak up as well when a busy machine stalls the client for half a second: then the case is tried again.
-pytestmark = [pytest.mark.timeout(300), pytest.mark.slow, pytest.mark.flaky(reruns=3, only_rerun="AssertionError")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.alone, pytest.mark.flaky(reruns=3, only_rerun="AssertionError")]
 TOKEN_S = 0.002
 SEVERITY = {guard.id: guard.severity for guard in guards.GUARDS}
 CALIBRATION = {"concurrency": 2, "limit_tok_s": 50_000.0, "ttft_error_p50_ms": 0.05}
@@ -102,7 +101,7 @@ class Arm:
     def measure(self, ready: dict[str, Any], prompts: str = "prompts.jsonl", **knobs: Any) -> dict[str, Any]:
         """The context of one more block, not judged."""
         self.blocks += 1
-        asked = block.Block(self.name, self.blocks, self.spec, KNOBS | knobs, "fake", Path(prompts))
+        asked = block.BlockSpec(self.name, self.blocks, self.spec, KNOBS | knobs, "fake", Path(prompts))
         return block.measure(asked, ready)[1]
 
 
@@ -127,10 +126,10 @@ def noise(*but: str) -> set[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An own state folder, working folder, NVML and vLLM environment; nothing may be left behind."""
-    installed = {"vllm": "0.32.0", "torch": "2.13.0", "python": "3.11.0"}
+    versions = {"vllm": "0.32.0", "torch": "2.13.0", "python": "3.11.0"}
     with pytest.MonkeyPatch.context() as patch, own_home(tmp_path_factory.mktemp("faults"), patch) as folder:
-        patch.setattr(preflight, "_versions", lambda interpreter: installed)
-        patch.setattr(memory_back, "FREED_S", 0.1)
+        patch.setattr(installed, "_versions", lambda interpreter: versions)
+        patch.setattr(memory, "FREED_S", 0.1)
         for name, words in (("prompts", 12), ("longer", 24)):
             lines = [json.dumps({"id": str(n), "prompt": f"{n} " + "word " * words}) for n in range(8)]
             Path(f"{name}.jsonl").write_text("\n".join(lines))
@@ -323,7 +322,7 @@ def test_a_server_that_dies_within_the_block_is_no_valid_block(home: Path, card:
     leader = processes.pid_of(registry.leader(next(s for s in registry.servers() if s["spec"]["model"] == "mortal")))
 
     def answers() -> float:
-        return float(server_metrics.snapshot(vllm_client.metrics(ready["url"]))["requests_succeeded"] or 0)
+        return float(metrics.snapshot(client.metrics_page(ready["url"]))["requests_succeeded"] or 0)
 
     in_the_block = answers() + KNOBS["warmup_requests"] + 4
 
@@ -498,7 +497,7 @@ def test_memory_that_does_not_come_back_fails_the_run(home: Path, card: FakeGpu)
         arm.ready()
         card.used_mib = left
         lane.stop(arm.spec)
-        sessions[name] = session.record(arm.spec)
+        sessions[name] = server.session_record(arm.spec)
     card.used_mib = 520
     assert troubled(guards.evaluate_run({"tidy": sessions["tidy"]})) == set()
     assert troubled(guards.evaluate_run(sessions)) == of("memory_returned")
@@ -523,7 +522,7 @@ ONLY_BY_FACTS = {
     "answer_length": "every capacity request asks for an exact length, so an answer of another length is a failure, "
     "and its block is invalid before it is compared (output_length, failed_requests)",
 }
-"""Guards that no server can trouble over the whole path; tests/unit/test_guards.py plants them in facts."""
+"""Guards that no server can trouble over the whole path; tests/unit/judge/test_guards.py plants them in facts."""
 
 ELSEWHERE = {
     "client_cpu", "client_loop_lag", "client_loop_lag_tail", "not_quantized", "tokenizer", "template_differs",

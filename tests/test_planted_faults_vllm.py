@@ -23,15 +23,14 @@ from quantbench import block
 from quantbench.client import load
 from quantbench.client.load_spec import LoadSpec
 from quantbench.client.prompt_file import read_prompts
+from quantbench.engines.vllm import client, engine, metrics
 from quantbench.errors import QuantbenchError
 from quantbench.judge import guards
-from quantbench.observe import server_metrics
-from quantbench.serving import lane, processes, registry, vllm_client
-from quantbench.serving.watch import Watch
+from quantbench.serving import lane, processes, registry
 from servers import fake_spec, own_home
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
-pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.alone, pytest.mark.timeout(300)]
 MAX_LEN = 512
 LONG = "The capital of France is Paris, and the river that runs through the city is the Seine. " * 7
 SIX_BLOCKS_GIB = 2_400_000 / 2**30  # 3 072 bytes per token in float32, 128 tokens per block
@@ -111,7 +110,7 @@ def killed(server: Server) -> dict[str, Any]:
 
 
 def answers(url: str) -> float:
-    return float(server_metrics.snapshot(vllm_client.metrics(url))["requests_succeeded"] or 0)
+    return float(metrics.snapshot(client.metrics_page(url))["requests_succeeded"] or 0)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +128,7 @@ def other(home: Path, server: Server, killed: dict[str, Any]) -> Server:
 def measured(server: Server, concurrency: int, prompts: str, **knobs: Any) -> Any:
     spec, ready = server
     asked = KNOBS | {"concurrency": concurrency} | knobs
-    one = block.Block(spec["model"], 1, spec, asked, "cpu", Path(f"{prompts}.jsonl"))
+    one = block.BlockSpec(spec["model"], 1, spec, asked, "cpu", Path(f"{prompts}.jsonl"))
     records, context = block.measure(one, ready)
     return records, guards.judged(context, ready, None)
 
@@ -156,12 +155,12 @@ def test_prefix_cache_hits_show_in_the_counters_of_the_block(server: Any) -> Non
             min_requests=4, warmup_requests=0, seed="again",
         )  # fmt: skip
         load.run_block(asked)
-        watch = Watch(lease.url, lease.log)
-        records = load.run_block(asked, before=watch.start, after=watch.stop).records
+        poller = block.MetricsPoller(engine, lease.url, lease.log)
+        records = load.run_block(asked, before=poller.start, after=poller.stop).records
     assert all(record.ok for record in records)
-    before, after = (server_metrics.snapshot(page) for page in (watch.page_before, watch.page_after))
+    before, after = (metrics.snapshot(page) for page in (poller.page_before, poller.page_after))
     repeated = copy.deepcopy(clean)
-    repeated["server"] |= {"before": before, "after": after, "delta": server_metrics.difference(before, after)}
+    repeated["server"] |= {"before": before, "after": after, "delta": metrics.difference(before, after)}
     repeated["metrics"]["tokens_out"] = 16 * len(records)
     repeated["metrics"] |= {"n": len(records), "chunks": 16 * len(records)}
     assert repeated["server"]["delta"]["prefix_cache_hits"] >= 4 * 128
@@ -216,10 +215,10 @@ def test_a_server_that_is_killed_within_a_block_is_no_valid_block(killed: dict[s
 
 def test_another_process_at_the_end_of_the_block_is_a_restart(killed: dict[str, Any], other: Server) -> None:
     """What the block would have seen, had the second server been there in time: same port, counters from zero."""
-    after = server_metrics.snapshot(vllm_client.metrics(other[1]["url"]))
+    after = metrics.snapshot(client.metrics_page(other[1]["url"]))
     before = killed["server"]["before"]
     facts = copy.deepcopy(killed)
-    facts["server"] |= {"after": after, "delta": server_metrics.difference(before, after)}
+    facts["server"] |= {"after": after, "delta": metrics.difference(before, after)}
     facts["server"]["process_start_time"] = after["process_start_time"]
     assert "server_restart" in guards.judged(facts, other[1], None)["reasons"]
 

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 from quantbench.observe import checkpoint
-from quantbench.serving.preflight import weight_files
+from quantbench.serving.model_source import weight_files
 
 ROOT = Path(__file__).parents[1]
 PYTHON = ROOT / ".venv-vllm/bin/python"
 pytestmark = [
     pytest.mark.vllm,
-    pytest.mark.slow,
     pytest.mark.skipif(not PYTHON.exists(), reason="the vLLM environment is not set up"),
 ]
 SAME_LOGITS = """

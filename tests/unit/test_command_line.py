@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from quantbench import cli_refine
+from quantbench.cli import refine as cli_refine
 from quantbench.config.command_line import repeat, text, with_value
 from quantbench.errors import QuantbenchError
 from quantbench.report import narrative_decision, narrative_doubts, narrative_measurement

@@ -13,13 +13,13 @@ import yaml
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from quantbench import cli
+from quantbench.cli import main as cli
 from quantbench.config import cross_checks, settings, targets
 from quantbench.config.configuration import AA_SUFFIX, Plan, make_plan, served_model, whole_spec
 from quantbench.config.schema import deep_merge
 from quantbench.config.schema_doc import reference
 from quantbench.errors import QuantbenchError
-from quantbench.judge import verdict
+from quantbench.records.metric import COMPARED
 from quantbench.report import predictions
 
 ROOT = Path(__file__).parents[2]
@@ -146,7 +146,7 @@ def test_predictions_are_the_questions_that_the_notes_score() -> None:
 
 
 def test_the_primary_metric_is_one_that_is_compared() -> None:
-    assert SCHEMA["properties"]["primary"]["properties"]["metric"]["enum"] == list(verdict.METRICS)
+    assert SCHEMA["properties"]["primary"]["properties"]["metric"]["enum"] == list(COMPARED)
 
 
 def test_select_keeps_the_baseline_first_and_needs_no_edit_of_the_dict() -> None:
@@ -231,7 +231,7 @@ def test_what_a_model_claims() -> None:
     assert made.server_spec("bf16")["claimed"] == {"quantization": "none", "bits": 16.0}
     assert made.server_spec("awq")["claimed"] == {"quantization": "awq", "bits": 4.0}
     assert made.server_spec("own")["claimed"] == {"quantization": "compressed-tensors", "bits": 4.0}
-    assert made.server_spec("own")["source"] == "models/own"
+    assert made.server_spec("own")["source"] == f"models/{made.gpu}/own"
     assert made.server_spec("int8")["claimed"]["bits"] == 8.0
 
 
@@ -378,9 +378,9 @@ def test_yaml_merge_keys_are_no_repetition(tmp_path: Path) -> None:
 
 
 def test_a_run_in_another_folder_says_where_to_go(tmp_path: Path) -> None:
-    settings.check_place(ROOT, ROOT)
+    settings.require_project_dir(ROOT, ROOT)
     with pytest.raises(QuantbenchError, match="own folder") as caught:
-        settings.check_place(ROOT, tmp_path)
+        settings.require_project_dir(ROOT, tmp_path)
     assert f"cd {ROOT}" in caught.value.remedy
 
 

@@ -10,17 +10,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from quantbench import jobs
+from quantbench import jobs, results
 from quantbench.client import tables_io
 from quantbench.client.records import RequestRecord
 from quantbench.errors import QuantbenchError
 from quantbench.files import atomic, read_json, write_json
-from quantbench.report import results_tree
+from quantbench.records.base import read
+from quantbench.records.block import Calibration
+from quantbench.records.comparison import Comparison
+from quantbench.records.server import Ready
+from quantbench.records.tables import ImpactRow, MemoryRow, StartupRow
 from quantbench.serving import folder, identity, owner
-from report_fixture import Scenario, write_tree
 from servers import fake_spec
 
 Read = Callable[[Path], Any]
+KEPT = Path(__file__).parents[2] / "docs/reference/h100"
 
 
 def said(read: Read, path: Path) -> str:
@@ -32,27 +36,23 @@ def said(read: Read, path: Path) -> str:
     return caught.value.what
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("tree")
-    write_tree(root, Scenario())
-    return root
-
-
 @pytest.mark.parametrize(
     ("pattern", "read"),
     [
-        ("raw/**/b1.json", results_tree.read_context),
+        ("raw/**/b1.json", results.read_block),
         ("raw/**/b1.parquet", tables_io.read_records),
-        ("client/*.json", results_tree.read_calibration),
-        ("servers/*/ready.json", lambda path: results_tree.by_model([path])),
-        ("cells/*/*/*.csv", results_tree.read_tuple),
-        ("capacity/*.csv", lambda path: results_tree.read_capacity([path])),
-        ("memory.csv", results_tree.read_table),
+        ("client/*.json", lambda path: read(path, Calibration)),
+        ("servers/*/ready.json", lambda path: results.by_model([path], Ready)),
+        ("cells/*/*/*.csv", lambda path: results.combine_capacity([path], "awq", "chat")),
+        ("capacity/*.csv", lambda path: results.read_capacity([path])),
+        ("memory.csv", lambda path: results.read_rows(path, MemoryRow)),
+        ("startup.csv", lambda path: results.read_rows(path, StartupRow)),
+        ("comparison/chat.csv", lambda path: results.read_rows(path, Comparison)),
+        ("comparison/chat_vs_batch.csv", lambda path: results.read_rows(path, ImpactRow)),
     ],
 )
-def test_a_file_that_is_empty_cut_or_other_is_named(tree: Path, tmp_path: Path, pattern: str, read: Read) -> None:
-    whole = next(iter(sorted(tree.glob(pattern)))).read_bytes()
+def test_a_file_that_is_empty_cut_or_other_is_named(tmp_path: Path, pattern: str, read: Read) -> None:
+    whole = sorted(KEPT.glob(pattern))[0].read_bytes()
     path = tmp_path / f"file{Path(pattern).suffix}"
     path.write_bytes(whole)
     read(path)
@@ -61,12 +61,47 @@ def test_a_file_that_is_empty_cut_or_other_is_named(tree: Path, tmp_path: Path, 
         assert "is damaged" in said(read, path)
 
 
-def test_json_without_what_we_write_is_named_with_what_it_lacks(tmp_path: Path) -> None:
-    path = tmp_path / "b1.json"
-    write_json(path, {"model": "bf16", "block": 1})
-    assert "without" in said(results_tree.read_context, path)
-    write_json(path, ["model"])
-    assert "without model" in said(lambda p: read_json(p, "model"), path)
+def _a_block(change: Callable[[Any], None], path: Path) -> Path:
+    """A kept block, changed."""
+    block = read_json(sorted(KEPT.glob("raw/**/b1.json"))[0])
+    change(block)
+    write_json(path, block)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda block: block.pop("started_unix"), "missing required field `started_unix`"),
+        (lambda block: block.update(shoe_size=43), "unknown field `shoe_size`"),
+        (lambda block: block["metrics"].update(speed=1), "unknown metric speed"),
+        (lambda block: block["metrics"].update(n="704"), "got `str` - at `$.metrics"),
+        (lambda block: block["client"].update(cpu_s=[]), "got `array` - at `$.client.cpu_s`"),
+    ],
+)
+def test_a_field_that_is_missing_unknown_or_of_another_type_is_named(
+    tmp_path: Path, change: Callable[[Any], None], words: str
+) -> None:
+    assert words in said(results.read_block, _a_block(change, tmp_path / "b1.json"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "read", "old", "new", "words"),
+    [
+        ("memory.csv", lambda p: results.read_rows(p, MemoryRow), "kernel", "colonel", "unknown column `colonel`"),
+        ("memory.csv", lambda p: results.read_rows(p, MemoryRow), "66190.0", "lots", "at `$.vram_after_mib`"),
+        ("comparison/chat.csv", lambda p: results.read_rows(p, Comparison), "worse", "bad", "at `$.code`"),
+        ("cells/awq/**/*.csv", lambda p: results.read_capacity([p]), "throughput_cv", "cv", "unknown column `cv`"),
+        ("cells/awq/**/*.csv", lambda p: results.read_capacity([p]), "4630.09", "fast", "column `throughput_tok_s`"),
+    ],
+)
+def test_a_column_that_is_unknown_or_of_another_type_is_named(
+    tmp_path: Path, pattern: str, read: Read, old: str, new: str, words: str
+) -> None:
+    path = tmp_path / "table.csv"
+    whole = sorted(KEPT.glob(pattern))[0].read_text(encoding="utf-8")
+    path.write_text(whole.replace(old, new, 1), encoding="utf-8")
+    assert words in said(read, path)
 
 
 def test_records_of_another_kind_are_named(tmp_path: Path) -> None:
@@ -81,7 +116,7 @@ def test_records_of_another_kind_are_named(tmp_path: Path) -> None:
 def test_a_table_saved_by_another_program_or_without_its_row_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "c1_t16.csv"
     path.write_text(text)
-    said(results_tree.read_tuple, path)
+    said(lambda p: results.combine_capacity([p], "awq", "chat"), path)
 
 
 def test_a_damaged_ready_json_is_named_when_the_plan_is_made(tmp_path: Path) -> None:

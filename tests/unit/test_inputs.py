@@ -108,7 +108,7 @@ def test_a_local_model_must_be_whole_also_as_the_base_of_another(
         check(home, select=select, baseline=select[0])
     assert words in caught.value.what
     assert check(home, select=["awq"], baseline="awq") == []
-    for made in (home / "results/auto/servers/bf16/ready.json", home / "models/int8/provenance.json"):
+    for made in (home / "results/auto/servers/bf16/ready.json", home / "models/auto/int8/provenance.json"):
         made.parent.mkdir(parents=True)
         made.touch()
     assert check(home, select=select, baseline=select[0]) == [], "results can be looked at where the model is not"
@@ -149,3 +149,15 @@ def test_a_dry_run_says_so_before_any_job(home: Path) -> None:
     assert done.returncode != 0
     assert f"models.never_served.source: {home / 'mine'} has no config.json" in said
     assert "Building DAG" not in said
+
+
+def test_a_hub_snapshot_of_links_that_lead_nowhere_is_named_before_any_job(home: Path, monkeypatch: Any) -> None:
+    repository = home / "hub/models--org--not-here-AWQ"
+    (repository / "snapshots/abc").mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("abc")
+    (repository / "snapshots/abc/config.json").symlink_to("../../blobs/not-copied")
+    monkeypatch.setenv("HF_HUB_CACHE", str(home / "hub"))
+    with pytest.raises(QuantbenchError, match=r"models\.awq\.source: .*config\.json is a link") as caught:
+        check(home)
+    assert "hf download org/not-here-AWQ" in caught.value.remedy

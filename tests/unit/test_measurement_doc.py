@@ -9,7 +9,7 @@ import pytest
 from quantbench import stats
 from quantbench.client.metrics import METRICS
 from quantbench.config import settings
-from quantbench.judge import guard_facts, pairing, pooled, precision
+from quantbench.judge import drift, pairing, pooled, precision
 from quantbench.judge.summary import tuple_row
 
 TEXT = (Path(__file__).parents[2] / "docs" / "measurement.md").read_text(encoding="utf-8")
@@ -46,6 +46,6 @@ def test_the_limits_in_the_text_are_those_of_the_code():
     assert f"Fewer than {stats.MIN_PAIRS} pairs" in TEXT
     assert f"each at least {pooled.MIN_BLOCK}" in TEXT
     assert f"within {pairing.MAX_PAIR_GAP_S / 60:.0f} minutes" in TEXT
-    assert f"flagged above {guard_facts.LIMITS['drift_pct']:.0f} %" in TEXT
+    assert f"flagged above {drift.DRIFT_PCT:.0f} %" in TEXT
     assert f"above `refine.max_blocks` ({precision.MOST_BLOCKS})" in TEXT
     assert schema["properties"]["refine"]["properties"]["max_blocks"]["default"] == precision.MOST_BLOCKS

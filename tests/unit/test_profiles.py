@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from quantbench.files import read_json
-from quantbench.serving.modes import gpu_fit
+from quantbench.serving.memory import gpu_fit
 
 ROOT = Path(__file__).parents[2]
 PROFILES = sorted((ROOT / "config/gpus").glob("*.yaml"))

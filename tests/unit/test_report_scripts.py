@@ -7,7 +7,11 @@ from pathlib import Path
 import polars as pl
 from quantbench.config import report_plan, settings
 from quantbench.files import read_json
-from quantbench.report import impact, results_tree
+from quantbench.records.base import convert
+from quantbench.records.comparison import COMPARISON_COLUMNS
+from quantbench.records.plan import ComparisonPlan, ReportPlan
+from quantbench.records.tables import ImpactRow
+from quantbench.results import columns_of
 from report_fixture import ROOT, Named, Scenario, evidence, facts, run, write_tree
 
 
@@ -15,28 +19,23 @@ def test_from_blocks_to_pages(tmp_path: Path) -> None:
     scenario = Scenario(variants=("awq", "fp8"))
     config = write_tree(tmp_path, scenario).config
     inputs = evidence(tmp_path, scenario.models, pages=True)
-    for page in ("notes", "cost", "best_practices", "decision"):
-        run(f"write_{page}", inputs, Named(page=str(tmp_path / f"{page}.md")), params={"report": config})
+    for page in report_plan.PAGES:
+        outputs = Named(page=str(tmp_path / f"{page}.md"))
+        run("write_page", inputs, outputs, params={"report": config}, wildcards={"page": page})
     outputs = Named(page=str(tmp_path / "report.html"), plots=str(tmp_path / "plots"))
     run("write_report", inputs, outputs, params={"report": config})
 
     chat = pl.read_csv(tmp_path / "comparison/chat.csv")
-    assert tuple(chat.columns) == results_tree.COMPARISON_COLUMNS
+    assert tuple(chat.columns) == COMPARISON_COLUMNS
     assert chat.height == 3 * 2 * 7
     assert set(chat["workload"]) == {"chat"}
-    assert tuple(pl.read_csv(tmp_path / "comparison/chat_vs_batch.csv").columns) == impact.COLUMNS
+    assert tuple(pl.read_csv(tmp_path / "comparison/chat_vs_batch.csv").columns) == columns_of(ImpactRow)
     assert pl.read_csv(tmp_path / "capacity/chat_awq.csv")["concurrency"].to_list() == [1, 8, 16]
     checks = read_json(tmp_path / "measurement.json")["checks"]
     assert {check["of"] for check in checks} == {"bf16", "awq", "fp8", "run"}
-    for page in ("notes.md", "cost.md", "best_practices.md", "decision.md", "report.html"):
+    for page in (*(f"{page}.md" for page in report_plan.PAGES), "report.html"):
         assert len((tmp_path / page).read_text()) > 1000
     assert (tmp_path / "plots/throughput_ratio.png").stat().st_size > 1000
-
-
-def test_tables_keep_their_columns_without_rows(tmp_path: Path) -> None:
-    results_tree.write_comparison(tmp_path / "chat.csv", [])
-    assert (tmp_path / "chat.csv").read_text().strip() == ",".join(results_tree.COMPARISON_COLUMNS)
-    assert results_tree.read_table(tmp_path / "chat.csv") == []
 
 
 def test_a_row_of_short_or_refused_blocks_says_so() -> None:
@@ -50,8 +49,8 @@ def test_a_row_of_short_or_refused_blocks_says_so() -> None:
 
 def test_reports_get_exactly_the_configuration_that_the_rules_pass() -> None:
     plan = settings.load(ROOT, {"gpu": "rtx2000-ada-16gb"})
-    assert set(facts(Scenario()).config) - {"reason_words"} == set(report_plan.report(plan, predictions=True))
-    assert "predictions" not in report_plan.report(plan)
+    assert convert(report_plan.report(plan), ReportPlan).predictions
+    assert convert(report_plan.comparison(plan), ComparisonPlan).primary.cell.key == "chat/c16_t128"
     assert "hourly_price" not in str(report_plan.report(plan)), "a price would remake what does not depend on it"
 
 

@@ -7,6 +7,7 @@ judged from the kept facts (`guards.judged`), so that a better guard or a new ca
 from __future__ import annotations
 
 import sys
+import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,23 +16,26 @@ from typing import Any
 
 import psutil
 
-from quantbench import progress
+from quantbench import wording
 from quantbench.client import load, metrics
 from quantbench.client.load import BlockResult
 from quantbench.client.load_spec import LoadSpec
 from quantbench.client.prompt_file import read_prompts
 from quantbench.client.records import RequestRecord
 from quantbench.config.configuration import AA_SUFFIX
-from quantbench.observe import hardware, server_metrics, vllm_log
+from quantbench.engines import openai_api
+from quantbench.engines.choose import engine_of
+from quantbench.engines.protocol import Engine
 from quantbench.observe.telemetry import Sampler
-from quantbench.serving import lane, owner, processes, registry, vllm_client
-from quantbench.serving.watch import Watch
+from quantbench.serving import identity, lane, owner, processes, registry
 
 Json = dict[str, Any]
 
+POLL_S, PAGE_TIMEOUT_S = 1.0, 5.0
+
 
 @dataclass(frozen=True)
-class Block:
+class BlockSpec:
     """What to measure. `spec` is the server's (`Plan.server_spec`), `knobs` the block's (`Plan.block_knobs`)."""
 
     arm: str
@@ -53,42 +57,94 @@ class Block:
         return AA_SUFFIX if self.arm.endswith(AA_SUFFIX) else ""
 
 
-def measure(block: Block, ready: Json) -> tuple[list[RequestRecord], Json]:
+class MetricsPoller:
+    """The server's metrics page before, during and after a block, and the new lines of its log.
+
+    Pages are kept as text while the clock runs and parsed afterwards, to leave the core to the client.
+    """
+
+    def __init__(self, engine: Engine, url: str, log: Path | None) -> None:
+        self.engine = engine
+        self.page_before = self.page_after = ""
+        self.pages: list[str] = []
+        self._url = url.rstrip("/")
+        self._log = log
+        self._offset = 0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Called after the warm-up, just before the clock starts."""
+        self._offset = self._log.stat().st_size if self._log and self._log.exists() else 0
+        self.page_before = self.page()
+        self._thread = threading.Thread(target=self._poll, daemon=True, name="poll metrics")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Called right after the clock stops."""
+        self.close()
+        self.page_after = self.page()
+
+    def close(self) -> None:
+        """End the polling; harmless when repeated."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+            self._thread = None
+
+    def log_window(self) -> str:
+        """The log lines that were written since `start`."""
+        if not self._log or not self._log.exists():
+            return ""
+        with self._log.open("rb") as file:
+            file.seek(self._offset)
+            return file.read().decode(errors="replace")
+
+    def page(self) -> str:
+        """The page now, "" where there is none."""
+        return self.engine.metrics_page(self._url, timeout=PAGE_TIMEOUT_S)
+
+    def _poll(self) -> None:
+        while not self._stop.wait(POLL_S):
+            self.pages.append(self.page())
+
+
+def measure(block: BlockSpec, ready: Json) -> tuple[list[RequestRecord], Json]:
     """Run one block on its lane. Returns the requests and the context (docs/architecture.md), not yet judged."""
     prompts = read_prompts(block.prompts)
     with lane.lease(block.spec, why=block.seed) as lease:
-        watch = Watch(lease.url, lease.log)
+        poller = MetricsPoller(engine_of(block.spec), lease.url, lease.log)
         sampler = Sampler(block.spec["devices"], own_pids=lease.pids)
 
         def begin() -> None:
-            watch.start()
+            poller.start()
             sampler.start()
 
         def end() -> None:
             sampler.stop()
-            watch.stop()
+            poller.stop()
 
         _event(block, lease, "block begins")
         try:
             result = load.run_block(_load_spec(block, lease.url, prompts), before=begin, after=end)
         finally:
             sampler.stop()
-            watch.close()
+            poller.close()
         lease.measured_s = result.context["duration_s"]
         _event(block, lease, "block ends")
     return result.records, _context(block, result, sampler.result()) | {
-        "server": _server_facts(watch, ready, result.records)
+        "server": _server_facts(poller, ready, result.records)
         | {"source_id": (lease.state.get("ready") or {}).get("source_id")},
         "lane": lease.facts(),
     }
 
 
-def _context(block: Block, result: BlockResult, telemetry: Json) -> Json:
+def _context(block: BlockSpec, result: BlockResult, telemetry: Json) -> Json:
     knobs, records = block.knobs, result.records
     return {
         "protocol": knobs["protocol"],
         "gpu": block.gpu,
-        "hardware": None if block.spec["endpoint"] else hardware.identity(block.spec["devices"]),
+        "hardware": None if block.spec["endpoint"] else identity.hardware(block.spec["devices"]),
         "model": block.arm,
         **{key: knobs[key] for key in ("workload", "style", "concurrency", "max_tokens")},
         "block": block.number,
@@ -101,29 +157,42 @@ def _context(block: Block, result: BlockResult, telemetry: Json) -> Json:
     }
 
 
-def say_progress(block: Block, context: Mapping[str, Any]) -> None:
+def say_progress(block: BlockSpec, context: Mapping[str, Any]) -> None:
     """One line on stderr: what was measured, how many blocks are kept, how long the rest will take."""
-    kept = list(Path("results", block.gpu, "raw").glob("*/*/*/b*.json"))
+    on_disk = list(Path("results", block.gpu, "raw").glob("*/*/*/b*.json"))
     begun = psutil.Process(processes.pid_of(owner.current())).create_time()
-    ended = sorted(path.stat().st_mtime for path in kept if path.stat().st_mtime >= begun)
+    ended = sorted(path.stat().st_mtime for path in on_disk if path.stat().st_mtime >= begun)
     figures = context["metrics"]
     rate = figures["throughput_tok_s"]
     what = (
         f"{block.arm} {block.seed}: {f'{rate:.0f} tok/s' if rate else 'no throughput'}, {figures['failures']} failures"
     )
-    print(f"{what} | {progress.line(ended, owner.planned_blocks(), len(kept))}", file=sys.stderr, flush=True)
+    print(f"{what} | {progress_line(ended, owner.planned_blocks(), len(on_disk))}", file=sys.stderr, flush=True)
 
 
-def _event(block: Block, lease: lane.Lease, event: str) -> None:
+def progress_line(ended: Sequence[float], planned: int, on_disk: int) -> str:
+    """How far the blocks are, and how long the rest will take at the pace of this run.
+
+    ended: Unix times at which blocks of this run ended, in order; without two of them there is no estimate.
+    planned: blocks that the configuration asks for.
+    """
+    left = max(0, planned - on_disk)
+    done = f"{on_disk} of {max(planned, on_disk)} blocks"
+    if not left or len(ended) < 2:
+        return done
+    return f"{done}, about {wording.seconds(left * (ended[-1] - ended[0]) / (len(ended) - 1))} left"
+
+
+def _event(block: BlockSpec, lease: lane.Lease, event: str) -> None:
     if lease.state:
         registry.add_event(lease.state["home"], event, model=block.arm, lane=block.spec["lane"], cell=block.seed)
 
 
-def _load_spec(block: Block, url: str, prompts: Sequence[Mapping[str, Any]]) -> LoadSpec:
+def _load_spec(block: BlockSpec, url: str, prompts: Sequence[Mapping[str, Any]]) -> LoadSpec:
     knobs = block.knobs
     return LoadSpec(
         url=f"{url}/v1",  # said in full: a gateway's URL has a path of its own before it
-        api_key=vllm_client.api_key() if block.spec["endpoint"] else None,
+        api_key=openai_api.api_key() if block.spec["endpoint"] else None,
         model=block.spec["served_name"],
         endpoint=knobs["endpoint"],
         concurrency=knobs["concurrency"],
@@ -140,15 +209,16 @@ def _load_spec(block: Block, url: str, prompts: Sequence[Mapping[str, Any]]) -> 
     )
 
 
-def _server_facts(watch: Watch, ready: Json, records: Sequence[RequestRecord]) -> Json:
-    before, after = (server_metrics.snapshot(page) for page in (watch.page_before, watch.page_after))
+def _server_facts(poller: MetricsPoller, ready: Json, records: Sequence[RequestRecord]) -> Json:
+    engine = poller.engine
+    before, after = (engine.snapshot(page) for page in (poller.page_before, poller.page_after))
     return {
         "spec_hash": ready["spec_hash"],
         "process_start_time": after.get("process_start_time"),
         "fingerprints": sorted({record.fingerprint for record in records if record.fingerprint}),
         "before": before,
         "after": after,
-        "delta": server_metrics.difference(before, after),
-        "peak": watch.peak(),
-        "incidents": vllm_log.incidents(watch.log_window()),
+        "delta": engine.difference(before, after),
+        "peak": engine.peak([engine.snapshot(page) for page in poller.pages]),
+        "incidents": engine.incidents(poller.log_window()),
     }

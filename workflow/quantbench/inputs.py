@@ -1,6 +1,7 @@
 """What a run reads, looked into when its plan is made: prompt files, templates, model folders.
 
-A fault is said with its key before any server starts. Hub models and models made here are left to their jobs.
+A fault is said with its key before any server starts. Hub models that are not in the cache, and models made here, are
+left to their jobs.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from quantbench.config.configuration import Plan
 from quantbench.config.cross_checks import CELL
 from quantbench.errors import QuantbenchError
 from quantbench.quality import prompt_set
-from quantbench.serving import preflight
+from quantbench.serving import model_source
 
 
 def check(plan: Plan, root: Path) -> list[str]:
@@ -57,7 +58,7 @@ def _models(plan: Plan, root: Path) -> Iterator[str]:
     """
     for name, model in plan.models.items():
         if model["quantize"] and plan.made_here(name):
-            if not (root / "models" / name / "provenance.json").exists():
+            if not (root / plan.source(name) / "provenance.json").exists():
                 yield str(model["quantize"]["from"])
         elif not (root / "results" / plan.gpu / "servers" / name / "ready.json").exists():
             yield name
@@ -65,8 +66,10 @@ def _models(plan: Plan, root: Path) -> Iterator[str]:
 
 def _model(plan: Plan, name: str) -> None:
     spec = plan.server_spec(name)
-    if not spec["endpoint"] and not plan.made_here(name) and preflight.is_local(spec["source"]):
-        preflight.check_source(spec)
+    if spec["endpoint"] or plan.made_here(name):
+        return
+    if model_source.is_local(spec["source"]) or model_source.find_source(spec):
+        model_source.check_source(spec)
 
 
 def _slips(plan: Plan, results: Path) -> Iterator[str]:

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from quantbench.records.codes import code
+
 MIN_PAIRS = 3
 # Fewest values that a percentile needs. 50: any; 95: below 72 all values can lie under the true quantile
 # with more than 2.5 % probability (0.95**72 < 0.025), so it has no upper confidence limit; 99: ten
@@ -77,13 +79,13 @@ def percentile(values: Sequence[float], q: int, confidence: float = 0.95) -> Per
     if np.isnan(x).any():
         raise ValueError("percentile: NaN among the values")
     if n == 0:
-        return Percentile(None, None, None, 0, "NO_VALUES")
+        return Percentile(None, None, None, 0, code("no_values"))
     needs = PERCENTILE_NEEDS.get(q, 1)
     if n < needs:
-        return Percentile(None, None, None, n, f"P{q}_NEEDS_N{needs}")
+        return Percentile(None, None, None, n, code("percentile_needs", q=q, n=needs))
     value = _interpolated(np.sort(x), q / 100)
     if value is None:
-        return Percentile(None, None, None, n, "FALLS_ON_FAILURE")
+        return Percentile(None, None, None, n, code("falls_on_failure"))
     ordered = np.sort(x)
     below, above = order_limits(n, q / 100, confidence)
     low = _finite(float(ordered[below])) if below >= 0 else None
@@ -91,7 +93,7 @@ def percentile(values: Sequence[float], q: int, confidence: float = 0.95) -> Per
     reason = None
     if low is None or high is None:
         smallest = math.ceil(math.log((1 - confidence) / 2) / math.log(max(q, 100 - q) / 100))
-        reason = f"CI_NEEDS_N{smallest}" if n < smallest else "CI_FALLS_ON_FAILURE"
+        reason = code("ci_needs_values", n=smallest) if n < smallest else code("ci_falls_on_failure")
     return Percentile(value, low, high, n, reason)
 
 
@@ -173,19 +175,19 @@ def spread(
 
 def _unusable(values: Sequence[float]) -> str | None:
     if len(values) == 0:
-        return "NO_VALUES"
+        return code("no_values")
     if not all(math.isfinite(v) for v in values):
-        return "NOT_FINITE"
-    return None if all(v > 0 for v in values) else "NOT_POSITIVE"
+        return code("not_finite")
+    return None if all(v > 0 for v in values) else code("not_positive")
 
 
 def ratio_from_logs(mean: float, sd: float, n: int, confidence: float = 0.95, df: int | None = None) -> RatioCI:
     """Student-t CI and p-value of a ratio from the mean and sd of n log-ratios; df: of the sd, default n - 1."""
     ratio = math.exp(mean)
     if n < MIN_PAIRS:
-        return RatioCI(ratio, None, None, n, None, None, f"NEEDS_{MIN_PAIRS}_PAIRS")
+        return RatioCI(ratio, None, None, n, None, None, code("test_needs_pairs", n=MIN_PAIRS))
     if sd < NO_SPREAD:
-        return RatioCI(ratio, None, None, n, None, None, "NO_VARIATION")
+        return RatioCI(ratio, None, None, n, None, None, code("no_variation"))
     error, df = sd / math.sqrt(n), n - 1 if df is None else df
     half = t_quantile(0.5 + confidence / 2, df) * error
     p_value = 2 * float(_scipy().t.sf(abs(mean) / error, df))
@@ -250,13 +252,13 @@ def drift(seconds: Sequence[float], values: Sequence[float], confidence: float =
         return Drift(None, None, None, None, n, problem)
     span = max(seconds) - min(seconds)
     if n < MIN_PAIRS or span <= 0:
-        return Drift(None, None, None, None, n, f"NEEDS_{MIN_PAIRS}_BLOCKS")
+        return Drift(None, None, None, None, n, code("test_needs_blocks", n=MIN_PAIRS))
     logs = np.log(np.asarray(values, dtype=float))
     slope, _, low, high = _scipy().theilslopes(logs, np.asarray(seconds, dtype=float), alpha=confidence)
     percent = 100 * math.expm1(float(slope) * span)
     if n < 5:
-        return Drift(percent, None, None, None, n, "TREND_TEST_NEEDS_5_BLOCKS")
+        return Drift(percent, None, None, None, n, code("trend_needs_blocks", n=5))
     p_value = float(_scipy().kendalltau(seconds, logs).pvalue)
     if math.isnan(p_value):
-        return Drift(percent, None, None, None, n, "NO_VARIATION")
+        return Drift(percent, None, None, None, n, code("no_variation"))
     return Drift(percent, 100 * math.expm1(float(low) * span), 100 * math.expm1(float(high) * span), p_value, n)

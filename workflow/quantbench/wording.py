@@ -110,6 +110,12 @@ def ratio_interval(row: Mapping[str, Any]) -> str:
     return text
 
 
+def ratio_ci(value: object, low: object, high: object) -> str:
+    """ "1.123 [1.102, 1.140]", or the bare ratio where no CI could be had."""
+    text = ratio(value)
+    return f"{text} [{ratio(low)}, {ratio(high)}]" if is_number(value) and is_number(low) and is_number(high) else text
+
+
 def plural(count: int, noun: str, nouns: str | None = None) -> str:
     """ "1 block", "2 blocks", "3 queries" (with `nouns`)."""
     return f"{integer(count)} {noun if count == 1 else nouns or noun + 's'}"

@@ -4,12 +4,13 @@ import time
 
 from quantbench import jobs
 from quantbench.client.calibration import calibrate
-from quantbench.files import write_json
+from quantbench.records.base import convert, write
+from quantbench.records.block import Calibration
 
 
 def main(job):
     measured = {"measured_unix": time.time(), **calibrate(int(job.wildcards.concurrency))}
-    write_json(job.output[0], measured)
+    write(job.output[0], convert(measured, Calibration))
 
 
 jobs.run(snakemake, main)

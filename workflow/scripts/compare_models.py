@@ -2,33 +2,40 @@
 
 from pathlib import Path
 
-from quantbench import jobs
-from quantbench.files import write_json
-from quantbench.judge import verdict
-from quantbench.report import results_tree
+from quantbench import jobs, results
+from quantbench.judge.verdict import build_verdict
+from quantbench.records.base import convert, read, write
+from quantbench.records.block import Calibration
+from quantbench.records.comparison import COMPARISON_COLUMNS
+from quantbench.records.plan import ComparisonPlan
+from quantbench.records.server import Ready
+from quantbench.report.say import Speech
+from quantbench.report.verdict import worded
 
 
 def main(job):
-    wanted = job.params.comparison
-    ready = results_tree.by_model(job.input.ready)
-    contexts = results_tree.judged_contexts(job.input.contexts, ready, job.input.calibrations)
-    judged = verdict.build_verdict(
-        contexts,
-        baseline=wanted["baseline"],
-        gpu_name=wanted["gpu_name"],
-        primary=wanted["primary"],
-        variants=wanted["variants"],
-        margin=wanted["margin"],
-        samples=results_tree.samples(contexts, job.input.records),
-        pair_failures=results_tree.pair_failures(contexts, ready, wanted["baseline"], wanted["variants"]),
-        target=wanted["precision"],
-        planned_blocks=wanted["blocks"],
-        most_blocks=wanted["most_blocks"],
+    plan = convert(job.params.comparison, ComparisonPlan)
+    ready = results.by_model(job.input.ready, Ready)
+    calibrations = [read(path, Calibration) for path in job.input.calibrations]
+    blocks = results.judged_blocks(job.input.contexts, ready, calibrations)
+    verdict = build_verdict(
+        blocks,
+        baseline=plan.baseline,
+        primary=plan.primary,
+        variants=plan.variants,
+        margin=plan.margin,
+        samples=results.samples(blocks, job.input.records),
+        pair_failures=results.pair_failures(blocks, ready, plan.baseline, plan.variants),
+        target=plan.precision,
+        planned_blocks=plan.blocks,
+        most_blocks=plan.most_blocks,
+        gpu_name=plan.gpu_name,
     )
+    verdict = worded(Speech(), verdict)
     for path in job.output.tables:
-        rows = [row for row in judged["rows"] if row["workload"] == Path(path).stem]
-        results_tree.write_comparison(path, rows)
-    write_json(job.output.verdict, judged)
+        rows = [row for row in verdict.rows if row.workload == Path(path).stem]
+        results.write_rows(path, rows, COMPARISON_COLUMNS)
+    write(job.output.verdict, verdict)
 
 
 jobs.run(snakemake, main)

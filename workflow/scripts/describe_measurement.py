@@ -1,18 +1,21 @@
-"""Block contexts, server records and calibrations -> how the run was measured."""
+"""Blocks, server records and calibrations -> how the run was measured."""
 
-from quantbench import jobs
-from quantbench.files import write_json
-from quantbench.report import measurement, results_tree
+from quantbench import jobs, results
+from quantbench.judge.measurement import summarize
+from quantbench.records.base import read, write
+from quantbench.records.block import Calibration
+from quantbench.records.server import Ready, Session
 
 
 def main(job):
-    ready, sessions = results_tree.by_model(job.input.ready), results_tree.by_model(job.input.sessions)
-    contexts = results_tree.judged_contexts(job.input.contexts, ready, job.input.calibrations)
-    calibrations = [results_tree.read_calibration(path) for path in job.input.calibrations]
-    described = measurement.summarize(contexts, ready, sessions, calibrations)
-    described["gpu_name"] = job.params.gpu_name
-    described["checks"] = results_tree.other_guards(contexts, ready, sessions, job.params.baseline)
-    write_json(job.output[0], described)
+    ready, sessions = results.by_model(job.input.ready, Ready), results.by_model(job.input.sessions, Session)
+    calibrations = [read(path, Calibration) for path in job.input.calibrations]
+    blocks = results.judged_blocks(job.input.contexts, ready, calibrations)
+    checks = results.other_guards(blocks, ready, sessions, job.params.baseline)
+    write(
+        job.output[0],
+        summarize(blocks, ready, sessions, calibrations, gpu_name=job.params.gpu_name, checks=checks),
+    )
 
 
 jobs.run(snakemake, main)

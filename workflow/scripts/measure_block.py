@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
-from quantbench import block, jobs
+from quantbench import block, jobs, results
 from quantbench.client import tables_io
-from quantbench.files import read_json, write_json
-from quantbench.judge import guards
+from quantbench.files import read_json
+from quantbench.records.base import convert, read, write
+from quantbench.records.block import BlockContext
+from quantbench.records.server import Ready
 
 
 def main(job):
-    wanted = block.Block(
+    wanted = block.BlockSpec(
         arm=job.wildcards.arm,
         number=int(job.wildcards.block),
         spec=jobs.spec(job),
@@ -17,10 +19,9 @@ def main(job):
         gpu=job.params.gpu,
         prompts=Path(job.input.prompts),
     )
-    ready = read_json(job.input.ready, "spec_hash")
-    records, context = block.measure(wanted, ready)
+    records, context = block.measure(wanted, read_json(job.input.ready, "spec_hash"))
     tables_io.write_records(job.output.records, records)
-    write_json(job.output.context, guards.judged(context, ready, None))
+    write(job.output.context, results.judged(convert(context, BlockContext), read(job.input.ready, Ready), None))
     block.say_progress(wanted, context)
 
 

@@ -1,16 +1,15 @@
 """Capacity, comparison and price -> cost per million tokens, savings, sensitivity."""
 
-from quantbench import jobs
-from quantbench.files import read_json, write_json
-from quantbench.judge import cost
-from quantbench.report import results_tree
+from quantbench import jobs, results
+from quantbench.judge.cost import cost_report
+from quantbench.records.base import convert, read, write
+from quantbench.records.comparison import Verdict
+from quantbench.records.cost import Price
 
 
 def main(job):
-    capacity = results_tree.read_capacity(job.input.capacity)
-    rows = [row for models in capacity.values() for found in models.values() for row in found]
-    verdict = read_json(job.input.verdict)
-    write_json(job.output[0], cost.cost_report(rows, verdict["rows"], job.params.price))
+    rows = read(job.input.verdict, Verdict).rows
+    write(job.output[0], cost_report(results.read_capacity(job.input.capacity), rows, convert(job.params.price, Price)))
 
 
 jobs.run(snakemake, main)

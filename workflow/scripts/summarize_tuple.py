@@ -1,19 +1,19 @@
 """Blocks of one tuple -> its CSV, one row."""
 
-from quantbench import jobs
+from quantbench import jobs, results
 from quantbench.client import tables_io
-from quantbench.files import read_json
-from quantbench.judge import guards
 from quantbench.judge.summary import tuple_row
-from quantbench.report import results_tree
+from quantbench.records.base import read
+from quantbench.records.block import Calibration
+from quantbench.records.server import Ready
 
 
 def main(job):
-    ready, calibration = read_json(job.input.ready, "model"), results_tree.read_calibration(job.input.calibration)
-    contexts = [guards.judged(results_tree.read_context(path), ready, calibration) for path in job.input.contexts]
+    ready, calibration = read(job.input.ready, Ready), read(job.input.calibration, Calibration)
+    blocks = results.judged_blocks(job.input.contexts, {ready.model: ready}, [calibration])
     records = [tables_io.read_records(path) for path in job.input.records]
-    identity = contexts[0] | {"gpu_name": job.params.gpu_name}
-    tables_io.write_row(job.output.csv, tuple_row(identity, list(zip(records, contexts, strict=True)), calibration))
+    row = tuple_row(job.params.gpu_name, list(zip(records, blocks, strict=True)), calibration)
+    tables_io.write_row(job.output.csv, row)
 
 
 jobs.run(snakemake, main)

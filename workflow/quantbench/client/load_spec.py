@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 import orjson
 
 from quantbench.client.prompts import Prompt
+from quantbench.engines.vllm import request_fields
 from quantbench.errors import QuantbenchError
 
 Endpoint = Literal["completions", "chat"]
@@ -148,11 +149,8 @@ def sampling(spec: LoadSpec) -> dict[str, Any]:
         "seed": 0,
     }
     if not spec.openai_only:
-        usage["continuous_usage_stats"] = True
-        body |= {"top_k": 0, "min_p": 0, "repetition_penalty": 1, "return_token_ids": True}
-        if spec.ignore_eos:
-            # min_tokens as well: ignore_eos alone only goes on behind an EOS that is really emitted.
-            body |= {"ignore_eos": True, "min_tokens": spec.max_tokens}
+        usage |= request_fields.USAGE
+        body |= request_fields.sampling(spec.max_tokens, ignore_eos=spec.ignore_eos)
     return body | dict(spec.extra_body)
 
 
@@ -173,5 +171,5 @@ def body_of(spec: LoadSpec, base: Mapping[str, Any], prompt: Prompt) -> bytes:
     fields = {**base, **input_of(spec.endpoint, prompt)}
     if not spec.openai_only:
         # A template may put a fixed system text in front of ours; the salt keeps its blocks apart as well.
-        fields.setdefault("cache_salt", prompt.nonce)
+        fields = request_fields.own_cache(prompt.nonce) | fields
     return orjson.dumps(fields)

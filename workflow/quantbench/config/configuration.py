@@ -141,8 +141,10 @@ class Plan:
         }
 
     def source(self, name: str) -> str:
-        """Hub id or folder that vLLM loads."""
-        return f"models/{name}" if self.made_here(name) else str(self.config["models"][name]["source"] or "")
+        """Hub id or folder that vLLM loads; models made here lie below their profile: another may use their names."""
+        if self.made_here(name):
+            return f"models/{self.gpu}/{name}"
+        return str(self.config["models"][name]["source"] or "")
 
     def made_here(self, name: str) -> bool:
         """True for the demo model and for models that are quantized here."""

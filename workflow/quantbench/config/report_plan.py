@@ -13,6 +13,9 @@ from quantbench.records import cell as records
 
 Json = dict[str, Any]
 
+PAGES = ("notes", "cost", "best_practices", "decision", "answers")
+"""The Markdown pages of a report, one file each; scripts/write_page.py says what makes them."""
+
 
 def points(plan: Plan, arm: str, results: Path) -> list[Cell]:
     """The grid of an arm, then every tuple that was asked for by name and lies on disk."""
@@ -37,7 +40,6 @@ def comparison(plan: Plan) -> Json:
         "precision": plan.config["precision"],
         "blocks": plan.config["blocks"],
         "most_blocks": plan.config["refine"]["max_blocks"],
-        "workloads": list(plan.config["workloads"]),
     }
 
 
@@ -46,11 +48,8 @@ def memory(plan: Plan) -> Json:
     return {"baseline": plan.baseline, "labels": {model: plan.label(model) for model in plan.models}}
 
 
-def report(plan: Plan, *, predictions: bool = False) -> Json:
-    """`records.plan.ReportPlan`: what the reports depend on beside their input files; no price, it is in cost.json.
-
-    Pages that score the predictions get them, others are not remade for them.
-    """
+def report(plan: Plan) -> Json:
+    """`records.plan.ReportPlan`: what the reports depend on beside their input files; no price, it is in cost.json."""
     models = plan.config["models"]
     cells = plan.cells(plan.baseline)
     return {
@@ -67,7 +66,7 @@ def report(plan: Plan, *, predictions: bool = False) -> Json:
         },
         "primary": plan.primary,
         "margin": plan.config["margin"],
-        **({"predictions": plan.config["predictions"]} if predictions else {}),
+        "predictions": plan.config["predictions"],
     }
 
 

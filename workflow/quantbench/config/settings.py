@@ -32,15 +32,15 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def check_place(root: Path, folder: Path) -> None:
-    """Look at what snakemake itself reads next, whose own messages name neither line nor remedy.
+def require_project_dir(root: Path, folder: Path) -> None:
+    """Raise QuantbenchError if the run's folder is not the project's, or `config/config.yaml` is not readable.
 
-    Raises QuantbenchError if the run's folder is not the project's, or `config/config.yaml` is not readable.
+    Snakemake reads both next, and its own messages name neither line nor remedy.
     """
     if folder.resolve() != root.resolve():
         raise QuantbenchError(
             f"quantbench runs in its own folder {root}, not in {folder}",
-            remedy=f"cd {root}; for results on another disk, make results/ a link",
+            remedy=f"cd {root}; for results on another disk, make results/{{gpu}} a link",
         )
     read_yaml(root / "config" / "config.yaml")
 

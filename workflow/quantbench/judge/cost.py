@@ -1,4 +1,4 @@
-"""Prices and throughputs → cost per million tokens, savings with their CI, sensitivity. Pure.
+"""Prices and throughputs → cost per million tokens, savings with their CI, sensitivity.
 
 All costs attribute the whole hour to the tokens they count: the cost of output tokens and that of all
 tokens are two views of the same bill, never to be added.
@@ -6,17 +6,19 @@ tokens are two views of the same bill, never to be added.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
-from typing import Any
+from typing import Final
 
-Json = dict[str, Any]
+from quantbench.records.codes import code
+from quantbench.records.comparison import Comparison
+from quantbench.records.cost import Assumptions, Cost, CostRow, Price, Saving, SensitivityRow
+from quantbench.records.tables import CapacityRow
 
-UTILISATIONS = (0.1, 0.3, 0.5, 0.7, 1.0)
-PRICE_FACTORS = (0.75, 1.25)
-JOULE_PER_KWH = 3.6e6
-CELL = ("workload", "concurrency", "max_tokens")
-ATTRIBUTION = "the whole hour is charged to the tokens counted; output cost and total cost must not be added"
+UTILISATIONS: Final = (0.1, 0.3, 0.5, 0.7, 1.0)
+PRICE_FACTORS: Final = (0.75, 1.25)
+JOULE_PER_KWH: Final = 3.6e6
+ATTRIBUTION: Final = "the whole hour is charged to the tokens counted; output cost and total cost must not be added"
 
 
 def tokens_per_hour(throughput_tok_s: float, utilisation: float = 1.0) -> float:
@@ -30,9 +32,9 @@ def cost_per_1m(hourly_price: float, throughput_tok_s: float, utilisation: float
     return hourly_price / hourly * 1e6 if hourly > 0 else None
 
 
-def saving(ratio: float, price_ratio: float = 1.0) -> float:
-    """Share of the bill saved at a throughput ratio variant/baseline: 1 - price_ratio / ratio."""
-    return 1 - price_ratio / ratio
+def saving(ratio: float) -> float:
+    """Share of the bill saved at a throughput ratio variant/baseline: 1 - 1 / ratio."""
+    return 1 - 1 / ratio
 
 
 def price_age_days(price_date: str | date | None, today: date) -> int | None:
@@ -43,122 +45,86 @@ def price_age_days(price_date: str | date | None, today: date) -> int | None:
     return (today - read_on).days
 
 
-def cost_report(
-    capacity_rows: Sequence[Mapping[str, Any]],
-    comparison_rows: Sequence[Mapping[str, Any]],
-    price: Mapping[str, Any],
-    relative_price: Mapping[str, float] | None = None,
-) -> Json:
-    """`cost.json`: {assumptions, rows, savings, sensitivity}.
-
-    capacity_rows: tuple CSV rows of all models. comparison_rows: rows of comparison/*.csv. price: the config's `cost`
-    {hourly_price, currency, source, date, utilisation, energy_price_kwh}. relative_price: {model: factor} where a model
-    needs more or less of the machine than the priced one (1 otherwise).
-    """
-    factors = relative_price or {}
-    rows = [_row(row, price, factors.get(row["model"], 1.0)) for row in capacity_rows]
-    return {
-        "assumptions": _assumptions(price, factors),
-        "rows": rows,
-        "savings": list(_savings(comparison_rows, factors)),
-        "sensitivity": [
-            entry
-            for row, told in zip(capacity_rows, rows, strict=True)
-            if told["cost_per_1m_tokens"] is not None
-            for entry in _sensitivity(row, price, factors.get(row["model"], 1.0))
-        ],
-    }
+def cost_report(capacity: Sequence[CapacityRow], comparisons: Sequence[Comparison], price: Price) -> Cost:
+    """What tokens cost with every model in every cell, what variants save, and the same at other prices."""
+    rows = tuple(_row(row, price) for row in capacity)
+    stated = price.as_dict() | {"utilisation": _utilisation(price)}
+    return Cost(
+        assumptions=Assumptions(**stated, attribution=ATTRIBUTION),
+        rows=rows,
+        savings=tuple(_saving(row) for row in comparisons if row.metric == "throughput_tok_s"),
+        sensitivity=tuple(entry for row in rows for entry in _sensitivity(row, price)),
+    )
 
 
-def _assumptions(price: Mapping[str, Any], factors: Mapping[str, float]) -> Json:
-    keys = ("hourly_price", "currency", "source", "date", "energy_price_kwh")
-    return {
-        **{key: price.get(key) for key in keys},
-        "utilisation": _utilisation(price),
-        "relative_price": dict(factors),
-        "attribution": ATTRIBUTION,
-    }
+def _utilisation(price: Price) -> float:
+    return 1.0 if price.utilisation is None else price.utilisation
 
 
-def _utilisation(price: Mapping[str, Any]) -> float:
-    value = price.get("utilisation")
-    return 1.0 if value is None else float(value)
-
-
-def _row(row: Mapping[str, Any], price: Mapping[str, Any], factor: float) -> Json:
-    throughput, usage = row.get("throughput_tok_s"), _utilisation(price)
-    reasons = []
-    if row.get("valid") in (False, "false"):
-        reasons.append("INVALID")
+def _row(row: CapacityRow, price: Price) -> CostRow:
+    throughput, usage, joules = row.number("throughput_tok_s"), _utilisation(price), row.number("j_per_token")
+    reasons = [] if row.valid else [code("invalid_cell")]
     if not throughput:
-        reasons.append("NO_THROUGHPUT")
-    usable = not reasons
-    hourly = None if price.get("hourly_price") is None else float(price["hourly_price"]) * factor
-    reasons += ["NO_PRICE"] if hourly is None else []
-    told: Json = {"model": row["model"], **{key: row[key] for key in CELL}, "throughput_tok_s": throughput}
-    told["tokens_per_hour"] = tokens_per_hour(throughput, usage) if usable and throughput else None
-    costs = _costs(row, hourly, usage) if usable and hourly is not None else dict.fromkeys(COSTS)
-    joules, kwh = row.get("j_per_token"), price.get("energy_price_kwh")
-    energy = joules * 1e6 / JOULE_PER_KWH * kwh if usable and joules is not None and kwh is not None else None
-    return {**told, **costs, "j_per_token": joules, "energy_cost_per_1m_tokens": energy, "reasons": reasons}
+        reasons.append(code("no_throughput"))
+    usable, kwh = not reasons, price.energy_price_kwh
+    if price.hourly_price is None:
+        reasons.append(code("no_price"))
+    output = total = request = None
+    if usable and throughput and price.hourly_price is not None:
+        requests = row.number("request_rate_s")
+        output = cost_per_1m(price.hourly_price, throughput, usage)
+        total = _total_cost(row, price.hourly_price, throughput, usage)
+        request = price.hourly_price / (3600 * requests * usage) if requests else None
+    return CostRow(
+        model=row.model,
+        **row.cell.columns,
+        throughput_tok_s=throughput,
+        tokens_per_hour=tokens_per_hour(throughput, usage) if usable and throughput else None,
+        cost_per_1m_tokens=output,
+        cost_per_1m_total_tokens=total,
+        cost_per_request=request,
+        j_per_token=joules,
+        energy_cost_per_1m_tokens=(
+            joules * 1e6 / JOULE_PER_KWH * kwh if usable and joules is not None and kwh is not None else None
+        ),
+        reasons=tuple(reasons),
+    )
 
 
-COSTS = ("cost_per_1m_tokens", "cost_per_1m_total_tokens", "cost_per_request")
+def _total_cost(row: CapacityRow, hourly_price: float, throughput: float, usage: float) -> float | None:
+    """Per million tokens, those of the prompts counted too."""
+    sent, received = row.number("tokens_in"), row.number("tokens_out")
+    if sent is None or not received:
+        return None
+    return cost_per_1m(hourly_price, throughput * (1 + sent / received), usage)
 
 
-def _costs(row: Mapping[str, Any], hourly: float, usage: float) -> Json:
-    throughput, requests = float(row["throughput_tok_s"]), row.get("request_rate_s")
-    sent, received = row.get("tokens_in"), row.get("tokens_out")
-    total = throughput * (1 + sent / received) if sent is not None and received else None
-    return {
-        "cost_per_1m_tokens": cost_per_1m(hourly, throughput, usage),
-        "cost_per_1m_total_tokens": None if total is None else cost_per_1m(hourly, total, usage),
-        "cost_per_request": hourly / (3600 * requests * usage) if requests else None,
-    }
+def _saving(row: Comparison) -> Saving:
+    """From the throughput ratio and its CI. The price itself cancels: none is needed."""
+    percents = [100 * saving(x) if x else None for x in (row.ratio, row.ci_low, row.ci_high)]
+    return Saving(
+        variant=row.variant,
+        baseline=row.baseline,
+        **row.cell.columns,
+        saving_pct=percents[0],
+        ci_low_pct=percents[1],
+        ci_high_pct=percents[2],
+        code=row.code,
+        primary=row.primary,
+        reasons=row.reasons,
+    )
 
 
-def _savings(rows: Sequence[Mapping[str, Any]], factors: Mapping[str, float]) -> Iterable[Json]:
-    """Per variant and cell, from the throughput ratio and its CI. The price itself cancels: none is needed."""
-    for row in rows:
-        if row["metric"] != "throughput_tok_s":
-            continue
-        prices = factors.get(row["variant"], 1.0) / factors.get(row["baseline"], 1.0)
-        ratio, low, high = (row[key] for key in ("ratio", "ci_low", "ci_high"))
-        told = {
-            "saving_pct": None if not ratio else 100 * saving(ratio, prices),
-            "ci_low_pct": None if not low else 100 * saving(low, prices),
-            "ci_high_pct": None if not high else 100 * saving(high, prices),
-        }
-        yield {
-            "variant": row["variant"],
-            "baseline": row["baseline"],
-            **{key: row[key] for key in CELL},
-            **told,
-            "code": row["code"] if prices == 1 else _code(row["code"], told),
-            "break_even_ratio": prices,
-            "primary": row["primary"],
-            "reasons": row["reasons"],
-        }
-
-
-def _code(code: str, told: Mapping[str, float | None]) -> str:
-    """The code of a saving where the two arms cost a different hour: the saving's own CI decides."""
-    low, high = told["ci_low_pct"], told["ci_high_pct"]
-    if low is None or high is None:
-        return code
-    return "better" if low > 0 else "worse" if high < 0 else "undecided"
-
-
-def _sensitivity(row: Mapping[str, Any], price: Mapping[str, Any], factor: float) -> Iterable[Json]:
+def _sensitivity(row: CostRow, price: Price) -> Iterable[SensitivityRow]:
     """Cost at other utilisations (price as stated), then at other prices (utilisation as stated)."""
-    stated, usage = float(price["hourly_price"]) * factor, _utilisation(price)
-    points = [(u, 1.0) for u in UTILISATIONS] + [(usage, f) for f in PRICE_FACTORS]
-    for utilisation, price_factor in points:
-        yield {
-            "model": row["model"],
-            **{key: row[key] for key in CELL},
-            "utilisation": utilisation,
-            "price_factor": price_factor,
-            "hourly_price": stated * price_factor,
-            "cost_per_1m_tokens": cost_per_1m(stated * price_factor, float(row["throughput_tok_s"]), utilisation),
-        }
+    if row.cost_per_1m_tokens is None or row.throughput_tok_s is None or price.hourly_price is None:
+        return
+    for utilisation, factor in [*((u, 1.0) for u in UTILISATIONS), *((_utilisation(price), f) for f in PRICE_FACTORS)]:
+        yield SensitivityRow(
+            model=row.model,
+            **row.cell.columns,
+            utilisation=utilisation,
+            price_factor=factor,
+            hourly_price=price.hourly_price * factor,
+            cost_per_1m_tokens=cost_per_1m(price.hourly_price * factor, row.throughput_tok_s, utilisation),
+        )

@@ -14,10 +14,17 @@ DRIFT_PCT = 2.0
 DRIFT_ALPHA = 0.05
 
 
-def drift_of(cell: Cell, blocks: Sequence[Block], metric: str = "throughput_tok_s") -> DriftRow | None:
+def drift_of(
+    cell: Cell,
+    blocks: Sequence[Block],
+    metric: str = "throughput_tok_s",
+    *,
+    limit_pct: float = DRIFT_PCT,
+    alpha: float = DRIFT_ALPHA,
+) -> DriftRow | None:
     """Trend of one arm's valid blocks over the session (Theil-Sen; Kendall's test); None without any value.
 
-    flagged: larger than DRIFT_PCT with p below DRIFT_ALPHA; None where there are too few blocks for a test.
+    flagged: larger than limit_pct with p below alpha; None where there are too few blocks for a test.
     """
     points = [(b.started_unix, float(b.metrics[metric] or 0)) for b in blocks if b.valid and b.metrics.get(metric)]
     if not points:
@@ -25,7 +32,7 @@ def drift_of(cell: Cell, blocks: Sequence[Block], metric: str = "throughput_tok_
     trend = drift([t for t, _ in points], [value for _, value in points])
     flagged = None
     if trend.percent is not None and trend.p_value is not None:
-        flagged = abs(trend.percent) > DRIFT_PCT and trend.p_value < DRIFT_ALPHA
+        flagged = abs(trend.percent) > limit_pct and trend.p_value < alpha
     return DriftRow(
         **cell.columns,
         metric=metric,

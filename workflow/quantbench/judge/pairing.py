@@ -1,19 +1,22 @@
-"""Blocks of two arms put side by side: block n of the baseline with block n of the variant. Pure."""
+"""Blocks of two arms put side by side: block n of the baseline with block n of the variant."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from quantbench.judge.pooled import pooled_ratio
+from quantbench.records import codes
+from quantbench.records.block import BlockContext
+from quantbench.records.cell import Cell
+from quantbench.records.comparison import InvalidBlock
+from quantbench.records.metric import METRICS
 from quantbench.stats import RatioCI, paired_ratio, percentile
 
-Cell = tuple[str, int, int]  # workload, concurrency, max_tokens
 Samples = Mapping[str, Sequence[float]]  # "ttft_ms", "e2e_ms", …: one value per successful request
-BlockKey = tuple[str, str, int, int, int]  # model, workload, concurrency, max_tokens, block
+BlockKey = tuple[str, Cell, int]  # arm, cell, block number
 
 # Starts of a pair that lie further apart than this were not measured next to each other.
 MAX_PAIR_GAP_S = 900.0
@@ -38,7 +41,7 @@ class Pairs:
 
     a: tuple[Block, ...]
     b: tuple[Block, ...]
-    refused: tuple[str, ...] = ()  # "failed_requests (w4a16 block 2)"
+    invalid: tuple[InvalidBlock, ...] = ()
     unpaired: int = 0
     planned: int | None = None  # `blocks` of the plan; blocks with higher numbers were added later
 
@@ -70,45 +73,44 @@ class Measured:
     remarks: tuple[str, ...] = ()
 
 
-def block_of(context: Mapping[str, Any], samples: Samples | None = None) -> Block:
-    """A block from its context (`b{n}.json`). Raises KeyError where the contract's keys are missing."""
+def block_of(context: BlockContext, samples: Samples | None = None) -> Block:
+    """A judged block, reduced."""
     return Block(
-        number=int(context["block"]),
-        started_unix=float(context["started_unix"]),
-        metrics=context["metrics"],
-        valid=bool(context["valid"]),
-        reasons=tuple(context.get("reasons") or ()),
+        number=context.block,
+        started_unix=context.started_unix,
+        metrics=context.metrics,
+        valid=context.valid,
+        reasons=context.reasons,
         samples=samples or {},
-        lane=(context.get("lane") or {}).get("lane"),
+        lane=context.lane.lane,
     )
 
 
 def arms_of(
-    contexts: Iterable[Mapping[str, Any]], samples: Mapping[BlockKey, Samples]
+    contexts: Iterable[BlockContext], samples: Mapping[BlockKey, Samples]
 ) -> dict[Cell, dict[str, list[Block]]]:
-    """{cell: {model: blocks}} in the order of first appearance."""
+    """{cell: {arm: blocks}} in the order of first appearance."""
     arms: dict[Cell, dict[str, list[Block]]] = {}
     for context in contexts:
-        cell = (str(context["workload"]), int(context["concurrency"]), int(context["max_tokens"]))
-        key = (str(context["model"]), *cell, int(context["block"]))
-        arms.setdefault(cell, {}).setdefault(key[0], []).append(block_of(context, samples.get(key)))
+        block = block_of(context, samples.get((context.arm, context.cell, context.block)))
+        arms.setdefault(context.cell, {}).setdefault(context.arm, []).append(block)
     return arms
 
 
 def pair_up(a: Sequence[Block], b: Sequence[Block], names: tuple[str, str], planned: int | None = None) -> Pairs:
-    """Pair by block number; a pair with an invalid block is refused and says why. planned: the plan's `blocks`."""
+    """Pair by block number; a pair with an invalid block is left out. planned: the plan's `blocks`."""
     by_number = ({x.number: x for x in a}, {y.number: y for y in b})
     both = sorted(by_number[0].keys() & by_number[1].keys())
-    kept, refused = [], []
+    valid, invalid = [], []
     for n in both:
         faulty = [(name, arm[n]) for name, arm in zip(names, by_number, strict=True) if not arm[n].valid]
-        refused += [f"{', '.join(x.reasons) or 'invalid'} ({name} block {n})" for name, x in faulty]
+        invalid += [InvalidBlock(model=name, block=n, guards=block.reasons) for name, block in faulty]
         if not faulty:
-            kept.append(n)
+            valid.append(n)
     return Pairs(
-        tuple(by_number[0][n] for n in kept),
-        tuple(by_number[1][n] for n in kept),
-        tuple(refused),
+        tuple(by_number[0][n] for n in valid),
+        tuple(by_number[1][n] for n in valid),
+        tuple(invalid),
         len(by_number[0].keys() ^ by_number[1].keys()),
         planned,
     )
@@ -131,15 +133,16 @@ def measure(pairs: Pairs, metric: str) -> Measured:
     """One metric over the pairs: from the block metrics, or pooled where blocks are too short for a p95."""
     values = [(x.number, x.metrics.get(metric), y.metrics.get(metric)) for x, y in zip(pairs.a, pairs.b, strict=True)]
     if not values:
-        return Measured(None, None, RatioCI(None, None, None, 0, None, None, "NO_PAIRS"))
-    told = [(n, x, y) for n, x, y in values if x is not None and y is not None]
-    if metric.startswith("p95_") and len(told) < len(values):
+        return Measured(None, None, RatioCI(None, None, None, 0, None, None, codes.code("no_pairs")))
+    complete = [(n, x, y) for n, x, y in values if x is not None and y is not None]
+    missing = len(values) - len(complete)
+    if missing and METRICS[metric].q == 95:
         return _pooled(pairs, metric)
-    if not told:
-        return Measured(None, None, RatioCI(None, None, None, 0, None, None, "NOT_MEASURED"))
-    remarks = (f"MISSING_IN_{len(values) - len(told)}_PAIRS",) if len(told) < len(values) else ()
-    a, b = [x for _, x, _ in told], [y for _, _, y in told]
-    ci = paired_ratio(a, b, first=pairs.first(n for n, _, _ in told))
+    if not complete:
+        return Measured(None, None, RatioCI(None, None, None, 0, None, None, codes.code("not_measured")))
+    remarks = (codes.code("missing_in_pairs", n=missing),) if missing else ()
+    a, b = [x for _, x, _ in complete], [y for _, _, y in complete]
+    ci = paired_ratio(a, b, first=pairs.first(n for n, _, _ in complete))
     if ci.ratio is None:
         return Measured(None, None, ci, remarks)
     return Measured(geometric_mean(a), geometric_mean(b), ci, remarks)
@@ -151,10 +154,10 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def _pooled(pairs: Pairs, metric: str) -> Measured:
-    name = metric.removeprefix("p95_")
+    name = f"{METRICS[metric].time}_ms"
     a, b = ([block.samples.get(name, ()) for block in arm] for arm in (pairs.a, pairs.b))
     ci = pooled_ratio(a, b, 95, first=pairs.first(x.number for x in pairs.a))
     if ci.ratio is None:
         return Measured(None, None, ci)
     values = [percentile([x for block in arm for x in block], 95).value for arm in (a, b)]
-    return Measured(values[0], values[1], ci, ("P95_POOLED",))
+    return Measured(values[0], values[1], ci, (codes.code("p95_pooled"),))

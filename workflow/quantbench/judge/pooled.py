@@ -5,7 +5,7 @@ the pooled percentiles. Its CI must hold with few blocks, drift, and requests th
 wider of two: *sectioning* (Asmussen & Glynn 2007, III.5; Nakayama 2014), the t interval from the block
 percentiles around the pooled estimate, which sees what differs between blocks; and the order-statistic CIs
 of both pooled samples, added in quadrature, which see a percentile that lies in a gap of the distribution.
-Each alone falls far below 95 % on some distributions; tests/unit/test_simulation.py shows the wider one.
+Each alone falls far below 95 % on some distributions; tests/unit/judge/test_simulation.py shows the wider one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from quantbench.records.codes import code
 from quantbench.stats import MIN_PAIRS, PERCENTILE_NEEDS, RatioCI, percentile, ratio_from_logs, spread, t_quantile
 
 # The simulation covers blocks from here on; shorter ones are refused.
@@ -38,19 +39,19 @@ def pooled_ratio(
     k, needs = len(a), PERCENTILE_NEEDS.get(q, 1)
     pool_a, pool_b = ([x for block in arm for x in block] for arm in (a, b))
     if min(len(pool_a), len(pool_b)) < needs:
-        return RatioCI(None, None, None, k, None, None, f"P{q}_NEEDS_N{needs}")
+        return RatioCI(None, None, None, k, None, None, code("percentile_needs", q=q, n=needs))
     if not all(0 < x < math.inf for x in (*pool_a, *pool_b)):
-        return RatioCI(None, None, None, k, None, None, "NOT_POSITIVE")
+        return RatioCI(None, None, None, k, None, None, code("not_positive"))
     mean = _log_quantile(pool_b, q) - _log_quantile(pool_a, q)
     if k < MIN_PAIRS:
-        return RatioCI(math.exp(mean), None, None, k, None, None, f"NEEDS_{MIN_PAIRS}_PAIRS")
+        return RatioCI(math.exp(mean), None, None, k, None, None, code("test_needs_pairs", n=MIN_PAIRS))
     if min(len(block) for block in (*a, *b)) < MIN_BLOCK:
-        return RatioCI(math.exp(mean), None, None, k, None, None, f"BLOCK_NEEDS_N{MIN_BLOCK}")
+        return RatioCI(math.exp(mean), None, None, k, None, None, code("block_needs", n=MIN_BLOCK))
     sections = [_log_quantile(y, q) - _log_quantile(x, q) for x, y in zip(a, b, strict=True)]
     sd, df = spread(sections, first, mean, confidence)
     tail = _order_half_width(pool_a, pool_b, q, confidence)
     if tail is None:
-        return RatioCI(math.exp(mean), None, None, k, None, None, f"P{q}_CI_NEEDS_MORE_VALUES")
+        return RatioCI(math.exp(mean), None, None, k, None, None, code("pooled_ci_needs_more", q=q))
     return ratio_from_logs(mean, max(sd, tail * math.sqrt(k) / t_quantile(0.5 + confidence / 2, df)), k, confidence, df)
 
 
@@ -68,6 +69,6 @@ def _order_half_width(a: Sequence[float], b: Sequence[float], q: int, confidence
 
 
 def _log_limits(values: Sequence[float], q: int, confidence: float) -> tuple[float | None, float, float | None]:
-    found = percentile(values, q, confidence)
-    low, high = (None if x is None else math.log(x) for x in (found.low, found.high))
+    limits = percentile(values, q, confidence)
+    low, high = (None if x is None else math.log(x) for x in (limits.low, limits.high))
     return low, _log_quantile(values, q), high

@@ -1,37 +1,32 @@
-"""Which comparisons are as precise as wanted, and what it takes to make the others so. Pure."""
+"""Which comparisons are as precise as wanted, and what it takes to make the others so."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Final, Literal
 
+from quantbench.records import codes
+from quantbench.records.comparison import Comparison, Precision, PrecisionEntry
 from quantbench.stats import MIN_PAIRS, blocks_needed
 
-Json = dict[str, Any]
-
-# The default of `refine.max_blocks`: a comparison that needs more blocks is out of reach, so fix the noise instead.
-MOST_BLOCKS = 40
+MOST_BLOCKS: Final = 40
+"""The default of `refine.max_blocks`: a comparison that needs more blocks is out of reach, so fix the noise instead."""
 
 
-def cell_of(row: Mapping[str, Any]) -> str:
-    """Key of a row's cell, as in `extra_blocks`: "chat/c8_t128"."""
-    return f"{row['workload']}/c{row['concurrency']}_t{row['max_tokens']}"
-
-
-def width_of(row: Mapping[str, Any]) -> float | None:
+def width_of(row: Comparison) -> float | None:
     """Half-width of a row's CI as a relative figure, None without a CI."""
-    low, high = row["ci_low"], row["ci_high"]
+    low, high = row.ci_low, row.ci_high
     return math.expm1((math.log(high) - math.log(low)) / 2) if low and high else None
 
 
-def blocks_more(row: Mapping[str, Any], target: float, most_blocks: int = MOST_BLOCKS) -> int | None:
+def blocks_more(row: Comparison, target: float, most_blocks: int = MOST_BLOCKS) -> int | None:
     """Further pairs until the half-width is at most `target`: 0 where it is, None above `most_blocks` or unknown.
 
     A cell with too few valid pairs gets what is missing to a test, also in place of refused blocks. No other row
     without a CI is helped by more blocks: its blocks are too short, or its models are not to be compared.
     """
-    width, n = width_of(row), int(row["n_pairs"])
+    width, n = width_of(row), row.n_pairs
     if width is None:
         return MIN_PAIRS - n if n < MIN_PAIRS else None
     if width <= target:
@@ -54,57 +49,58 @@ def blocks_to_decide(ratio: float, width: float, n: int, margin: float, most_blo
 
 
 def plan(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Comparison],
     target: float | None,
     measured: Mapping[str, int] | None = None,
     planned_blocks: int | None = None,
     most_blocks: int = MOST_BLOCKS,
-) -> Json:
-    """{target, most_blocks, reached, missing, out_of_reach, untested, refused, extra_blocks} for the comparison rows.
+) -> Precision:
+    """The comparisons sorted by what they lack.
 
     missing: more blocks reach it. out_of_reach: more than `most_blocks` would. untested: no CI, and more blocks give
-    none. refused: not valid. measured: blocks on disk per cell, valid or not. planned_blocks: `blocks` of the config,
-    from which `extra_blocks` counts; {} where there is nothing to add, and without a target, when all is empty.
+    none. refused: not valid. measured: blocks on disk per cell key, valid or not. planned_blocks: `blocks` of the
+    config, from which `extra_blocks` counts; {} where there is nothing to add, and without a target, when all is empty.
     """
-    lists: dict[str, list[Json]] = {name: [] for name in ("reached", "missing", "out_of_reach", "untested", "refused")}
     if target is None:
-        return {"target": None, "most_blocks": most_blocks, **lists, "extra_blocks": {}}
+        return Precision(target=None, most_blocks=most_blocks)
+    lists: dict[str, tuple[PrecisionEntry, ...]] = {}
     for row in _compared(rows):
         more = blocks_more(row, target, most_blocks)
-        entry = {
-            "cell": cell_of(row),
-            "variant": row["variant"],
-            "metric": row["metric"],
-            "half_width": width_of(row),
-            "blocks_more": more,
-            "reasons": list(row["reasons"]),
-        }
-        lists[_list_of(row, more)].append(entry)
+        entry = PrecisionEntry(
+            cell=row.cell.key,
+            variant=row.variant,
+            metric=row.metric,
+            half_width=width_of(row),
+            blocks_more=more,
+            reasons=row.reasons,
+        )
+        name = _list_of(row, more)
+        lists[name] = (*lists.get(name, ()), entry)
     needs = _needs(rows, target, most_blocks)
     extra = extra_blocks(needs, measured or {}, planned_blocks) if needs and planned_blocks else {}
-    return {"target": target, "most_blocks": most_blocks, **lists, "extra_blocks": extra}
+    return Precision(target=target, most_blocks=most_blocks, **lists, extra_blocks=extra)
 
 
-def _list_of(row: Mapping[str, Any], more: int | None) -> str:
-    if row["code"] == "invalid":
+def _list_of(row: Comparison, more: int | None) -> Literal["reached", "missing", "out_of_reach", "untested", "refused"]:
+    if row.code == "invalid":
         return "refused"
     if more is None:
         return "untested" if width_of(row) is None else "out_of_reach"
     return "missing" if more else "reached"
 
 
-def _compared(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _compared(rows: Sequence[Comparison]) -> list[Comparison]:
     """All rows but those of a metric that was not measured at all, as energy is not without NVML."""
-    return [row for row in rows if row["code"] == "invalid" or "NOT_MEASURED" not in row["reasons"]]
+    return [row for row in rows if row.code == "invalid" or codes.code("not_measured") not in row.reasons]
 
 
-def _needs(rows: Sequence[Mapping[str, Any]], target: float, most_blocks: int) -> dict[str, int]:
-    """{cell: further blocks} so that every reachable comparison gets its precision; even, as A B B A is."""
+def _needs(rows: Sequence[Comparison], target: float, most_blocks: int) -> dict[str, int]:
+    """{cell key: further blocks} so that every reachable comparison gets its precision; even, as A B B A is."""
     needs: dict[str, int] = {}
     for row in _compared(rows):
         more = blocks_more(row, target, most_blocks)
         if more:
-            needs[cell_of(row)] = max(needs.get(cell_of(row), 0), more + more % 2)
+            needs[row.cell.key] = max(needs.get(row.cell.key, 0), more + more % 2)
     return needs
 
 
@@ -118,7 +114,7 @@ def extra_blocks(more: Mapping[str, int], measured: Mapping[str, int], planned_b
 
 
 def next_round(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Comparison],
     target: float,
     measured: Mapping[str, int],
     budget_seconds_left: float,
@@ -126,7 +122,7 @@ def next_round(
     *,
     most_blocks: int = MOST_BLOCKS,
 ) -> dict[str, int]:
-    """{cell: blocks to add now} for the automatic mode; empty when all is reached or nothing fits the budget.
+    """{cell key: blocks to add now} for the automatic mode; empty when all is reached or nothing fits the budget.
 
     measured: blocks on disk per cell. seconds_per_block: what one more block of a cell costs, all arms together.
     The cells nearest to their goal come first, and each gets all that it needs at once. Stopping depends on the width

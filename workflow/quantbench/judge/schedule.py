@@ -1,4 +1,4 @@
-"""The order of jobs, as priorities: A B B A where a lane changes models cheaply, else model by model. Pure.
+"""The order of jobs, as priorities: A B B A where a lane changes models cheaply, else model by model.
 
 A scheduler that always takes the ready job of highest priority then does, on an interleaving lane, all
 starts (each with its answers) first, then tuple by tuple one round of all arms after the other: A B, B A, A B, …; on
@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 
-from quantbench.config.configuration import AA_SUFFIX
+from quantbench.records.cell import served_model
 
 RESTART = "restart"
 ROUNDS = 64  # later blocks share the last place
@@ -81,7 +81,7 @@ class Schedule:
         return self._group * self._width - (group * self._group + place)
 
     def _served(self, arm: str) -> str:
-        return self._aa.get(arm, arm.removesuffix(AA_SUFFIX))
+        return self._aa.get(arm, served_model(arm))
 
     def _restarts(self, arm: str) -> bool:
         return self._modes.get(self._lane.get(self._served(arm), "")) == RESTART

@@ -1,1 +1,1 @@
-"""What vLLM, its files and the GPU say, parsed."""
+"""What model files and the GPUs say, parsed."""

@@ -20,13 +20,13 @@ def config(folder: Path | str) -> dict[str, Any]:
 
 def tensors(folder: Path | str) -> dict[str, tuple[str, tuple[int, ...]]] | None:
     """Name → (dtype as in the safetensors format, e.g. "BF16", shape) over all *.safetensors; None where unreadable."""
-    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    named: dict[str, tuple[str, tuple[int, ...]]] = {}
     try:
         for path in sorted(Path(folder).glob("*.safetensors")):
-            found |= {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in _header(path)[1].items()}
+            named |= {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in _header(path)[1].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return found or None
+    return named or None
 
 
 def damage(path: Path) -> str:

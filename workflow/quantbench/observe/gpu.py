@@ -135,18 +135,18 @@ def snapshot(devices: Iterable[int | str]) -> dict[str, Any] | None:
             return None
         missing: dict[str, str] = {}
         handles = [handle_of(nvml, device, missing) for device in wanted]
-        found = [h for h in handles if h is not None]
-        if not found or len(found) < len(handles):
+        known = [h for h in handles if h is not None]
+        if not known or len(known) < len(handles):
             return None
-        memory = [ask(missing, "memory", nvml.nvmlDeviceGetMemoryInfo, h) for h in found]
-        names = [_text(ask(missing, "name", nvml.nvmlDeviceGetName, h)) for h in found]
+        memory = [ask(missing, "memory", nvml.nvmlDeviceGetMemoryInfo, h) for h in known]
+        names = [_text(ask(missing, "name", nvml.nvmlDeviceGetName, h)) for h in known]
         return {
             "name": next((n for n in names if n), None),
             "driver": _text(ask(missing, "driver", nvml.nvmlSystemGetDriverVersion)),
             "used_mib": _sum_mib(memory, "used"),
             "free_mib": _sum_mib(memory, "free"),
             "total_mib": _sum_mib(memory, "total"),
-            "processes": processes(nvml, found, missing) or [],
+            "processes": processes(nvml, known, missing) or [],
             "missing": missing,
         }
 

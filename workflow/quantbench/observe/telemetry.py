@@ -159,7 +159,7 @@ def _reasons(nvml: Any, handle: Any) -> int:
 
 
 def summarise(readings: Sequence[Reading], own: frozenset[int], reasons: dict[str, str]) -> dict[str, Any]:
-    """Readings → the contract's `telemetry`. Pure.
+    """Readings → the contract's `telemetry`.
 
     Sums power, energy and memory over the devices; means over time are trapezoids; clocks and utilisation are means
     over the devices, sm_clock_mhz_min the lowest reading of any.
@@ -171,9 +171,9 @@ def summarise(readings: Sequence[Reading], own: frozenset[int], reasons: dict[st
         values = [getattr(r, name) for r in readings]
         return None if None in values else values
 
-    def put(field: str, value: Any, asked: str | None = None) -> Any:
+    def put(field: str, value: Any, reading: str | None = None) -> Any:
         if value is None:
-            missing[field] = reasons.get(asked or field) or "needs two readings"
+            missing[field] = reasons.get(reading or field) or "needs two readings"
         return value
 
     energy, power, sm = column("energy_j"), column("power_w"), column("sm_mhz")
@@ -238,7 +238,7 @@ def _names(bits: Sequence[Sequence[float]] | None) -> list[str] | None:
 def _foreign(
     readings: Sequence[Reading], own: frozenset[int], reasons: dict[str, str], missing: dict[str, str]
 ) -> list[dict[str, Any]] | None:
-    """Processes seen on the devices that are not ours; None where that cannot be told."""
+    """Processes seen on the devices that are not ours; None where that is unknown."""
     if any(r.processes is None for r in readings):
         missing["foreign_processes"] = reasons.get("processes", "NVML did not list processes")
         return None

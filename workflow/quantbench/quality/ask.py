@@ -15,10 +15,10 @@ from typing import Any
 import aiohttp
 import orjson
 
+from quantbench.engines import openai_api
 from quantbench.errors import QuantbenchError
 from quantbench.quality.prompt_set import Prompt, messages, shown
 from quantbench.records.quality import Answer, Repeat
-from quantbench.serving import vllm_client
 
 Reply = dict[str, Any]
 """What an `Answer` and a `Repeat` take from one completion."""
@@ -99,7 +99,7 @@ async def _pass(server: _Server, prompts: Sequence[Prompt], ids: Sequence[list[i
 
 async def _ask(url: str, model: str, prompts: Sequence[Prompt], floor: Sequence[int]) -> list[Answer]:
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-    async with aiohttp.ClientSession(timeout=timeout, headers=vllm_client.authorization()) as session:
+    async with aiohttp.ClientSession(timeout=timeout, headers=openai_api.authorization()) as session:
         server = _Server(session, url, model)
         leading = await server.leading()
         ids = [await server.render(prompt) for prompt in prompts]

@@ -13,7 +13,7 @@ from typing import Any
 from quantbench.errors import QuantbenchError
 from quantbench.files import write_json
 from quantbench.observe import checkpoint
-from quantbench.serving import preflight
+from quantbench.serving import model_source
 
 MARKER = "provenance.json"
 
@@ -24,8 +24,8 @@ def find(name: str, source: str) -> Path:
     Raises QuantbenchError with the command that gets it.
     """
     spec = {"model": name, "source": source, "settings": {}}
-    preflight.check_source(spec)
-    found = preflight.find_source(spec)
+    model_source.check_source(spec)
+    found = model_source.find_source(spec)
     if found is None or not found.is_dir():
         raise QuantbenchError(f"models.{name}.source: {source} is not a model folder")
     return found
@@ -43,7 +43,7 @@ def build(marker: Path | str, command: Sequence[str], log: Path | str, facts: Ma
     part.parent.mkdir(parents=True, exist_ok=True)
     try:
         _run([*command, str(part)], log)
-        weights = preflight.weight_files(part)
+        weights = model_source.weight_files(part)
         if not weights or not checkpoint.config(part):
             raise QuantbenchError(f"{folder}: the program left no weights or no config.json", log=log)
         hashes = {path.name: sha256(path) for path in weights}

@@ -55,7 +55,7 @@ class Page(Record, frozen=True, kw_only=True):
     requests_waiting: Number | None = None
     kv_usage: Number | None = None
     process_start_time: float | None = None
-    engine_tokens: dict[str, Number] = {}
+    engine_tokens: dict[str, Number] | None = None
     kv_cache_tokens: Number | None = None
     max_concurrency: Number | None = None
     num_gpu_blocks: Number | None = None

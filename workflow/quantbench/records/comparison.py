@@ -27,8 +27,10 @@ class Comparison(Record, frozen=True, kw_only=True):
 
     ratio is variant / baseline with its 95 % CI over n_pairs paired blocks. p_holm: corrected in its family of `family`
     comparisons (None for the primary one, which is alone). margin: within it a difference does not matter; coarse: the
-    A/A control widened it so far that "equivalent" would say too much. likely: what the row's own interval suggests and
-    the correction does not let stand. blocks_to_decide: further pairs that would decide it; None where none would.
+    A/A control widened it so far that "equivalent" would say too much; alike: the ratio is shown to lie within it.
+    likely: what an undecided row's own interval suggests and the correction does not let stand. blocks_to_decide:
+    further pairs that would decide an undecided row; None where none would. blockers: guards that refuse the comparison
+    as a whole. invalid_blocks: the pairs it had to leave out; reasons has these too, as text for readers of the CSV.
     """
 
     gpu_name: str
@@ -55,6 +57,7 @@ class Comparison(Record, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
     family: int = 1
     coarse: bool = False
+    alike: bool = False
     likely: Literal["gain", "loss"] | None = None
     blocks_to_decide: int | None = None
     same_lane: bool = True

@@ -10,6 +10,20 @@ from quantbench.records.comparison import Primary
 from quantbench.records.metric import Style
 
 
+class ComparisonPlan(Record, frozen=True, kw_only=True):
+    """What the verdict depends on beside the blocks; precision: the wanted half-width, None where none is."""
+
+    baseline: str
+    gpu_name: str
+    variants: tuple[str, ...]
+    primary: Primary
+    margin: float
+    precision: float | None
+    blocks: int
+    most_blocks: int
+    workloads: tuple[str, ...]
+
+
 class WorkloadPlan(Record, frozen=True, kw_only=True):
     """A workload: its style, and the (concurrency, max_tokens) of its grid."""
 

@@ -42,39 +42,36 @@ def sections(run: Run, say: Speech) -> tuple[Section, ...]:
     )
 
 
-def one_liners(run: Run, say: Speech) -> list[str]:
-    """For the memo: the assumptions, and a line per variant and workload in its deciding cell."""
+def price(run: Run) -> Finding:
+    """Price, source, date and utilisation in one sentence."""
     stated = _stated(run)
-    first = finding("cost.no_price")
-    if stated.hourly_price is not None:
-        first = finding(
-            "cost.here",
-            price=exact(stated.hourly_price),
-            currency=stated.currency,
-            source=stated.source or finding("cost.source"),
-            date=stated.date or finding("cost.date"),
-            share=_utilisation(run),
-        )
-    savings = (saving(run, w, variant, named=True) for w in run.workloads() for variant in run.variants)
-    return [say(first), *(say("cost.saving_line", saving=what) for what in savings)]
+    if stated.hourly_price is None:
+        return finding("cost.no_price")
+    return finding(
+        "cost.here",
+        price=exact(stated.hourly_price),
+        currency=stated.currency,
+        source=stated.source or finding("cost.source"),
+        date=stated.date or finding("cost.date"),
+        share=_utilisation(run),
+    )
 
 
-def saving(run: Run, workload: str, variant: str, *, named: bool = False) -> Finding:
-    """What a variant saves in the deciding cell, or why no saving is claimed; `named`: with the workload."""
+def saving(run: Run, workload: str, variant: str) -> Finding:
+    """What a variant saves in the deciding cell, or why no saving is claimed."""
     row = run.saving(variant, run.deciding_cell(workload))
-    what = {"variant": variant, "where": finding("cost.where", workload=workload) if named else ""}
     if row is None or row.saving_pct is None:
-        return finding("cost.no_figure", **what)
+        return finding("cost.no_figure", variant=variant)
     measured = _measured(row)
     if not run.trusted:
-        return finding("cost.untrusted", **what, measured=measured)
+        return finding("cost.untrusted", variant=variant, measured=measured)
     if row.code == "better":
-        return finding("cost.saved", **what, by=row.saving_pct / 100, interval=_interval(row, 1))
+        return finding("cost.saved", variant=variant, by=row.saving_pct / 100, interval=_interval(row, 1))
     if row.code == "worse":
-        return finding("cost.more", **what, by=-row.saving_pct / 100, interval=_interval(row, -1))
+        return finding("cost.more", variant=variant, by=-row.saving_pct / 100, interval=_interval(row, -1))
     ids = {"equivalent": "cost.within_margin", "no_test": "cost.no_test"}
-    undecided = "cost.corrected" if _one_sided(row) and not named else "cost.undecided"  # the mark needs its footnote
-    return finding(ids.get(row.code, undecided), **what, measured=measured)
+    undecided = "cost.corrected" if _one_sided(row) else "cost.undecided"
+    return finding(ids.get(row.code, undecided), variant=variant, measured=measured)
 
 
 def is_shown(run: Run, row: Saving | None) -> bool:

@@ -1,4 +1,4 @@
-"""What a page is made of: sections of paragraphs, lists, tables and verbatim text. Pure.
+"""What a page is made of: sections of paragraphs, lists, tables and verbatim text.
 
 Templates turn it into Markdown or HTML. Text may carry `code` and **bold**, nothing else.
 """

@@ -1,15 +1,34 @@
-"""The last words of a run: what it found, and where the report lies."""
+"""The last words of a run: what it decided, and where the report lies."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+
+from quantbench.records.base import read
+from quantbench.records.decision import Decision
+from quantbench.records.layout import Results
+from quantbench.report.decision import lead
+from quantbench.report.say import Speech
 
 
-def words(folder: Path, since: float) -> str:
-    """The decision lines of notes.md and the report's path; "" where the report was not written since (Unix time)."""
-    report, notes = folder / "report.html", folder / "notes.md"
-    if not report.exists() or not notes.exists() or report.stat().st_mtime < since:
+def words(results: Results, labels: Mapping[str, str], since: float) -> str:
+    """What decision.json says, a line per use, and the report's path; "" without a report since then (Unix time)."""
+    report, decision = results.file("report"), results.file("decision")
+    if not report.exists() or not decision.exists() or report.stat().st_mtime < since:
         return ""
-    before_sections = notes.read_text(encoding="utf-8").split("\n## ")[0]
-    found = [line.replace("**", "") for line in before_sections.splitlines() if line.startswith("- ")]
-    return "\n".join(["", *found, f"Report: {report}", ""])
+    lines = summary(read(decision, Decision), Speech(labels))
+    return "\n".join(["", *lines, f"Report: {report}", ""])
+
+
+def summary(decision: Decision, say: Speech) -> list[str]:
+    """A line per use: what to do, and how sure that is."""
+    if not decision.uses:
+        return [f"- {say('decision.alone', model=decision.baseline)}"]
+    doubt = [] if decision.trusted else [f"- {say('ending.untrusted')}"]
+    return [
+        *doubt,
+        *(
+            f"- {lead(say, use, decision.baseline)} {say('decision.confidence', level=use.confidence)}"
+            for use in decision.uses
+        ),
+    ]

@@ -1,81 +1,95 @@
-"""The pages that a person reads, put together from their sections. Pure."""
+"""The pages that a person reads, put together from their sections."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
+from quantbench.records.metric import Style
+from quantbench.records.run import Run
 from quantbench.report import (
-    best_practices,
-    narrative_business,
-    narrative_capacity,
-    narrative_cards,
-    narrative_cost,
-    narrative_decision,
-    narrative_doubts,
-    narrative_impact,
-    narrative_measurement,
-    narrative_memory,
-    narrative_quality,
+    cards,
+    cost,
+    decision,
+    doubts,
+    impact,
+    memory,
+    method,
+    practices,
     predictions,
+    quality,
+    speed,
 )
-from quantbench.report.document import Part, Section, bullets
-from quantbench.report.facts import Facts
-from quantbench.report.narrative_words import alone
+from quantbench.report.document import Code, Compare, Details, Page, Part, Section, Table, bullets, text
+from quantbench.report.say import Speech
 from quantbench.wording import percent, sentence
 
-
-@dataclass(frozen=True)
-class Page:
-    """A title, what stands before the first heading, and the sections."""
-
-    title: str
-    lead: tuple[Part, ...]
-    sections: tuple[Section, ...]
+STYLES: Final[tuple[Style, ...]] = ("interactive", "batch")
+LONG_TABLE: Final = 12
+"""Rows above which the HTML report folds a table away."""
 
 
-def notes(facts: Facts) -> Page:
-    """notes.md: the specification's sections, filled from the data; without a variant, those that need none."""
-    title = f"Quantization vs {facts.label(facts.baseline)}" if facts.variants else _capacity_of(facts)
-    compared = (narrative_impact.section, narrative_quality.section, predictions.section)
-    return Page(
-        f"{title} on {facts.gpu_name}",
-        bullets(narrative_decision.headline(facts)),
-        (
-            narrative_memory.section(facts),
-            *narrative_capacity.sections(facts, "interactive"),
-            *narrative_capacity.sections(facts, "batch"),
-            *(section(facts) for section in compared if facts.variants),
-            narrative_measurement.how_section(facts),
-            narrative_doubts.doubts_section(facts),
-        ),
+def notes(run: Run) -> Page:
+    """notes.md: all sections, filled from the data; without a variant, those that need none."""
+    say = Speech.of(run)
+    compared = (impact.section, quality.section, predictions.section)
+    sections = (
+        memory.section(run, say),
+        *(section for style in STYLES for section in speed.sections(run, say, style)),
+        *(section(run, say) for section in compared if run.variants),
+        method.section(run, say),
+        doubts.section(run, say),
     )
+    title = f"Quantization vs {run.label(run.baseline)}" if run.variants else _capacity_of(run)
+    return Page(f"{title} on {run.plan.gpu_name}", bullets(decision.headline(run, say)), sections)
 
 
-def _capacity_of(facts: Facts) -> str:
-    return f"Capacity of {facts.label(facts.baseline)}"
-
-
-def cost(facts: Facts) -> Page:
+def cost_page(run: Run) -> Page:
     """cost.md: assumptions, tables, savings, narrative, business case."""
-    title = "Quantization cost comparison" if facts.variants else f"Cost of {facts.label(facts.baseline)}"
-    return Page(
-        f"{title}, {facts.gpu_name}", bullets([alone(facts), narrative_decision.warning(facts)]), _cost_sections(facts)
-    )
+    say = Speech.of(run)
+    title = "Quantization cost comparison" if run.variants else f"Cost of {run.label(run.baseline)}"
+    lead = bullets([decision.alone(run, say), decision.warning(run, say)])
+    return Page(f"{title}, {run.plan.gpu_name}", lead, cost.sections(run, say))
 
 
-def _cost_sections(facts: Facts) -> tuple[Section, ...]:
-    prose = narrative_business.sections(facts) if facts.variants else ()
-    return (*narrative_cost.tables(facts), *prose)
-
-
-def decision(facts: Facts) -> Page:
+def decision_page(run: Run) -> Page:
     """decision.md: the one-page memo."""
-    variants = ", ".join(facts.label(variant) for variant in facts.variants)
-    title = f"Decision: {variants} instead of {facts.label(facts.baseline)} on {facts.gpu_name}?"
-    if not facts.variants:
-        title = f"{_capacity_of(facts)} on {facts.gpu_name}: nothing to decide"
-    return Page(title, (), tuple(narrative_decision.memo(facts)))
+    say = Speech.of(run)
+    variants = ", ".join(map(run.label, run.variants))
+    title = f"Decision: {variants} instead of {run.label(run.baseline)} on {run.plan.gpu_name}?"
+    if not run.variants:
+        title = f"{_capacity_of(run)} on {run.plan.gpu_name}: nothing to decide"
+    return Page(title, (text(decision.scope(run, say)),), tuple(decision.memo(run, say)))
+
+
+def best_practices(run: Run) -> Page:
+    """best_practices.md: the checklist with the figures of this run."""
+    say = Speech.of(run)
+    title = f"Inference performance best practices, {run.plan.gpu_name}"
+    return Page(title, bullets([decision.warning(run, say)]), practices.sections(run, say))
+
+
+def answers(run: Run) -> Page:
+    """answers.md: the answers verbatim."""
+    say = Speech.of(run)
+    page = quality.answers_page(run, say)
+    warning = bullets([decision.warning(run, say)])
+    return replace(page, lead=(*warning, *page.lead))
+
+
+PAGES: Final[Mapping[str, Callable[[Run], Page]]] = {
+    "notes": notes,
+    "cost": cost_page,
+    "decision": decision_page,
+    "best_practices": best_practices,
+    "answers": answers,
+}
+"""Markdown pages by the name of their file."""
+
+
+def _capacity_of(run: Run) -> str:
+    return f"Capacity of {run.label(run.baseline)}"
 
 
 @dataclass(frozen=True)
@@ -93,81 +107,104 @@ class Report:
     title: str
     subtitle: str
     warning: str
-    cards: tuple[narrative_cards.Card, ...]
+    cards: tuple[cards.Card, ...]
     lead: tuple[Figure, ...]
     chapters: tuple[tuple[Section, tuple[Figure, ...]], ...]
 
 
-def report(facts: Facts, drawn: Mapping[str, str]) -> Report:
+def report(run: Run, drawn: Mapping[str, str]) -> Report:
     """The HTML report; `drawn` are the charts by name, those that the data could not give are absent."""
+    say = Speech.of(run)
 
     def figures(*names: str) -> tuple[Figure, ...]:
-        return tuple(Figure(drawn[name], _caption(facts, name)) for name in names if name in drawn)
+        return tuple(Figure(drawn[name], _caption(run, name)) for name in names if name in drawn)
 
     chapters: list[tuple[Section, tuple[Figure, ...]]] = []
-    for style in ("interactive", "batch"):
-        found = zip(narrative_capacity.sections(facts, style), facts.workloads(style), strict=True)
-        chapters += [(section, figures(f"throughput_{name}", f"latency_{name}")) for section, name in found]
+    for style in STYLES:
+        for section, name in zip(speed.sections(run, say, style), run.workloads(style), strict=True):
+            chapters.append((section, figures(f"throughput_{name}", f"latency_{name}")))
+    if run.variants:
+        chapters.append((impact.section(run, say), ()))
+    chapters.append((memory.section(run, say), figures("memory")))
+    if run.variants:
+        chapters.append((_with_answers(run, say), ()))
+    chapters.append((Section("Cost", (), cost.sections(run, say)), figures("cost")))
+    if run.variants:
+        chapters.append((predictions.section(run, say), ()))
+    chapters += [(_with_guards(run, say), ()), (doubts.section(run, say), ()), (doubts.provenance(run, say), ())]
     return Report(
-        title=f"{_capacity_of(facts)} on {facts.gpu_name}"
-        if not facts.variants
-        else f"Is the quantized model worth it on {facts.gpu_name}?",
-        subtitle=_subtitle(facts),
-        warning="" if facts.verdict.get("trusted", True) else str(facts.verdict.get("words") or ""),
-        cards=tuple(narrative_cards.cards(facts)),
+        title=f"Is the quantized model worth it on {run.plan.gpu_name}?"
+        if run.variants
+        else f"{_capacity_of(run)} on {run.plan.gpu_name}",
+        subtitle=_subtitle(run, say),
+        warning=decision.warning(run, say).replace("**", ""),
+        cards=tuple(cards.cards(run, say)),
         lead=figures("throughput_ratio"),
-        chapters=(
-            *chapters,
-            *_if_compared(facts, narrative_impact.section),
-            (narrative_memory.section(facts), figures("memory")),
-            *_if_compared(facts, narrative_quality.section),
-            (Section("Cost", (), _cost_sections(facts)), figures("cost")),
-            *_if_compared(facts, predictions.section),
-            (narrative_measurement.how_section(facts), ()),
-            (narrative_doubts.doubts_section(facts), ()),
-            (narrative_doubts.provenance(facts), ()),
-        ),
+        chapters=tuple((folded(section), figures) for section, figures in chapters),
     )
 
 
-def _if_compared(facts: Facts, section: Callable[[Facts], Section]) -> tuple[tuple[Section, tuple[Figure, ...]], ...]:
-    """A chapter that means nothing without a variant."""
-    return ((section(facts), ()),) if facts.variants else ()
+def _with_answers(run: Run, say: Speech) -> Section:
+    """The quality section, with the verbatim answers that the Markdown pages have in answers.md."""
+    section = quality.section(run, say)
+    page = quality.answers_page(run, say)
+    return replace(section, subsections=(*section.subsections, Section(page.title, page.lead, page.sections)))
 
 
-def _subtitle(facts: Facts) -> str:
+def _with_guards(run: Run, say: Speech) -> Section:
+    """How it was measured, with every guard's counts, which only the HTML report shows."""
+    section = method.section(run, say)
+    return replace(section, parts=(*section.parts, method.guard_details(run, say)))
+
+
+def folded(section: Section) -> Section:
+    """The section with its long tables and its verbatim parts folded away."""
+    parts: list[Part] = []
+    verbatim: list[Part] = []
+    for part in section.parts:
+        if isinstance(part, Code | Compare):
+            verbatim.append(part)
+            continue
+        parts += _fold(verbatim)
+        verbatim = []
+        if isinstance(part, Table) and len(part.rows) > LONG_TABLE:
+            part = Details(f"{part.caption or section.title} ({len(part.rows)} rows)", (replace(part, caption=""),))
+        parts.append(part)
+    parts += _fold(verbatim)
+    return replace(section, parts=tuple(parts), subsections=tuple(map(folded, section.subsections)))
+
+
+def _fold(parts: list[Part]) -> list[Part]:
+    return [Details("Verbatim", tuple(parts))] if parts else []
+
+
+def _subtitle(run: Run, say: Speech) -> str:
     """What was compared, and when."""
-    day = str(facts.measurement.get("first_block_at") or "")[:10]
+    day = (run.measurement.first_block_at or "")[:10]
     measured = f"measured on {day}" if day else ""
-    if not facts.variants:
-        return " ".join(filter(None, [alone(facts), sentence(measured)]))
-    compared = f"{', '.join(map(facts.label, facts.variants))} against {facts.label(facts.baseline)}"
+    if not run.variants:
+        return " ".join(filter(None, [decision.alone(run, say), sentence(measured)]))
+    compared = f"{', '.join(map(run.label, run.variants))} against {run.label(run.baseline)}"
     return ", ".join(filter(None, [compared, measured]))
 
 
-def _caption(facts: Facts, name: str) -> str:
+def _caption(run: Run, name: str) -> str:
     captions = {
         "throughput_ratio": "Tokens per second against the baseline. Lines are 95 % confidence intervals, the band is "
-        f"{_band(facts)}, filled points are differences that are shown.",
+        f"{_band(run)}, filled points are differences that are shown.",
         "memory": "What the server reports of its memory. Parts that the log did not give are left out.",
         "cost": "Price of a million output tokens in the deciding cells.",
     }
     kind, _, workload = name.partition("_")
     words = {"throughput": "Throughput against concurrency", "latency": "Latency against concurrency"}
-    lengths = sorted({tokens for _, tokens in facts.cells(workload)})
+    lengths = sorted({cell.max_tokens for cell in run.cells(workload)})
     of = f" with max_tokens={lengths[0]}" if len(lengths) > 1 else ""
     return captions.get(name) or f"{words[kind]}, {workload}{of}."
 
 
-def _band(facts: Facts) -> str:
+def _band(run: Run) -> str:
     """What the band of the forest chart is: the wanted margin, or the resolution where the A/A control is coarser."""
-    margin = max((row["margin"] for row in facts.compared(metric="throughput_tok_s")), default=0.0)
-    if margin > facts.config["margin"]:
+    margin = max((row.margin for row in run.compared(metric=speed.THROUGHPUT)), default=0.0)
+    if margin > run.plan.margin:
         return f"what the A/A control resolves (±{percent(margin)})"
     return f"the margin within which a difference does not matter (±{percent(margin)})"
-
-
-def practices(facts: Facts) -> Page:
-    """best_practices.md: the specification's checklist with the figures of this run."""
-    lead = bullets([narrative_decision.warning(facts)])
-    return Page(f"Inference performance best practices, {facts.gpu_name}", lead, best_practices.sections(facts))

@@ -16,8 +16,6 @@ from quantbench.wording import integer
 
 OTHER_LENGTH: Final = 0.05
 """Share by which answers are longer or shorter before that is worth a sentence."""
-MOST_NAMED: Final = 3
-"""Lost prompts that a line in another section names; beyond it two are named and the others counted."""
 
 
 def section(run: Run, say: Speech) -> Section:
@@ -126,17 +124,6 @@ def class_table(run: Run, say: Speech, variant: str) -> Table:
     ]
     columns = ["class", "prompts", say.label(run.baseline), say.label(variant)]
     return table(columns, rows, caption="Prompts passed, by class")
-
-
-def lost(details: QualityDetails) -> Finding:
-    """ "4 of 30 prompts lost (a, b and 2 more)", for cost and decisions."""
-    judged = details.verdict
-    counts = {"lost": len(judged.lost), "n": judged.n}
-    if not judged.lost:
-        return finding("predictions.lost", **counts)
-    if len(judged.lost) <= MOST_NAMED:
-        return finding("predictions.lost_named", **counts, prompts=judged.lost)
-    return finding("predictions.lost_more", **counts, prompts=judged.lost[:2], more=len(judged.lost) - 2)
 
 
 def answers_page(run: Run, say: Speech) -> Page:

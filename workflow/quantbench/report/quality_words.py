@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from msgspec.structs import replace
@@ -29,12 +28,6 @@ RULES: Final = (
     finding("quality.rule_use", n=MIN_PROMPTS),
     finding("quality.rule_chat", n=STRICT_PROMPTS),
 )
-SHORT: Final = {
-    "quality.lost_named": "quality.lost",
-    "quality.lost_few_named": "quality.lost_few",
-    "quality.new_hard_failures": "quality.new_hard_failures_short",
-}
-"""The same without the names of the prompts, which are in the notes."""
 
 
 def with_words(details: QualityDetails, say: Speech) -> QualityDetails:
@@ -55,8 +48,3 @@ def bound(judged: QualityVerdict) -> Finding:
     if judged.loss_rate_upper_95 is None:
         return finding("quality.no_bound")
     return finding("quality.bound", n=len(judged.lost), total=judged.n, bound=judged.loss_rate_upper_95)
-
-
-def short(because: Iterable[Finding], say: Speech) -> str:
-    """Why a quality is what it is, without the names of the prompts."""
-    return say.all((replace(reason, id=SHORT.get(reason.id, reason.id)) for reason in because), "; ")

@@ -10,7 +10,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from quantbench.report.pages import Page, Report
+from quantbench.report.document import Page
+from quantbench.report.pages import Report
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 
@@ -78,8 +79,8 @@ def _inline(text: str) -> Markup:
 
 
 def _ci_below(text: Markup) -> Markup:
-    """A cell that is a value and its interval, `1.10 [1.03, 1.18]`, with the interval on a line of its own."""
-    return Markup(re.sub(r"^(\S+) (\[[^\]]+\])$", r'\1<span class="ci">\2</span>', str(text)))
+    """A cell that is a value, its interval and its mark, `1.10 [1.03, 1.18] ▲`, with the interval on its own line."""
+    return Markup(re.sub(r"^([^\[]+?) (\[[^\]]+\])( \S)?$", r'\1\3<span class="ci">\2</span>', str(text)))
 
 
 def _marked(text: str, other: str) -> Markup:

@@ -118,6 +118,7 @@ SHOWN: Final[Mapping[str, Callable[[Any], str]]] = {
     "metric": lambda name: METRICS[name].words if name in METRICS else name,
     "metrics": lambda names: wording.listing(METRICS[name].words if name in METRICS else name for name in names),
     "p": lambda p: "< 0.001" if p < 0.001 else f"= {p:.3f}",
+    ",": ", ".join,
     "words": lambda text: str(text).replace("_", " "),
 }
 """How a value is shown. Beside these: `{n:#block}` counts ("3 blocks", `{n:#query/queries}`), `model`, `models`,

@@ -74,7 +74,7 @@ def claimed_by(device: str) -> dict[str, Any] | None:
 
 def claim(devices: Iterable[str]) -> float:
     """Claim all these devices for this run's owner, waiting for other runs; returns the seconds waited."""
-    mine, wanted, start, told = owner.current(), sorted(set(devices)), time.monotonic(), False
+    mine, wanted, start, announced = owner.current(), sorted(set(devices)), time.monotonic(), False
     while True:
         with _flock(_folder() / "claims.lock"):
             held = [c for c in map(claimed_by, wanted) if c and c["owner"] != mine]
@@ -84,8 +84,8 @@ def claim(devices: Iterable[str]) -> float:
                         entry = {"owner": mine, "folder": str(Path.cwd()), "since": time.time()}
                         files.write_json(_file(device, "json"), entry)
                 return time.monotonic() - start
-        if not told:
-            told = True
+        if not announced:
+            announced = True
             pid, folder = processes.pid_of(held[0]["owner"]), held[0]["folder"]
             names = ", ".join(wanted)
             print(

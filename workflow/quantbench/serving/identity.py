@@ -1,16 +1,19 @@
-"""What a server loads and what serves it, by content: a model that changes under its name is another model."""
+"""What a server is, by content: the files that it loads, the engine's version, the hardware. Names do not count."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from quantbench import files
-from quantbench.serving import preflight
+from quantbench.engines.choose import engine_of
+from quantbench.engines.protocol import Spec
+from quantbench.observe import gpu
+from quantbench.serving import model_source
 
-Spec = Mapping[str, Any]
 _WHOLE, _SAMPLES, _PIECE = 2**22, 128, 4096
 _TEXTS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
@@ -21,11 +24,13 @@ def source_id(spec: Spec) -> str | None:
     Names and sizes; small files whole; of large weight files the beginning, where the header is, and 128 pieces that
     lie evenly in the rest. Times do not count, so a copy is the same model. A change that misses all pieces is missed.
     """
-    found = None if spec["endpoint"] else preflight.find_source(spec)
-    if found is None:
+    source = None if spec["endpoint"] else model_source.find_source(spec)
+    if source is None:
         return None
-    weights = [found] if found.is_file() else preflight.weight_files(found)
-    texts = [] if found.is_file() else [path for name in _TEXTS if (path := found / name).exists()]
+    weights = [source] if source.is_file() else model_source.weight_files(source)
+    texts = [] if source.is_file() else [path for name in _TEXTS if (path := source / name).exists()]
+    if not weights and not texts:  # a snapshot of links whose files are elsewhere
+        return None
     digest = hashlib.sha256()
     for path in [*texts, *weights]:
         digest.update(f"{path.name} {path.stat().st_size}\n".encode())
@@ -43,13 +48,38 @@ def _sample(path: Path, digest: Any) -> None:
 
 
 def planned(spec: Spec, ready: Path, *, made_here: bool) -> dict[str, str | None]:
-    """{vllm, source_id} as a start would find them: what makes start_server run again when it changes.
+    """{engine's name: version, source_id} as a start would see them: start_server runs again when one changes.
 
-    Where they cannot be told (results looked at on another machine) it is what ready.json keeps of the last start, so
+    Where they are unknown (results looked at on another machine) it is what ready.json has of the last start, so
     that nothing is measured again for that. What is made here has its own record.
     """
+    engine = engine_of(spec)
     if spec["endpoint"]:
-        return {"vllm": None, "source_id": None}
-    kept = (files.read_json(ready, "model").get("identity") if ready.exists() else None) or {}
-    here = {"vllm": preflight.versions(spec)["vllm"], "source_id": None if made_here else source_id(spec)}
-    return {key: here[key] or kept.get(key) for key in here}
+        return {engine.NAME: None, "source_id": None}
+    recorded = (files.read_json(ready, "model").get("identity") if ready.exists() else None) or {}
+    here = {engine.NAME: engine.installed(spec)[engine.NAME], "source_id": None if made_here else source_id(spec)}
+    return {key: here[key] or recorded.get(key) for key in here}
+
+
+def hardware(devices: Sequence[str]) -> dict[str, Any]:
+    """`{names, uuids, driver}` of the devices of a spec: NVML indices, UUIDs, or `cpu`.
+
+    names holds one name per device (`NVIDIA H100 80GB HBM3`; of the CPU its model and how many of them Linux shows),
+    sorted; empty where NVML does not report them.
+    """
+    if "cpu" in devices:
+        return {"names": _cpu(), "uuids": [], "driver": None}
+    cards = gpu.available(",".join(devices))
+    return {
+        "names": sorted(str(card["name"]) for card in cards if card["name"]),
+        "uuids": sorted(str(card["uuid"]) for card in cards if card["uuid"]),
+        "driver": next((card["driver"] for card in cards), None),
+    }
+
+
+def _cpu() -> list[str]:
+    try:
+        names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.M)
+    except OSError:
+        names = []
+    return [f"{names[0].strip()} x {len(names)}"] if names else []

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from quantbench import files
+from quantbench.engines.choose import engine_of
+from quantbench.engines.protocol import Spec, spec_hash, url_of
 from quantbench.errors import QuantbenchError
 from quantbench.observe import gpu
-from quantbench.serving import claims, endpoint, modes, owner, preflight, processes, registry, vllm_client, vllm_server
-from quantbench.serving import vllm_command as command
+from quantbench.serving import claims, memory, model_source, owner, preflight, processes, registry, server
 
-Spec = Mapping[str, Any]
 State = registry.State
 
 
@@ -82,8 +82,8 @@ def lease(spec: Spec, why: str = "lease") -> Iterator[Lease]:
         try:
             yield lent
         except Exception:
-            if not vllm_server.awake_and_well(lent.state):
-                vllm_server.stop(lent.state, "unwell after a failed job")
+            if not server.awake_and_well(lent.state):
+                server.stop(lent.state, "unwell after a failed job")
             raise
         finally:
             if used.parent.exists():
@@ -95,14 +95,14 @@ def lease(spec: Spec, why: str = "lease") -> Iterator[Lease]:
 
 @contextlib.contextmanager
 def _endpoint_lease(spec: Spec) -> Iterator[Lease]:
-    with claims.hold([*spec["devices"], command.url(spec)]):
-        url = endpoint.check(spec)
+    with claims.hold([*spec["devices"], url_of(spec)]):
+        url = preflight.check_endpoint(spec)
         yield Lease(url, "endpoint", "endpoint", 0.0, lane=spec["lane"])
 
 
 def _bring_up(spec: Spec, why: str) -> Lease:
     """The wanted server awake, the others quiet or gone. The devices are locked and claimed."""
-    wanted, url, me = command.spec_hash(spec), command.url(spec), owner.current()
+    wanted, url, me = spec_hash(spec), url_of(spec), owner.current()
     mine, others = None, []
     for state in registry.servers(spec["devices"]):
         usable = state["owner"] == me and state["phase"] == "ready" and registry.is_up(state)
@@ -112,12 +112,12 @@ def _bring_up(spec: Spec, why: str) -> Lease:
             others.append(state)
         else:
             left_over = "left by another run" if state["owner"] != me else "was dead"
-            vllm_server.stop(state, "replaced" if usable else left_over)
+            server.stop(state, "replaced" if usable else left_over)
     awake = [state for state in others if not state["asleep"]]
-    if mine and not awake and vllm_server.awake_and_well(mine):
+    if mine and not awake and server.awake_and_well(mine):
         return Lease(url, "reused", _mode(spec)[0], 0.0, _mode(spec)[1], mine)
-    if mine and not mine["asleep"] and not vllm_client.healthy(url, timeout=10):
-        vllm_server.stop(mine, "unwell")
+    if mine and not mine["asleep"] and not engine_of(spec).healthy(url, timeout=10):
+        server.stop(mine, "unwell")
         mine = None
     return _switch(spec, mine, others, why)
 
@@ -128,32 +128,32 @@ def _switch(spec: Spec, mine: State | None, others: list[State], why: str) -> Le
         try:
             shortage = _shortage(spec, mine, others)
             if shortage:
-                raise vllm_server.SwitchError(shortage)
+                raise server.SwitchError(shortage)
             for other in others:
                 if not other["asleep"]:
-                    vllm_server.sleep(other, f"{spec['model']} is next")
+                    server.sleep(other, f"{spec['model']} is next")
             if mine:
-                vllm_server.wake(mine, why)
+                server.wake(mine, why)
                 _note_lane(spec, None)
-                return Lease(command.url(spec), "woken", mode, 0.0, note, mine)
+                return Lease(url_of(spec), "woken", mode, 0.0, note, mine)
             if others and (shortage := _gpu_shortage(spec)):
-                raise vllm_server.SwitchError(shortage)
-        except vllm_server.SwitchError as error:
+                raise server.SwitchError(shortage)
+        except server.SwitchError as error:
             if died := _died([*others, *([mine] if mine else [])]):
                 return _switch(spec, _without(mine, died), [s for s in others if s not in died], why)
             mode, note = _fall_back(spec, str(error))
     if mode == "restart":
         for state in [*others, *([mine] if mine else [])]:
-            vllm_server.stop(state, f"{spec['model']} is next")
+            server.stop(state, f"{spec['model']} is next")
         others = []
-    return Lease(command.url(spec), "started", mode, 0.0, note, _start_beside(spec, others, why))
+    return Lease(url_of(spec), "started", mode, 0.0, note, _start_beside(spec, others, why))
 
 
 def _start_beside(spec: Spec, others: list[State], why: str) -> State:
     """Start the server beside those that stay, and keep the arithmetic of that."""
-    if others and (sums := preflight.check_gpu_memory(spec)):
+    if others and (sums := memory.check_gpu_memory(spec)):
         registry.add_event(owner.server_home(spec["model"]), "fits", why="; ".join(sums))
-    state = vllm_server.start(spec, why)
+    state = server.start(spec, why)
     if others:
         _note_lane(spec, None)  # all are resident: a fallback of an earlier run need not last
     return state
@@ -162,9 +162,9 @@ def _start_beside(spec: Spec, others: list[State], why: str) -> State:
 def _died(states: list[State]) -> list[State]:
     """Stop and return those that a switch failed on because they are dead: no reason to give the mode up."""
     died = [s for s in states if not s["asleep"] or s["mode"] == "sleep"]
-    died = [s for s in died if not (registry.is_up(s) and vllm_client.healthy(s["url"], timeout=5))]
+    died = [s for s in died if not (registry.is_up(s) and engine_of(s["spec"]).healthy(s["url"], timeout=5))]
     for state in died:
-        vllm_server.stop(state, "was dead")
+        server.stop(state, "was dead")
     return died
 
 
@@ -181,20 +181,20 @@ def _shortage(spec: Spec, mine: State | None, others: list[State]) -> str | None
         return None
     parked = [_weights_mib(state) for state in others if not state["asleep"]]
     known = [_weights_mib(state) for state in others]
-    new = preflight.checkpoint_mib(spec) or max(known, default=0.0)  # dummy weights: taken like the largest known
-    fit = modes.host_fit(preflight.host_available_mib(), sum(parked) + new)
+    new = model_source.checkpoint_mib(spec) or max(known, default=0.0)  # dummy weights: taken like the largest known
+    fit = memory.host_fit(memory.host_available_mib(), sum(parked) + new)
     return None if fit.fits else fit.arithmetic
 
 
 def _weights_mib(state: State) -> float:
     weights = (state.get("ready") or {}).get("memory", {}).get("weights_gib")
-    return float(weights) * 1024 if weights else preflight.checkpoint_mib(state["spec"]) or 0.0
+    return float(weights) * 1024 if weights else model_source.checkpoint_mib(state["spec"]) or 0.0
 
 
 def _gpu_shortage(spec: Spec) -> str | None:
     """Does the GPU hold the new server beside the sleeping ones?"""
     try:
-        preflight.check_gpu_memory(spec)
+        memory.check_gpu_memory(spec)
     except QuantbenchError as error:
         return error.what
     return None
@@ -208,7 +208,7 @@ def _mode(spec: Spec) -> tuple[str, str]:
             entry = files.read_json(path)
             if entry["owner"] == owner.current():
                 return "restart", str(entry["note"])
-    mode, reason = modes.resolve(spec, preflight.versions(spec)["vllm"])
+    mode, reason = server.mode_of(spec)
     return mode, reason if mode == "restart" and spec["mode"] == "auto" else ""
 
 
@@ -226,7 +226,7 @@ def _fall_back(spec: Spec, reason: str) -> tuple[str, str]:
 
 
 def _note_lane(spec: Spec, entry: dict[str, str] | None) -> None:
-    """Tell the next run's schedule, in lanes.json beside the servers' folders, that a lane fell back (None: forget)."""
+    """Note in lanes.json, for the next run's schedule, that a lane fell back to `entry`; None removes the note."""
     path = owner.server_home(spec["model"]).parent / "lanes.json"
     lanes = files.read_json(path) if path.exists() else {}
     if lanes.get(spec["lane"]) != entry:
@@ -239,9 +239,9 @@ def stop(spec: Spec, why: str = "stop rule") -> bool:
     if spec["endpoint"]:
         return False
     with claims.hold(spec["devices"]):
-        running = [s for s in registry.servers(spec["devices"]) if s["spec_hash"] == command.spec_hash(spec)]
+        running = [s for s in registry.servers(spec["devices"]) if s["spec_hash"] == spec_hash(spec)]
         for state in running:
-            vllm_server.stop(state, why)
+            server.stop(state, why)
     return bool(running)
 
 
@@ -250,7 +250,7 @@ def clear(spec: Spec, why: str) -> None:
     claims.claim({*spec["devices"], *owner.devices()})
     with claims.hold(spec["devices"]):
         for state in registry.servers(spec["devices"]):
-            vllm_server.stop(state, why)
+            server.stop(state, why)
 
 
 def sweep(why: str = "end of the run") -> list[str]:
@@ -261,19 +261,7 @@ def sweep(why: str = "end of the run") -> list[str]:
     me, stopped = owner.current(), []
     gone = [s for s in registry.servers() if s["owner"] == me or not processes.alive(s["owner"])]
     for state in gone:
-        vllm_server.stop(state, why)
+        server.stop(state, why)
         stopped.append(str(state["spec"]["model"]))
     claims.release(me)
     return stopped
-
-
-if __name__ == "__main__":
-    import sys
-
-    if sys.argv[1:] == ["list"]:
-        for state in registry.servers():
-            print(state["key"], state["url"], "asleep" if state["asleep"] else "awake", registry.members(state))
-    elif sys.argv[1:] == ["sweep"]:
-        print("stopped:", ", ".join(sweep("asked by hand")) or "nothing")
-    else:
-        sys.exit("usage: python -m quantbench.serving.lane list|sweep")

@@ -27,7 +27,7 @@ OWNER, DEVICES, SERVERS, STATE = (
 LIBRARY = Path(__file__).resolve().parents[2]
 
 
-def adopt(devices: Sequence[str] = (), servers: Path | str = "logs/servers") -> str:
+def become_owner(devices: Sequence[str] = (), servers: Path | str = "logs/servers") -> str:
     """Called when the Snakefile is read: make this process the owner, unless a living parent already is.
 
     `devices` are all devices of the configuration (a run claims them together); `servers` is the folder, relative
@@ -42,7 +42,7 @@ def adopt(devices: Sequence[str] = (), servers: Path | str = "logs/servers") -> 
 
 
 def library_path() -> str:
-    """PYTHONPATH with the library's folder first, and what the user has set behind it (where vLLM may be)."""
+    """PYTHONPATH with the library's folder first, and what the user has set behind it (where the engine may be)."""
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != str(LIBRARY)]
     return os.pathsep.join([str(LIBRARY), *paths])
 
@@ -53,7 +53,7 @@ def current() -> str:
     return inherited if inherited and processes.alive(inherited) else processes.token(os.getpid())
 
 
-def is_here() -> bool:
+def is_owner_process() -> bool:
     """Is this process the owner? In a job's process, which reads the Snakefile again, it is not."""
     return processes.pid_of(current()) == os.getpid()
 
@@ -64,12 +64,12 @@ def announce_blocks(count: int) -> None:
 
 
 def planned_blocks() -> int:
-    """Blocks that the configuration asks for, 0 if nobody said."""
+    """Blocks that the configuration asks for, 0 if it is not known."""
     return int(os.environ.get(BLOCKS, "0"))
 
 
 def devices() -> list[str]:
-    """Devices that this run claims, as set by `adopt`."""
+    """Devices that this run claims, as set by `become_owner`."""
     return [name for name in os.environ.get(DEVICES, "").split(",") if name]
 
 
@@ -97,7 +97,7 @@ def end_with_owner() -> None:
     inherited = os.environ.get(OWNER, "")
     if inherited.startswith(f"{socket.gethostname()}:") and not processes.alive(inherited):
         sys.exit(143)  # killed while this job was starting
-    if is_here():
+    if is_owner_process():
         return
     tok = current()
     fd = processes.pidfd(tok)

@@ -3,6 +3,10 @@
 A process is named by a token `host:pid:starttime`, which is never reused. The processes of one server are those
 that carry its mark in their environment, and those of its session: vLLM renames its engine processes, which
 overwrites the environment that /proc shows, so that the mark alone would miss the very process that holds the GPU.
+
+Two things are read here and not by psutil: the start time in ticks since boot, as psutil's `create_time` moves with the
+system clock and a token is compared hours later by another process; and the environment, as psutil's stops at the
+first empty entry, which a renamed process has.
 """
 
 from __future__ import annotations
@@ -13,8 +17,10 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+import psutil
 
 PROC, SHM = Path("/proc"), Path("/dev/shm")
 MARK, SUPERVISES = "QUANTBENCH_SERVER", "QUANTBENCH_SUPERVISES"
@@ -69,10 +75,6 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _pids() -> Iterator[int]:
-    return (int(entry.name) for entry in PROC.glob("[0-9]*"))
-
-
 def _carries(pid: int, variable: str, value: str) -> bool:
     try:
         return f"{variable}={value}".encode() in (PROC / str(pid) / "environ").read_bytes().split(b"\0")
@@ -82,7 +84,7 @@ def _carries(pid: int, variable: str, value: str) -> bool:
 
 def supervisors(mark: str) -> list[int]:
     """Live processes that supervise the server with this mark."""
-    return [pid for pid in _pids() if _carries(pid, SUPERVISES, mark) and _stat(pid)[:1] not in ([], ["Z"])]
+    return [pid for pid in psutil.pids() if _carries(pid, SUPERVISES, mark) and _stat(pid)[:1] not in ([], ["Z"])]
 
 
 def members(mark: str, leader: str | None = None) -> list[int]:
@@ -92,12 +94,12 @@ def members(mark: str, leader: str | None = None) -> list[int]:
         start = _stat(pid_of(leader))
         reused = bool(start) and start[19] != leader.rsplit(":", 1)[1]
         session = None if reused else str(pid_of(leader))
-    found = []
-    for pid in _pids():
+    pids = []
+    for pid in psutil.pids():
         fields = _stat(pid)
         if fields and fields[0] not in "ZX" and (fields[3] == session or _carries(pid, MARK, mark)):
-            found.append(pid)
-    return found
+            pids.append(pid)
+    return pids
 
 
 def signal_all(pids: Iterable[int], number: int) -> None:
@@ -130,11 +132,11 @@ def kill_members(mark: str, leader: str | None, seconds: float = 5.0) -> bool:
 
 def rss_mib(pids: Iterable[int]) -> float:
     """Sum of the resident set sizes in MiB (shared pages count once per process)."""
-    pages = 0
+    total = 0
     for pid in pids:
-        with contextlib.suppress(*_GONE):
-            pages += int((PROC / str(pid) / "statm").read_text().split()[1])
-    return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
+        with contextlib.suppress(psutil.Error):
+            total += psutil.Process(pid).memory_info().rss
+    return round(total / 2**20, 1)
 
 
 def shared_memory(pids: Iterable[int]) -> dict[str, int]:
@@ -158,14 +160,14 @@ def shared_memory(pids: Iterable[int]) -> dict[str, int]:
 
 def shm_listing() -> dict[str, int]:
     """Own files in /dev/shm: name → inode."""
-    found = {}
+    inodes = {}
     with contextlib.suppress(FileNotFoundError):
         for entry in os.scandir(SHM):
             with contextlib.suppress(*_GONE):
                 stat = entry.stat(follow_symlinks=False)
                 if stat.st_uid == os.getuid():
-                    found[entry.name] = stat.st_ino
-    return found
+                    inodes[entry.name] = stat.st_ino
+    return inodes
 
 
 def remove_shared_memory(files: dict[str, int]) -> list[str]:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from quantbench.engines import openai_api
+from quantbench.engines.choose import engine_of
+from quantbench.engines.protocol import UNQUANTIZED, Spec, spec_hash, url_of
 from quantbench.errors import QuantbenchError
-from quantbench.observe import checkpoint, evidence, hardware, server_metrics, vllm_log
-from quantbench.serving import device_memory, endpoint, identity, preflight, processes, registry, vllm_client
-from quantbench.serving import vllm_command as command
+from quantbench.serving import identity, memory, model_source, preflight, processes, registry
 
 Json = dict[str, Any]
-Spec = Mapping[str, Any]
 
 _SETTINGS = (
     "max_model_len", "dtype", "kv_cache_dtype", "enforce_eager", "prefix_caching", "attention_backend", "cuda_graphs",
     "speculative", "sampling_defaults_overridden", "jit_monitor",
 )  # fmt: skip
-_UNCLAIMED = ("none", "bf16", "fp16", "")
 
 
 def gather(state: registry.State) -> Json:
@@ -30,12 +27,14 @@ def gather(state: registry.State) -> Json:
     Raises QuantbenchError if it does not answer, or is not quantized the way its config says.
     """
     spec, url = state["spec"], state["url"]
-    log = vllm_log.parse(registry.log_text(state))
-    page = server_metrics.snapshot(vllm_client.metrics(url))
-    verdict = verify(spec, log, state["log"])
+    engine, log = engine_of(spec), registry.log_text(state)
+    start = engine.start_facts(log)
+    page = engine.snapshot(engine.metrics_page(url))
+    folder = model_source.find_source(spec)
+    quantization = engine.check_quantization(spec, log, display(state["log"]), folder, _baseline_weights(spec))
     try:
-        test = vllm_client.complete(url, spec["served_name"])
-    except vllm_client.ClientError as error:
+        test = openai_api.complete(url, spec["served_name"])
+    except openai_api.ClientError as error:
         raise QuantbenchError(
             f"server of {spec['model']} is healthy but completes nothing: {error}",
             remedy="read the log",
@@ -45,11 +44,11 @@ def gather(state: registry.State) -> Json:
         "mode": state["mode"],
         "started_at": state["started_at"],
         "log": display(state["log"]),
-        "quantization": verdict,
-        "memory": _memory(spec, log, page),
+        "quantization": quantization,
+        "memory": _memory(spec, start.memory, page),
         "vram": _vram(state),
-        "startup": log.record("startup"),
-        "settings": _settings(log) | {"inherited_env": inherited(spec, state["mode"])},
+        "startup": start.startup,
+        "settings": _settings(start.settings) | {"inherited_env": engine.inherited(spec, state["mode"])},
     }
     facts["startup"]["total_s"] = state["start_s"]
     facts["startup"]["missing"].pop("total_s", None)
@@ -58,16 +57,19 @@ def gather(state: registry.State) -> Json:
 
 def of_endpoint(spec: Spec) -> Json:
     """The same of a server that is not ours: without log and memory, and so without proof of its quantization."""
-    url, log = command.url(spec), vllm_log.parse("")
-    page = server_metrics.snapshot(vllm_client.metrics(url))
+    engine, url = engine_of(spec), url_of(spec)
+    page = engine.snapshot(engine.metrics_page(url))
     reason = "not known: the server is not ours, so its log is not at hand"
     claimed = spec["claimed"]["quantization"]
-    unknown = {name: dict.fromkeys(getattr(log, name)) for name in ("startup", "memory")}
-    memory = unknown["memory"] | {key: page[key] for key in ("kv_cache_tokens", "max_concurrency")}
+    empty = engine.start_facts("")
+    startup, sizes = ({key: None for key in section if key != "missing"} for section in (empty.startup, empty.memory))
+    sizes |= {key: page[key] for key in ("kv_cache_tokens", "max_concurrency")}
     try:
-        test = vllm_client.complete(url, spec["served_name"])
-    except vllm_client.ClientError as error:
-        raise QuantbenchError(f"models.{spec['model']}.endpoint: {error}", remedy=endpoint.remedy_of(error)) from error
+        test = openai_api.complete(url, spec["served_name"])
+    except openai_api.ClientError as error:
+        raise QuantbenchError(
+            f"models.{spec['model']}.endpoint: {error}", remedy=preflight.endpoint_remedy(error)
+        ) from error
     facts = _frame(spec, url) | {
         "mode": "endpoint",
         "started_at": None,
@@ -76,24 +78,24 @@ def of_endpoint(spec: Spec) -> Json:
             "claimed": claimed, "method": None, "label": claimed, "kernel": None, "bits_per_weight": None,
             "verified": None, "evidence": [f"The config says {claimed}; no log, no proof."],
         },
-        "memory": memory | {"checkpoint_gib": None, "missing": {k: reason for k, v in memory.items() if v is None}},
+        "memory": sizes | {"checkpoint_gib": None, "missing": {k: reason for k, v in sizes.items() if v is None}},
         "vram": None,
-        "startup": unknown["startup"] | {"missing": dict.fromkeys(unknown["startup"], reason)},
+        "startup": startup | {"missing": dict.fromkeys(startup, reason)},
         "settings": dict.fromkeys(_SETTINGS) | {"missing": dict.fromkeys(_SETTINGS, reason)},
     }  # fmt: skip
-    facts["versions"] = dict.fromkeys(facts["versions"]) | {"vllm": vllm_client.version(url)}
+    facts["versions"] = dict.fromkeys(facts["versions"]) | {engine.NAME: engine.version(url)}
     return facts | _identity(test, url, spec)
 
 
 def _frame(spec: Spec, url: str) -> Json:
     return {
         "model": spec["model"],
-        "spec_hash": command.spec_hash(spec),
+        "spec_hash": spec_hash(spec),
         "source": spec["source"],
         "source_id": identity.source_id(spec),
         "served_name": spec["served_name"],
         "url": url,
-        "hardware": None if spec["endpoint"] else hardware.identity(spec["devices"]),
+        "hardware": None if spec["endpoint"] else identity.hardware(spec["devices"]),
         "lane": spec["lane"],
         "devices": list(spec["devices"]),
         "versions": _versions(spec, url),
@@ -104,125 +106,53 @@ def _identity(test: Json, url: str, spec: Spec) -> Json:
     fingerprint = test.pop("system_fingerprint")
     return {
         "test_completion": test,
-        "logits": vllm_client.logits(url, spec["served_name"]),
-        "tokenizer": vllm_client.tokenizer(url, spec["served_name"]),
+        "logits": engine_of(spec).logits(url, spec["served_name"]),
+        "tokenizer": engine_of(spec).tokenizer(url, spec["served_name"]),
         "system_fingerprint": fingerprint,
     }
 
 
 def _versions(spec: Spec, url: str) -> Json:
-    installed = preflight.versions(spec) if not spec["endpoint"] else {}
-    card = device_memory.snapshot(spec["devices"])
+    engine = engine_of(spec)
+    installed = engine.installed(spec) if not spec["endpoint"] else {}
+    card = memory.snapshot(spec["devices"])
     return {
-        "vllm": vllm_client.version(url) or installed.get("vllm"),
+        engine.NAME: engine.version(url) or installed.get(engine.NAME),
         "torch": installed.get("torch"),
         "driver": card["driver"] if card else None,
         "python": installed.get("python"),
     }
 
 
-def verify(spec: Spec, log: vllm_log.LogFacts, log_path: str) -> Json:
-    """The `quantization` entry. Raises QuantbenchError where the model is not what its config says."""
-    folder = preflight.find_source(spec)
-    config = checkpoint.config(folder) if folder else {}
-    settings, claimed = spec["settings"], str(spec["claimed"]["quantization"] or "none").lower()
-    dummy = settings.get("load_format") == "dummy"
-    claim = evidence.claim_of(config, settings.get("quantization"))
-    if mismatch := claim_mismatch(claimed, spec["claimed"].get("bits"), claim):
-        raise QuantbenchError(
-            f"models.{spec['model']}.quantization: {mismatch} ({spec['source']})",
-            remedy="correct `quantization` (or `quantize_flag`) in config, or take the right checkpoint",
-        )
-    facts = evidence.Facts(
-        log=log,
-        config=config,
-        tensors=None if dummy or not folder else checkpoint.tensors(folder),
-        baseline_weights_gib=_baseline_weights(spec),
-        host_w4a8=spec["platform"] == "cpu" and _amx(settings.get("env") or {}),
-    )
-    verdict = evidence.judge(claim, facts)
-    if not verdict.verified:
-        raise QuantbenchError(
-            f"server of {spec['model']} is not what the config says ({claimed}): " + " ".join(verdict.sentences),
-            remedy=verdict.remedy,
-            log=display(log_path),
-        )
-    return {
-        "claimed": claimed,
-        "method": verdict.method,
-        "label": verdict.label,
-        "kernel": verdict.kernel,
-        "bits_per_weight": verdict.bits_per_weight,
-        "verified": True,
-        "evidence": list(verdict.sentences),
-    }
-
-
-def claim_mismatch(claimed: str, bits: float | None, claim: evidence.Claim | None) -> str | None:
-    """Where the config's claim and the checkpoint's own differ, in words; None where they agree."""
-    if claim is None:
-        if claimed in _UNCLAIMED:
-            return None
-        return f"the config says {claimed}, but neither the checkpoint's config.json nor an argument quantizes it"
-    if claimed in _UNCLAIMED:
-        return f"the config says it is not quantized, but it is ({claim.method})"
-    same = any(name in claim.method and name in claimed for name in ("awq", "gptq", "fp8", "compressed-tensors"))
-    if claim.method != claimed and not same:
-        return f"the config says {claimed}, the checkpoint says {claim.method}"
-    if bits is not None and claim.weight_bits is not None and int(bits) != claim.weight_bits:
-        return f"the config says {bits:g} bits per weight, the checkpoint {claim.weight_bits}"
-    return None
-
-
 def _baseline_weights(spec: Spec) -> float | None:
     """Weight memory of an unquantized server beside this one, if there is one."""
     for state in registry.servers(spec["devices"]):
         other = state.get("ready") or {}
-        if other and str(state["spec"]["claimed"]["quantization"]) in _UNCLAIMED:
+        if other and str(state["spec"]["claimed"]["quantization"]) in UNQUANTIZED:
             weights = other["memory"].get("weights_gib")
             return float(weights) if weights else None
     return None
 
 
-def _amx(env: Mapping[str, str]) -> bool:
-    if (env.get("VLLM_CPU_INT4_W4A8") or os.environ.get("VLLM_CPU_INT4_W4A8", "1")) == "0":
-        return False
-    try:
-        return "amx_tile" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-
-
-def inherited(spec: Spec, mode: str) -> dict[str, str]:
-    """Variables of the caller that vLLM reads and the spec does not set: not part of the spec, but of the result."""
-    own = command.build(spec, mode)[1]
-    return {
-        key: value
-        for key, value in sorted(os.environ.items())
-        if key.startswith(("VLLM_", "OMP_", "MKL_", "KMP_")) and key not in own and key not in command.UNSET
-    }
-
-
-def _memory(spec: Spec, log: vllm_log.LogFacts, page: Json) -> Json:
-    memory = log.record("memory")
+def _memory(spec: Spec, logged: Json, page: Json) -> Json:
+    """What the log says of memory, completed from the metrics page and by the size of the weight files."""
     for key in ("kv_cache_tokens", "max_concurrency"):
-        if memory.get(key) is None and page.get(key) is not None:
-            memory[key] = page[key]
-            memory["missing"].pop(key, None)
-    size = preflight.checkpoint_mib(spec)
-    return {**memory, "checkpoint_gib": round(size / 1024, 4) if size else None}
+        if logged.get(key) is None and page.get(key) is not None:
+            logged[key] = page[key]
+            logged["missing"].pop(key, None)
+    size = model_source.checkpoint_mib(spec)
+    return {**logged, "checkpoint_gib": round(size / 1024, 4) if size else None}
 
 
-def _settings(log: vllm_log.LogFacts) -> Json:
-    record = log.record("settings")
-    missing = {key: why for key, why in record["missing"].items() if key in _SETTINGS}
-    return {key: record.get(key) for key in _SETTINGS} | {"missing": missing}
+def _settings(logged: Json) -> Json:
+    missing = {key: why for key, why in logged["missing"].items() if key in _SETTINGS}
+    return {key: logged.get(key) for key in _SETTINGS} | {"missing": missing}
 
 
 def _vram(state: registry.State) -> Json:
     """Memory before the start and now: NVML's device total, or the resident memory of the server's processes."""
     spec, before = state["spec"], state["before_mib"]
-    card = device_memory.snapshot(spec["devices"])
+    card = memory.snapshot(spec["devices"])
     if card and before is not None:
         after, total, source = float(card["used_mib"]), float(card["total_mib"]), "nvml"
     else:

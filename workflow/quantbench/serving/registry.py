@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +118,29 @@ def read_events(home: Path | str) -> list[State]:
             with contextlib.suppress(ValueError):
                 events.append(json.loads(line))
     return events
+
+
+def session_of(model: str, mode: str, events: Sequence[Mapping[str, Any]]) -> State:
+    """session.json: the life of one model's server from its events, over all runs that its folder has seen.
+
+    Memory is that of the last stop. held_s is what leases held of the lane with the servers up, measured_s what of it
+    lies inside blocks; starting_s is the rest, the leases that had to start a server first.
+    """
+    stops = [e for e in events if e["event"] == "stop" and "memory_returned" in e]
+    leases = [e for e in events if e["event"] == "lease"]
+    last = stops[-1] if stops else {}
+    starting = [float(e["seconds"]) for e in leases if e["action"] == "started"]
+    up = [e for e in leases if e["action"] != "started"]
+    holding = [float(e["seconds"]) for e in up]
+    measured = [float(e["measured_s"]) for e in up if e.get("measured_s") is not None]
+    return {
+        "model": model,
+        "mode": mode,
+        "events": [dict(e) for e in events],
+        "memory_before_mib": last.get("memory_before_mib"),
+        "memory_after_stop_mib": last.get("memory_after_stop_mib"),
+        "memory_returned": last.get("memory_returned"),
+        "measured_s": round(sum(measured), 3) if measured else None,
+        "held_s": round(sum(holding), 3) if holding else None,
+        "starting_s": round(sum(starting), 3) if starting else None,
+    }

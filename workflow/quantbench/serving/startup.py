@@ -1,29 +1,28 @@
 """Start-up measured on purpose: the same server with an empty compile cache, then with what that left.
 
-What a first start costs is mostly vLLM's compilation, which it keeps in `VLLM_CACHE_ROOT`; Triton's and Inductor's
-caches lie beside it. The weight files are not dropped from the page cache: the model has just been served.
+What a first start costs is mostly compilation, which the engine keeps in its compile caches. The weight files are not
+dropped from the page cache: the model has just been served.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from quantbench.engines.choose import engine_of
+from quantbench.engines.protocol import Spec
 from quantbench.errors import QuantbenchError
 from quantbench.serving import lane, owner
 
-Spec = Mapping[str, Any]
 STATES = ("cold", "warm")
-_CACHES = {"VLLM_CACHE_ROOT": "vllm", "TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
 
 
 def measure(spec: Spec, rounds: int) -> list[dict[str, Any]]:
     """Start the server 2 x `rounds` times, alone on its devices, and stop it again.
 
-    Returns {round, wanted (cold | warm), and `startup` of ready.json}; its compile_cache is what vLLM's log says of the
-    cache, which is `off` in eager mode. Raises QuantbenchError if a start fails, or finds another cache than wanted.
+    Returns {round, wanted (cold | warm), and `startup` of ready.json}; its compile_cache is what the log says of the
+    cache, which is `off` in eager mode. Raises QuantbenchError if a start fails, or has another cache than wanted.
     """
     lane.clear(spec, "start-up is measured")
     cache = Path(owner.server_home(spec["model"])).resolve() / "startup_cache"
@@ -32,7 +31,7 @@ def measure(spec: Spec, rounds: int) -> list[dict[str, Any]]:
         for number in range(1, rounds + 1):
             shutil.rmtree(cache, ignore_errors=True)
             for wanted in STATES:
-                starts.append({"round": number, "wanted": wanted, **_start(with_cache(spec, cache), wanted)})
+                starts.append({"round": number, "wanted": wanted, **_start(spec, cache, wanted)})
     finally:
         shutil.rmtree(cache, ignore_errors=True)
     return starts
@@ -40,18 +39,20 @@ def measure(spec: Spec, rounds: int) -> list[dict[str, Any]]:
 
 def with_cache(spec: Spec, cache: Path) -> Spec:
     """The spec with its compile caches below `cache`."""
-    env = dict(spec["settings"].get("env") or {}) | {key: str(cache / name) for key, name in _CACHES.items()}
+    env = dict(spec["settings"].get("env") or {}) | engine_of(spec).compile_caches(cache)
     return {**spec, "settings": {**spec["settings"], "env": env}}
 
 
-def _start(spec: Spec, wanted: str) -> dict[str, Any]:
+def _start(measured: Spec, cache: Path, wanted: str) -> dict[str, Any]:
+    spec = with_cache(measured, cache)
     with lane.lease(spec, why=f"start-up, {wanted}") as lease:
         startup = dict(lease.state["ready"]["startup"])
     lane.stop(spec, "start-up measured")
-    found = startup.get("compile_cache")
-    if found in STATES and found != wanted:
+    state = startup.get("compile_cache")
+    if state in STATES and state != wanted:
         raise QuantbenchError(
-            f"server of {spec['model']}: its compile cache was {found} in a start that was to find it {wanted}",
-            remedy="take cache folders (VLLM_CACHE_ROOT, cache_dir) out of its args, or set startup_rounds: 0",
+            f"server of {spec['model']}: its compile cache was {state} in a start that was to find it {wanted}",
+            remedy=f"take cache folders ({', '.join(engine_of(spec).compile_caches(cache))}, cache_dir) out of its "
+            "arguments and command, or set startup_rounds: 0",
         )
     return startup

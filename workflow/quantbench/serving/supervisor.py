@@ -26,29 +26,29 @@ Json = dict[str, Any]
 _LOOK_S = 1.0
 
 
-class Watch:
-    """Wakes up when the owner, the server or a signal needs attention."""
+class EndSignals:
+    """What ends a server: its owner's end, its own, or SIGTERM to this process."""
 
     def __init__(self, owner_token: str) -> None:
-        self.asked = False
+        self.requested = False
         self.wake_r, wake_w = os.pipe()
         os.set_blocking(wake_w, False)
         signal.set_wakeup_fd(wake_w)
-        signal.signal(signal.SIGTERM, self._ask)
+        signal.signal(signal.SIGTERM, self._request)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self.owner = processes.pidfd(owner_token)
 
-    def _ask(self, *_: object) -> None:
-        self.asked = True
+    def _request(self, *_: object) -> None:
+        self.requested = True
 
     def next(self, server: int) -> str | None:
         """Wait a second at most; why the server has to end, if it has to."""
         if self.owner is None:
             return "owner gone"
         ready, _, _ = select.select([self.owner, server, self.wake_r], [], [], _LOOK_S)
-        if self.asked:
-            return "asked"
+        if self.requested:
+            return "requested"
         if self.owner in ready:
             return "owner gone"
         return "ended by itself" if server in ready else None
@@ -63,7 +63,7 @@ def clean(folder: Path, launch: Json) -> list[str]:
     return processes.remove_shared_memory(seen)
 
 
-def guard(folder: Path, launch: Json, supervisor: str) -> None:
+def guardian(folder: Path, launch: Json, supervisor: str) -> None:
     """The guardian's life: wait for the supervisor's end, then clean up what it may have left."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -80,7 +80,7 @@ def spawn(launch: Json) -> subprocess.Popen[bytes]:
     """Start the server in a session of its own; it dies with this process."""
     dropped = {*launch["unset"], processes.SUPERVISES}
     env = {key: value for key, value in os.environ.items() if key not in dropped}
-    # vLLM leaves its sockets in the temporary folder: it gets its own. Compile caches stay where they are.
+    # The server leaves its sockets in the temporary folder, so it gets its own; PyTorch's compile cache does not move.
     env.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}")
     paths = [p for p in env.pop("PYTHONPATH", "").split(os.pathsep) if p and p != str(owner.LIBRARY)]
     if paths:  # our own library is not for the server
@@ -105,14 +105,14 @@ def idle(folder: Path, idle_s: float) -> bool:
     return False
 
 
-def watch_server(folder: Path, launch: Json, server: subprocess.Popen[bytes], watch: Watch) -> str:
+def watch_server(folder: Path, launch: Json, server: subprocess.Popen[bytes], signals: EndSignals) -> str:
     """Wait until the server has to end or has ended; keeps the list of its shared memory up to date."""
     fd = os.pidfd_open(server.pid)
     leader = processes.token(server.pid)
     listing: dict[str, int] = {}
     seen: dict[str, int] = {}
     while True:
-        if why := watch.next(fd):
+        if why := signals.next(fd):
             return why
         if (now := processes.shm_listing()) != listing:
             listing = now
@@ -140,17 +140,17 @@ def terminate(server: subprocess.Popen[bytes], mark: str, leader: str, grace_s: 
 def supervise(folder: Path) -> None:
     """Start the server and stay until it has ended."""
     launch = files.read_json(folder / "launch.json")
-    watch, me = Watch(launch["owner"]), processes.token(os.getpid())
+    signals, me = EndSignals(launch["owner"]), processes.token(os.getpid())
     if os.fork() == 0:
         try:
-            guard(folder, launch, me)
+            guardian(folder, launch, me)
         finally:
             os._exit(0)
     server = spawn(launch)
     leader, why, code = processes.token(server.pid), "supervisor failed", None
     files.write_json(folder / "process.json", {"server": leader, "supervisor": me})
     try:
-        why = watch_server(folder, launch, server, watch)
+        why = watch_server(folder, launch, server, signals)
         if why != "ended by itself":
             code = terminate(server, launch["mark"], leader, launch["grace_s"])
     finally:
@@ -158,7 +158,7 @@ def supervise(folder: Path) -> None:
         removed = clean(folder, launch)
         server.poll()
         files.write_json(folder / "ended.json", {"why": why, "returncode": code, "shared_memory_removed": removed})
-        if why != "asked":  # else the one who asked records it
+        if why != "requested":  # else the one who requested it records it
             registry.add_event(launch["home"], "stop", why=why, returncode=code)
 
 

@@ -1,0 +1,50 @@
+"""What a server sends that breaks off is no page, and no traceback; no proxy is asked for it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+from quantbench.engines import openai_api
+from quantbench.engines.vllm import client
+
+BROKEN = {
+    "cut body": b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nabc",
+    "no HTTP": b"\x16\x03 x\r\n\r\n",
+    "nothing": b"",
+    "too many headers": b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 150 + b"\r\n",
+    "cut chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+}
+
+
+def serving(reply: bytes) -> str:
+    """The URL of a server that sends these bytes to each of its first few connections."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        for _ in range(4):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(reply)
+
+    threading.Thread(target=answer, daemon=True).start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("reply", BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_reply_is_no_page_and_no_health(reply: bytes) -> None:
+    url = serving(reply)
+    assert client.metrics_page(url) == ""
+    assert openai_api.healthy(url) is False
+    assert client.version(url) is None
+    with pytest.raises(openai_api.ClientError, match="did not answer"):
+        openai_api.models(url)
+
+
+def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    url = serving(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    assert client.metrics_page(url) == "ok"
+    assert openai_api.healthy(url) is True

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from quantbench.engines.protocol import spec_hash
+from quantbench.engines.vllm import command
+from quantbench.errors import QuantbenchError
+from servers import fake_spec
+
+SPEC = fake_spec(None)
+CUDA = {**SPEC, "platform": "cuda", "devices": ["2", "3"]}
+
+
+def with_settings(spec, **settings):
+    return {**spec, "settings": {**spec["settings"], **settings}}
+
+
+def option(argv, name):
+    return argv[argv.index(name) + 1]
+
+
+def test_cpu():
+    argv, env = command.command(with_settings(SPEC, threads=2), "resident")
+    assert argv[len(SPEC["settings"]["command"]) :][:2] == ["serve", SPEC["source"]]
+    assert option(argv, "--host") == "127.0.0.1"
+    assert option(argv, "--kv-cache-memory-bytes") == str(128 * 2**20)
+    assert {"--enforce-eager", "--no-enable-prefix-caching", "--generation-config"} <= set(argv)
+    assert not {"--gpu-memory-utilization", "--enable-sleep-mode", "--quantization", "--load-format"} & set(argv)
+    assert (env["OMP_NUM_THREADS"], env["CUDA_VISIBLE_DEVICES"], env["VLLM_ENABLE_V1_MULTIPROCESSING"]) == (
+        "2",
+        "",
+        "0",
+    )
+    assert env["HF_HUB_OFFLINE"] == "1"
+
+
+def test_a_cpu_server_needs_its_kv_cache_stated():
+    with pytest.raises(QuantbenchError, match="kv_cache_gib"):
+        command.command(with_settings(SPEC, kv_cache_gib=None), "resident")
+
+
+def test_cuda():
+    spec = with_settings(
+        CUDA, tensor_parallel_size=2, kv_cache_gib=None, enforce_eager=False, quantization="fp8", load_format="dummy"
+    )
+    argv, env = command.command(spec, "sleep")
+    assert (option(argv, "--tensor-parallel-size"), option(argv, "--gpu-memory-utilization")) == ("2", "0.9")
+    assert (option(argv, "--quantization"), option(argv, "--load-format")) == ("fp8", "dummy")
+    assert "--enforce-eager" not in argv
+    assert "--kv-cache-memory-bytes" not in argv
+    assert (env["CUDA_VISIBLE_DEVICES"], env["VLLM_SERVER_DEV_MODE"]) == ("2,3", "1")
+    argv, env = command.command(spec, "restart")
+    assert "--enable-sleep-mode" not in argv
+    assert "VLLM_SERVER_DEV_MODE" not in env  # no development endpoints where they are not needed
+
+
+def test_user_arguments_come_last_and_user_variables_win():
+    spec = with_settings(SPEC, args=["--dtype", "float32"], env={"OMP_NUM_THREADS": "7"})
+    argv, env = command.command(spec, "sleep")
+    assert argv[-2:] == ["--dtype", "float32"]
+    assert env["OMP_NUM_THREADS"] == "7"
+
+
+@given(st.sampled_from([SPEC, CUDA]), st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"))))
+def test_the_script_holds_exactly_the_command(spec, args):
+    spec = with_settings(spec, args=args)
+    argv, env = command.command(spec, "sleep")
+    script = command.serve_script(spec, "sleep").replace(" \\\n  ", " ")
+    line = script[script.rindex("\nexec ") :] if not any("\nexec " in a for a in args) else None
+    if line is not None:
+        assert shlex.split(line)[1:] == argv
+    for key, value in env.items():
+        assert f"export {key}={shlex.quote(value)}\n" in script
+
+
+def test_the_script_runs(tmp_path):
+    show = ["python3", "-c", "import json,os,sys; print(json.dumps([sys.argv[1:], dict(os.environ)]))"]
+    spec = with_settings(SPEC, command=show, args=["--note", "two words, 'quotes' & $HOME"])
+    path = tmp_path / "serve.sh"
+    path.write_text(command.serve_script(spec, "sleep"))
+    environ = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "40"}
+    done = subprocess.run(["sh", str(path)], capture_output=True, check=True, env=environ)
+    argv, env = json.loads(done.stdout)
+    assert [*show, *argv] == command.command(spec, "sleep")[0]
+    assert command.command(spec, "sleep")[1].items() <= env.items()
+    assert "VLLM_CPU_KVCACHE_SPACE" not in env
+
+
+@given(st.sampled_from(["port", "source", "mode"]))
+def test_every_change_is_another_server(key):
+    assert spec_hash({**SPEC, key: "other"}) != spec_hash(SPEC)
+    assert spec_hash(dict(reversed(SPEC.items()))) == spec_hash(SPEC)

@@ -1,0 +1,282 @@
+"""evidence: decided on recorded logs of variants that are quantized, and of those that only say so."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from quantbench.engines.vllm import evidence
+from quantbench.engines.vllm import log as vllm_log
+from quantbench.engines.vllm.evidence import Claim, ServedModel, claim_of, judge
+from quantbench.engines.vllm.evidence_sizes import expected_share, linear_modules, sizes_of, stored_bits
+from quantbench.observe import checkpoint
+
+LOGS = Path(__file__).parents[3] / "data" / "logs"
+TINY: dict[str, Any] = {
+    "model_type": "qwen2", "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 3, "vocab_size": 1024,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": True,
+}  # fmt: skip
+QWEN_1_5B: dict[str, Any] = {
+    "model_type": "qwen2", "hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28,
+    "vocab_size": 151936, "num_attention_heads": 12, "num_key_value_heads": 2, "tie_word_embeddings": True,
+}  # fmt: skip
+GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True}
+AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}
+
+
+def compressed(bits: int, activations: int | None, group: int | None) -> dict[str, Any]:
+    weights = {"num_bits": bits, "type": "int", "symmetric": True, "strategy": "group" if group else "channel"}
+    inputs = None if activations is None else {"num_bits": activations, "dynamic": True}
+    scheme = {"targets": ["Linear"], "weights": {**weights, "group_size": group}, "input_activations": inputs}
+    return {"quant_method": "compressed-tensors", "config_groups": {"group_0": scheme}, "ignore": ["lm_head"]}
+
+
+def log(name: str) -> vllm_log.LogFacts:
+    return vllm_log.parse((LOGS / f"{name}.log").read_text(encoding="utf-8"))
+
+
+def decide(
+    name: str, model: dict[str, Any], stated: dict[str, Any] | None, flag: str | None = None
+) -> evidence.Verdict:
+    config = {**model, "quantization_config": stated} if stated else model
+    return judge(claim_of(config, flag), ServedModel(log(name), config))
+
+
+REAL = [
+    ("cpu-0.32.0-w8a8", TINY, compressed(8, 8, None), None, "W8A8"),
+    ("cpu-0.32.0-w8a8-no-inspection", TINY, compressed(8, 8, None), None, "W8A8"),
+    ("cpu-0.32.0-w4a16", TINY, compressed(4, None, 32), None, "W4A16"),
+    ("cpu-0.32.0-w4a16-no-inspection", TINY, compressed(4, None, 32), None, "W4A16"),
+    ("cpu-0.32.0-awq", TINY, AWQ, None, "W4A16"),
+    ("cpu-0.32.0-gptq", TINY, GPTQ, None, "W4A16"),
+    ("cpu-0.32.0-fp8-online", TINY, None, "fp8_per_channel", "W8A8"),
+    ("cpu-0.32.0-fp8-online-no-inspection", TINY, None, "fp8_per_channel", "W8A8"),
+    ("h200-vllm-0.26.0-fp8", QWEN_1_5B, None, "fp8", "W8A8"),
+    ("h200-vllm-0.26.0-awq-no-memory-left", QWEN_1_5B, AWQ, None, "W4A16"),
+    ("h100-vllm-0.26.0-awq", QWEN_1_5B, AWQ, None, "W4A16"),
+    ("h100-vllm-0.26.0-gptq", QWEN_1_5B, GPTQ, None, "W4A16"),
+    ("cuda-0.33.0-awq-warm", QWEN_1_5B, AWQ, None, "W4A16"),
+    ("cuda-0.26.0-fp8-weight-only-eager", QWEN_1_5B, None, "fp8", "W8A16"),
+    ("cuda-0.33.0-fp8-weight-only-eager", QWEN_1_5B, None, "fp8", "W8A16"),
+]
+
+
+@pytest.mark.parametrize(("name", "model", "stated", "flag", "label"), REAL, ids=[row[0] for row in REAL])
+def test_what_is_quantized_is_verified(
+    name: str, model: dict[str, Any], stated: dict[str, Any] | None, flag: str | None, label: str
+) -> None:
+    verdict = decide(name, model, stated, flag)
+    assert verdict.verified, verdict.sentences
+    assert (verdict.label, verdict.remedy) == (label, "")
+    assert verdict.kernel
+    if label == "W8A16":
+        assert "the computation is in 16 bit" in verdict.sentences[-1]
+
+
+SILENT = [
+    ("cpu-0.32.0-silent-int8", TINY, None, "int8_per_channel_weight_only"),
+    ("cpu-0.32.0-silent-experts-int8", TINY, None, "experts_int8"),
+    ("cpu-0.32.0-silent-nvfp4", TINY, None, "nvfp4_per_token"),
+    ("cpu-0.32.0-gptq-served-plain", TINY, GPTQ, None),
+    ("h200-vllm-0.26.0-gptq-served-unquantized", QWEN_1_5B, GPTQ, None),
+    ("cuda-0.26.0-gptq-served-plain", QWEN_1_5B, GPTQ, None),
+    ("cpu-0.32.0-bf16", TINY, AWQ, None),
+]
+
+
+@pytest.mark.parametrize(("name", "model", "stated", "flag"), SILENT, ids=[row[0] for row in SILENT])
+def test_what_only_says_so_is_refused_with_the_evidence(
+    name: str, model: dict[str, Any], stated: dict[str, Any] | None, flag: str | None
+) -> None:
+    verdict = decide(name, model, stated, flag)
+    assert not verdict.verified
+    assert verdict.label == "BF16"
+    assert verdict.remedy.startswith("do not measure it")
+    first = verdict.sentences[0]
+    assert "0% of the linear layers" in first or "4.2 are expected" in first or "quantization=None" in first
+
+
+def test_without_any_proof_the_missing_evidence_is_named() -> None:
+    verdict = decide("cpu-0.32.0-silent-experts-int8-no-inspection", TINY, None, "experts_int8")
+    assert not verdict.verified
+    assert "VLLM_LOG_MODEL_INSPECTION=1" in verdict.remedy
+    assert "Nothing proves experts_int8" in verdict.sentences[-1]
+
+
+def test_an_empty_log_proves_nothing_and_refutes_no_baseline() -> None:
+    empty = ServedModel(vllm_log.parse(""), {})
+    assert not judge(Claim("awq", 4, 16), empty).verified
+    assert judge(None, empty).verified
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [("cpu-0.32.0-bf16", TINY), ("cpu-0.32.0-bf16-no-inspection", TINY), ("h200-vllm-0.26.0-bf16", QWEN_1_5B)],
+)
+def test_an_unquantized_baseline_is_verified(name: str, model: dict[str, Any]) -> None:
+    verdict = decide(name, model, None)
+    assert verdict.verified
+    assert (verdict.label, verdict.method, verdict.kernel) == ("BF16", "none", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("cpu-0.32.0-w8a8", TINY),
+        ("cpu-0.32.0-fp8-online-no-inspection", TINY),
+        ("h200-vllm-0.26.0-fp8", QWEN_1_5B),
+        ("cuda-0.26.0-awq-warm", QWEN_1_5B),
+    ],
+)
+def test_a_baseline_that_is_quantized_is_refused(name: str, model: dict[str, Any]) -> None:
+    verdict = decide(name, model, None)
+    assert not verdict.verified
+    assert "unquantized checkpoint" in verdict.remedy
+
+
+def test_eight_bits_are_not_four() -> None:
+    assert not decide("cpu-0.32.0-w8a8", TINY, compressed(4, None, 128)).verified
+    assert not decide("h200-vllm-0.26.0-fp8", QWEN_1_5B, AWQ).verified
+    assert not decide("cuda-0.26.0-awq-warm", QWEN_1_5B, {**GPTQ, "bits": 8}).verified
+
+
+def test_an_unknown_method_is_decided_by_what_memory_excludes() -> None:
+    stated = {"quant_method": "something_new"}
+    assert not decide("h200-vllm-0.26.0-gptq-served-unquantized", QWEN_1_5B, stated).verified
+    assert not judge(claim_of({}, "gptq"), ServedModel(log("cuda-0.26.0-gptq-served-plain"), QWEN_1_5B)).verified
+
+
+def test_tensor_parallel_weights_are_those_of_all_gpus() -> None:
+    one = log("cuda-0.26.0-awq-warm")
+    half = replace(
+        one,
+        memory={**one.memory, "weights_gib": 0.55},
+        settings={**one.settings, "tensor_parallel_size": 2},
+    )
+    config = {**QWEN_1_5B, "quantization_config": AWQ}
+    assert judge(claim_of(config), ServedModel(half, config)).verified
+
+
+def test_the_baselines_weights_stand_in_for_an_unknown_architecture() -> None:
+    plain = log("h200-vllm-0.26.0-gptq-served-unquantized")
+    verdict = judge(Claim("gptq", 4, 16, 0.16), ServedModel(plain, {}, baseline_weights_gib=2.98))
+    assert not verdict.verified
+    assert "nothing was saved" in verdict.sentences[0]
+
+
+def test_a_host_that_computes_4_bit_weights_with_8_bit_activations_is_labelled() -> None:
+    config = {**TINY, "quantization_config": compressed(4, None, 32)}
+    verdict = judge(claim_of(config), ServedModel(log("cpu-0.32.0-w4a16"), config, host_w4a8=True))
+    assert (verdict.verified, verdict.label) == (True, "W4A8")
+    assert "VLLM_CPU_INT4_W4A8" in verdict.sentences[-1]
+
+
+@given(st.floats(0.2, 6.0))
+def test_weight_memory_never_proves_two_claims_at_once(gib: float) -> None:
+    one = log("cuda-0.26.0-bf16")
+    facts = replace(
+        one, memory={**one.memory, "weights_gib": round(gib, 2)}, settings={**one.settings, "quantization": "x"}
+    )
+    config = {**QWEN_1_5B, "quantization_config": GPTQ}
+    claims = [claim_of(config), Claim("w8", 8, 8), Claim("w16", 16, 16)]
+    assert sum(judge(c, ServedModel(facts, config)).verified for c in claims) <= 1
+
+
+def test_claims() -> None:
+    assert claim_of({}) is None
+    assert claim_of({"quantization_config": {}}, "none") is None
+    gptq, ct4, ct8 = (
+        claim_of({"quantization_config": q}) for q in (GPTQ, compressed(4, None, 128), compressed(8, 8, None))
+    )
+    assert gptq
+    assert ct4
+    assert ct8
+    assert (gptq.label, gptq.bits) == ("W4A16", 4 + 20 / 128)
+    assert (ct4.label, ct4.bits, ct4.ignored) == ("W4A16", 4.125, ("lm_head",))
+    assert (ct8.label, ct8.bits) == ("W8A8", 8)
+    online = claim_of({}, "fp8")
+    assert online
+    assert online.online
+    assert online.label == "W8A8"
+
+
+def test_sizes_are_those_of_the_real_model() -> None:
+    sizes = sizes_of(QWEN_1_5B, None)
+    assert sizes is not None
+    # Qwen2.5-1.5B has 1 543 714 304 parameters; 28 · 2 048 of them are biases, which this arithmetic leaves out.
+    assert 1_543_714_304 - (sizes.linear + sizes.rest) == 28 * 2048
+    assert sizes_of({"model_type": "mixtral"}, None) is None
+    assert linear_modules({"model_type": "llama"}) is None
+
+
+def test_ignored_modules_lower_the_expected_share() -> None:
+    claim = Claim("x", 4, 16, ignored=("lm_head", "re:.*down_proj", "model.layers.0.mlp"))
+    modules = linear_modules(TINY)
+    assert modules is not None
+    kept = 3 * 512 * 256 + 2 * 512 * 256
+    assert expected_share(TINY, claim) == pytest.approx(1 - kept / sum(modules.values()))
+    assert expected_share(TINY, Claim("x", 4, 16, ignored=("re:(",))) == 1
+
+
+def _write(path: Path, tensors: dict[str, tuple[str, list[int]]]) -> None:
+    header = json.dumps({k: {"dtype": d, "shape": s, "data_offsets": [0, 0]} for k, (d, s) in tensors.items()}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+LAYER = "model.layers.0.mlp.down_proj"
+STORED = [  # as the quantizers write them: input 512, output 256
+    ({f"{LAYER}.weight": ("BF16", [256, 512])}, 16.0),
+    ({f"{LAYER}.weight": ("I8", [256, 512]), f"{LAYER}.weight_scale": ("BF16", [256, 1])}, 8.03125),
+    ({f"{LAYER}.weight_packed": ("I32", [256, 64]), f"{LAYER}.weight_scale": ("BF16", [256, 16])}, 4.5),
+    ({f"{LAYER}.qweight": ("I32", [64, 256]), f"{LAYER}.qzeros": ("I32", [4, 32]), f"{LAYER}.scales": ("F16", [4, 256]),
+      f"{LAYER}.g_idx": ("I32", [512])}, 4.15625),
+    ({f"{LAYER}.qweight": ("I32", [128, 256]), f"{LAYER}.scales": ("F16", [4, 256]),
+      f"{LAYER}.g_idx": ("I32", [512])}, 8.125),
+    ({"model.embed_tokens.weight": ("BF16", [1024, 256])}, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("tensors", "bits"), STORED)
+def test_bits_on_disk(tmp_path: Path, tensors: dict[str, tuple[str, list[int]]], bits: float | None) -> None:
+    _write(tmp_path / "model.safetensors", tensors)
+    headers = checkpoint.tensors(tmp_path)
+    assert headers is not None
+    assert stored_bits(headers) == bits
+
+
+def test_a_checkpoint_in_16_bit_contradicts_its_config() -> None:
+    config = {**TINY, "quantization_config": AWQ}
+    facts = ServedModel(log("cpu-0.32.0-awq"), config, tensors={f"{LAYER}.weight": ("BF16", (256, 512))})
+    verdict = judge(claim_of(config), facts)
+    assert not verdict.verified
+    assert "16.00 bits per weight" in verdict.sentences[0]
+
+
+def test_a_baseline_stored_in_8_bit_is_refused() -> None:
+    facts = ServedModel(log("cpu-0.32.0-bf16-no-inspection"), TINY, tensors={f"{LAYER}.weight": ("I8", (256, 512))})
+    assert not judge(None, facts).verified
+
+
+def test_folders_without_files(tmp_path: Path) -> None:
+    assert checkpoint.config(tmp_path) == {}
+    assert checkpoint.tensors(tmp_path) is None
+    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 20)
+    (tmp_path / "config.json").write_text("[1]", encoding="utf-8")
+    assert checkpoint.tensors(tmp_path) is None
+    assert checkpoint.config(tmp_path) == {}
+
+
+_keys = st.sampled_from(["quant_method", "bits", "group_size", "config_groups", "ignore", "weight_block_size"])
+_values = st.none() | st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=2)
+
+
+@given(st.dictionaries(_keys, _values))
+def test_odd_configs_never_crash(stated: dict[str, Any]) -> None:
+    for method in ("gptq", "awq", "compressed-tensors", "fp8", "bitsandbytes"):
+        config = {**TINY, "quantization_config": {"quant_method": method, **stated}}
+        judge(claim_of(config), ServedModel(vllm_log.parse(""), config))

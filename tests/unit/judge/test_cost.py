@@ -1,0 +1,126 @@
+"""The spec's formulas, their assumptions, and what happens without a price."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from quantbench.judge.cost import cost_per_1m, cost_report, price_age_days, saving, tokens_per_hour
+from quantbench.records.cell import Cell
+from quantbench.records.comparison import Comparison
+from quantbench.records.cost import Price
+from quantbench.records.tables import CapacityRow
+
+PRICE = Price(
+    hourly_price=0.28, source="a price list", date="2026-11-01", utilisation=1.0, energy_price_kwh=0.15
+)  # fmt: skip
+CELL = Cell.of("chat", 16, 128)
+FIGURES = {
+    "throughput_tok_s": 1500.0, "tokens_in": 1000, "tokens_out": 2000, "request_rate_s": 10.0, "j_per_token": 0.05,
+}  # fmt: skip
+
+
+def capacity(valid=True, **figures):
+    return CapacityRow(
+        gpu_name=None, model="bf16", **CELL.columns, values=FIGURES | figures, blocks=6, valid=valid
+    )  # fmt: skip
+
+
+def comparison(**changes):
+    row = {
+        "gpu_name": "", **CELL.columns, "baseline": "bf16", "variant": "awq", "code": "better",
+        "metric": "throughput_tok_s", "baseline_value": None, "variant_value": None, "ratio": 1.25, "ci_low": 1.2,
+        "ci_high": 1.3, "n_pairs": 6, "p_value": 0.01, "p_holm": None, "margin": 0.02, "primary": True,
+        "interleaved": True, "valid": True,
+    }  # fmt: skip
+    return Comparison(**row | changes)
+
+
+def test_the_specs_formulas():
+    told = cost_report([capacity()], [], PRICE).rows[0]
+    assert told.tokens_per_hour == 1500 * 3600
+    assert told.cost_per_1m_tokens == pytest.approx(0.28 / (1500 * 3600) * 1e6)
+    assert told.cost_per_1m_tokens == pytest.approx(0.0519, abs=0.0001)
+    assert told.cost_per_1m_total_tokens == pytest.approx(told.cost_per_1m_tokens / 1.5)
+    assert told.cost_per_request == pytest.approx(0.28 / 36_000)
+    assert told.energy_cost_per_1m_tokens == pytest.approx(0.05 * 1e6 / 3.6e6 * 0.15)
+    assert told.reasons == ()
+
+
+def test_the_assumptions_travel_along():
+    assumptions = cost_report([], [], PRICE).assumptions
+    assert {key: getattr(assumptions, key) for key in PRICE.as_dict()} == PRICE.as_dict()
+    assert "must not be added" in assumptions.attribution
+
+
+def test_without_a_price_costs_are_blank_but_savings_stand():
+    found = cost_report([capacity()], [comparison()], replace(PRICE, hourly_price=None))
+    told = found.rows[0]
+    assert (told.cost_per_1m_tokens, told.cost_per_request, told.reasons) == (None, None, ("NO_PRICE",))
+    assert told.tokens_per_hour == 5_400_000
+    assert found.sensitivity == ()
+    assert found.savings[0].saving_pct == pytest.approx(20)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"), [({"valid": False}, "INVALID"), ({"throughput_tok_s": None}, "NO_THROUGHPUT")]
+)
+def test_what_was_not_measured_well_costs_nothing_that_can_be_told(changes, reason):
+    told = cost_report([capacity(**changes)], [], PRICE).rows[0]
+    assert (told.cost_per_1m_tokens, told.tokens_per_hour, told.reasons) == (None, None, (reason,))
+
+
+def test_savings_carry_the_ci_of_the_throughput_ratio():
+    (told,) = cost_report([], [comparison(), comparison(metric="p50_ttft_ms")], PRICE).savings
+    assert told.saving_pct == pytest.approx(100 * (1 - 1 / 1.25))
+    assert told.ci_low_pct == pytest.approx(100 * (1 - 1 / 1.2))
+    assert told.ci_high_pct == pytest.approx(100 * (1 - 1 / 1.3))
+    assert told.code == "better"
+
+
+def test_a_refused_comparison_saves_nothing():
+    (told,) = cost_report([], [comparison(ratio=None, ci_low=None, ci_high=None, code="invalid")], PRICE).savings
+    assert (told.saving_pct, told.ci_low_pct, told.code) == (None, None, "invalid")
+
+
+@given(st.floats(0.01, 100), st.floats(0.1, 10))
+def test_changing_the_price_changes_the_costs_in_proportion_and_no_saving(price, factor):
+    before, after = (
+        cost_report([capacity()], [comparison()], replace(PRICE, hourly_price=hourly))
+        for hourly in (price, price * factor)
+    )
+    for name in ("cost_per_1m_tokens", "cost_per_1m_total_tokens", "cost_per_request"):
+        assert getattr(after.rows[0], name) == pytest.approx(factor * getattr(before.rows[0], name))
+    for a, b in zip(before.sensitivity, after.sensitivity, strict=True):
+        assert b.cost_per_1m_tokens == pytest.approx(factor * a.cost_per_1m_tokens)
+    assert after.savings == before.savings
+
+
+def test_sensitivity_to_utilisation_and_price():
+    found = cost_report([capacity()], [], PRICE).sensitivity
+    base = cost_per_1m(0.28, 1500)
+    by_use = {e.utilisation: e.cost_per_1m_tokens for e in found if e.price_factor == 1}
+    assert by_use == {u: pytest.approx(base / u) for u in (0.1, 0.3, 0.5, 0.7, 1.0)}
+    by_price = {e.price_factor: e.cost_per_1m_tokens for e in found if e.price_factor != 1}
+    assert by_price == {0.75: pytest.approx(0.75 * base), 1.25: pytest.approx(1.25 * base)}
+
+
+@given(st.floats(0.01, 100), st.floats(1, 1e5), st.floats(0.05, 1), st.floats(0.5, 3))
+def test_the_saving_is_the_difference_of_the_two_bills(price, throughput, utilisation, ratio):
+    before, after = (cost_per_1m(price, t, utilisation) for t in (throughput, throughput * ratio))
+    assert 1 - after / before == pytest.approx(saving(ratio))
+    assert tokens_per_hour(throughput, utilisation) * before / 1e6 == pytest.approx(price)
+
+
+def test_nothing_produced_has_no_price():
+    assert cost_per_1m(1.0, 0.0) is None
+
+
+def test_the_age_of_a_price():
+    assert price_age_days("2026-11-01", date(2026, 11, 21)) == 20
+    assert price_age_days(None, date(2026, 11, 21)) is None
+    with pytest.raises(ValueError, match="isoformat"):
+        price_age_days("last week", date(2026, 11, 21))

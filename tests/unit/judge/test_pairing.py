@@ -1,0 +1,102 @@
+"""Pairs of blocks: which are used, and whether they were measured side by side."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from quantbench.judge.pairing import Block, interleaved, measure, pair_up
+from quantbench.records.comparison import InvalidBlock
+
+
+def block(n, value=100.0, valid=True, t=0.0, reasons=(), samples=None, **metrics):
+    return Block(n, t, {"throughput_tok_s": value, **metrics}, valid, reasons, samples or {})
+
+
+@given(st.integers(2, 10), st.floats(1, 100))
+def test_abba_is_interleaved_and_arm_by_arm_is_not(n, slot):
+    places = [(2 * i, 2 * i + 1) if i % 2 == 0 else (2 * i + 1, 2 * i) for i in range(n)]
+    assert interleaved([a * slot for a, _ in places], [b * slot for _, b in places])
+    assert not interleaved([i * slot for i in range(n)], [(n + i) * slot for i in range(n)])
+
+
+def test_a_pair_measured_on_different_days_is_not_interleaved():
+    a, b = [0.0, 30.0, 86_400.0], [10.0, 20.0, 40.0]
+    assert not interleaved(a, b)
+    assert interleaved(a[:2], b[:2])
+
+
+def test_one_pair_proves_no_order():
+    assert not interleaved([0.0], [1.0])
+
+
+def test_blocks_pair_by_number_and_invalid_ones_are_refused_with_their_reason():
+    a = [block(1), block(2), block(3), block(4)]
+    b = [block(3, 120.0), block(1, 110.0), block(2, valid=False, reasons=("failed_requests",)), block(7)]
+    pairs = pair_up(a, b, ("bf16", "w4"))
+    assert [(x.number, y.number) for x, y in zip(pairs.a, pairs.b, strict=True)] == [(1, 1), (3, 3)]
+    assert pairs.invalid == (InvalidBlock(model="w4", block=2, guards=("failed_requests",)),)
+    assert pairs.unpaired == 2
+
+
+def test_two_lanes_at_the_same_time_are_not_interleaved():
+    times = [(0.0, 10.0), (30.0, 20.0), (40.0, 50.0)]
+
+    def arms(lane_a, lane_b):
+        a = [Block(n, t, {}, True, lane=lane_a) for n, (t, _) in enumerate(times)]
+        b = [Block(n, t, {}, True, lane=lane_b) for n, (_, t) in enumerate(times)]
+        return pair_up(a, b, ("bf16", "w4"))
+
+    assert arms("gpu0", "gpu0").interleaved
+    assert arms(None, None).interleaved
+    apart = arms("gpu0", "gpu1")
+    assert not apart.same_lane
+    assert not apart.interleaved
+
+
+def test_the_values_of_a_row_have_exactly_its_ratio():
+    pairs = pair_up(
+        [block(i, v) for i, v in enumerate([90.0, 100, 120])],
+        [block(i, v) for i, v in enumerate([99.0, 130, 125])],
+        ("a", "b"),
+    )
+    found = measure(pairs, "throughput_tok_s")
+    assert found.b / found.a == pytest.approx(found.ci.ratio)
+
+
+def test_a_block_without_the_metric_is_left_out_and_said():
+    pairs = pair_up(
+        [block(i, j_per_token=None if i == 2 else 1.0 + i) for i in range(5)],
+        [block(i, j_per_token=2.0 + i) for i in range(5)],
+        ("a", "b"),
+    )
+    found = measure(pairs, "j_per_token")
+    assert found.ci.n == 4
+    assert found.remarks == ("MISSING_IN_1_PAIRS",)
+
+
+def test_p95_comes_from_blocks_if_all_have_one_else_from_the_pool_else_from_nowhere():
+    values = [50.0 + i for i in range(25)]
+    own = pair_up(
+        [block(i, p95_ttft_ms=70.0 + i) for i in range(4)],
+        [block(i, p95_ttft_ms=60.0 + i * i) for i in range(4)],
+        ("a", "b"),
+    )
+    assert measure(own, "p95_ttft_ms").remarks == ()
+    pool = {"ttft_ms": values}
+    mixed = pair_up(
+        [block(i, p95_ttft_ms=None, samples=pool) for i in range(4)],
+        [block(i, p95_ttft_ms=60.0, samples=pool) for i in range(4)],
+        ("a", "b"),
+    )
+    assert measure(mixed, "p95_ttft_ms").remarks == ("P95_POOLED",)
+    nothing = pair_up(
+        [block(i, p95_ttft_ms=None) for i in range(4)], [block(i, p95_ttft_ms=None) for i in range(4)], ("a", "b")
+    )
+    assert measure(nothing, "p95_ttft_ms").ci.reason == "P95_NEEDS_N72"
+
+
+def test_blocks_without_a_partner_are_no_missing_metric():
+    pairs = pair_up([block(1), block(2)], [block(3), block(4)], ("a", "b"))
+    assert measure(pairs, "throughput_tok_s").ci.reason == "NO_PAIRS"
+    assert measure(pair_up([block(1)], [block(1)], ("a", "b")), "p50_tpot_ms").ci.reason == "NOT_MEASURED"

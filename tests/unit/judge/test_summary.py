@@ -1,0 +1,173 @@
+"""The row of a tuple: the specification's columns first, only valid blocks in it, nothing invented."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from quantbench.client.metrics import block_metrics, time_percentile
+from quantbench.client.records import RequestRecord
+from quantbench.judge.summary import tuple_row
+from request_records import block
+
+SPEC = (
+    "gpu_name, model, workload, concurrency, max_tokens, p50_ttft_ms, p95_ttft_ms, p50_e2e_ms, p95_e2e_ms, "
+    "throughput_tok_s"
+)
+IDENTITY = {"gpu_name": "cpu", "model": "m", "workload": "chat", "concurrency": 2, "max_tokens": 10}
+
+
+def context(**over: Any) -> dict[str, Any]:
+    return {
+        "client": {"cpu_share": 0.2, "loop_lag_p99_ms": 1.5, "coalesced_share": 0.0, "concurrency_held": 0.99},
+        "server": {"delta": {"prefix_cache_hits": 0, "preemptions": 1}},
+        "telemetry": {"energy_j": 80.0},
+        "bottleneck": {"part": "engine"},
+        "valid": True,
+        "reasons": [],
+        **over,
+    }
+
+
+def test_the_specified_columns_come_first() -> None:
+    columns = list(tuple_row(IDENTITY, [(block(80, 2), context())]))
+    assert ", ".join(columns[:10]) == SPEC
+    assert columns[10:13] == ["n", "failures", "n_used"]
+    batch = list(tuple_row({**IDENTITY, "style": "batch"}, [(block(80, 2), context())]))
+    assert batch[10:12] == ["p50_latency_ms", "p95_latency_ms"]
+
+
+def test_blocks_are_pooled_and_throughput_is_tokens_over_time() -> None:
+    fast, slow = block(40, 2, length=100), block(40, 2, length=300)
+    row = tuple_row(IDENTITY, [(fast, context()), (slow, context(client={"cpu_share": 0.5}))])
+    rates = [block_metrics(b, 2)["throughput_tok_s"] for b in (fast, slow)]
+    assert (row["n"], row["blocks"], row["failures"], row["tokens_out"]) == (80, 2, 0, 800)
+    assert row["throughput_tok_s"] == pytest.approx(2 / (1 / rates[0] + 1 / rates[1]))
+    assert row["throughput_cv"] == pytest.approx(0.707, rel=0.01)
+    assert row["p95_ttft_ms"] == 20  # n = 80 supports it, though no block does
+    assert row["j_per_token"] == pytest.approx(0.2)
+    assert row["client_cpu_share"] == 0.5
+    assert (row["server_preemptions"], row["server_prefix_cache_hits"], row["bottleneck"]) == (2, 0, "engine")
+    assert row["server_generation_tokens"] is None
+    assert (row["valid"], row["reasons"]) == (True, "CI_NEEDS_3_BLOCKS")
+
+
+@pytest.mark.parametrize("time", ["ttft", "e2e", "tpot"])
+def test_the_interval_of_a_percentile_is_that_of_its_blocks(time: str) -> None:
+    """Sectioning by hand: t(2) = 4.303, deviations of the blocks' medians from the pooled one."""
+    blocks = [(block(80, 2, length=length), context()) for length in (100, 110, 130)]
+    row = tuple_row(IDENTITY, blocks)
+    medians = [block_metrics(records, 2)[f"p50_{time}_ms"] for records, _ in blocks]
+    pooled = row[f"p50_{time}_ms"]
+    sd = math.sqrt(sum(math.log(m / pooled) ** 2 for m in medians) / 2)
+    if time == "ttft":  # all alike: a spread of nothing is no measurement
+        assert (row["p50_ttft_ms_lo"], "NO_VARIATION" in row["reasons"]) == (None, True)
+    else:
+        half = 4.30265 * sd / math.sqrt(3)
+        limits = (row[f"p50_{time}_ms_lo"], row[f"p50_{time}_ms_hi"])
+        assert limits == pytest.approx((pooled * math.exp(-half), pooled * math.exp(half)))
+        assert row[f"p95_{time}_ms_lo"] < row[f"p95_{time}_ms"] < row[f"p95_{time}_ms_hi"]
+
+
+def test_short_or_few_blocks_have_no_interval_and_say_why() -> None:
+    few = tuple_row(IDENTITY, [(block(80, 2, length=n), context()) for n in (100, 110)])
+    assert (few["p50_e2e_ms_lo"], few["reasons"]) == (None, "CI_NEEDS_3_BLOCKS")
+    short = tuple_row(IDENTITY, [(block(40, 2, length=n), context()) for n in (100, 110, 120)])
+    assert short["p95_e2e_ms"] is not None
+    assert short["p95_e2e_ms_lo"] is None
+    assert short["p50_e2e_ms_lo"] is not None
+    assert "P95_CI_NEEDS_N72_PER_BLOCK" in short["reasons"]
+
+
+failing = st.lists(st.tuples(st.integers(2, 60), st.integers(0, 20), st.integers(50, 400)), min_size=1, max_size=4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(failing)
+def test_adjusted_percentiles_are_those_of_all_requests_with_failures_at_the_end(shape: list[Any]) -> None:
+    """Blocks of (requests, failures, length); a block is valid if none failed, as the guard has it."""
+    blocks = [
+        (block(n, 2, length=length, failed=min(f, n)), context(valid=f == 0, reasons=["failed_requests"] * (f > 0)))
+        for n, f, length in shape
+    ]
+    row = tuple_row(IDENTITY, blocks)
+    everyone = [record for records, _ in blocks for record in records]
+    assert (row["n"], row["failures"]) == (len(everyone), sum(not r.ok for r in everyone))
+    assert row["n_used"] <= row["n"] - row["failures"]
+    for q in (50, 95):
+        for time in ("ttft", "e2e"):
+            adjusted = row[f"adj_p{q}_{time}_ms"]
+            plain = time_percentile([r for r in everyone if r.ok], time, q).value
+            if row["failures"] == 0:
+                assert adjusted == row[f"p{q}_{time}_ms"] == plain
+            elif adjusted is not None and plain is not None:
+                assert adjusted >= plain * (1 - 1e-9)
+            if row["failures"] > (1 - q / 100) * (row["n"] - 1) + 1:
+                assert adjusted is None
+
+
+def test_failures_of_one_block_show_in_the_adjusted_percentiles_only() -> None:
+    good = [(block(100, 2, length=n), context()) for n in (100, 110, 120)]
+    bad = (block(100, 2, length=100, failed=40), context(valid=False, reasons=["failed_requests"]))
+    clean, row = tuple_row(IDENTITY, good), tuple_row(IDENTITY, [*good, bad])
+    assert row["p95_e2e_ms"] == clean["p95_e2e_ms"] == 120
+    assert (clean["adj_p95_e2e_ms"], row["adj_p95_e2e_ms"]) == (120, None)
+    assert "FAILURES_AT_P95" in row["reasons"]
+    assert row["adj_p50_e2e_ms"] == 110
+
+
+def test_an_invalid_block_is_left_out_and_the_row_says_so() -> None:
+    bad = context(valid=False, reasons=["THROTTLED"])
+    row = tuple_row(IDENTITY, [(block(80, 2), context()), (block(80, 2, length=900, failed=3), bad)])
+    assert (row["n_used"], row["blocks"], row["blocks_invalid"], row["p50_e2e_ms"]) == (80, 1, 1, 100)
+    assert (row["n"], row["failures"]) == (160, 3)
+    assert (row["valid"], row["reasons"]) == (False, "THROTTLED;CI_NEEDS_3_BLOCKS")
+    assert row["failure_reasons"] == "timeout:3"
+
+
+def test_without_a_valid_block_the_numbers_are_shown_as_invalid() -> None:
+    row = tuple_row(IDENTITY, [(block(80, 2, failed=8), context(valid=False, reasons=["failed_requests"]))])
+    assert (row["valid"], row["blocks"], row["n"], row["failures"]) == (False, 0, 80, 8)
+    assert row["n_used"] == 72
+    assert row["reasons"] == "failed_requests;CI_NEEDS_3_BLOCKS;FAILURES_AT_P95"
+    assert row["adj_p95_ttft_ms"] is None
+
+
+def test_prompt_tokens_that_one_block_lacks_are_not_summed() -> None:
+    untold = [replace(r, prompt_tokens=None) for r in block(4, 2)]
+    assert tuple_row(IDENTITY, [(block(4, 2), context())])["tokens_in"] == 20
+    assert tuple_row(IDENTITY, [(block(4, 2), context()), (untold, context())])["tokens_in"] is None
+
+
+def test_what_is_missing_is_none_with_a_reason() -> None:
+    row = tuple_row(IDENTITY, [(block(2, 2), {})])
+    assert row["p95_ttft_ms"] is None
+    assert row["throughput_steady_tok_s"] is None
+    assert row["throughput_cv"] is None
+    assert row["j_per_token"] is None
+    assert row["client_ttft_error_ms"] is None
+    assert row["reasons"] == "CI_NEEDS_3_BLOCKS;P95_NEEDS_N72;STEADY_TOO_SHORT"
+
+
+def test_energy_that_its_guard_doubts_is_blank_with_the_guard_as_the_reason() -> None:
+    doubted = context(guards=[{"id": "energy_mismatch", "status": "warn", "detail": "…"}])
+    row = tuple_row(IDENTITY, [(block(80, 2), context()), (block(80, 2), doubted)])
+    assert (row["j_per_token"], row["valid"], row["reasons"]) == (None, True, "CI_NEEDS_3_BLOCKS;energy_mismatch")
+    trusted = context(guards=[{"id": "energy_mismatch", "status": "ok", "detail": "…"}])
+    assert tuple_row(IDENTITY, [(block(80, 2), trusted)])["j_per_token"] is not None
+
+
+def test_nothing_at_all() -> None:
+    for blocks in ([], [([RequestRecord(0, "p", reason="connect")], context(valid=False))]):
+        row = tuple_row(IDENTITY, blocks)
+        assert (row["valid"], row["throughput_tok_s"]) == (False, None)
+
+
+def test_calibration_goes_into_the_row() -> None:
+    calibration = {"ttft_error_p50_ms": 0.1, "e2e_error_p50_ms": 0.2, "limit_tok_s": 9000.0}
+    row = tuple_row(IDENTITY, [(block(4, 2), context())], calibration)
+    assert (row["client_ttft_error_ms"], row["client_e2e_error_ms"], row["client_limit_tok_s"]) == (0.1, 0.2, 9000.0)

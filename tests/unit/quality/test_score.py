@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from quantbench.quality import score
+from quantbench.records import base
+from quantbench.records.finding import finding
+from quantbench.records.quality import Answer, CheckResult, Floor, Item, QualityDetails, QualityVerdict, Use
+from quantbench.report.quality_words import bound, with_words
+from quantbench.report.say import Speech
+from scipy.stats import beta, binom
+
+NO_FLOOR = score.floor_of([])
+
+
+def answer(text: str, *, ok: bool = True, hard: bool = False, ids: tuple[int, ...] = (1, 2, 3)) -> Any:
+    checks = [
+        CheckResult(type="not_empty", ok=not hard, detail="", hard=True),
+        CheckResult(type="contains", ok=ok, detail=""),
+    ]
+    given = Answer(
+        id="", kind="", prompt="q", output=text, finish_reason="stop", tokens=len(ids), token_ids=ids,
+        prompt_token_ids_sha256="same",
+    )  # fmt: skip
+    return given, checks
+
+
+def items(pattern: str, kind: str = "fact") -> list[Item]:
+    """One letter per prompt: p both pass, f both fail, w worse, b better, h the variant is empty."""
+    made = {
+        "p": (answer("x"), answer("x")),
+        "f": (answer("x", ok=False), answer("y", ok=False)),
+        "w": (answer("x"), answer("y", ok=False, ids=(1, 9))),
+        "b": (answer("x", ok=False), answer("y")),
+        "h": (answer("x"), answer("", ok=False, hard=True, ids=(2,))),
+    }
+    compared = [score.compare(kind, *made[letter]) for letter in pattern]
+    return [replace(item, id=f"{letter}{i}") for i, (letter, item) in enumerate(zip(pattern, compared, strict=True))]
+
+
+def verdict(pattern: str, floor: Floor = NO_FLOOR) -> QualityVerdict:
+    return score.verdict(items(pattern), floor)
+
+
+def scored(pairs: list[Item]) -> QualityDetails:
+    return score.score(pairs, NO_FLOOR, baseline="a", variant="b")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "word"),
+    [
+        ("p" * 15, "no degradation seen"),
+        ("p" * 14, "insufficient evidence"),
+        ("p" * 14 + "f", "insufficient evidence"),
+        ("p" * 20 + "w", "insufficient evidence"),
+        ("p" * 20 + "ww", "insufficient evidence"),
+        ("p" * 20 + "www", "degraded"),
+        ("p" * 20 + "wwwb", "insufficient evidence"),
+        ("p" * 20 + "wwwwb", "degraded"),
+        ("p" * 20 + "h", "degraded"),
+        ("p" * 20 + "bbb", "no degradation seen"),
+        ("", "insufficient evidence"),
+        ("f" * 30, "insufficient evidence"),
+    ],
+)
+def test_the_word(pattern: str, word: str) -> None:
+    judged = verdict(pattern)
+    assert judged.word == word
+    assert bool(judged.because) == (word != "no degradation seen")
+
+
+def test_what_the_word_rests_on() -> None:
+    assert verdict("w").because == (finding("quality.few_prompts", n=1, needed=15),)
+    assert verdict("p" * 20 + "w").because == (finding("quality.chance", lost=1, n=21, p=1.0),)
+    assert verdict("p" * 20 + "www").because == (finding("quality.net_loss", loss=3, n=23),)
+    assert verdict("p" * 20 + "h").because == (finding("quality.new_hard_failures", prompts=["h20"]),)
+    test, loss = verdict("p" * 30 + "w" * 20).because
+    assert (test.id, test.values["lost"], test.values["gained"], loss.id) == (
+        "quality.mcnemar", 20, 0, "quality.net_loss",
+    )  # fmt: skip
+
+
+def test_what_the_baseline_loses_itself_is_not_counted() -> None:
+    floor = score.floor_of([score.Asked("w20", 8, False, True, False), score.Asked("p0", 8, True, True, True)])
+    assert floor == Floor(
+        measured=True, answers=2, identical=1, identical_share=0.5, lost=("w20",), gained=(), concurrency=(8,)
+    )
+    assert verdict("p" * 20 + "www", floor).lost == ("w21", "w22")
+
+
+def test_other_tokens_than_the_baseline_got_prove_nothing() -> None:
+    first, *rest = items("p" * 20 + "www")
+    judged = score.verdict([replace(first, same_input=False), *rest], NO_FLOOR)
+    assert judged.word == "insufficient evidence"
+    assert judged.because[-1] == finding("quality.other_tokens", n=1)
+
+
+@settings(deadline=None)
+@given(b=st.integers(0, 30), c=st.integers(0, 30))
+def test_mcnemar_is_the_exact_binomial_test(b: int, c: int) -> None:
+    p = score.mcnemar(b, c)
+    if b + c == 0:
+        assert p is None
+    else:
+        assert p == pytest.approx(min(1.0, 2 * binom.cdf(min(b, c), b + c, 0.5)))
+
+
+def test_published_values() -> None:
+    assert score.mcnemar(5, 0) == pytest.approx(0.0625)
+    assert score.mcnemar(6, 0) == pytest.approx(0.03125)
+    assert score.upper_bound(0, 15) == pytest.approx(0.218, abs=1e-3)
+    assert score.upper_bound(0, 0) is None
+
+
+@settings(deadline=None)
+@given(n=st.integers(1, 200), data=st.data())
+def test_the_bound_is_clopper_pearson(n: int, data: st.DataObject) -> None:
+    k = data.draw(st.integers(0, n))
+    wanted = 1.0 if k == n else beta.ppf(0.975, k + 1, n - k)
+    assert score.upper_bound(k, n) == pytest.approx(wanted, abs=1e-6)
+
+
+@settings(deadline=None)
+@given(a=st.lists(st.integers(0, 3), max_size=8), b=st.lists(st.integers(0, 3), max_size=8))
+def test_first_divergence(a: list[int], b: list[int]) -> None:
+    at = score.first_divergence(a, b)
+    if at is None:
+        assert a == b
+    else:
+        assert a[:at] == b[:at]
+        assert a[at : at + 1] != b[at : at + 1]
+
+
+@settings(deadline=None)
+@given(st.text("pfwbh", max_size=80))
+def test_any_outcome_gives_a_verdict_and_advice(pattern: str) -> None:
+    result = scored(items(pattern))
+    assert result.passed.baseline - result.passed.variant == len(result.worse) - len(result.better)
+    if "w" in pattern or "h" in pattern:
+        assert result.verdict.word != "no degradation seen"
+    assert base.convert(base.Record.as_dict(result), QualityDetails) == result
+    worded = with_words(result, Speech())
+    assert worded.verdict.sentence
+    assert all((use.use and use.why) or use.status == "not shown" for use in worded.uses)
+    assert all(worded.rules)
+
+
+def uses(pairs: list[Item]) -> dict[str, Use]:
+    return {use.id: use for use in scored(pairs).uses}
+
+
+def test_advice_follows_the_class_that_was_lost() -> None:
+    advice = {name: use.status for name, use in uses(items("p" * 20) + items("pw", "code")).items()}
+    assert advice["code"] == "not acceptable"
+    assert advice["facts"] == "ok"
+    assert advice["batch"] == "not shown"
+    assert advice["chat"] == "not acceptable"
+    assert advice["summaries"] == "not shown"
+
+
+def test_two_prompts_show_nothing() -> None:
+    advice = uses(items("p" * 20) + items("pp", "code"))
+    assert advice["code"].status == "not shown"
+    assert advice["code"].because == (finding("quality.lost_few", lost=0, of=2, needed=15),)
+    assert advice["batch"].status == "ok"
+
+
+def test_chat_needs_many_prompts_without_a_loss() -> None:
+    assert uses(items("p" * 58))["chat"].status == "not shown"
+    assert uses(items("p" * 59))["chat"].status == "ok"
+
+
+def test_degraded_is_not_acceptable_for_batch_jobs() -> None:
+    lost = uses(items("p" * 20 + "www"))["batch"]
+    assert lost.status == "not acceptable"
+    assert lost.because == (finding("quality.lost_named", lost=3, of=23, prompts=["w20", "w21", "w22"]),)
+    assert uses(items("p" * 5))["batch"].status == "not shown"
+    assert uses(items("f" * 5))["batch"].because == (finding("quality.none_of_kind"),)
+
+
+def test_the_class_is_called_class_in_the_file() -> None:
+    [item] = items("p")
+    assert item.as_dict()["class"] == "fact"
+
+
+def test_sentences_count_in_the_singular_and_bounds_hold_as_printed() -> None:
+    def sentence(pattern: str) -> str:
+        return Speech()(bound(verdict(pattern)))
+
+    assert sentence("w").startswith("1 of 1 prompt that the baseline passes was lost;")
+    assert sentence("w").endswith("is at most 100 %.")
+    assert sentence("f") == "The baseline passes no prompt, so nothing can be said."
+    assert sentence("p" * 2000).endswith("is at most 1 %."), "0.18 % rounds to 0, which nobody has shown"
+
+
+def test_the_file_has_words_beside_its_findings() -> None:
+    worded = with_words(scored(items("p" * 30 + "w" * 20)), Speech())
+    assert worded.verdict.reasons[0] == "exact McNemar p < 0.001 (20 lost, 0 gained)"
+    assert worded.uses[0].use == "internal tools / batch jobs"
+    assert worded.uses[0].why.startswith("lost 20 of 50: w30, w31")
+    assert any("exact McNemar p < 0.05 with b > c, or a net loss of at least 3" in rule for rule in worded.rules)

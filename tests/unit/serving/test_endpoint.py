@@ -1,0 +1,161 @@
+"""Servers that are not ours, and not vLLM: behind a path, with a key, for chats only, with other lists of models."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from quantbench import block
+from quantbench.engines import openai_api
+from quantbench.errors import QuantbenchError
+from quantbench.serving import preflight, ready
+from servers import fake_spec, own_home
+
+KNOBS = {
+    "protocol": 1, "workload": "chat", "style": "interactive", "concurrency": 2, "max_tokens": 4, "min_seconds": 0.05,
+    "min_requests": 2, "warmup_requests": 2, "warmup_max_tokens": 4, "timeout_s": 30.0, "endpoint": "completions",
+    "template": None,
+}  # fmt: skip
+
+
+class Handler(BaseHTTPRequestHandler):
+    """A small OpenAI-compatible server: no /health, /metrics, /version or /tokenize."""
+
+    protocol_version = "HTTP/1.1"
+    prefix: ClassVar[str] = ""
+    key: ClassVar[str] = ""
+    chat_only: ClassVar[bool] = False
+    models: ClassVar[Any] = {"data": [{"id": "org/m:7b"}]}
+    asked: ClassVar[list[str]]
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def answer(self, status: int, value: Any, kind: str = "application/json") -> None:
+        content = value if isinstance(value, bytes) else json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def allowed(self, *paths: str) -> bool:
+        self.asked.append(self.path)
+        if self.key and self.headers.get("Authorization") != f"Bearer {self.key}":
+            self.answer(401, {"error": {"message": "Incorrect API key"}})
+        elif self.path not in [f"{self.prefix}/v1/{path}" for path in paths]:
+            self.answer(404, {"error": {"message": "no such path"}})
+        else:
+            return True
+        return False
+
+    def do_GET(self) -> None:
+        if self.allowed("models"):
+            self.answer(200, self.models)
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if not self.allowed("chat/completions", *([] if self.chat_only else ["completions"])):
+            return
+        chat, n = "chat" in self.path, body["max_tokens"]
+        usage = {"prompt_tokens": 3, "completion_tokens": n, "total_tokens": n + 3}
+        if not body.get("stream"):
+            part = {"message": {"role": "assistant", "content": "x" * n}} if chat else {"text": "x" * n}
+            self.answer(200, {"choices": [{"index": 0, "finish_reason": "length", **part}], "usage": usage})
+            return
+        parts = [{"delta": {"content": "x"}} if chat else {"text": "x"} for _ in range(n)]
+        ends = [None] * (n - 1) + ["length"]
+        chunks = [{"choices": [{"index": 0, "finish_reason": end, **p}]} for p, end in zip(parts, ends, strict=True)]
+        lines = [json.dumps(chunk) for chunk in [*chunks, {"choices": [], "usage": usage}]]
+        stream = "".join(f"data: {line}\n\n" for line in [*lines, "[DONE]"])
+        self.answer(200, stream.encode(), "text/event-stream")
+
+
+@contextmanager
+def serving(**traits: Any) -> Iterator[str]:
+    """The server's root URL."""
+    handler = type("Odd", (Handler,), {"asked": [], **traits})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}{handler.prefix}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.delenv(openai_api.KEY, raising=False)
+    with own_home(tmp_path, monkeypatch) as folder:
+        (folder / "p.jsonl").write_text('{"prompt": "Why?"}\n')
+        yield folder
+
+
+def far(url: str) -> dict[str, Any]:
+    return fake_spec(None, "far", endpoint=url, served_name="org/m:7b")
+
+
+def measured(url: str, **knobs: Any) -> dict[str, Any]:
+    """Metrics of one block on an endpoint, its record made as start_server makes it."""
+    spec = far(url)
+    asked = block.BlockSpec("far", 1, spec, KNOBS | knobs, "fake", Path("p.jsonl"))
+    return dict(block.measure(asked, ready.of_endpoint(spec))[1]["metrics"])
+
+
+def refused(url: str) -> QuantbenchError:
+    with pytest.raises(QuantbenchError) as caught:
+        preflight.check_endpoint(far(url))
+    assert "models.far.endpoint" in caught.value.what
+    return caught.value
+
+
+@pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/"])
+@pytest.mark.parametrize("prefix", ["", "/gateway/llm"])
+def test_a_server_behind_a_path_is_measured_with_and_without_v1(prefix: str, ending: str) -> None:
+    with serving(prefix=prefix) as url:
+        metrics = measured(url + ending)
+    assert metrics["failures"] == 0
+    assert metrics["n"] >= 2
+
+
+def test_a_server_that_wants_a_key_gets_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(key="sk-1") as url:
+        error = refused(url)
+        assert "HTTP 401" in error.what
+        assert "OPENAI_API_KEY" in error.remedy
+        monkeypatch.setenv("OPENAI_API_KEY", " sk-1\n")
+        assert measured(url)["failures"] == 0
+
+
+def test_a_server_for_chats_only_is_measured() -> None:
+    with serving(chat_only=True) as url:
+        assert measured(url, endpoint="chat")["failures"] == 0
+        assert ready.of_endpoint(far(url))["test_completion"]["text"] == "x" * 16
+
+
+@pytest.mark.parametrize("listed", [[], {"data": "m"}, {"data": ["m"]}, {}, b"<html>"])
+def test_another_list_of_models_is_an_error_in_words(listed: Any) -> None:
+    with serving(models=listed) as url:
+        assert f"{url}/v1/models" in refused(url).what
+
+
+def test_a_url_that_goes_too_far_says_so() -> None:
+    with serving(prefix="/a") as url:
+        assert "/v1" in refused(f"{url}/b").remedy
+
+
+def test_a_proxy_in_the_environment_is_not_for_servers_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with serving() as url:
+        assert measured(url)["failures"] == 0

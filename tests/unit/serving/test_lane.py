@@ -1,0 +1,376 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from quantbench.engines import openai_api
+from quantbench.engines.vllm import engine as vllm
+from quantbench.errors import QuantbenchError
+from quantbench.serving import claims, lane, memory, owner, processes, registry, server
+from servers import PATIENCE_S, behave, fake_spec, gpu_spec, left_over, own_home
+
+GIB = 1024
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    with own_home(tmp_path, monkeypatch) as folder:
+        yield folder
+
+
+def events(model, kind=None):
+    found = registry.read_events(owner.server_home(model))
+    return [e for e in found if kind in (None, e["event"])]
+
+
+def running(model):
+    return next(s for s in registry.servers() if s["spec"]["model"] == model)
+
+
+def run_lease(spec):
+    with lane.lease(spec) as lease:
+        return lease
+
+
+def test_start_reuse_stop(home):
+    spec = fake_spec(home)
+    first = run_lease(spec)
+    assert (first.action, first.mode, first.note) == ("started", "resident", "")
+    assert first.state["ready"]["test_completion"]["tokens"] == 16
+    second = run_lease(spec)
+    assert second.action == "reused"
+    assert second.state["mark"] == first.state["mark"]
+    assert lane.stop(spec) is True
+    (stop,) = events("alpha", "stop")
+    assert stop["memory_returned"] is True
+    assert stop["memory_held_mib"] > 10
+    assert stop["memory_after_stop_mib"] == 0
+    assert lane.stop(spec) is False
+    assert [e["event"] for e in events("alpha")] == ["start", "lease", "lease", "stop"]
+
+
+def test_cpu_servers_stay_and_the_idle_one_is_frozen(home):
+    alpha, beta = fake_spec(home, "alpha"), fake_spec(home, "beta")
+    run_lease(alpha)
+    assert run_lease(beta).action == "started"
+    frozen = registry.members(running("alpha"))
+    assert frozen
+    assert {processes._stat(pid)[0] for pid in frozen} == {"T"}
+    assert run_lease(alpha).action == "woken"
+    assert not {processes._stat(pid)[0] for pid in frozen} & {"T"}
+    assert {processes._stat(pid)[0] for pid in registry.members(running("beta"))} == {"T"}
+    assert [e["event"] for e in events("alpha")] == ["start", "lease", "sleep", "wake", "lease"]
+    assert sorted(lane.sweep()) == ["alpha", "beta"]  # a frozen server ends too
+
+
+def test_gpu_servers_sleep_so_that_one_holds_the_memory(home):
+    alpha, beta = gpu_spec(home, "alpha"), gpu_spec(home, "beta")
+    assert run_lease(alpha).mode == "sleep"
+    assert run_lease(beta).action == "started"
+    assert vllm.is_sleeping(running("alpha")["url"]) is True
+    assert [run_lease(s).action for s in (alpha, beta, beta, alpha)] == ["woken", "woken", "reused", "woken"]
+    assert len(events("alpha", "start")) == len(events("beta", "start")) == 1
+
+
+@pytest.mark.parametrize("fault", ["sleep", "wake"])
+def test_a_failed_switch_falls_back_to_restart(home, fault):
+    env = behave(home, refuse=[])
+    alpha, beta = gpu_spec(home, "alpha", env=env), gpu_spec(home, "beta")
+    run_lease(alpha)
+    if fault == "wake":
+        run_lease(beta)
+    behave(home, refuse=[fault])
+    lease = run_lease(beta if fault == "sleep" else alpha)
+    assert (lease.action, lease.mode) == ("started", "restart")
+    assert f"fell back to restart: alpha did not {'go to sleep' if fault == 'sleep' else 'wake up'}" in lease.note
+    assert len(registry.servers()) == 1
+    after = run_lease(beta if fault == "wake" else alpha)  # stays so for the rest of the run
+    assert (after.action, after.mode) == ("started", "restart")
+    assert len(registry.servers()) == 1
+    assert json.loads(Path("logs/servers/lanes.json").read_text())["gpu0"]["mode"] == "restart"
+
+
+def test_a_fallback_of_an_earlier_run_does_not_last(home):
+    lanes = owner.server_home("alpha").parent / "lanes.json"
+    lanes.parent.mkdir(parents=True)
+    lanes.write_text(json.dumps({"gpu0": {"mode": "restart", "reason": "alpha did not wake up"}, "gpu1": {}}))
+    run_lease(gpu_spec(home, "alpha"))
+    assert "gpu0" in json.loads(lanes.read_text())
+    run_lease(gpu_spec(home, "beta"))
+    assert list(json.loads(lanes.read_text())) == ["gpu1"]
+
+
+def test_restart_mode_has_one_server(home):
+    alpha, beta = gpu_spec(home, "alpha", mode="restart"), gpu_spec(home, "beta", mode="restart")
+    run_lease(alpha)
+    assert run_lease(beta).action == "started"
+    assert [s["spec"]["model"] for s in registry.servers()] == ["beta"]
+    assert events("alpha", "stop")[0]["why"] == "beta is next"
+
+
+def card(monkeypatch, **memory):
+    """A pretended NVML: used, free and total in MiB, changed by the test as it goes."""
+    state = {"name": "Fake", "driver": "1", "processes": [], "lost": False, **memory}
+    monkeypatch.setattr(
+        "quantbench.serving.memory.snapshot",
+        lambda devices: None if "cpu" in devices or state["lost"] else dict(state),
+    )
+    return state
+
+
+def holding(model, mib):
+    """As if the model's server had taken this much at its start."""
+    state = running(model)
+    state["ready"]["vram"]["delta_mib"] = mib
+    registry.save(state)
+
+
+def test_nvml_that_disappears_is_no_reason_to_give_sleep_mode_up(home, monkeypatch):
+    nvml = card(monkeypatch, used_mib=12000, free_mib=4000, total_mib=16000)
+    run_lease(gpu_spec(home, "alpha", gpu_memory_utilization=0.2))
+    holding("alpha", 12000)
+    real = vllm.sleep
+
+    def sleep(url):
+        nvml["lost"] = True
+        return real(url)
+
+    monkeypatch.setattr(vllm, "sleep", sleep)
+    lease = run_lease(gpu_spec(home, "beta", gpu_memory_utilization=0.2))
+    assert (lease.action, lease.mode, lease.note) == ("started", "sleep", "")
+    assert events("alpha", "memory_not_reported")[0]["why"] == "asleep, but NVML does not tell the device's memory"
+    lane.sweep()
+    for model in ("alpha", "beta"):
+        stop = events(model, "stop")[0]
+        assert (stop["memory_returned"], stop["memory_after_stop_mib"]) == (None, None)
+        assert stop["memory_reason"] == "NVML does not tell the device's memory"
+
+
+@pytest.mark.parametrize(("after", "returned"), [(12000, False), (7000, False), (500, True)])
+def test_memory_beside_another_server_is_back_only_if_what_this_one_held_came_free(home, monkeypatch, after, returned):
+    nvml = card(monkeypatch, used_mib=12000, free_mib=4000, total_mib=16000)
+    monkeypatch.setattr(memory, "FREED_S", 0.2)
+    alpha, beta = (
+        gpu_spec(home, "alpha", gpu_memory_utilization=0.2),
+        gpu_spec(home, "beta", gpu_memory_utilization=0.2),
+    )
+    run_lease(alpha)
+    run_lease(beta)
+    holding("beta", 11000)
+    real = server.processes.supervisors
+
+    def supervisors(mark):
+        nvml["used_mib"] = after
+        return real(mark)
+
+    monkeypatch.setattr(server.processes, "supervisors", supervisors)
+    lane.stop(beta)
+    stop = events("beta", "stop")[0]
+    assert (stop["memory_returned"], stop["memory_after_stop_mib"]) == (returned, after)
+    assert stop["others_resident"] == ["alpha"]
+
+
+def test_too_little_gpu_memory_beside_a_sleeping_server(home, monkeypatch):
+    nvml = card(monkeypatch, used_mib=0, free_mib=16000, total_mib=16000)
+    run_lease(gpu_spec(home, "alpha", gpu_memory_utilization=0.9))
+    real = vllm.sleep
+
+    def sleep(url):
+        nvml.update(used_mib=2000, free_mib=14000)  # what a sleeping server keeps
+        return real(url)
+
+    def stop(state, why):
+        nvml.update(used_mib=0, free_mib=16000)
+        return real_stop(state, why)
+
+    real_stop = server.stop
+    monkeypatch.setattr(vllm, "sleep", sleep)
+    monkeypatch.setattr(server, "stop", stop)
+    lease = run_lease(gpu_spec(home, "beta", gpu_memory_utilization=0.9))
+    assert lease.mode == "restart"
+    assert "14000 MiB free on the GPU, 0.9 × 16000 = 14400 MiB needed" in lease.note
+
+
+def test_too_little_host_memory_to_park_the_weights(home, monkeypatch):
+    run_lease(gpu_spec(home, "alpha"))
+    monkeypatch.setattr("quantbench.serving.memory.host_available_mib", lambda: 3.0 * GIB)
+    lease = run_lease(gpu_spec(home, "beta"))
+    assert lease.mode == "restart"
+    assert "3072 MiB of host memory available, 1024 (weights) + 2048 (reserve) = 3072" not in lease.note  # it fitted
+    assert "host memory" in lease.note
+
+
+def test_the_arithmetic_of_a_second_server_is_on_record(home, monkeypatch):
+    card(monkeypatch, used_mib=1500, free_mib=14880, total_mib=16380)
+    monkeypatch.setattr(memory, "FREED_S", 0.1)
+    run_lease(gpu_spec(home, "alpha", gpu_memory_utilization=0.85))
+    assert run_lease(gpu_spec(home, "beta", gpu_memory_utilization=0.85)).mode == "sleep"
+    assert events("beta", "fits")[0]["why"] == ("GPU 0: 14880 MiB free on the GPU, 0.85 × 16380 = 13923 MiB needed")
+
+
+def test_a_foreign_process_that_took_the_memory_is_named(home, monkeypatch):
+    nvml = card(monkeypatch, used_mib=0, free_mib=16000, total_mib=16000)
+    monkeypatch.setattr(memory, "FREED_S", 0.1)
+    alpha, beta = gpu_spec(home, "alpha"), gpu_spec(home, "beta")
+    run_lease(alpha)
+    run_lease(beta)
+    thief = {"pid": 4711, "name": "thief", "mib": 9000}
+    nvml.update(used_mib=9000, free_mib=7000, processes=[thief])
+    state = running("alpha") | {"freed_mib": 12000.0}
+    registry.save(state)
+    with pytest.raises(QuantbenchError, match=r"GPU 0 is not free.*thief \(pid 4711, 9000 MiB\)"):
+        run_lease(alpha)
+
+
+@pytest.mark.parametrize(
+    ("victim", "who"),
+    [("awake", "server"), ("awake", "engine"), ("awake", "supervisor"), ("sleeping", "server"), ("sleeping", "engine")],
+)
+def test_a_killed_server_is_started_anew(home, victim, who):
+    alpha, beta = gpu_spec(home, "alpha"), gpu_spec(home, "beta")
+    run_lease(alpha)
+    run_lease(beta)
+    spec = beta if victim == "awake" else alpha
+    state = running(spec["model"])
+    server = processes.pid_of(registry.leader(state))
+    pids = {
+        "server": [server],
+        "engine": [pid for pid in registry.members(state) if pid != server],
+        "supervisor": processes.supervisors(state["mark"])[:1],
+    }[who]
+    assert pids
+    tokens = [processes.token(pid) for pid in pids]
+    processes.signal_all(pids, signal.SIGKILL)
+    assert processes.until(lambda: not any(map(processes.alive, tokens)), PATIENCE_S)
+    if who != "engine":
+        assert processes.until(lambda: not registry.members(state), PATIENCE_S)  # before anybody asks
+    lease = run_lease(spec)
+    assert (lease.action, lease.mode, lease.note) == ("started", "sleep", "")  # a death is no reason to fall back
+    assert lease.state["mark"] != state["mark"]
+    assert openai_api.complete(lease.url, spec["served_name"])["tokens"] == 16
+
+
+def test_a_failing_job_keeps_a_healthy_server_and_drops_a_sick_one(home):
+    spec = fake_spec(home, env=behave(home))
+    with pytest.raises(ZeroDivisionError), lane.lease(spec):
+        1 / 0  # noqa: B018
+    assert run_lease(spec).action == "reused"
+    with pytest.raises(ZeroDivisionError), lane.lease(spec):
+        raise ZeroDivisionError(behave(home, refuse=["health"]))
+    assert registry.servers() == []
+    behave(home)
+    assert run_lease(spec).action == "started"
+
+
+def test_one_lease_at_a_time_across_lanes_that_share_a_device(home):
+    alpha = gpu_spec(home, "alpha")
+    both = {**gpu_spec(home, "beta"), "devices": ["0", "1"], "lane": "pair"}
+    inside, most = [], []
+
+    def job(spec):
+        for _ in range(2):
+            with lane.lease(spec):
+                inside.append(spec["model"])
+                most.append(len(inside))
+                time.sleep(0.1)
+                inside.remove(spec["model"])
+
+    threads = [threading.Thread(target=job, args=(spec,)) for spec in (alpha, both)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert most == [1, 1, 1, 1]
+
+
+RUN = """
+import sys, json
+from quantbench.serving import lane, owner
+owner.become_owner(["cpu"])
+with lane.lease(json.loads(sys.argv[1])) as lease:
+    print(lease.action, flush=True)
+    sys.stdin.read()
+lane.sweep()
+"""
+
+
+def other_run(spec):
+    """A run of its own that holds one lease until its standard input ends."""
+    env = {**os.environ, "PYTHONPATH": str(owner.LIBRARY)}
+    command = [sys.executable, "-c", RUN, json.dumps(spec)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=env, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
+
+
+def test_a_second_run_waits_for_the_first_and_says_so(home):
+    first = other_run(fake_spec(home, "alpha"))
+    assert first.stdout.readline() == "started\n"
+    second = other_run(fake_spec(home, "beta"))
+    assert second.stderr.readline() == f"waiting for device cpu: another run (pid {first.pid} in {home}) uses it\n"
+    first.communicate(timeout=PATIENCE_S)
+    assert first.returncode == 0
+    out, err = second.communicate(timeout=PATIENCE_S)
+    assert (out, err, second.returncode) == ("started\n", "", 0)
+    assert not events("alpha", "stop")[0]["why"].startswith("beta")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_end_of_the_owner_is_the_end_of_its_servers(home, number):
+    run = other_run(fake_spec(home, "alpha"))
+    assert run.stdout.readline() == "started\n"
+    state = running("alpha")
+    assert len(registry.members(state)) == 2
+    run.send_signal(number)
+    run.wait()
+    assert processes.until(lambda: not left_over(home / "state"), PATIENCE_S)
+    assert events("alpha", "stop")[0]["why"] == "owner gone"
+    lease = run_lease(fake_spec(home, "alpha", port=state["spec"]["port"]))  # the dead run's claim is void
+    assert lease.action == "started"
+
+
+def test_claims_are_all_or_nothing(home):
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        os.environ[owner.OWNER] = processes.token(stranger.pid)
+        claims.claim(["b"])
+        del os.environ[owner.OWNER]
+        waiting = threading.Thread(target=claims.claim, args=(["a", "b"],))
+        waiting.start()
+        time.sleep(0.6)
+        assert claims.claimed_by("a") is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+    waiting.join(PATIENCE_S)
+    assert claims.claimed_by("a")["owner"] == claims.claimed_by("b")["owner"] == owner.current()
+    claims.release()
+    assert claims.claimed_by("a") is None
+
+
+def test_endpoint_servers_are_used_and_left_alone(home):
+    ours = run_lease(fake_spec(home, "alpha"))
+    spec = fake_spec(home, "remote", endpoint=ours.url + "/v1/", served_name="alpha")
+    lease = run_lease(spec)
+    assert (lease.action, lease.mode, lease.url, lease.log) == ("endpoint", "endpoint", ours.url, None)
+    assert lane.stop(spec) is False
+    assert openai_api.healthy(ours.url)
+    with pytest.raises(QuantbenchError, match="serves alpha, not 'gamma'"):
+        run_lease({**spec, "served_name": "gamma"})
+    with pytest.raises(QuantbenchError, match="did not answer"):
+        run_lease({**spec, "endpoint": "http://127.0.0.1:9"})
+
+
+def test_a_server_that_nobody_leases_ends_by_itself(home, monkeypatch):
+    monkeypatch.setenv("QUANTBENCH_IDLE_S", "0.5")
+    state = run_lease(fake_spec(home)).state
+    assert processes.until(lambda: bool(events("alpha", "stop")), PATIENCE_S)
+    assert registry.members(state) == []
+    assert events("alpha", "stop")[0]["why"] == "idle"
+    assert run_lease(state["spec"] | {"mode": "auto"}).action == "started"

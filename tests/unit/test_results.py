@@ -1,0 +1,103 @@
+"""Result files read and written: nothing is lost on the way, and kept results of an older version stay readable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from quantbench import results
+from quantbench.errors import QuantbenchError
+from quantbench.judge.verdict import build_verdict
+from quantbench.records.base import Record, read
+from quantbench.records.block import Calibration
+from quantbench.records.comparison import COMPARISON_COLUMNS, Comparison, Primary
+from quantbench.records.server import Ready, Session
+from quantbench.records.tables import ImpactRow, MemoryRow, StartupRow
+
+KEPT = Path(__file__).parents[2] / "docs/reference/h100"
+BLOCKS = sorted(KEPT.glob("raw/**/b*.json"))
+
+
+def _tuple(folder: Path, concurrency: int, model: str = "m", p95: str = "1.0", name: str = "") -> Path:
+    path = folder / f"{name or concurrency}.csv"
+    header = "gpu_name,model,workload,concurrency,max_tokens,p95_ttft_ms,blocks,valid"
+    path.write_text(f"{header}\ng,{model},chat,{concurrency},128,{p95},6,true\n")
+    return path
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=8, unique=True))
+def test_capacity_holds_every_tuple_once_in_order(tmp_path: Path, concurrencies: list[int]) -> None:
+    table = results.combine_capacity([_tuple(tmp_path, c) for c in concurrencies], "m", "chat")
+    assert table["concurrency"].to_list() == sorted(concurrencies)
+
+
+def test_capacity_takes_blank_columns_and_refuses_strangers_and_copies(tmp_path: Path) -> None:
+    one, eight, blank = _tuple(tmp_path, 1), _tuple(tmp_path, 8, p95="2"), _tuple(tmp_path, 16, p95="")
+    mixed = results.combine_capacity([blank, eight, one], "m", "chat")
+    assert mixed["p95_ttft_ms"].to_list() == [1.0, 2.0, None]
+    with pytest.raises(QuantbenchError, match="found rows of"):
+        results.combine_capacity([one, _tuple(tmp_path, 8, model="007")], "m", "chat")
+    with pytest.raises(QuantbenchError, match="twice"):
+        results.combine_capacity([one, one], "m", "chat")
+
+
+def test_a_capacity_row_has_its_figures_and_reasons() -> None:
+    rows = results.read_capacity(sorted(KEPT.glob("capacity/*.csv")))
+    assert [row.model for row in rows] == ["awq", "bf16", "fp8", "gptq"]
+    row = rows[0]
+    assert (row.cell.key, row.blocks, row.valid, row.reasons) == ("chat/c16_t128", 6, True, ())
+    assert row.number("throughput_tok_s") == 4630.098497780771
+    assert (row.number("server_corrupted_requests"), row.number("bottleneck")) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "columns"),
+    [
+        ("memory.csv", MemoryRow, None),
+        ("startup.csv", StartupRow, None),
+        ("comparison/chat.csv", Comparison, COMPARISON_COLUMNS),
+        ("comparison/chat_vs_batch.csv", ImpactRow, None),
+    ],
+)
+def test_a_table_that_is_read_and_written_is_the_same(
+    tmp_path: Path, name: str, kind: type[Record], columns: tuple[str, ...] | None
+) -> None:
+    results.write_rows(tmp_path / "again.csv", results.read_rows(KEPT / name, kind), columns)
+    assert (tmp_path / "again.csv").read_bytes() == (KEPT / name).read_bytes()
+
+
+def test_text_that_looks_like_a_number_stays_text_and_reasons_stay_apart(tmp_path: Path) -> None:
+    path = tmp_path / "chat.csv"
+    path.write_text((KEPT / "comparison/chat.csv").read_text().replace(",awq,", ",007,").replace('""', '"A; B"'))
+    rows = results.read_rows(path, Comparison)
+    assert rows[0].variant == "007"
+    assert rows[0].reasons == ("A", "B")
+
+
+def test_a_table_keeps_its_columns_without_rows(tmp_path: Path) -> None:
+    results.write_rows(tmp_path / "chat.csv", [], COMPARISON_COLUMNS)
+    assert (tmp_path / "chat.csv").read_text().strip() == ",".join(COMPARISON_COLUMNS)
+    assert results.read_rows(tmp_path / "chat.csv", Comparison) == []
+
+
+def test_kept_blocks_give_the_kept_verdict_again() -> None:
+    ready = results.by_model(sorted(KEPT.glob("servers/*/ready.json")), Ready)
+    sessions = results.by_model(sorted(KEPT.glob("servers/*/session.json")), Session)
+    blocks = results.judged_blocks(BLOCKS, ready, [read(path, Calibration) for path in KEPT.glob("client/*.json")])
+    samples = results.samples(blocks, [path.with_suffix(".parquet") for path in BLOCKS])
+    variants = [model for model in ready if model != "bf16"]
+    failures = results.pair_failures(blocks, ready, "bf16", variants)
+    primary = Primary(workload="chat", concurrency=16, max_tokens=128, metric="throughput_tok_s")
+    rows = build_verdict(
+        blocks, baseline="bf16", primary=primary, samples=samples, pair_failures=failures, gpu_name="H100-80GB"
+    ).rows
+    kept = {(row.variant, row.metric): row for row in results.read_rows(KEPT / "comparison/chat.csv", Comparison)}
+    figures = ("ratio", "ci_low", "ci_high", "p_value", "p_holm", "margin", "code", "n_pairs")
+    for row in rows:
+        before = kept[row.variant, row.metric]
+        assert {name: getattr(row, name) for name in figures} == {name: getattr(before, name) for name in figures}
+    assert len(rows) == len(kept) == 21
+    assert {check.of for check in results.other_guards(blocks, ready, sessions, "bf16")} == {*ready, "run"}

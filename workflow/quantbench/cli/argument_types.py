@@ -1,0 +1,70 @@
+"""Types of command-line arguments. Each raises argparse's error for what it does not mean."""
+
+from __future__ import annotations
+
+import math
+from argparse import ArgumentTypeError
+from typing import Any
+
+import orjson
+
+
+def positive_integers(text: str) -> list[int]:
+    """ "1,8,16" -> [1, 8, 16]."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise ArgumentTypeError(f"{text!r} is not a list of positive integers like 1,8,16")
+    return numbers
+
+
+def positive_integer(text: str) -> int:
+    """1 or more."""
+    return _integer(text, least=1)
+
+
+def count(text: str) -> int:
+    """0 or more."""
+    return _integer(text, least=0)
+
+
+def non_negative_seconds(text: str) -> float:
+    """A finite time in s, 0 or more."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds, 0 or more")
+    return number
+
+
+def positive_seconds(text: str) -> float:
+    """A finite time in s above 0."""
+    number = non_negative_seconds(text)
+    if not number:
+        raise ArgumentTypeError("it must be more than 0 seconds")
+    return number
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """A JSON object."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ArgumentTypeError(f"{text!r} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ArgumentTypeError(f'{text!r} is not a JSON object like {{"top_k": 1}}')
+    return value
+
+
+def _integer(text: str, least: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise ArgumentTypeError(f"{text!r} is not an integer of {least} or more")
+    return number

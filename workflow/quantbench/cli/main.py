@@ -1,0 +1,46 @@
+"""The command line. A command is a module with `add_arguments(parser)` and `run(args) -> exit code`.
+
+Modules are imported only when their command is asked for, so that `load` starts fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from quantbench.errors import QuantbenchError
+
+# command -> (module, one line of help)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "load": ("quantbench.cli.load", "measure an OpenAI-compatible server: one CSV row per point of the grid"),
+    "calibrate": ("quantbench.cli.calibrate", "measure the load client itself against a known-truth server"),
+    "refine": ("quantbench.cli.refine", "add blocks until the comparisons are as precise as wanted"),
+    "lane": ("quantbench.cli.lane", "list the servers of this machine, or stop those of dead runs"),
+    "config-doc": ("quantbench.cli.config_doc", "rewrite the key table of config/README.md from the schema"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 2 for an error of the user's, 130 for Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="quantbench", description="Is the quantized model worth it?")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    module = None
+    for name, (path, line) in COMMANDS.items():
+        sub = commands.add_parser(name, help=line, description=line)
+        if arguments[:1] == [name]:
+            module = import_module(path)
+            module.add_arguments(sub)
+    args = parser.parse_args(arguments)
+    assert module is not None, "argparse refuses unknown commands"
+    try:
+        code: int = module.run(args)
+    except QuantbenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return code

@@ -1,0 +1,73 @@
+"""What the rules of models and servers take from the plan: how a model is made here, and what its server is for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quantbench.config.configuration import Plan
+
+Json = dict[str, Any]
+
+
+def from_demo(plan: Plan) -> list[str]:
+    """Models that are the shipped demo model, grown."""
+    return [name for name, model in plan.config["models"].items() if model["source"] == "demo"]
+
+
+def quantized_here(plan: Plan) -> list[str]:
+    """Models that are quantized here."""
+    return [name for name, model in plan.config["models"].items() if model["quantize"]]
+
+
+def grow(plan: Plan, name: str) -> int | None:
+    """Intermediate size of the demo model; None leaves it as it is."""
+    size: int | None = plan.config["models"][name]["grow"]
+    return size
+
+
+def recipe(plan: Plan, name: str) -> Json:
+    """How a model is quantized here; without calibration where there is none, so that its keys remake nothing."""
+    return {
+        key: value
+        for key, value in plan.config["models"][name]["quantize"].items()
+        if key != "calibration" or _calibrates(plan, name)
+    }
+
+
+def base(plan: Plan, name: str) -> str:
+    """Name of the model that it is quantized from."""
+    return str(plan.config["models"][name]["quantize"]["from"])
+
+
+def base_source(plan: Plan, name: str) -> str:
+    """Folder or hub id of the model that it is quantized from."""
+    return plan.source(base(plan, name))
+
+
+def calibration(plan: Plan, name: str) -> list[str]:
+    """The calibration text of gptq and awq: one path or none."""
+    return [recipe(plan, name)["calibration"]["file"]] if _calibrates(plan, name) else []
+
+
+def quantizer(plan: Plan, name: str) -> str:
+    """The program that quantizes."""
+    return f"workflow/quantizers/{'llmcompressor_oneshot' if _calibrates(plan, name) else 'rtn'}.py"
+
+
+def quantizer_python(plan: Plan, name: str) -> str:
+    """The interpreter that the program needs."""
+    return str(plan.config["llmcompressor_python" if _calibrates(plan, name) else "vllm_python"])
+
+
+def floor(plan: Plan, name: str) -> list[int]:
+    """Concurrencies at which a model is asked the quality prompts again: the baseline only, alone and under load."""
+    return [1, plan.config["quality"]["floor_concurrency"]] if name == plan.baseline else []
+
+
+def startups(plan: Plan) -> list[str]:
+    """Models whose start-up is measured in rounds of its own."""
+    return [name for name, model in plan.models.items() if plan.config["startup_rounds"] and not model["endpoint"]]
+
+
+def _calibrates(plan: Plan, name: str) -> bool:
+    return bool(plan.config["models"][name]["quantize"]["method"] != "rtn")

@@ -1,0 +1,1 @@
+"""The programs that serve models, behind one protocol; vLLM is the only one so far."""

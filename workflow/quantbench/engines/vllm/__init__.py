@@ -1,0 +1,1 @@
+"""All that is known of vLLM: its command line, its HTTP API, its log, its metrics page, proofs of quantization."""

@@ -1,0 +1,114 @@
+"""Requests that vLLM answers in its own way: version, metrics, log-probabilities, tokenizer, sleep and wake."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from typing import Any
+
+from quantbench.engines.openai_api import TEST_PROMPT, ClientError, parse_object, request
+
+Json = dict[str, Any]
+
+PROBES = (
+    "Hello, world!", " leading space", "trailing space ", "two  spaces", "tab\tand\nnewline", "MiXeD CaSe WoRdS",
+    "0123456789", "3.14159 and -2.7e10", "1 + 1 = 2", "def f(x):\n    return x ** 2", '{"key": [1, 2.5, null]}',
+    "Grüße aus Zürich", "日本語のテキスト", "Привет, мир", "مرحبا", "emoji 🙂🚀", "e\u0301 combining", "<|im_start|>",
+    "https://example.org/a?b=c#d", "",
+)  # fmt: skip
+"""Texts that tell tokenizers apart: white space, digits, code, scripts, a special token, nothing at all."""
+CHAT_PROBE = [{"role": "user", "content": "Hello, world!"}]
+
+_NOT_A_NUMBER = "Out of range float values are not JSON compliant"
+"""What vLLM (0.32) answers in place of logprobs that are NaN."""
+
+
+def version(url: str) -> str | None:
+    """vLLM's version, None where the server does not say."""
+    try:
+        return str(parse_object(request(f"{url}/version"), url)["version"])
+    except (ClientError, KeyError):
+        return None
+
+
+def metrics_page(url: str, timeout: float = 10.0) -> str:
+    """The /metrics page, "" where there is none."""
+    try:
+        return request(f"{url}/metrics", timeout=timeout).decode(errors="replace")
+    except ClientError:
+        return ""
+
+
+def logits(url: str, model: str, *, tokens: int = 4, timeout: float = 120.0) -> Json:
+    """Are the log-probabilities of a short greedy answer numbers? {finite: true | false | null, seen, missing}.
+
+    A model whose logits are NaN answers plain requests with success and empty text. Asked for logprobs, vLLM cannot
+    write them as JSON and answers HTTP 400; others send null or NaN. Null where the server gives no logprobs at all.
+    """
+    body = {"model": model, "prompt": TEST_PROMPT, "max_tokens": tokens, "temperature": 0.0, "logprobs": 1}
+    try:
+        answer = parse_object(request(f"{url}/v1/completions", body, timeout=timeout), url)
+        values = list(answer["choices"][0]["logprobs"]["token_logprobs"])
+    except ClientError as error:
+        return _logits(False if _NOT_A_NUMBER in str(error) else None, str(error))
+    except (KeyError, IndexError, TypeError):
+        return _logits(None, f"{url}/v1/completions gives no logprobs")
+    finite = all(isinstance(v, int | float) and math.isfinite(v) for v in values)
+    return _logits(finite if values else None, f"logprobs of {len(values)} tokens: {', '.join(map(str, values))}")
+
+
+def _logits(finite: bool | None, seen: str) -> Json:
+    return {"finite": finite, "seen": seen, "missing": {"finite": seen} if finite is None else {}}
+
+
+def _token_ids(url: str, **body: Any) -> list[int]:
+    return [int(token) for token in parse_object(request(f"{url}/tokenize", body), url)["tokens"]]
+
+
+def tokenizer(url: str, model: str) -> Json:
+    """Fingerprints of the tokenizer: {probe_sha256, chat_probe_sha256, chat_bos_count, chat_is_plain}.
+
+    `chat_bos_count` counts the tokenizer's begin-of-text token at the head of a chat prompt (2 is a known fault);
+    `chat_is_plain`: a chat prompt has the ids of its bare text, so no template was applied. Null where not offered.
+    """
+    facts: Json = dict.fromkeys(("probe_sha256", "chat_probe_sha256", "chat_bos_count", "chat_is_plain"))
+    try:
+        ids = [_token_ids(url, model=model, prompt=text) if text else [] for text in PROBES]
+        facts["probe_sha256"] = hashlib.sha256(json.dumps(ids).encode()).hexdigest()
+        plain = _token_ids(url, model=model, prompt=PROBES[0], add_special_tokens=False)
+        head = [token for token in ids[0] if token not in plain][:1]
+        chat = _token_ids(url, model=model, messages=CHAT_PROBE, add_generation_prompt=True)
+        facts["chat_probe_sha256"] = hashlib.sha256(json.dumps(chat).encode()).hexdigest()
+        facts["chat_is_plain"] = chat in (plain, ids[0])
+        facts["chat_bos_count"] = _leading(chat, head[0]) if head and ids[0][0] == head[0] else 0
+    except (ClientError, KeyError, TypeError, ValueError):
+        pass
+    return facts
+
+
+def _leading(ids: list[int], token: int) -> int:
+    return next((n for n, other in enumerate(ids) if other != token), len(ids))
+
+
+def sleep(url: str, timeout: float = 60.0) -> float:
+    """Send the server to sleep: weights to host memory, KV cache dropped; returns seconds."""
+    start = time.monotonic()
+    request(f"{url}/sleep?level=1", post=True, timeout=timeout)
+    return time.monotonic() - start
+
+
+def wake(url: str, timeout: float = 60.0) -> float:
+    """Wake the server up; returns seconds."""
+    start = time.monotonic()
+    request(f"{url}/wake_up", post=True, timeout=timeout)
+    return time.monotonic() - start
+
+
+def is_sleeping(url: str) -> bool | None:
+    """Does the server say that it sleeps? None where it does not tell."""
+    try:
+        return bool(parse_object(request(f"{url}/is_sleeping"), url)["is_sleeping"])
+    except (ClientError, KeyError):
+        return None

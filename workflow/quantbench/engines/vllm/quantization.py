@@ -1,0 +1,82 @@
+"""Is a model quantized the way its config says? The proof of `evidence`, for a server that has just started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from quantbench.engines.protocol import UNQUANTIZED, Spec
+from quantbench.engines.vllm import evidence
+from quantbench.engines.vllm import log as vllm_log
+from quantbench.errors import QuantbenchError
+from quantbench.observe import checkpoint
+
+
+def check_quantization(
+    spec: Spec, log: str, log_path: str, folder: Path | None, baseline_weights_gib: float | None
+) -> dict[str, Any]:
+    """The `quantization` entry of ready.json. Raises QuantbenchError where the model is not what its config says.
+
+    log: text of the server's log, `log_path` its name in messages. folder: the model's files.
+    baseline_weights_gib: weight memory of an unquantized server beside this one.
+    """
+    config = checkpoint.config(folder) if folder else {}
+    settings, claimed = spec["settings"], str(spec["claimed"]["quantization"] or "none").lower()
+    dummy = settings.get("load_format") == "dummy"
+    claim = evidence.claim_of(config, settings.get("quantization"))
+    if mismatch := claim_mismatch(claimed, spec["claimed"].get("bits"), claim):
+        raise QuantbenchError(
+            f"models.{spec['model']}.quantization: {mismatch} ({spec['source']})",
+            remedy="correct `quantization` (or `quantize_flag`) in config, or take the right checkpoint",
+        )
+    served = evidence.ServedModel(
+        log=vllm_log.parse(log),
+        config=config,
+        tensors=None if dummy or not folder else checkpoint.tensors(folder),
+        baseline_weights_gib=baseline_weights_gib,
+        host_w4a8=spec["platform"] == "cpu" and _amx(settings.get("env") or {}),
+    )
+    verdict = evidence.judge(claim, served)
+    if not verdict.verified:
+        raise QuantbenchError(
+            f"server of {spec['model']} is not what the config says ({claimed}): " + " ".join(verdict.sentences),
+            remedy=verdict.remedy,
+            log=log_path,
+        )
+    return {
+        "claimed": claimed,
+        "method": verdict.method,
+        "label": verdict.label,
+        "kernel": verdict.kernel,
+        "bits_per_weight": verdict.bits_per_weight,
+        "verified": True,
+        "evidence": list(verdict.sentences),
+    }
+
+
+def claim_mismatch(claimed: str, bits: float | None, claim: evidence.Claim | None) -> str | None:
+    """Where the config's claim and the checkpoint's own differ, in words; None where they agree."""
+    if claim is None:
+        if claimed in UNQUANTIZED:
+            return None
+        return f"the config says {claimed}, but neither the checkpoint's config.json nor an argument quantizes it"
+    if claimed in UNQUANTIZED:
+        return f"the config says it is not quantized, but it is ({claim.method})"
+    same = any(name in claim.method and name in claimed for name in ("awq", "gptq", "fp8", "compressed-tensors"))
+    if claim.method != claimed and not same:
+        return f"the config says {claimed}, the checkpoint says {claim.method}"
+    if bits is not None and claim.weight_bits is not None and int(bits) != claim.weight_bits:
+        return f"the config says {bits:g} bits per weight, the checkpoint {claim.weight_bits}"
+    return None
+
+
+def _amx(env: Mapping[str, str]) -> bool:
+    """Does vLLM-CPU compute 4-bit weights with 8-bit activations on this host?"""
+    if (env.get("VLLM_CPU_INT4_W4A8") or os.environ.get("VLLM_CPU_INT4_W4A8", "1")) == "0":
+        return False
+    try:
+        return "amx_tile" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False

@@ -1,0 +1,92 @@
+"""All guards, and their answers on a block, a server, a comparison and a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
+from typing import Final
+
+from msgspec.structs import replace
+
+from quantbench.judge.guards import client, device, engine, load, pair, run, server
+from quantbench.judge.guards.base import BlockFacts, Guard, PairFacts, Source
+from quantbench.observe import bottleneck
+from quantbench.records.block import BlockContext, Calibration, GuardResult
+from quantbench.records.server import Ready, Session
+
+
+def _guards_of(*modules: ModuleType) -> tuple[Guard, ...]:
+    """The guards that modules define, in the order in which they stand there."""
+    return tuple(value for module in modules for value in vars(module).values() if isinstance(value, Guard))
+
+
+BLOCK: Final = _guards_of(load, engine, device, client)
+SERVER: Final = _guards_of(server)
+PAIR: Final = _guards_of(pair)
+RUN: Final = _guards_of(run)
+GUARDS: Final = (*BLOCK, *SERVER, *PAIR, *RUN)
+
+CLIENT: Final = ("client_cpu", "client_loop_lag", "client_limit")
+"""Guards that say that the load client was the limit."""
+
+
+def evaluate_block(
+    context: BlockContext, ready: Ready | None, calibration: Calibration | None = None
+) -> list[GuardResult]:
+    """All guards of a block."""
+    facts = BlockFacts(context, Source("ready", ready), Source("calibration", calibration))
+    return [guard.answer(facts) for guard in BLOCK]
+
+
+def judged(context: BlockContext, ready: Ready | None, calibration: Calibration | None) -> BlockContext:
+    """The context with bottleneck, guards, valid and reasons, from its facts and the client's calibration.
+
+    Where energy_mismatch warns, j_per_token is blank: nobody knows which of the two energies is right.
+    """
+    results = evaluate_block(context, ready, calibration)
+    reasons = failed(results)
+    client_limits = [result.detail for result in results if result.id in CLIENT and result.id in reasons]
+    block = replace(
+        context,
+        bottleneck=bottleneck.judge(context, client_limits),
+        guards=tuple(results),
+        valid=not reasons,
+        reasons=tuple(reasons),
+    )
+    return replace(block, metrics=block.metrics | {"j_per_token": None}) if block.warned("energy_mismatch") else block
+
+
+def evaluate_server(ready: Ready) -> list[GuardResult]:
+    """All guards of a server."""
+    return [guard.answer(Source("ready", ready)) for guard in SERVER]
+
+
+def evaluate_pair(
+    ready_a: Ready, ready_b: Ready, blocks_a: Sequence[BlockContext], blocks_b: Sequence[BlockContext]
+) -> list[GuardResult]:
+    """All guards of the comparison of a baseline (a) and a variant (b): their servers and all their blocks."""
+    facts = PairFacts(Source("ready_a", ready_a), Source("ready_b", ready_b), blocks_a, blocks_b)
+    return [guard.answer(facts) for guard in PAIR]
+
+
+def comparison_failures(
+    ready_a: Ready, ready_b: Ready, blocks_a: Sequence[BlockContext], blocks_b: Sequence[BlockContext]
+) -> list[str]:
+    """Ids of all that refuses the comparison as a whole: what differs between the arms, or is wrong with a server."""
+    servers = [*evaluate_server(ready_a), *evaluate_server(ready_b)]
+    return list(dict.fromkeys(failed([*evaluate_pair(ready_a, ready_b, blocks_a, blocks_b), *servers])))
+
+
+def evaluate_run(sessions: Mapping[str, Session]) -> list[GuardResult]:
+    """All guards of a whole run; sessions: {model: session}."""
+    return [guard.answer(sessions) for guard in RUN]
+
+
+def failed(results: Iterable[GuardResult]) -> list[str]:
+    """Ids of the guards that make their object invalid."""
+    return [result.id for result in results if result.status == "fail"]
+
+
+def meanings() -> dict[str, str]:
+    """{id: title}, for prose."""
+    return {guard.id: guard.title for guard in GUARDS}

@@ -1,0 +1,43 @@
+"""One hash over the code that judges kept measurements and words the result.
+
+It is a parameter of every rule that reads kept facts only, so a mended guard, verdict or sentence remakes tables and
+pages of existing results. No rule that needs a server, a GPU or the clock has it: those have `MEASUREMENT_PROTOCOL`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+WORKFLOW = Path(__file__).parents[1]
+JUDGING = (
+    "quantbench/records/**/*",
+    "quantbench/judge/**/*",
+    "quantbench/report/**/*",
+    *(f"quantbench/quality/{name}.py" for name in ("checks", "code_check", "pair", "prompt_set", "score*")),
+    # What is computed anew from kept requests and counters.
+    "quantbench/client/concurrency.py",
+    "quantbench/client/metrics.py",
+    "quantbench/observe/bottleneck.py",
+    "quantbench/stats.py",
+    "quantbench/wording.py",
+    "templates/**/*",
+    *(f"scripts/{verb}_*.py" for verb in ("combine", "compare", "describe", "price", "score", "summarize", "tabulate")),
+    "scripts/write_*.py",
+)
+"""Patterns below `workflow/`."""
+
+
+def files(workflow: Path = WORKFLOW) -> list[Path]:
+    """Every file that judges or words, sorted by its path."""
+    found = {path for pattern in JUDGING for path in workflow.glob(pattern)}
+    return sorted(path for path in found if path.is_file() and path.suffix != ".pyc")
+
+
+def judgement(workflow: Path = WORKFLOW) -> str:
+    """SHA-256 over path and content of `files`, 16 hex digits."""
+    digest = hashlib.sha256()
+    for path in files(workflow):
+        digest.update(f"{path.relative_to(workflow).as_posix()}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,237 @@
+"""Edge: result files read and written, typed. What is not as we write it is one line that names file and key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, Final, Literal, Protocol, TypeVar, Union, get_args, get_origin
+
+import msgspec
+import polars as pl
+
+from quantbench.client import metrics, tables_io
+from quantbench.errors import QuantbenchError
+from quantbench.files import damaged, write_text
+from quantbench.judge import guards
+from quantbench.judge.pairing import BlockKey, Samples
+from quantbench.records.base import Record, Row, convert, read
+from quantbench.records.block import BlockContext, Calibration
+from quantbench.records.comparison import Verdict
+from quantbench.records.cost import Cost
+from quantbench.records.decision import Decision
+from quantbench.records.measurement import Check, Measurement
+from quantbench.records.metric import METRICS
+from quantbench.records.plan import ReportPlan
+from quantbench.records.quality import QualityDetails
+from quantbench.records.run import Run
+from quantbench.records.server import Ready, Session
+from quantbench.records.tables import CapacityRow, ImpactRow, MemoryRow, StartupRow
+
+PathLike = Path | str
+CELL_COLUMNS: Final = ("model", "workload", "concurrency", "max_tokens")
+TEXT_COLUMNS: Final = ("gpu_name", "model", "workload", "reasons", "bottleneck", "failure_reasons")
+"""Columns of a tuple CSV that hold text; all others hold figures."""
+_COUNTS: Final = ("n_used", "throughput_cv", "p99_ttft_ms", "p99_e2e_ms")
+
+
+class OfModel(Protocol):
+    """A record that says of which model it is."""
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+
+
+R = TypeVar("R", bound=Record)
+M = TypeVar("M", bound=OfModel)
+
+
+def load_run(inputs: Any, plan: ReportPlan, command: Sequence[str] = ()) -> Run:
+    """The run from a job's named inputs.
+
+    Needs `verdict`, `capacity`, `memory`, `ready`, `measurement`; takes `startup`, `impact`, `quality`, `cost` and
+    `decision` where the job has them. `command` is the line that a page may print.
+    """
+    details = [read(path, QualityDetails) for path in inputs.get("quality") or []]
+    return Run(
+        plan=plan,
+        verdict=read(inputs.verdict, Verdict),
+        capacity=read_capacity(inputs.capacity),
+        memory=read_rows(inputs.memory, MemoryRow),
+        ready=by_model(inputs.ready, Ready),
+        measurement=read(inputs.measurement, Measurement),
+        startup=read_rows(inputs.startup, StartupRow) if inputs.get("startup") else (),
+        impact=read_rows(inputs.impact, ImpactRow) if inputs.get("impact") else (),
+        quality={pair.variant: pair for pair in details},
+        cost=read(inputs.cost, Cost) if inputs.get("cost") else None,
+        decision=read(inputs.decision, Decision) if inputs.get("decision") else None,
+        command=command,
+    )
+
+
+def by_model(paths: Iterable[PathLike], kind: type[M]) -> dict[str, M]:
+    """{model: record} of files such as ready.json."""
+    return {record.model: record for record in (read(path, kind) for path in paths)}
+
+
+def read_block(path: PathLike) -> BlockContext:
+    """One block as it was kept."""
+    return read(path, BlockContext)
+
+
+def judged_blocks(
+    paths: Iterable[PathLike], ready: Mapping[str, Ready], calibrations: Iterable[Calibration]
+) -> list[BlockContext]:
+    """Blocks with bottleneck and guards judged anew on the kept facts."""
+    known = {calibration.concurrency: calibration for calibration in calibrations}
+    blocks = map(read_block, paths)
+    return [guards.judged(block, ready.get(block.served), known.get(block.concurrency)) for block in blocks]
+
+
+def samples(blocks: Iterable[BlockContext], records: Iterable[PathLike]) -> dict[BlockKey, Samples]:
+    """TTFT and E2E in ms per block, for percentiles that single blocks are too short for.
+
+    `records` are the parquet files in the order of the blocks.
+    """
+    times_of: dict[BlockKey, Samples] = {}
+    for block, path in zip(blocks, records, strict=True):
+        good = [record for record in tables_io.read_records(path) if record.ok]
+        times = {"ttft_ms": map(metrics.ttft_ms, good), "e2e_ms": map(metrics.e2e_ms, good)}
+        key = (block.arm, block.cell, block.block)
+        times_of[key] = {name: [t for t in values if t is not None] for name, values in times.items()}
+    return times_of
+
+
+def pair_failures(
+    blocks: Sequence[BlockContext], ready: Mapping[str, Ready], baseline: str, variants: Iterable[str]
+) -> dict[str, list[str]]:
+    """{variant: guards that make its whole comparison invalid}."""
+    return {v: guards.comparison_failures(*_sides(blocks, ready, baseline, v)) for v in variants}
+
+
+def other_guards(
+    blocks: Sequence[BlockContext], ready: Mapping[str, Ready], sessions: Mapping[str, Session], baseline: str
+) -> list[Check]:
+    """Guards beyond single blocks: of each server, each comparison and the run."""
+    results = [(model, guards.evaluate_server(record)) for model, record in ready.items()]
+    results += [(v, guards.evaluate_pair(*_sides(blocks, ready, baseline, v))) for v in ready if v != baseline]
+    results += [("run", guards.evaluate_run(sessions))]
+    return [Check(id=r.id, of=of, status=r.status, detail=r.detail) for of, some in results for r in some]
+
+
+def _sides(
+    blocks: Sequence[BlockContext], ready: Mapping[str, Ready], baseline: str, variant: str
+) -> tuple[Ready, Ready, list[BlockContext], list[BlockContext]]:
+    """Server records and blocks of both arms."""
+    a, b = ([block for block in blocks if block.arm == arm] for arm in (baseline, variant))
+    return ready[baseline], ready[variant], a, b
+
+
+def read_capacity(paths: Iterable[PathLike]) -> list[CapacityRow]:
+    """The rows of tuple or capacity CSVs."""
+    rows = ((path, row) for path in paths for row in _frame(path, TEXT_COLUMNS, CELL_COLUMNS).to_dicts())
+    return [_capacity_row(path, row) for path, row in rows]
+
+
+def combine_capacity(paths: Iterable[PathLike], model: str, workload: str) -> pl.DataFrame:
+    """All tuple CSVs of one model and workload as one table, by max_tokens and concurrency.
+
+    Raises QuantbenchError for a file without its one row, a row of another model or workload, or a tuple twice.
+    """
+    table = pl.concat(map(_tuple_frame, paths), how="diagonal_relaxed").sort("max_tokens", "concurrency")
+    strangers = table.filter((pl.col("model") != model) | (pl.col("workload") != workload))
+    if strangers.height:
+        found = strangers.select("model", "workload").unique().rows()
+        raise QuantbenchError(f"capacity of {model}, {workload}: found rows of {found}", remedy="delete the moved CSVs")
+    if table.select("max_tokens", "concurrency").is_duplicated().any():
+        raise QuantbenchError(f"capacity of {model}, {workload}: a tuple occurs twice", remedy="delete the copy")
+    return table
+
+
+def _tuple_frame(path: PathLike) -> pl.DataFrame:
+    frame = _frame(path, TEXT_COLUMNS, CELL_COLUMNS)
+    if frame.height != 1:
+        raise damaged(path, f"{frame.height} rows instead of one")
+    _capacity_row(path, frame.to_dicts()[0])
+    return frame.with_columns(pl.col(name).cast(pl.Null) for name in frame.columns if frame[name].null_count())
+
+
+def _capacity_row(path: PathLike, row: Row) -> CapacityRow:
+    own = {f.name: f for f in msgspec.structs.fields(CapacityRow) if f.name != "values"}
+    values = {name: value for name, value in row.items() if name not in own}
+    for name, value in values.items():
+        if not _is_known(name):
+            raise damaged(path, f"unknown column `{name}`")
+        if isinstance(value, str) and name not in TEXT_COLUMNS:
+            raise damaged(path, f"column `{name}` holds text and no figures")
+    return _record(path, CapacityRow, {name: row[name] for name in own if name in row}, values=values)
+
+
+def _is_known(column: str) -> bool:
+    """Whether a tuple CSV has this column: a metric, its limit, or what the client and the server say of themselves."""
+    metric = column.removesuffix("_lo").removesuffix("_hi")
+    return metric in METRICS or column in (*_COUNTS, *TEXT_COLUMNS) or column.startswith(("client_", "server_"))
+
+
+def read_rows(path: PathLike, kind: type[R]) -> list[R]:
+    """The rows of a CSV as `kind`; an empty field is None, or what the record has for nothing."""
+    fields = msgspec.structs.fields(kind)
+    frame = _frame(path, [f.encode_name for f in fields if _is_text(f.type)])
+    if strangers := [name for name in frame.columns if name not in columns_of(kind)]:
+        raise damaged(path, f"unknown column `{strangers[0]}`")
+    return [_record(path, kind, row) for row in frame.to_dicts()]
+
+
+def write_rows(path: PathLike, rows: Sequence[Record], columns: Sequence[str] | None = None) -> None:
+    """A CSV of records with these columns (all if not given, then there must be a row); lists are joined by "; "."""
+    if not rows:
+        write_text(path, ",".join(columns or ()) + "\n")
+        return
+    flat = [row.as_dict() for row in rows]
+    tables_io.write_rows(path, [{name: _joined(row[name]) for name in columns or row} for row in flat])
+
+
+def columns_of(kind: type[Record]) -> tuple[str, ...]:
+    """The columns of a CSV of these records."""
+    return tuple(field.encode_name for field in msgspec.structs.fields(kind))
+
+
+def _joined(value: Any) -> Any:
+    return "; ".join(value) if isinstance(value, list | tuple) else value
+
+
+def _record(path: PathLike, kind: type[R], row: Row, **more: Any) -> R:
+    """A row of a CSV as a record: lists are split, what is blank takes the record's default."""
+    values = {}
+    for field in msgspec.structs.fields(kind):
+        value = row.get(field.encode_name)
+        if get_origin(field.type) is tuple:
+            value = [part.strip() for part in str(value or "").split(";") if part.strip()]
+        if field.encode_name in row and (value is not None or field.required):
+            values[field.encode_name] = value
+    try:
+        return convert(values | more, kind)
+    except msgspec.ValidationError as error:
+        raise damaged(path, str(error)) from None
+
+
+def _is_text(kind: Any) -> bool:
+    """Whether a field of this type is text in a CSV: also where it looks like a number ("007")."""
+    if get_origin(kind) in (Union, UnionType):
+        return any(map(_is_text, get_args(kind)))
+    return kind is str or get_origin(kind) in (Literal, tuple)
+
+
+def _frame(path: PathLike, text: Sequence[str], needed: Sequence[str] = ()) -> pl.DataFrame:
+    """A whole CSV with the `needed` columns; those of `text` stay text."""
+    content = Path(path).read_bytes()
+    if not content.endswith(b"\n"):
+        raise damaged(path, "its last line has no end")  # a number that was cut off is another number
+    try:
+        frame = pl.read_csv(content, infer_schema_length=None, schema_overrides=dict.fromkeys(text, pl.String))
+    except pl.exceptions.PolarsError as error:
+        raise damaged(path, f"not a readable CSV: {error}") from None
+    if lacking := [name for name in needed if name not in frame.columns]:
+        raise damaged(path, f"without the columns {', '.join(lacking)}")
+    return frame
