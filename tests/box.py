@@ -61,13 +61,8 @@ class Box:
     timeout = 500
 
     def __init__(self, path: Path, command: list[str]) -> None:
-        self.path = path
-        self.state = path / "state"
         self.command = command
-        path.mkdir(parents=True)
-        for part in PARTS:
-            source = ROOT / part
-            (shutil.copytree if source.is_dir() else shutil.copy2)(source, path / part)
+        self.copy_project(path)
         defaults = yaml.safe_load((path / "config/config.yaml").read_text())
         for key in ("workloads", "primary"):
             defaults.pop(key)
@@ -79,13 +74,20 @@ class Box:
             folder.mkdir(parents=True)
             (folder / "config.json").write_text('{"model_type": "fake"}')
 
+    def copy_project(self, path: Path) -> None:
+        """What a run needs of the project, in a new folder."""
+        self.path, self.state = path, path / "state"
+        path.mkdir(parents=True)
+        for part in PARTS:
+            (shutil.copytree if (ROOT / part).is_dir() else shutil.copy2)(ROOT / part, path / part)
+
     def save(self) -> None:
         """Write the configuration as this box's profile."""
         (self.path / f"config/gpus/{self.gpu}.yaml").write_text(yaml.safe_dump(self.config, sort_keys=False))
 
     def environment(self) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("QUANTBENCH_")}
-        return {**kept, STATE: str(self.state)}
+        others = {k: v for k, v in os.environ.items() if not k.startswith("QUANTBENCH_")}
+        return {**others, STATE: str(self.state)}
 
     def command_line(self, *args: str, cores: int = 1) -> list[str]:
         return [
@@ -132,12 +134,12 @@ class Box:
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
         """What the lanes did: the events.jsonl of all servers, in order."""
-        found = [
+        events = [
             json.loads(line)
             for path in self.path.glob(f"results/{self.gpu}/servers/*/events.jsonl")
             for line in path.read_text().splitlines()
         ]
-        return sorted((e for e in found if kind in (None, e["event"])), key=lambda e: e["t"])
+        return sorted((e for e in events if kind in (None, e["event"])), key=lambda e: e["t"])
 
     def started(self) -> list[str]:
         return [event["model"] for event in self.events("start")]
@@ -152,28 +154,29 @@ class Box:
             assert time.monotonic() < end, (self.path / "out.txt").read_text()[-4000:]
             time.sleep(0.02)
 
-    def kept(self, pattern: str) -> list[str]:
+    def results(self, pattern: str) -> list[str]:
+        """Result files that match, sorted, from the folder's root."""
         return sorted(str(p.relative_to(self.path)) for p in self.path.glob(f"results/{self.gpu}/{pattern}"))
 
-    def left(self) -> Mapping[int, str]:
+    def living(self) -> Mapping[int, str]:
         """Living processes of this box."""
-        found = {}
+        processes = {}
         mark = f"{STATE}={self.state}".encode()
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 alive = (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
                 if alive and mark in (entry / "environ").read_bytes().split(b"\0"):
-                    found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")[:120]
-        return found
+                    processes[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")[:120]
+        return processes
 
     def assert_none_left(self, within: float = 60) -> None:
         end = time.monotonic() + within
-        while self.left() and time.monotonic() < end:
+        while self.living() and time.monotonic() < end:
             time.sleep(0.1)
-        assert not self.left()
+        assert not self.living()
 
     def clean_up(self) -> None:
-        for pid in self.left():
+        for pid in self.living():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 

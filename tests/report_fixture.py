@@ -21,9 +21,8 @@ from unittest import mock
 
 import orjson
 from quantbench import jobs
-from quantbench.client.concurrency import concurrency_held, spans
+from quantbench.client.concurrency import concurrency_held
 from quantbench.client.metrics import block_metrics, percentile_table
-from quantbench.client.records import RequestRecord
 from quantbench.client.tables_io import write_records
 from quantbench.config import report_plan, settings
 from quantbench.config.configuration import AA_SUFFIX, served_model
@@ -32,6 +31,7 @@ from quantbench.judge import guards
 from quantbench.judge.schedule import round_order
 from quantbench.observe import server_metrics
 from quantbench.observe.telemetry import FIELDS, NO_NVML
+from quantbench.records.request import RequestRecord, spans
 from quantbench.report import results_tree
 from quantbench.report.facts import Facts
 from quantbench.serving import session
@@ -340,6 +340,7 @@ def _requests(s: Scenario, arm: str, workload: str, cell: tuple[int, int], numbe
             records.append(RequestRecord(**common, reason="disconnected", http_status=200))
             continue
         counts = {"prompt_tokens": 300, "completion_tokens": tokens, "chunks": chunks, "reads": round(0.99 * chunks)}
+        counts["gaps_us"] = tuple([(last - first) // 1000 // (counts["reads"] - 1)] * (counts["reads"] - 1))
         told = {"http_status": 200, "finish_reason": "length", "fingerprint": FINGERPRINT, "first_chunk_tokens": 1}
         records.append(RequestRecord(**common, **counts, **told, first_ns=first, last_ns=last, ok=True))
     return records
@@ -391,7 +392,7 @@ def _context(
             "concurrency_held": concurrency_held(spans(records), cell[0]),
         },
         "metrics": metrics,
-        "percentiles": percentile_table(records),
+        "percentiles": {name: facts.as_dict() for name, facts in percentile_table(records).items()},
         "failure_reasons": {reason: reasons.count(reason) for reason in dict.fromkeys(reasons)},
         "telemetry": telemetry,
         "server": _server(arm, cell, records),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantbench.client.records import RequestRecord
+from quantbench.records.request import RequestRecord
 
 MS = 1_000_000
 
@@ -18,6 +18,7 @@ def request(
     i: int = 0,
 ) -> RequestRecord:
     """A request by its times in ms; it ends 1 ms after its last token."""
+    gaps = tokens - lead if last > first else 0
     return RequestRecord(
         index=i,
         prompt_id="p",
@@ -29,7 +30,8 @@ def request(
         completion_tokens=tokens,
         chunks=tokens,
         first_chunk_tokens=lead,
-        reads=tokens,
+        reads=1 + gaps,
+        gaps_us=(round((last - first) * 1000 / gaps),) * gaps if gaps else (),
         ok=ok,
         reason=None if ok else "timeout",
     )

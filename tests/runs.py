@@ -103,7 +103,9 @@ def verdict(rows: Sequence[Comparison] | None = None, **changes: Any) -> Verdict
     return but(base, **changes)  # type: ignore[no-any-return]
 
 
-def block(model: str = "bf16", cell: Cell = CHAT, number: int = 1, *, started: float = 0.0, **changes: Any) -> Any:
+def block(
+    model: str = "bf16", cell: Cell = CHAT, number: int = 1, *, started: float = 0.0, **changes: Any
+) -> BlockContext:
     """A valid block of 20 s; `started`: seconds after START."""
     at = START + started
     base = BlockContext(
@@ -112,7 +114,7 @@ def block(model: str = "bf16", cell: Cell = CHAT, number: int = 1, *, started: f
         duration_s=20.0, client=ClientFacts(), metrics={"throughput_tok_s": 100.0, "tokens_out": 2000},
         telemetry=Telemetry(), server=ServerFacts(), lane=LaneFacts(lane="gpu0", mode="sleep", action="woken"),
     )  # fmt: skip
-    return but(base, **changes)
+    return but(base, **changes)  # type: ignore[no-any-return]
 
 
 def ready(model: str = "bf16", **changes: Any) -> Ready:
@@ -131,11 +133,13 @@ def memory(model: str = "awq", **changes: Any) -> MemoryRow:
     return MemoryRow(**{"model": model, "label": LABELS.get(model, model), **changes})
 
 
-def capacity(model: str = "bf16", cell: Cell = CHAT, values: Mapping[str, Any] | None = None, **changes: Any) -> Any:
+def capacity(
+    model: str = "bf16", cell: Cell = CHAT, values: Mapping[str, Any] | None = None, **changes: Any
+) -> CapacityRow:
     """A tuple's row."""
     known = {"throughput_tok_s": 100.0, "tokens_in": 6000, "tokens_out": 2000, **(values or {})}
     base = CapacityRow(gpu_name="Test GPU 24GB", model=model, **cell.columns, values=known, blocks=6, valid=True)
-    return but(base, **changes)
+    return but(base, **changes)  # type: ignore[no-any-return]
 
 
 def cell_use(model: str = "awq", cell: Cell = CHAT, **changes: Any) -> CellUse:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from box import PARTS, ROOT, Box, jobs
+from box import ROOT, Box, jobs
 from ports import free_ports
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
@@ -30,10 +29,7 @@ class RealBox(Box):
     timeout = 1100
 
     def __init__(self, path: Path) -> None:
-        self.path, self.state = path, path / "state"
-        path.mkdir(parents=True)
-        for part in PARTS:
-            (shutil.copytree if (ROOT / part).is_dir() else shutil.copy2)(ROOT / part, path / part)
+        self.copy_project(path)
         ports = free_ports(3)
         self.config = {
             "gpu": "cpu",

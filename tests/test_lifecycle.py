@@ -74,7 +74,7 @@ def done(template: Box, tmp_path: Path) -> Iterator[Box]:
 
 
 def test_a_run_builds_every_tuple_and_a_second_one_has_nothing_to_do(template: Box) -> None:
-    assert template.kept("cells/*/chat/*.csv") == CELLS
+    assert template.results("cells/*/chat/*.csv") == CELLS
     assert sorted(template.started()) == ["alpha", "beta"], "one start each"
     assert "Nothing to be done" in template.run("capacity")
     assert len(template.started()) == 2
@@ -115,7 +115,7 @@ def test_one_csv_on_a_fresh_clone_starts_only_its_server(fresh: Box) -> None:
     printed = fresh.run(target)
     assert jobs(printed)["measure_block"] == 2
     assert fresh.started() == ["beta"]
-    assert fresh.kept("cells/*/chat/*.csv") == [target]
+    assert fresh.results("cells/*/chat/*.csv") == [target]
     fresh.assert_none_left()
 
 
@@ -268,7 +268,7 @@ def test_two_runs_at_once_wait_for_each_other(fresh: Box, tmp_path: Path) -> Non
     os.killpg(first.pid, signal.SIGCONT)
     for run in (first, same_folder, other_folder):
         assert run.wait(180) == 0, (fresh.path / "out.txt").read_text()[-3000:]
-    assert len(fresh.kept("cells/*/chat/*.csv")) == 2
+    assert len(fresh.results("cells/*/chat/*.csv")) == 2
     assert len(fresh.events("start")) == 2, "nobody's server was taken away"
     spans = [(events[0]["t"], events[-1]["t"]) for events in (fresh.events(), other.events())]
     assert spans[1][0] >= fresh.events("block ends")[0]["t"]
@@ -282,15 +282,15 @@ def test_an_ended_run_leaves_nothing_and_the_next_completes(small: Box, number: 
     run = small.spawn("capacity")
     # When the third block has begun, the jobs of the first two are over.
     small.wait_for(lambda: len(small.events("block begins")) >= 3)
-    kept = sorted(small.kept("raw/*/chat/*/b*.json"))
-    assert len(kept) >= 2
+    finished = sorted(small.results("raw/*/chat/*/b*.json"))
+    assert len(finished) >= 2
     (os.killpg if to_group else os.kill)(run.pid, number)
     assert run.wait(60) != 0
     small.assert_none_left()
-    assert set(kept) <= set(small.kept("raw/*/chat/*/b*.json")), "finished blocks are kept"
+    assert set(finished) <= set(small.results("raw/*/chat/*/b*.json")), "finished blocks are kept"
     printed = small.run("capacity")
-    assert jobs(printed)["measure_block"] <= 4 - len(kept)
-    assert small.kept("cells/*/chat/*.csv") == ONE_CELL_EACH
+    assert jobs(printed)["measure_block"] <= 4 - len(finished)
+    assert small.results("cells/*/chat/*.csv") == ONE_CELL_EACH
     small.assert_none_left()
 
 
@@ -299,14 +299,14 @@ def test_a_killed_server_costs_one_block_at_most(small: Box, when: str) -> None:
     run = small.spawn("capacity")
     small.wait_for(lambda: small.events(when))
     model = small.events(when)[0]["model"]
-    victims = [pid for pid, line in small.left().items() if f"--served-model-name {model} " in line + " "]
+    victims = [pid for pid, line in small.living().items() if f"--served-model-name {model} " in line + " "]
     for pid in victims:
         os.kill(pid, signal.SIGKILL)
     assert victims
     run.wait(180)
     if run.returncode:
         small.run("capacity")
-    assert small.kept("cells/*/chat/*.csv") == ONE_CELL_EACH
+    assert small.results("cells/*/chat/*.csv") == ONE_CELL_EACH
     assert small.started().count(model) >= 2
     small.assert_none_left()
 
@@ -332,14 +332,14 @@ def test_servers_that_cannot_start_name_cause_log_and_remedy(fresh: Box) -> None
         assert words in error
         assert "remedy" in error
         assert error.strip().splitlines()[0] in printed
-    assert len(fresh.kept("cells/alpha/chat/*.csv")) == 2, "the sound model completes"
-    assert len(fresh.kept("cells/*/chat/*.csv")) == 2
+    assert len(fresh.results("cells/alpha/chat/*.csv")) == 2, "the sound model completes"
+    assert len(fresh.results("cells/*/chat/*.csv")) == 2
     fresh.assert_none_left()
     models["wrong_flag"] = models["beta"] | {"port": models["wrong_flag"]["port"]}
     fresh.config["select"] = ["alpha", "wrong_flag"]
     fresh.save()
     fresh.run("capacity")
-    assert len(fresh.kept("cells/wrong_flag/chat/*.csv")) == 2, "and so does the other, once it is mended"
+    assert len(fresh.results("cells/wrong_flag/chat/*.csv")) == 2, "and so does the other, once it is mended"
 
 
 def test_a_taken_port_is_named(fresh: Box) -> None:
@@ -423,7 +423,7 @@ def test_results_that_cannot_be_written_are_said_before_the_first_job(fresh: Box
     printed = fresh.run("capacity", ok=False)
     assert f"results/{GPU}/writable cannot be written" in printed
     assert "remedy" in printed
-    assert not fresh.left()
+    assert not fresh.living()
 
 
 def test_refine_adds_blocks_until_the_precision_or_the_most_blocks(done: Box) -> None:
@@ -442,8 +442,8 @@ def test_refine_adds_blocks_until_the_precision_or_the_most_blocks(done: Box) ->
     )
     assert ran.returncode == 1, "a millionth cannot be reached"
     assert "still wider than" in ran.stderr
-    kept = done.kept("raw/*/chat/c4_t16/b*.json")
-    assert len(kept) == 2 * 4, "four blocks of each model, no more"
+    finished = done.results("raw/*/chat/c4_t16/b*.json")
+    assert len(finished) == 2 * 4, "four blocks of each model, no more"
     assert "Nothing to be done" in done.run("capacity"), "what was added stays part of the cell"
 
 
@@ -455,7 +455,7 @@ def test_blocks_whose_files_are_deleted_are_measured_again_and_nothing_else(done
     printed = done.run("capacity")
     assert jobs(printed)["measure_block"] == 2
     assert jobs(printed)["summarize_tuple"] == 2
-    assert len(done.kept("raw/*/chat/c4_t16/b2.json")) == 2
+    assert len(done.results("raw/*/chat/c4_t16/b2.json")) == 2
 
 
 def test_pages_print_the_line_that_repeats_the_run_and_do_not_depend_on_it(done: Box) -> None:

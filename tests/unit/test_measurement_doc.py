@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 from quantbench import stats
-from quantbench.client.metrics import METRICS
 from quantbench.config import settings
+from quantbench.docs.metrics import metrics_table, tuple_columns_table
 from quantbench.judge import drift, pairing, pooled, precision
-from quantbench.judge.summary import tuple_row
 
-TEXT = (Path(__file__).parents[2] / "docs" / "measurement.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("metric", [m.name for m in METRICS if m.unit in ("tok/s", "requests/s", "J/token")])
-def test_every_rate_is_defined(metric):
-    assert f"| `{metric}` |" in TEXT
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = (DOCS / "measurement.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("time", ["TTFT", "E2E", "TPOT", "chunk gap"])
-def test_every_time_is_defined(time):
-    assert f"| {time} |" in TEXT
-
-
-def test_the_table_of_columns_is_that_of_the_tuple_csv():
-    section = TEXT.split("### Every column of a tuple CSV")[1].split("\n#")[0]
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line[:3] == "| `"]
-    identity = {"gpu_name": "g", "model": "m", "workload": "batch", "style": "batch", "concurrency": 1, "max_tokens": 8}
-    assert [name for line in lines for name in re.findall(r"`(\w+)`", line[0])] == list(tuple_row(identity, []))
-    assert all(unit and definition for _, unit, definition in lines)
+@pytest.mark.parametrize(
+    ("file", "block", "table"),
+    [("measurement.md", "metrics", metrics_table()), ("files.md", "columns", tuple_columns_table())],
+)
+def test_generated_tables_are_fresh(file: str, block: str, table: str) -> None:
+    text = (DOCS / file).read_text(encoding="utf-8")
+    assert text.split(f"<!-- {block}: begin -->\n")[1].split(f"<!-- {block}: end -->")[0] == table
 
 
 @pytest.mark.parametrize("code", ["better", "worse", "equivalent", "undecided", "no_test", "invalid"])

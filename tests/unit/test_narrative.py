@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 from quantbench.judge import guards
 from quantbench.report import (
-    decision,
     narrative_business,
     narrative_cards,
     narrative_decision,
@@ -144,17 +143,6 @@ def test_a_slower_variant_is_kept_out_and_called_slower() -> None:
     assert "Tokens/sec fell by" in text
     assert "the quantized model is slower at" in text
     assert "costs" in render.page(pages.cost(found))
-
-
-def test_quality_forbids_and_speed_alone_never_recommends() -> None:
-    fast = facts(Scenario(variants=("fp8",)))
-    broken = replace(
-        fast, quality={"fp8": facts(Scenario(variants=("awq", "gptq", "int8"))).quality["int8"] | {"variant": "fp8"}}
-    )
-    assert broken.quality["fp8"]["verdict"]["word"] == "degraded"
-    assert {c.action for style in decision.USES for c in decision.choices(broken, style)} == {"keep"}
-    unknown = replace(fast, quality={})
-    assert {c.action for style in decision.USES for c in decision.choices(unknown, style)} == {"check"}
 
 
 def test_an_untrusted_run_decides_nothing() -> None:

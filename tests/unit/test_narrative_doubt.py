@@ -35,31 +35,12 @@ def changed(found: Facts, change: Json, **where: Any) -> Facts:
     return replace(found, verdict=found.verdict | {"rows": rows})
 
 
-def test_undecided_is_split_into_what_more_blocks_decide_and_what_they_do_not() -> None:
-    undecided = changed(facts(Scenario()), {"code": "equivalent"})
-    far = changed(undecided, OPEN, workload="chat", metric="throughput_tok_s")
-    assert "3 comparisons stayed undecided: each would need more than 40 blocks" in str(narrative_doubts.doubts(far))
-    both = changed(far, NEAR, workload="chat", metric="p50_e2e_ms")
-    words = "6 comparisons stayed undecided: more blocks would decide 3, the other 3 would need more than 40 blocks"
-    assert words in str(narrative_doubts.doubts(both))
-    near = changed(undecided, NEAR, workload="chat", metric="p50_e2e_ms")
-    assert "stayed undecided: more blocks would decide them." in str(narrative_doubts.doubts(near))
-
-
 def test_the_most_blocks_of_the_pages_are_those_of_the_verdict() -> None:
     same = changed(facts(Scenario()), {"code": "equivalent"})
     found = changed(same, OPEN, workload="chat", metric="throughput_tok_s")
     fewer = replace(found, verdict=found.verdict | {"precision": found.verdict["precision"] | {"most_blocks": 9}})
     assert "each would need more than 9 blocks" in str(narrative_doubts.doubts(fewer))
     assert "more than 9 blocks in all would be needed" in render.page(pages.notes(fewer))
-
-
-def test_the_split_agrees_with_the_words_of_the_verdict() -> None:
-    found = facts(Scenario(variants=("awq", "gptq", "fp8", "int8", "slow"), blocks=4))
-    rows = [row for row in found.rows if row["code"] == "undecided"]
-    assert rows
-    far = [narrative_words.blocks_to_decide(found, row) is None for row in rows]
-    assert far == ["more than 40" in row["words"] for row in rows]
 
 
 def test_an_effect_that_only_the_correction_hides_is_likely_and_not_nothing() -> None:
@@ -217,11 +198,3 @@ def test_a_run_without_a_variant_is_about_the_capacity_of_its_model() -> None:
     assert "No quantized model was selected" in page
     assert 'class="cards"' not in page
     assert narrative_decision.headline(found) == [narrative_words.alone(found)]
-
-
-def test_a_calibration_of_another_day_is_a_doubt() -> None:
-    found = facts(Scenario())
-    old = replace(found, measurement={**found.measurement, "calibration_age_s": 3 * 86_400.0})
-    assert any("calibrated 72 h 00 min before the last block" in doubt for doubt in narrative_doubts.doubts(old))
-    new = replace(found, measurement={**found.measurement, "calibration_age_s": 600.0})
-    assert not any("calibrated" in doubt for doubt in narrative_doubts.doubts(new))

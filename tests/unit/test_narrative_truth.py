@@ -12,7 +12,6 @@ from quantbench.report import (
     best_practices,
     decision,
     document,
-    measurement,
     narrative_capacity,
     narrative_cards,
     narrative_cost,
@@ -28,7 +27,7 @@ from quantbench.report import (
     results_tree,
 )
 from quantbench.report.facts import Facts
-from report_fixture import Scenario, contexts, facts, price
+from report_fixture import Scenario, facts, price
 
 Json = dict[str, Any]
 
@@ -83,24 +82,6 @@ def test_the_largest_difference_is_singled_out_only_where_it_stands_out() -> Non
     assert "tokens/sec +45.0 %, though the interval of another cell overlaps with its own." in str(said)
 
 
-def test_telemetry_that_one_block_misses_is_not_missing_in_all() -> None:
-    blocks = contexts(Scenario())
-    blocks[3]["telemetry"] |= {"power_w_mean": None, "missing": {"power_w_mean": "NVML timed out"}}
-    summary = measurement.summarize(blocks, {}, {}, [])
-    assert summary["telemetry_missing"] == {}
-    said = narrative_doubts.doubts(measured(facts(Scenario()), **summary))
-    assert f"`power_w_mean` was not seen in 1 of {len(blocks)} blocks (NVML timed out)." in said
-
-
-def test_a_guard_that_found_something_could_tell() -> None:
-    found = facts(Scenario())
-    guards = [
-        {"id": "queueing", "ok": 0, "fail": 0, "warn": 3, "unknown": 5, "details": []},
-        {"id": "power_cap", "ok": 0, "fail": 0, "warn": 0, "unknown": 8, "details": []},
-    ]
-    assert "could not tell in any block: `power_cap`." in str(narrative_doubts.doubts(measured(found, guards=guards)))
-
-
 def test_memory_of_a_server_that_nobody_looked_at_did_not_come_back() -> None:
     found = facts(Scenario())
     sessions = {"bf16": {"memory_returned": True}, "awq": {"memory_returned": None}}
@@ -134,21 +115,6 @@ def test_the_order_is_the_same_on_every_page() -> None:
     assert "Here: 0 of " in str(best_practices.sections(apart)[0])
     turns = facts(Scenario())
     assert f"Here: {len(turns.rows)} of {len(turns.rows)} comparisons" in str(best_practices.sections(turns)[0])
-
-
-def test_a_clock_that_was_set_makes_no_share() -> None:
-    blocks = [{"started_unix": t, "duration_s": 20.0, "lane": {"lane": "gpu0"}} for t in (100.0, 125.0, 110.0)]
-    [lane] = measurement.wall_time(blocks)
-    assert (lane["share"], lane["longest_pause_s"]) == (None, None)
-
-
-def test_one_undecided_comparison_is_one_and_days_are_counted() -> None:
-    found = changed(facts(Scenario()), {"code": "equivalent"})
-    near = {"ratio": 1.01, "ci_low": 0.985, "ci_high": 1.035, "code": "undecided"}
-    found = changed(found, near, workload="chat", concurrency=8, metric="p50_e2e_ms")
-    said = str(narrative_doubts.doubts(measured(found, last_block_at="2026-11-23T08:00:00+00:00")))
-    assert "1 comparison stayed undecided: more blocks would decide it." in said
-    assert "One machine was measured, between 2026-11-20 and 2026-11-23;" in said
 
 
 def test_blocks_that_are_only_a_beginning_are_not_said_to_reach_the_precision() -> None:
@@ -211,12 +177,6 @@ def test_where_both_lose_no_one_gains_more() -> None:
         "gains more in" not in str(best_practices.sections(found)[1]).partition("Here")[2].partition("Cost modeling")[0]
     )
     assert "no gain; the highest ratio" in str(predictions.section(found).parts)
-
-
-def test_the_biggest_change_is_one_that_is_shown() -> None:
-    found = changed(facts(Scenario()), {"code": "undecided", "ratio": 3.0}, metric="p50_ttft_ms")
-    question = next(q for q in predictions.QUESTIONS if q.id == "biggest_change")
-    assert question.measure(found, "awq").answer is None
 
 
 def test_names_that_look_like_numbers_stay_names(tmp_path: Path) -> None:
@@ -290,13 +250,6 @@ def test_more_tokens_with_a_worse_latency_is_not_simply_faster() -> None:
     assert "p50 TTFT (+234 %) got worse" in narrative_cards.cards(found)[0].lines[0]
     [choice] = decision.choices(found, "interactive")
     assert "latency got worse" in decision.confidence(found, choice)[1]
-
-
-def test_blocks_that_only_one_model_lost_lower_the_confidence() -> None:
-    refused = {"reasons": ["failed_requests (awq block 1)", "failed_requests (awq block 2)"]}
-    found = changed(facts(Scenario()), refused, workload="batch_summarize", concurrency=32)
-    [choice] = decision.choices(found, "batch")
-    assert "2 blocks of this cell were refused" in decision.confidence(found, choice)[1]
 
 
 def test_the_deciding_metric_is_in_the_evidence_even_where_it_was_not_compared() -> None:

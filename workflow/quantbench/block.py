@@ -21,12 +21,12 @@ from quantbench.client import load, metrics
 from quantbench.client.load import BlockResult
 from quantbench.client.load_spec import LoadSpec
 from quantbench.client.prompt_file import read_prompts
-from quantbench.client.records import RequestRecord
 from quantbench.config.configuration import AA_SUFFIX
 from quantbench.engines import openai_api
 from quantbench.engines.choose import engine_of
 from quantbench.engines.protocol import Engine
 from quantbench.observe.telemetry import Sampler
+from quantbench.records.request import RequestRecord
 from quantbench.serving import identity, lane, owner, processes, registry
 
 Json = dict[str, Any]
@@ -151,7 +151,7 @@ def _context(block: BlockSpec, result: BlockResult, telemetry: Json) -> Json:
         "min_seconds": knobs["min_seconds"],
         **result.context,
         "metrics": metrics.block_metrics(records, knobs["concurrency"], energy_j=telemetry.get("energy_j")),
-        "percentiles": metrics.percentile_table(records),
+        "percentiles": {name: facts.as_dict() for name, facts in metrics.percentile_table(records).items()},
         "failure_reasons": dict(Counter(record.reason for record in records if not record.ok)),
         "telemetry": telemetry,
     }

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Protocol, TypeVar, Union, get_args, get_
 import msgspec
 import polars as pl
 
-from quantbench.client import metrics, tables_io
+from quantbench.client import tables_io
 from quantbench.errors import QuantbenchError
 from quantbench.files import damaged, write_text
 from quantbench.judge import guards
@@ -21,7 +21,7 @@ from quantbench.records.comparison import Verdict
 from quantbench.records.cost import Cost
 from quantbench.records.decision import Decision
 from quantbench.records.measurement import Check, Measurement
-from quantbench.records.metric import METRICS
+from quantbench.records.metric import METRICS, e2e_ms, ttft_ms
 from quantbench.records.plan import ReportPlan
 from quantbench.records.quality import QualityDetails
 from quantbench.records.run import Run
@@ -97,7 +97,7 @@ def samples(blocks: Iterable[BlockContext], records: Iterable[PathLike]) -> dict
     times_of: dict[BlockKey, Samples] = {}
     for block, path in zip(blocks, records, strict=True):
         good = [record for record in tables_io.read_records(path) if record.ok]
-        times = {"ttft_ms": map(metrics.ttft_ms, good), "e2e_ms": map(metrics.e2e_ms, good)}
+        times = {"ttft_ms": map(ttft_ms, good), "e2e_ms": map(e2e_ms, good)}
         key = (block.arm, block.cell, block.block)
         times_of[key] = {name: [t for t in values if t is not None] for name, values in times.items()}
     return times_of

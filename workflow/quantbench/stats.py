@@ -68,8 +68,8 @@ class Drift:
     reason: str | None = None
 
 
-def percentile(values: Sequence[float], q: int, confidence: float = 0.95) -> Percentile:
-    """The q-th percentile (linear interpolation) and its order-statistic CI; +inf stands for a failure.
+def percentile(values: Sequence[float], q: int, confidence: float | None = 0.95) -> Percentile:
+    """The q-th percentile (linear interpolation) and its order-statistic CI (none asked: None); +inf is a failure.
 
     The CI is binomial and distribution-free (Conover, Practical Nonparametric Statistics, 3.2). Raises
     ValueError for NaN: a missing time is the caller's to leave out or to count as a failure.
@@ -83,10 +83,12 @@ def percentile(values: Sequence[float], q: int, confidence: float = 0.95) -> Per
     needs = PERCENTILE_NEEDS.get(q, 1)
     if n < needs:
         return Percentile(None, None, None, n, code("percentile_needs", q=q, n=needs))
-    value = _interpolated(np.sort(x), q / 100)
+    ordered = np.sort(x)
+    value = _interpolated(ordered, q / 100)
     if value is None:
         return Percentile(None, None, None, n, code("falls_on_failure"))
-    ordered = np.sort(x)
+    if confidence is None:
+        return Percentile(value, None, None, n)
     below, above = order_limits(n, q / 100, confidence)
     low = _finite(float(ordered[below])) if below >= 0 else None
     high = _finite(float(ordered[above])) if above < n else None

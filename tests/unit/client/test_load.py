@@ -58,6 +58,9 @@ def test_a_block(server: TruthServer, transport: str, endpoint: str) -> None:
     assert [r.index for r in records] == list(range(9))  # 7 asked, three whole waves done
     assert all(r.ok for r in records), records
     assert {r.completion_tokens for r in records} == {12}
+    for r in records:
+        assert len(r.gaps_us or ()) == r.reads - 1
+        assert sum(r.gaps_us or ()) == pytest.approx(((r.last_ns or 0) - (r.first_ns or 0)) / 1000, abs=12)
     assert all((r.first_ns or 0) - (r.sent_ns or 0) >= 3e6 for r in records)
     assert all((r.last_ns or 0) - (r.sent_ns or 0) >= 3e6 + 11 * 0.5e6 for r in records)
     assert all((r.sent_ns or 0) <= (r.first_ns or 0) <= (r.last_ns or 0) <= (r.end_ns or 0) for r in records)

@@ -1,42 +1,59 @@
-"""Metrics: every name defined once, every formula against hand-made records."""
+"""Metrics: every formula against hand-made records."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quantbench.client.concurrency import Window, concurrency_held, in_flight, steady_window
-from quantbench.client.metrics import (
+from quantbench.client.concurrency import concurrency_held, in_flight, steady_window
+from quantbench.client.metrics import block_metrics, percentile, percentile_table
+from quantbench.records.block import PercentileFacts
+from quantbench.records.metric import (
+    BLOCK_METRICS,
+    COMPARED,
+    E2E,
+    ITL,
     METRICS,
-    NAMES,
-    block_metrics,
+    TTFT,
     chunk_gap_ms,
     e2e_ms,
-    missing_reasons,
-    percentile_table,
-    time_percentile,
+    focus,
+    quantiles,
     tokens_within,
     tpot_ms,
     ttft_ms,
 )
-from quantbench.client.records import RequestRecord
+from quantbench.records.pool import Quantile
+from quantbench.records.request import RequestRecord, Window
 from request_records import MS, block, request
 
 QUICK = settings(max_examples=80, deadline=None)
-CONTRACT = (
-    "n, failures, tokens_in, tokens_out, chunks, duration_s, throughput_tok_s, throughput_steady_tok_s, steady_s, "
-    "request_rate_s, p50_ttft_ms, p95_ttft_ms, p50_e2e_ms, p95_e2e_ms, p50_tpot_ms, p95_tpot_ms, p50_chunk_gap_ms, "
-    "adj_p50_ttft_ms, adj_p95_ttft_ms, adj_p50_e2e_ms, adj_p95_e2e_ms, j_per_token"
-)
 
 
-def test_the_table_has_exactly_the_names_of_the_contract() -> None:
-    assert ", ".join(NAMES) == CONTRACT
-    assert list(block_metrics(block(4, 2), 2)) == list(NAMES)
-    assert all(m.unit and m.formula and m.better in ("higher", "lower", "neither") for m in METRICS)
+def reasons(records: list[RequestRecord]) -> set[str]:
+    """Why percentiles of a block are blank."""
+    each = (percentile(records, of) for metric, of in quantiles() if metric.block)
+    return {str(found.reason) for found in each if found.value is None}
+
+
+def test_a_block_has_the_metrics_of_the_table() -> None:
+    figures = block_metrics(block(4, 2), 2)
+    assert list(figures) == [name for name, metric in METRICS.items() if metric.block]
+    assert set(figures) == BLOCK_METRICS
+    assert all(metric.unit and metric.formula for metric in METRICS.values())
+
+
+def test_what_is_compared_or_shown_is_a_metric_with_words_and_a_direction() -> None:
+    for name in {*COMPARED, *focus("interactive"), *focus("batch")}:
+        assert METRICS[name].words
+        assert METRICS[name].better in ("higher", "lower")
+    assert METRICS["throughput_tok_s"].is_better(1.1)
+    assert METRICS["p95_ttft_ms"].is_better(0.9)
 
 
 def test_times_of_one_request() -> None:
@@ -65,7 +82,7 @@ def test_a_whole_block() -> None:
     assert m["throughput_steady_tok_s"] == pytest.approx(m["throughput_tok_s"], rel=0.01)
     assert (m["p50_ttft_ms"], m["p50_e2e_ms"], m["j_per_token"]) == (20, 100, 2)
     assert m["p95_ttft_ms"] is None
-    assert "P95_NEEDS_N72" in missing_reasons(block(8, 2), 2)
+    assert "P95_NEEDS_N72" in reasons(block(8, 2))
 
 
 def test_a_time_that_few_requests_have_is_no_figure_of_the_block() -> None:
@@ -75,7 +92,7 @@ def test_a_time_that_few_requests_have_is_no_figure_of_the_block() -> None:
     fewer = [*block(24, 3), *in_one_read]
     assert block_metrics(fewer, 3)["p50_tpot_ms"] is None
     assert block_metrics(fewer, 3)["p50_chunk_gap_ms"] is None
-    assert {"TPOT_OF_TOO_FEW", "CHUNK_GAP_OF_TOO_FEW"} <= set(missing_reasons(fewer, 3))
+    assert {"TPOT_OF_TOO_FEW", "CHUNK_GAP_OF_TOO_FEW"} <= reasons(fewer)
     assert block_metrics(fewer, 3)["p50_ttft_ms"] == 20
 
 
@@ -88,37 +105,80 @@ def test_tokens_in_are_known_only_if_each_request_has_them() -> None:
 def test_p95_from_72_requests_on() -> None:
     assert block_metrics(block(70, 2), 2)["p95_ttft_ms"] is None
     assert block_metrics(block(72, 2), 2)["p95_ttft_ms"] == 20
-    assert missing_reasons(block(72, 2), 2) == []
+    assert reasons(block(72, 2)) == set()
 
 
 def test_failures_count_as_infinite_where_they_are_adjusted_for() -> None:
     m = block_metrics(block(100, 2, failed=10), 2)
     assert (m["failures"], m["tokens_out"]) == (10, 900)
     assert (m["p95_ttft_ms"], m["adj_p95_ttft_ms"], m["adj_p50_ttft_ms"]) == (20, None, 20)
-    assert "FAILURES_AT_P95" in missing_reasons(block(100, 2, failed=10), 2)
-    assert time_percentile(block(100, 2, failed=10), "ttft", 95, adjusted=True).n == 100
+    assert "FAILURES_AT_P95" in reasons(block(100, 2, failed=10))
+    assert percentile(block(100, 2, failed=10), Quantile(TTFT, 95, adjusted=True)).n == 100
     assert block_metrics(block(100, 2, failed=1), 2)["adj_p95_ttft_ms"] == 20
 
 
 def test_every_percentile_of_a_block_has_its_n_and_order_statistic_interval() -> None:
     records = [request(0, 20 + i, 65 + 2 * i, i=i) for i in range(100)]
     table, plain = percentile_table(records), block_metrics(records, 2)
-    assert list(table) == [f"p{q}_{time}_ms" for time in ("ttft", "e2e", "tpot") for q in (50, 95)]
+    assert list(table) == [name for name, metric in METRICS.items() if metric.limits]
     for name, found in table.items():
-        assert found["value"] == plain[name]
-        assert (found["n"], found["reason"]) == (100, None)
-        assert found["low"] < found["value"] < found["high"]
+        assert found.value == plain[name]
+        assert found.reason is None
+        how = METRICS[name].how
+        if isinstance(how, Quantile) and how.time.independent:
+            assert found.n == 100
+            assert (found.low or 0) < (found.value or 0) < (found.high or 0)
+        else:
+            assert (found.low, found.high) == (None, None)
     # The 40th and the 61st of 100 values: the binomial 95 % interval of a median (Conover, 3.2).
-    assert (table["p50_ttft_ms"]["low"], table["p50_ttft_ms"]["high"]) == (59, 80)
+    assert (table["p50_ttft_ms"].low, table["p50_ttft_ms"].high) == (59, 80)
     few = percentile_table(records[:5])
-    assert (few["p50_tpot_ms"]["low"], few["p50_tpot_ms"]["reason"]) == (None, "CI_NEEDS_N6")
-    assert few["p95_tpot_ms"] == {"value": None, "low": None, "high": None, "n": 5, "reason": "P95_NEEDS_N72"}
+    assert (few["p50_tpot_ms"].low, few["p50_tpot_ms"].reason) == (None, "CI_NEEDS_N6")
+    assert few["p95_tpot_ms"] == PercentileFacts(value=None, low=None, high=None, n=5, reason="P95_NEEDS_N72")
+    assert percentile(records, Quantile(E2E, 50)).low is None, "limits are costly, and not asked for"
+
+
+def streams(gaps: Sequence[Sequence[int]], shared: int = 0) -> list[RequestRecord]:
+    """Requests with these gaps in µs, each token in a read of its own but for `shared` more of the first request."""
+    each = [replace(request(i=i, tokens=len(g) + 1), gaps_us=tuple(g)) for i, g in enumerate(gaps)]
+    return [replace(each[0], completion_tokens=len(gaps[0]) + 1 + shared), *each[1:]]
+
+
+def test_inter_token_latency_is_over_the_gaps_of_all_requests_together() -> None:
+    """Failed requests have no part in it."""
+    records = streams([[1000 + 10 * k for k in range(38)] + [50_000] for _ in range(5)])
+    gaps = sorted(gap / 1000 for r in records for gap in r.gaps_us or ())
+    figures, table = block_metrics(records, 1), percentile_table(records)
+    assert figures["p50_itl_ms"] == gaps[97] == 1.19
+    assert figures["p95_itl_ms"] == pytest.approx(float(np.quantile(gaps, 0.95)))
+    assert table["p95_itl_ms"] == PercentileFacts(value=figures["p95_itl_ms"], low=None, high=None, n=195)
+    failed = [*records, replace(records[0], ok=False, gaps_us=(9_000_000,) * 500)]
+    assert block_metrics(failed, 1)["p95_itl_ms"] == figures["p95_itl_ms"]
+
+
+@pytest.mark.parametrize(
+    ("records", "reason"),
+    [
+        (streams([[1000] * 98, [1000] * 99], shared=1), None),  # 1 of 200 tokens
+        (streams([[1000] * 98, [1000] * 98], shared=2), None),  # 2 of 200
+        (streams([[1000] * 98, [1000] * 97], shared=3), "ITL_NEEDS_SINGLE_TOKENS"),  # 3 of 200
+        (streams([[1000] * 103, [1000] * 99], shared=-4), "ITL_NEEDS_SINGLE_TOKENS"),  # cut anew on the way
+        ([replace(r, gaps_us=None) for r in streams([[1000] * 99])], "ITL_NOT_KEPT"),
+        (streams([[]] * 9), "ITL_OF_TOO_FEW"),  # a single token has no gap
+    ],
+)
+def test_inter_token_latency_needs_tokens_in_reads_of_their_own(
+    records: list[RequestRecord], reason: str | None
+) -> None:
+    records = [replace(r, reads=len(r.gaps_us or ()) + 1) for r in records]
+    assert percentile(records, Quantile(ITL, 50)).reason == reason
+    assert (block_metrics(records, 1)["p50_itl_ms"] is None) == (reason is not None)
 
 
 def test_empty_and_hopeless_blocks_say_nothing() -> None:
     for records in ([], block(4, 2, failed=4), [RequestRecord(0, "p", reason="connect")]):
         m = block_metrics(records, 2)
-        assert all(m[name] is None for name in NAMES if name.startswith(("p50", "p95", "adj")))
+        assert all(m[name] is None for name in m if name.startswith(("p50", "p95", "adj")))
         assert m["throughput_tok_s"] in (None, 0)
         assert m["n"] == len(records)
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quantbench.client.records import Exchange, RequestRecord
+from quantbench.client import tables_io
+from quantbench.client.records import Exchange
 from quantbench.client.sse import events, record
+from quantbench.records.request import RequestRecord
 
 QUICK = settings(max_examples=80, deadline=None)
-TIMING = {"first_ns": None, "last_ns": None, "end_ns": None, "reads": 0, "first_chunk_tokens": 0}
+TIMING = {"first_ns": None, "last_ns": None, "end_ns": None, "reads": 0, "first_chunk_tokens": 0, "gaps_us": ()}
 
 
 def message(**fields: Any) -> bytes:
@@ -69,6 +72,16 @@ def test_tokens_are_credited_per_read() -> None:
     parts = [chunk(4, tokens=4) + chunk(6, tokens=2), chunk(8, tokens=2, finish="stop"), *stream(8)[-2:]]
     seen = judge(parts)
     assert (seen.first_chunk_tokens, seen.chunks, seen.reads, seen.completion_tokens) == (6, 3, 2, 8)
+
+
+def test_gaps_are_between_reads_that_brought_tokens() -> None:
+    parts = stream(5, chat=True)  # the role, five tokens, usage, [DONE]
+    parts[2:4] = [parts[2] + parts[3]]
+    times = [1_000_000 * t for t in (1, 2, 5, 9, 15, 16, 17)]
+    seen = judge(parts, expected=5, times=times)
+    assert (seen.ok, seen.reads, seen.gaps_us) == (True, 4, (3000, 4000, 6000))
+    assert judge([b"".join(stream(5))]).gaps_us == ()
+    assert judge(stream(3), times=[0, 1499, 2000, 3000, 4000]).gaps_us == (1, 1)
 
 
 def test_usage_credits_tokens_where_ids_are_absent() -> None:
@@ -223,9 +236,10 @@ def test_a_huge_line() -> None:
     assert judge([long, *stream()[1:]], expected=5).ok
 
 
-def test_rows_round_trip() -> None:
-    seen = judge(stream())
-    assert RequestRecord.from_row(seen.row()) == seen
+def test_rows_round_trip(tmp_path: Path) -> None:
+    seen = [judge(stream()), judge([ERROR])]
+    tables_io.write_records(tmp_path / "b1.parquet", seen)
+    assert tables_io.read_records(tmp_path / "b1.parquet") == [replace(record, detail=None) for record in seen]
 
 
 @QUICK

@@ -7,6 +7,7 @@ import pytest
 import runs
 from quantbench.judge.decision import decide
 from quantbench.records import base
+from quantbench.records.cell import Cell
 from quantbench.records.comparison import Comparison, Control, InvalidBlock
 from quantbench.records.decision import Decision, MetricChange, UseDecision
 from quantbench.records.finding import finding
@@ -84,7 +85,7 @@ def test_use_goes_before_check_and_then_the_surer_gain() -> None:
 
 def test_the_chosen_is_of_the_workload_that_decides() -> None:
     plan = runs.plan()
-    long = runs.Cell.of("long_chat", 16, 128)
+    long = Cell.of("long_chat", 16, 128)
     plan = runs.but(plan, workloads={"long_chat": plan.workloads["chat"], **plan.workloads})
     rows = [runs.comparison(long, ratio=1.1, code="undecided"), runs.comparison()]
     use = chat(runs.run(plan=plan, verdict=runs.verdict(rows), quality=SOUND))

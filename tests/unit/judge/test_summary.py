@@ -9,41 +9,68 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quantbench.client.metrics import block_metrics, time_percentile
-from quantbench.client.records import RequestRecord
-from quantbench.judge.summary import tuple_row
+from quantbench.client.metrics import block_metrics, percentile
+from quantbench.judge.summary import columns, tuple_row
+from quantbench.records.base import convert
+from quantbench.records.block import BlockContext, Calibration
+from quantbench.records.metric import E2E, METRICS, TTFT
+from quantbench.records.pool import Quantile
+from quantbench.records.request import RequestRecord
 from request_records import block
 
 SPEC = (
     "gpu_name, model, workload, concurrency, max_tokens, p50_ttft_ms, p95_ttft_ms, p50_e2e_ms, p95_e2e_ms, "
     "throughput_tok_s"
 )
-IDENTITY = {"gpu_name": "cpu", "model": "m", "workload": "chat", "concurrency": 2, "max_tokens": 10}
 
 
-def context(**over: Any) -> dict[str, Any]:
-    return {
+def context(**over: Any) -> BlockContext:
+    """A block's context; keys of `over` replace whole parts of it."""
+    facts: dict[str, Any] = {
+        "gpu": "cpu",
+        "model": "m",
+        "workload": "chat",
+        "style": "interactive",
+        "concurrency": 2,
+        "max_tokens": 10,
+        "block": 1,
+        "min_seconds": 1,
+        "started_at": "",
+        "started_unix": 0,
+        "duration_s": 1,
         "client": {"cpu_share": 0.2, "loop_lag_p99_ms": 1.5, "coalesced_share": 0.0, "concurrency_held": 0.99},
+        "metrics": {},
         "server": {"delta": {"prefix_cache_hits": 0, "preemptions": 1}},
         "telemetry": {"energy_j": 80.0},
+        "lane": {},
         "bottleneck": {"part": "engine"},
-        "valid": True,
-        "reasons": [],
-        **over,
     }
+    return convert(facts | over, BlockContext)
 
 
 def test_the_specified_columns_come_first() -> None:
-    columns = list(tuple_row(IDENTITY, [(block(80, 2), context())]))
-    assert ", ".join(columns[:10]) == SPEC
-    assert columns[10:13] == ["n", "failures", "n_used"]
-    batch = list(tuple_row({**IDENTITY, "style": "batch"}, [(block(80, 2), context())]))
+    names = list(tuple_row("cpu", [(block(80, 2), context())]))
+    assert names == [column.name for column in columns("interactive")]
+    assert ", ".join(names[:10]) == SPEC
+    assert names[10:13] == ["n", "failures", "n_used"]
+    batch = list(tuple_row("cpu", [(block(80, 2), context(style="batch"))]))
     assert batch[10:12] == ["p50_latency_ms", "p95_latency_ms"]
+
+
+def test_every_metric_and_each_limit_is_a_column() -> None:
+    """A metric is added to the table only, and is in the CSV of both styles or of its own."""
+    wanted = {
+        name + limit for name, metric in METRICS.items() for limit in ("", *(("_lo", "_hi") if metric.limits else ()))
+    }
+    names = [column.name for column in columns("batch")]
+    assert wanted <= set(names)
+    assert len(names) == len(set(names))
+    assert set(names) - {column.name for column in columns("interactive")} == {"p50_latency_ms", "p95_latency_ms"}
 
 
 def test_blocks_are_pooled_and_throughput_is_tokens_over_time() -> None:
     fast, slow = block(40, 2, length=100), block(40, 2, length=300)
-    row = tuple_row(IDENTITY, [(fast, context()), (slow, context(client={"cpu_share": 0.5}))])
+    row = tuple_row("cpu", [(fast, context()), (slow, context(client={"cpu_share": 0.5}))])
     rates = [block_metrics(b, 2)["throughput_tok_s"] for b in (fast, slow)]
     assert (row["n"], row["blocks"], row["failures"], row["tokens_out"]) == (80, 2, 0, 800)
     assert row["throughput_tok_s"] == pytest.approx(2 / (1 / rates[0] + 1 / rates[1]))
@@ -60,7 +87,7 @@ def test_blocks_are_pooled_and_throughput_is_tokens_over_time() -> None:
 def test_the_interval_of_a_percentile_is_that_of_its_blocks(time: str) -> None:
     """Sectioning by hand: t(2) = 4.303, deviations of the blocks' medians from the pooled one."""
     blocks = [(block(80, 2, length=length), context()) for length in (100, 110, 130)]
-    row = tuple_row(IDENTITY, blocks)
+    row = tuple_row("cpu", blocks)
     medians = [block_metrics(records, 2)[f"p50_{time}_ms"] for records, _ in blocks]
     pooled = row[f"p50_{time}_ms"]
     sd = math.sqrt(sum(math.log(m / pooled) ** 2 for m in medians) / 2)
@@ -74,9 +101,9 @@ def test_the_interval_of_a_percentile_is_that_of_its_blocks(time: str) -> None:
 
 
 def test_short_or_few_blocks_have_no_interval_and_say_why() -> None:
-    few = tuple_row(IDENTITY, [(block(80, 2, length=n), context()) for n in (100, 110)])
+    few = tuple_row("cpu", [(block(80, 2, length=n), context()) for n in (100, 110)])
     assert (few["p50_e2e_ms_lo"], few["reasons"]) == (None, "CI_NEEDS_3_BLOCKS")
-    short = tuple_row(IDENTITY, [(block(40, 2, length=n), context()) for n in (100, 110, 120)])
+    short = tuple_row("cpu", [(block(40, 2, length=n), context()) for n in (100, 110, 120)])
     assert short["p95_e2e_ms"] is not None
     assert short["p95_e2e_ms_lo"] is None
     assert short["p50_e2e_ms_lo"] is not None
@@ -94,16 +121,16 @@ def test_adjusted_percentiles_are_those_of_all_requests_with_failures_at_the_end
         (block(n, 2, length=length, failed=min(f, n)), context(valid=f == 0, reasons=["failed_requests"] * (f > 0)))
         for n, f, length in shape
     ]
-    row = tuple_row(IDENTITY, blocks)
+    row = tuple_row("cpu", blocks)
     everyone = [record for records, _ in blocks for record in records]
     assert (row["n"], row["failures"]) == (len(everyone), sum(not r.ok for r in everyone))
     assert row["n_used"] <= row["n"] - row["failures"]
     for q in (50, 95):
-        for time in ("ttft", "e2e"):
-            adjusted = row[f"adj_p{q}_{time}_ms"]
-            plain = time_percentile([r for r in everyone if r.ok], time, q).value
+        for time in (TTFT, E2E):
+            adjusted = row[f"adj_p{q}_{time.name}_ms"]
+            plain = percentile([r for r in everyone if r.ok], Quantile(time, q)).value
             if row["failures"] == 0:
-                assert adjusted == row[f"p{q}_{time}_ms"] == plain
+                assert adjusted == row[f"p{q}_{time.name}_ms"] == plain
             elif adjusted is not None and plain is not None:
                 assert adjusted >= plain * (1 - 1e-9)
             if row["failures"] > (1 - q / 100) * (row["n"] - 1) + 1:
@@ -113,7 +140,7 @@ def test_adjusted_percentiles_are_those_of_all_requests_with_failures_at_the_end
 def test_failures_of_one_block_show_in_the_adjusted_percentiles_only() -> None:
     good = [(block(100, 2, length=n), context()) for n in (100, 110, 120)]
     bad = (block(100, 2, length=100, failed=40), context(valid=False, reasons=["failed_requests"]))
-    clean, row = tuple_row(IDENTITY, good), tuple_row(IDENTITY, [*good, bad])
+    clean, row = tuple_row("cpu", good), tuple_row("cpu", [*good, bad])
     assert row["p95_e2e_ms"] == clean["p95_e2e_ms"] == 120
     assert (clean["adj_p95_e2e_ms"], row["adj_p95_e2e_ms"]) == (120, None)
     assert "FAILURES_AT_P95" in row["reasons"]
@@ -122,7 +149,7 @@ def test_failures_of_one_block_show_in_the_adjusted_percentiles_only() -> None:
 
 def test_an_invalid_block_is_left_out_and_the_row_says_so() -> None:
     bad = context(valid=False, reasons=["THROTTLED"])
-    row = tuple_row(IDENTITY, [(block(80, 2), context()), (block(80, 2, length=900, failed=3), bad)])
+    row = tuple_row("cpu", [(block(80, 2), context()), (block(80, 2, length=900, failed=3), bad)])
     assert (row["n_used"], row["blocks"], row["blocks_invalid"], row["p50_e2e_ms"]) == (80, 1, 1, 100)
     assert (row["n"], row["failures"]) == (160, 3)
     assert (row["valid"], row["reasons"]) == (False, "THROTTLED;CI_NEEDS_3_BLOCKS")
@@ -130,7 +157,7 @@ def test_an_invalid_block_is_left_out_and_the_row_says_so() -> None:
 
 
 def test_without_a_valid_block_the_numbers_are_shown_as_invalid() -> None:
-    row = tuple_row(IDENTITY, [(block(80, 2, failed=8), context(valid=False, reasons=["failed_requests"]))])
+    row = tuple_row("cpu", [(block(80, 2, failed=8), context(valid=False, reasons=["failed_requests"]))])
     assert (row["valid"], row["blocks"], row["n"], row["failures"]) == (False, 0, 80, 8)
     assert row["n_used"] == 72
     assert row["reasons"] == "failed_requests;CI_NEEDS_3_BLOCKS;FAILURES_AT_P95"
@@ -139,12 +166,12 @@ def test_without_a_valid_block_the_numbers_are_shown_as_invalid() -> None:
 
 def test_prompt_tokens_that_one_block_lacks_are_not_summed() -> None:
     untold = [replace(r, prompt_tokens=None) for r in block(4, 2)]
-    assert tuple_row(IDENTITY, [(block(4, 2), context())])["tokens_in"] == 20
-    assert tuple_row(IDENTITY, [(block(4, 2), context()), (untold, context())])["tokens_in"] is None
+    assert tuple_row("cpu", [(block(4, 2), context())])["tokens_in"] == 20
+    assert tuple_row("cpu", [(block(4, 2), context()), (untold, context())])["tokens_in"] is None
 
 
 def test_what_is_missing_is_none_with_a_reason() -> None:
-    row = tuple_row(IDENTITY, [(block(2, 2), {})])
+    row = tuple_row("cpu", [(block(2, 2), context(client={}, server={}, telemetry={}))])
     assert row["p95_ttft_ms"] is None
     assert row["throughput_steady_tok_s"] is None
     assert row["throughput_cv"] is None
@@ -155,19 +182,18 @@ def test_what_is_missing_is_none_with_a_reason() -> None:
 
 def test_energy_that_its_guard_doubts_is_blank_with_the_guard_as_the_reason() -> None:
     doubted = context(guards=[{"id": "energy_mismatch", "status": "warn", "detail": "…"}])
-    row = tuple_row(IDENTITY, [(block(80, 2), context()), (block(80, 2), doubted)])
+    row = tuple_row("cpu", [(block(80, 2), context()), (block(80, 2), doubted)])
     assert (row["j_per_token"], row["valid"], row["reasons"]) == (None, True, "CI_NEEDS_3_BLOCKS;energy_mismatch")
     trusted = context(guards=[{"id": "energy_mismatch", "status": "ok", "detail": "…"}])
-    assert tuple_row(IDENTITY, [(block(80, 2), trusted)])["j_per_token"] is not None
+    assert tuple_row("cpu", [(block(80, 2), trusted)])["j_per_token"] is not None
 
 
 def test_nothing_at_all() -> None:
-    for blocks in ([], [([RequestRecord(0, "p", reason="connect")], context(valid=False))]):
-        row = tuple_row(IDENTITY, blocks)
-        assert (row["valid"], row["throughput_tok_s"]) == (False, None)
+    row = tuple_row("cpu", [([RequestRecord(0, "p", reason="connect")], context(valid=False))])
+    assert (row["valid"], row["throughput_tok_s"], row["duration_s"], row["n"]) == (False, None, None, 1)
 
 
 def test_calibration_goes_into_the_row() -> None:
-    calibration = {"ttft_error_p50_ms": 0.1, "e2e_error_p50_ms": 0.2, "limit_tok_s": 9000.0}
-    row = tuple_row(IDENTITY, [(block(4, 2), context())], calibration)
+    calibration = Calibration(concurrency=2, ttft_error_p50_ms=0.1, e2e_error_p50_ms=0.2, limit_tok_s=9000.0)
+    row = tuple_row("cpu", [(block(4, 2), context())], calibration)
     assert (row["client_ttft_error_ms"], row["client_e2e_error_ms"], row["client_limit_tok_s"]) == (0.1, 0.2, 9000.0)

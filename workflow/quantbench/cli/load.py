@@ -22,8 +22,8 @@ from quantbench.cli.argument_types import (
 from quantbench.client.load_checks import models_at
 from quantbench.client.load_spec import Endpoint, LoadSpec, endpoint_of, endpoint_url
 from quantbench.client.prompt_file import read_prompts
-from quantbench.client.records import RequestRecord
 from quantbench.errors import QuantbenchError
+from quantbench.records.request import RequestRecord
 
 Block = tuple[Sequence[RequestRecord], Mapping[str, Any]]
 
@@ -109,9 +109,9 @@ def _check_outputs(args: argparse.Namespace) -> None:
         if path:
             output.check_writable(path)
     if args.out and output.has_rows(args.out):
-        from quantbench.judge.summary import tuple_row
+        from quantbench.judge.summary import columns
 
-        output.check_columns(args.out, list(tuple_row({**_names(args, ""), "concurrency": 1, "max_tokens": 1}, [])))
+        output.check_columns(args.out, [column.name for column in columns(args.style)])
 
 
 def _write(args: argparse.Namespace, row: Mapping[str, Any], requests: Sequence[Mapping[str, Any]]) -> None:
@@ -222,9 +222,16 @@ def _row(
 ) -> dict[str, Any]:
     """The CSV row of one point; one with fewer blocks than were asked for is not valid."""
     from quantbench.judge.summary import tuple_row
+    from quantbench.records.base import convert
+    from quantbench.records.block import BlockContext, Calibration
 
-    point = {"concurrency": spec.concurrency, "max_tokens": spec.max_tokens}
-    row = tuple_row({**_names(args, spec.model), **point}, blocks, calibration)
+    known = {**_names(args, spec.model), "gpu": args.gpu_name, "min_seconds": spec.min_seconds}
+    unknown: dict[str, Any] = {"telemetry": {}, "server": {}, "lane": {}}
+    typed = [
+        (records, convert({**known, **unknown, "block": number, **context}, BlockContext))
+        for number, (records, context) in enumerate(blocks, 1)
+    ]
+    row = tuple_row(args.gpu_name, typed, convert(calibration, Calibration) if calibration else None)
     if len(blocks) < args.blocks:
         row |= {"valid": False, "reasons": ";".join(filter(None, ["unfinished", row["reasons"]]))}
     return row

@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 
-from quantbench.client.records import RequestRecord
 from quantbench.errors import QuantbenchError
+from quantbench.records.request import RequestRecord
 
 Blocks = Sequence[tuple[Sequence[RequestRecord], Mapping[str, Any]]]
 

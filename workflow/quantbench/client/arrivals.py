@@ -27,15 +27,14 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """Indices of the first and last read that brought tokens (-1: none did), and what came in them.
+    """Indices of the reads that brought tokens, in order, and what came in them.
 
-    `first_tokens` are all tokens of the first read. `problem` says in words how the server contradicts itself.
+    `chunks` are the messages with tokens, `first_tokens` all tokens of the first read. `problem` says in words how the
+    server contradicts itself.
     """
 
-    first_read: int = -1
-    last_read: int = -1
+    reads: tuple[int, ...] = ()
     chunks: int = 0
-    reads: int = 0
     first_tokens: int = 0
     problem: str = ""
 
@@ -86,11 +85,5 @@ def _credited(tokens: Iterable[tuple[int, int]]) -> Arrivals:
     carried = [(read, count) for read, count in tokens if count > 0]
     if not carried:
         return Arrivals()
-    first, last = carried[0][0], carried[-1][0]
-    return Arrivals(
-        first_read=first,
-        last_read=last,
-        chunks=len(carried),
-        reads=len({read for read, _ in carried}),
-        first_tokens=sum(count for read, count in carried if read == first),
-    )
+    reads = tuple(dict.fromkeys(read for read, _ in carried))
+    return Arrivals(reads, len(carried), sum(count for read, count in carried if read == reads[0]))

@@ -9,11 +9,11 @@ from typing import Any
 from quantbench.client.concurrency import concurrency_held
 from quantbench.client.load import BlockResult, run_block
 from quantbench.client.load_spec import LoadSpec, Transport
-from quantbench.client.metrics import e2e_ms, ttft_ms
 from quantbench.client.prompts import requests_for
 from quantbench.client.truth_server import TruthServer
 from quantbench.client.truth_stream import MODEL, Schedule
 from quantbench.errors import QuantbenchError
+from quantbench.records.metric import e2e_ms, ttft_ms
 from quantbench.stats import percentile
 
 # A core this busy still answers at once most of the time; above, reads begin to wait for one another.

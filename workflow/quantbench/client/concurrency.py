@@ -6,25 +6,10 @@ Free of numpy and scipy, as the load client needs it and has to start fast.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
-from quantbench.client.records import RequestRecord
+from quantbench.records.request import Span, Window
 
 STEADY_SHARE = 0.95
-
-Span = tuple[int, int]
-
-
-class Window(NamedTuple):
-    """A stretch of time in ns, both ends included."""
-
-    start: int
-    end: int
-
-
-def spans(records: Iterable[RequestRecord]) -> list[Span]:
-    """(sent, end) of every request that was sent."""
-    return [(r.sent_ns, r.end_ns) for r in records if r.sent_ns is not None and r.end_ns is not None]
 
 
 def in_flight(spans: Iterable[Span]) -> list[tuple[int, int]]:

@@ -19,15 +19,16 @@ from typing import Any
 
 import uvloop
 
-from quantbench.client.concurrency import concurrency_held, spans
+from quantbench.client.concurrency import concurrency_held
 from quantbench.client.load_checks import check_reply, transport_for, unreachable
 from quantbench.client.load_phase import Phase
 from quantbench.client.load_spec import LoadSpec, endpoint_url, headers
 from quantbench.client.loop_lag import LagProbe
 from quantbench.client.prompts import requests_for
-from quantbench.client.records import Exchange, RequestRecord
+from quantbench.client.records import Exchange
 from quantbench.client.sse import record
 from quantbench.client.wire import Connection
+from quantbench.records.request import RequestRecord, spans
 
 Hook = Callable[[], Awaitable[None] | None]
 Progress = Callable[[int, float], None]

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import orjson
 
 from quantbench.client.arrivals import Arrivals, Message, arrivals
-from quantbench.client.records import Exchange, RequestRecord
+from quantbench.client.records import Exchange
+from quantbench.records.request import RequestRecord
 
 UNTERMINATED = b"\0unterminated"
 UNKNOWN_FIELD = b"\0unknown-field"
@@ -102,20 +103,21 @@ def record(exchange: Exchange, *, expected_tokens: int | None = None, zero_ns: i
     details = usage.get("prompt_tokens_details")
     came = arrivals(seen.messages, completion)
     reason, detail = _reason(exchange, seen, came, completion, expected_tokens)
-    times = exchange.times
+    times = [exchange.times[read] for read in came.reads]
     return RequestRecord(
         index=exchange.index,
         prompt_id=exchange.prompt_id,
         sent_ns=exchange.sent_ns - zero_ns if exchange.sent_ns is not None else None,
-        first_ns=times[came.first_read] - zero_ns if came.chunks else None,
-        last_ns=times[came.last_read] - zero_ns if came.chunks else None,
+        first_ns=times[0] - zero_ns if times else None,
+        last_ns=times[-1] - zero_ns if times else None,
         end_ns=exchange.end_ns - zero_ns if exchange.end_ns is not None else None,
         prompt_tokens=_count(usage.get("prompt_tokens")),
         completion_tokens=completion,
         cached_tokens=_count(details.get("cached_tokens")) if isinstance(details, dict) else None,
         chunks=came.chunks,
         first_chunk_tokens=came.first_tokens,
-        reads=came.reads,
+        reads=len(times),
+        gaps_us=tuple((b - a + 500) // 1000 for a, b in pairwise(times)),
         ok=reason is None,
         reason=reason,
         http_status=exchange.status,

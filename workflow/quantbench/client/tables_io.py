@@ -4,30 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import msgspec
 import polars as pl
 
-from quantbench.client.records import RequestRecord
 from quantbench.files import atomic, damaged
+from quantbench.records.request import COLUMNS, LATER, RequestRecord
 
-_TEXT = {"prompt_id", "reason", "finish_reason", "fingerprint"}
+_TYPES: Final = {
+    **dict.fromkeys(COLUMNS, pl.Int64()),
+    **dict.fromkeys(("prompt_id", "reason", "finish_reason", "fingerprint"), pl.String()),
+    "ok": pl.Boolean(),
+    "gaps_us": pl.List(pl.Int64),
+}
 
 
 def write_records(path: Path | str, records: Sequence[RequestRecord]) -> None:
     """One row per request; the column types do not depend on what happened."""
-    rows = [record.row() for record in records]
-    names = list(RequestRecord(index=0, prompt_id="").row())
-    kinds = {n: pl.String if n in _TEXT else pl.Boolean if n == "ok" else pl.Int64 for n in names}
     with atomic(path) as part:
-        pl.DataFrame(rows, schema=kinds).write_parquet(part)
+        pl.DataFrame([record.row() for record in records], schema=_TYPES).write_parquet(part)
 
 
 def read_records(path: Path | str) -> list[RequestRecord]:
-    """The inverse of `write_records`. Raises QuantbenchError naming the file if it is damaged."""
+    """The inverse of `write_records`. Raises QuantbenchError naming the file, and the column that lacks or is other."""
     try:
-        return [RequestRecord.from_row(row) for row in pl.read_parquet(path).iter_rows(named=True)]
-    except (pl.exceptions.PolarsError, KeyError, TypeError) as error:
+        table = pl.read_parquet(path)
+        known = [name for name in COLUMNS if name in table.columns]
+        if lacking := [name for name in COLUMNS if name not in known and name not in LATER]:
+            raise damaged(path, f"without the column {', '.join(lacking)}")
+        return msgspec.convert(table.select(known).to_dicts(), list[RequestRecord])
+    except (pl.exceptions.PolarsError, msgspec.ValidationError) as error:
         raise damaged(path, f"{type(error).__name__}: {error}") from None
 
 

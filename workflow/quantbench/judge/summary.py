@@ -14,209 +14,245 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from statistics import fmean, stdev
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
 
-from quantbench.client.metrics import block_metrics, missing_reasons, time_percentile
-from quantbench.client.records import RequestRecord
-from quantbench.judge.guards import energy_doubted
-from quantbench.stats import MIN_PAIRS, PERCENTILE_NEEDS, ratio_from_logs, spread
+from quantbench.client.metrics import figure, measured, percentile
+from quantbench.records.base import Number
+from quantbench.records.block import BlockContext, Calibration
+from quantbench.records.codes import code
+from quantbench.records.metric import METRICS, Metric, Style, focus, quantiles
+from quantbench.records.pool import Measured, Pool, Quantile
+from quantbench.records.request import RequestRecord
+from quantbench.stats import MIN_PAIRS, PERCENTILE_NEEDS, Percentile, ratio_from_logs, spread
 
-Block = tuple[Sequence[RequestRecord], Mapping[str, Any]]
+ENERGY_GUARD: Final = "energy_mismatch"
+"""Where it warns, a block's energy is not to be trusted."""
 
-_COUNTERS = (
-    *("prefix_cache_queries", "prefix_cache_hits", "preemptions", "generation_tokens", "prompt_tokens"),
-    *("queue_time_sum_s", "requests_succeeded", "corrupted_requests", "spec_decode_drafts"),
-)
-_INTERVALS = tuple((q, time) for time in ("ttft", "e2e", "tpot") for q in (50, 95))
-_ADJUSTED = tuple((q, time) for time in ("ttft", "e2e") for q in (50, 95))
+
+@dataclass(frozen=True)
+class Interval:
+    """95 % limits of a pooled percentile, in ms, or the code of why there are none."""
+
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Tuple:
+    """What a row is made of: the blocks of one cell of one arm, and the client's calibration at its concurrency."""
+
+    gpu_name: str
+    blocks: Sequence[tuple[Sequence[RequestRecord], BlockContext]]
+    calibration: Calibration | None
+
+    @cached_property
+    def contexts(self) -> list[BlockContext]:
+        """Contexts of all blocks."""
+        return [context for _, context in self.blocks]
+
+    @cached_property
+    def used(self) -> list[BlockContext]:
+        """Contexts of the valid blocks; of all if none is."""
+        return [context for context in self.contexts if context.valid] or self.contexts
+
+    @cached_property
+    def pool(self) -> Pool:
+        """The blocks as metrics see them."""
+        return Pool([_measured(records, context) for records, context in self.blocks])
+
+    @cached_property
+    def percentiles(self) -> dict[str, Percentile]:
+        """Pooled percentiles by metric."""
+        return {m.name: percentile(self.pool.requests(everyone=of.adjusted), of) for m, of in quantiles()}
+
+    @cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """Limits by metric."""
+        return {
+            metric.name: interval(self.pool, of, self.percentiles[metric.name].value)
+            for metric, of in quantiles()
+            if metric.limits
+        }
+
+    def of_client(self, fact: str, worst: Callable[[list[Any]], Any]) -> Any:
+        """What the client knows of itself in the worst of the used blocks."""
+        values = [value for context in self.used if (value := getattr(context.client, fact)) is not None]
+        return worst(values) if values else None
+
+    def of_server(self, counter: str) -> Number | None:
+        """A server's counter over the used blocks; None unless each has it."""
+        values = [getattr(context.server.delta, counter) for context in self.used]
+        return sum(values) if None not in values else None
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the tuple CSV: what it means, and what a tuple has in it."""
+
+    name: str
+    unit: str
+    meaning: str
+    of: Callable[[Tuple], Any]
 
 
 def tuple_row(
-    identity: Mapping[str, Any], blocks: Sequence[Block], calibration: Mapping[str, Any] | None = None
+    gpu_name: str,
+    blocks: Sequence[tuple[Sequence[RequestRecord], BlockContext]],
+    calibration: Calibration | None = None,
 ) -> dict[str, Any]:
-    """The one row of a tuple CSV, columns in order.
+    """The one row of a tuple CSV: {column: value}, in order.
 
-    identity: gpu_name, model, workload, concurrency, max_tokens, and style ("batch" adds latency columns).
-    blocks: (records, context) each; a context's `valid` and `reasons` are honoured, its absence means valid.
-    calibration: what `calibration.calibrate` returned at this concurrency.
+    blocks: (requests, judged context) of one cell and arm, at least one. calibration: the one at its concurrency.
     """
-    good = [block for block in blocks if block[1].get("valid", True)]
-    used = good or list(blocks)
-    pooled = [record for records, _ in used for record in records]
-    concurrency = int(identity["concurrency"])
-    each = [block_metrics(records, concurrency, energy_j=_energy_j(context)) for records, context in used]
-    tails, notes = _tails(blocks, good, pooled)
-    notes += [*_steady_notes(used, concurrency), *_energy_notes(used)]
-    return {
-        **{k: identity.get(k) for k in ("gpu_name", "model", "workload", "concurrency", "max_tokens")},
-        **_headline(pooled, each, str(identity.get("style", "interactive"))),
-        **_volume(blocks, good, pooled, each),
-        **tails,
-        **_client(used, calibration or {}),
-        **_server(used),
-        "valid": bool(blocks) and len(good) == len(blocks),
-        "reasons": ";".join(dict.fromkeys([*_block_reasons(blocks), *notes])),
-        "failure_reasons": ";".join(f"{reason}:{count}" for reason, count in _failures(blocks)),
-    }
+    row = Tuple(gpu_name, blocks, calibration)
+    return {column.name: column.of(row) for column in columns(row.contexts[0].style)}
 
 
-def _headline(pooled: Sequence[RequestRecord], each: Sequence[Mapping[str, Any]], style: str) -> dict[str, Any]:
-    """The specification's columns, under its names."""
-    row = {f"p{q}_{time}_ms": time_percentile(pooled, time, q).value for time in ("ttft", "e2e") for q in (50, 95)}
-    row["throughput_tok_s"] = _over(each, "tokens_out", "duration_s")
-    if style == "batch":
-        row |= {"p50_latency_ms": row["p50_e2e_ms"], "p95_latency_ms": row["p95_e2e_ms"]}
-    return row
+def columns(style: Style) -> list[Column]:
+    """Columns of a tuple CSV in order: what the specification names first; batch has latencies."""
+    own = [metric for metric in METRICS.values() if style in metric.styles]
+    first = [METRICS[name] for name in focus("interactive")]
+    tails = [m for m in own if isinstance(m.how, Quantile) and (m.how.adjusted or m.how.q > 95)]
+    rest = [metric for metric in own if metric not in (*first, *tails)]
+    return [
+        *_IDENTITY,
+        *(_column(metric) for metric in (*first, *rest)),
+        *(limit for metric in METRICS.values() if metric.limits for limit in _limits(metric)),
+        *map(_column, tails),
+        *_CLIENT,
+        *_SERVER,
+        *_VALIDITY,
+    ]
 
 
-def _volume(
-    blocks: Sequence[Block],
-    good: Sequence[Block],
-    pooled: Sequence[RequestRecord],
-    each: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
-    """How much was measured, and rates."""
-    rates = [m["throughput_tok_s"] for m in each if m["throughput_tok_s"]]
-    steady = [m for m in each if m["steady_s"]]
-    steady_tokens = sum(m["throughput_steady_tok_s"] * m["steady_s"] for m in steady)
-    ok = sum(m["n"] - m["failures"] for m in each)
-    return {
-        "n": sum(len(records) for records, _ in blocks),
-        "failures": sum(not r.ok for records, _ in blocks for r in records),
-        "n_used": sum(r.ok for r in pooled),
-        "blocks": len(good),
-        "blocks_invalid": len(blocks) - len(good),
-        "p50_tpot_ms": time_percentile(pooled, "tpot", 50).value,
-        "p95_tpot_ms": time_percentile(pooled, "tpot", 95).value,
-        "p50_chunk_gap_ms": time_percentile(pooled, "chunk_gap", 50).value,
-        "request_rate_s": _quotient(ok, _sum(each, "duration_s")),
-        "tokens_in": None if any(m["tokens_in"] is None for m in each) else _sum(each, "tokens_in"),
-        "tokens_out": _sum(each, "tokens_out"),
-        "chunks": _sum(each, "chunks"),
-        "duration_s": _sum(each, "duration_s"),
-        "throughput_steady_tok_s": _quotient(steady_tokens, _sum(steady, "steady_s")),
-        "steady_s": _sum(steady, "steady_s"),
-        "throughput_cv": stdev(rates) / fmean(rates) if len(rates) > 1 else None,
-        "j_per_token": _energy(each),
-    }
-
-
-def _energy(each: Sequence[Mapping[str, Any]]) -> float | None:
-    """Energy over tokens of all blocks; None unless every block has it."""
-    if not each or any(m["j_per_token"] is None for m in each):
-        return None
-    return _quotient(sum(m["j_per_token"] * m["tokens_out"] for m in each), _sum(each, "tokens_out"))
-
-
-def _energy_j(context: Mapping[str, Any]) -> float | None:
-    """A block's energy in J; None where it is not known or not to be trusted."""
-    return None if energy_doubted(context) else _dig(context, "telemetry", "energy_j")
-
-
-def _tails(
-    blocks: Sequence[Block], good: Sequence[Block], pooled: Sequence[RequestRecord]
-) -> tuple[dict[str, Any], list[str]]:
-    """Confidence limits (95 %, over blocks), failure-adjusted percentiles, p99; and why some are empty."""
-    everyone = [record for records, _ in blocks for record in records]
-    row: dict[str, Any] = {}
-    reasons: list[str | None] = []
-    for q, time in _INTERVALS:
-        pool = time_percentile(pooled, time, q)
-        low, high, reason = _interval([records for records, _ in good], time, q)
-        row |= {f"p{q}_{time}_ms_lo": low, f"p{q}_{time}_ms_hi": high}
-        reasons.append(pool.reason if pool.value is None else reason)
-    for q, time in _ADJUSTED:
-        adjusted = time_percentile(everyone, time, q, adjusted=True)
-        row[f"adj_p{q}_{time}_ms"] = adjusted.value
-        reasons.append(adjusted.reason if adjusted.value is None else None)
-    row |= {f"p99_{time}_ms": time_percentile(pooled, time, 99).value for time in ("ttft", "e2e")}
-    return row, [reason for reason in reasons if reason]
-
-
-def _interval(
-    valid: Sequence[Sequence[RequestRecord]], time: str, q: int
-) -> tuple[float | None, float | None, str | None]:
-    """(low, high, reason) in ms: sectioning, the t interval of the blocks' own percentiles around the pooled one."""
+def interval(pool: Pool, of: Quantile, pooled: float | None) -> Interval:
+    """Sectioning: the t interval of the valid blocks' own percentiles around the pooled one."""
+    valid = [block.requests for block in pool.everyone if block.valid]
     if len(valid) < MIN_PAIRS:
-        return None, None, f"CI_NEEDS_{MIN_PAIRS}_BLOCKS"
-    sections = [time_percentile(records, time, q).value for records in valid]
-    pooled = time_percentile([record for records in valid for record in records], time, q).value
-    if pooled is None or None in sections:
-        return None, None, f"P{q}_CI_NEEDS_N{PERCENTILE_NEEDS[q]}_PER_BLOCK"
-    if min(pooled, *(x for x in sections if x is not None)) <= 0:
-        return None, None, "NOT_POSITIVE"
+        return Interval(reason=code("ci_needs_blocks", n=MIN_PAIRS))
+    sections = [value for requests in valid if (value := percentile(requests, of).value) is not None]
+    if pooled is None or len(sections) < len(valid):
+        return Interval(reason=code("percentile_ci_needs", q=of.q, n=PERCENTILE_NEEDS[of.q]))
+    if min(pooled, *sections) <= 0:
+        return Interval(reason=code("not_positive"))
     centre = math.log(pooled)
-    sd, df = spread([math.log(x) for x in sections if x is not None], None, centre)
-    found = ratio_from_logs(centre, sd, len(sections), df=df)
-    return found.low, found.high, found.reason
+    sd, df = spread([math.log(x) for x in sections], None, centre)
+    limits = ratio_from_logs(centre, sd, len(sections), df=df)
+    return Interval(limits.low, limits.high, limits.reason)
 
 
-def _client(used: Sequence[Block], calibration: Mapping[str, Any]) -> dict[str, Any]:
-    """The client's own error and load: its worst block counts."""
-
-    def worst(name: str, pick: Any = max) -> Any:
-        values = [v for _, context in used if (v := _dig(context, "client", name)) is not None]
-        return pick(values) if values else None
-
-    parts = Counter(_dig(context, "bottleneck", "part") or "unknown" for _, context in used)
-    return {
-        "client_ttft_error_ms": calibration.get("ttft_error_p50_ms"),
-        "client_e2e_error_ms": calibration.get("e2e_error_p50_ms"),
-        "client_limit_tok_s": calibration.get("limit_tok_s"),
-        "client_cpu_share": worst("cpu_share"),
-        "client_loop_lag_p99_ms": worst("loop_lag_p99_ms"),
-        "client_coalesced_share": worst("coalesced_share"),
-        "client_concurrency_held": worst("concurrency_held", min),
-        "bottleneck": parts.most_common(1)[0][0] if parts else "unknown",
-    }
+def _measured(records: Sequence[RequestRecord], context: BlockContext) -> Measured:
+    energy_j = None if context.warned(ENERGY_GUARD) else context.telemetry.energy_j
+    return measured(records, context.concurrency, energy_j=energy_j, valid=context.valid)
 
 
-def _server(used: Sequence[Block]) -> dict[str, Any]:
-    """The server's counters over the blocks; None unless every block has one."""
-    row: dict[str, Any] = {}
-    for name in _COUNTERS:
-        values = [_dig(context, "server", "delta", name) for _, context in used]
-        row[f"server_{name}"] = sum(values) if values and None not in values else None
-    return row
+def _column(metric: Metric) -> Column:
+    if isinstance(metric.how, Quantile):
+        return Column(metric.name, metric.unit, metric.formula, lambda row: row.percentiles[metric.name].value)
+    return Column(metric.name, metric.unit, metric.formula, lambda row: figure(metric, row.pool))
 
 
-def _steady_notes(used: Iterable[Block], concurrency: int) -> list[str]:
-    """STEADY_TOO_SHORT if a block had no steady window."""
-    short = any("STEADY_TOO_SHORT" in missing_reasons(records, concurrency) for records, _ in used)
-    return ["STEADY_TOO_SHORT"] if short else []
+def _limits(metric: Metric) -> list[Column]:
+    meaning = "95 % limits of these percentiles, from the scatter between valid blocks"
+    return [
+        Column(f"{metric.name}_lo", metric.unit, meaning, lambda row: row.intervals[metric.name].low),
+        Column(f"{metric.name}_hi", metric.unit, meaning, lambda row: row.intervals[metric.name].high),
+    ]
 
 
-def _energy_notes(used: Iterable[Block]) -> list[str]:
-    """The guard's id if a block's energy is not to be trusted, so that j_per_token is empty."""
-    return ["energy_mismatch"] if any(energy_doubted(context) for _, context in used) else []
+def _reasons(row: Tuple) -> Iterator[str]:
+    """Guards that refused blocks, and why figures are empty."""
+    for context in row.contexts:
+        yield from context.reasons
+    for metric, of in quantiles():
+        if metric.limits or of.adjusted:
+            own = row.percentiles[metric.name]
+            reason = own.reason or (row.intervals[metric.name].reason if metric.limits else None)
+            if reason:
+                yield reason
+    if any(block.window is None for block in row.pool.used):
+        yield code("steady_too_short")
+    if any(context.warned(ENERGY_GUARD) for context in row.used):
+        yield ENERGY_GUARD
 
 
-def _block_reasons(blocks: Iterable[Block]) -> list[str]:
-    return [str(reason) for _, context in blocks for reason in context.get("reasons") or ()]
-
-
-def _failures(blocks: Iterable[Block]) -> list[tuple[str, int]]:
+def _failures(row: Tuple) -> str:
     """Reason codes of failed requests, the most frequent first."""
-    return Counter(r.reason or "unknown" for records, _ in blocks for r in records if not r.ok).most_common()
+    failed = Counter(r.reason or "unknown" for records, _ in row.blocks for r in records if not r.ok)
+    return ";".join(f"{reason}:{count}" for reason, count in failed.most_common())
 
 
-def _dig(tree: Mapping[str, Any], *path: str) -> Any:
-    """A value down a path of keys, or None."""
-    value: Any = tree
-    for key in path:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
+def _named(name: str, unit: str, meaning: str) -> Column:
+    return Column(name, unit, meaning, lambda row: getattr(row.contexts[0], name))
 
 
-def _sum(each: Iterable[Mapping[str, Any]], name: str) -> Any:
-    return sum(m[name] or 0 for m in each)
+def _calibrated(name: str, fact: str, unit: str, meaning: str) -> Column:
+    return Column(name, unit, meaning, lambda row: getattr(row.calibration, fact, None))
 
 
-def _over(each: Sequence[Mapping[str, Any]], numerator: str, denominator: str) -> float | None:
-    return _quotient(_sum(each, numerator), _sum(each, denominator))
+def _client(fact: str, unit: str, meaning: str, worst: Callable[[list[Any]], Any] = max) -> Column:
+    return Column(f"client_{fact}", unit, meaning, lambda row: row.of_client(fact, worst))
 
 
-def _quotient(numerator: float, denominator: float) -> float | None:
-    return numerator / denominator if denominator else None
+def _server(counter: str, unit: str, meaning: str) -> Column:
+    return Column(f"server_{counter}", unit, meaning, lambda row: row.of_server(counter))
+
+
+_ERROR: Final = "the client's median error (client - server) against the server of known timing"
+_GROWTH: Final = "growth of the server's own counter in the used blocks; empty unless all have it (so each `server_…`)"
+_IDENTITY: Final = (
+    Column("gpu_name", "text", "the device, by its name in the config", lambda row: row.gpu_name),
+    _named("model", "text", "the model, by its name in the config; `__aa`: the baseline measured a second time"),
+    _named("workload", "text", "the workload, by its name in the config"),
+    _named("concurrency", "requests", "slots that always have a request in flight"),
+    _named("max_tokens", "tokens", "length of every answer"),
+)
+_CLIENT: Final = (
+    _calibrated("client_ttft_error_ms", "ttft_error_p50_ms", "ms", _ERROR),
+    _calibrated("client_e2e_error_ms", "e2e_error_p50_ms", "ms", _ERROR),
+    _calibrated(
+        "client_limit_tok_s", "limit_tok_s", "tok/s",
+        "rate at which receiving would fill 80 % of a core, from the same calibration",
+    ),
+    _client("cpu_share", "share of a core", "CPU time of the client / duration; the highest of the used blocks"),
+    _client(
+        "loop_lag_p99_ms", "ms",
+        "how late the client's event loop ran what was due, 99th percentile; the highest of the used blocks",
+    ),
+    _client("coalesced_share", "share", "chunks that shared a read with another; the highest of the used blocks"),
+    _client(
+        "concurrency_held", "share",
+        "mean requests in flight / `concurrency`, over the steady window (the whole block if none); the lowest of the "
+        "used blocks", min,
+    ),
+    Column(
+        "bottleneck", "text", "what limited most of the used blocks: `engine`, `front_end`, `client` or `unknown`",
+        lambda row: Counter(context.bottleneck.part for context in row.used).most_common(1)[0][0],
+    ),
+)  # fmt: skip
+_SERVER: Final = (
+    _server("prefix_cache_queries", "tokens", _GROWTH),
+    _server("prefix_cache_hits", "tokens", _GROWTH),
+    _server("preemptions", "events", "requests that the server threw out of the KV cache and computed again"),
+    _server("generation_tokens", "tokens", "tokens as the server counts them"),
+    _server("prompt_tokens", "tokens", "tokens as the server counts them"),
+    _server("queue_time_sum_s", "s", "time that requests waited in the server, summed over requests"),
+    _server("requests_succeeded", "requests", "requests that the server ended well"),
+    _server("corrupted_requests", "requests", "requests with NaN in their logits"),
+    _server("spec_decode_drafts", "drafts", "drafts of speculative decoding; 0 is wanted"),
+)
+_VALIDITY: Final = (
+    Column(
+        "valid", "true, false", "whether every block is valid: the row of what is left after failures is not sound",
+        lambda row: all(context.valid for context in row.contexts),
+    ),
+    Column(
+        "reasons", "codes", "guards that refused blocks, and why fields are empty; joined with `;`",
+        lambda row: ";".join(dict.fromkeys(_reasons(row))),
+    ),
+    Column("failure_reasons", "code:count", "why requests failed, over all blocks, the most frequent first", _failures),
+)  # fmt: skip

@@ -28,6 +28,8 @@ CODES: Final[Mapping[str, str]] = {
     "unpaired_blocks": "UNPAIRED_BLOCKS_{n}",
     "different_devices": "DIFFERENT_DEVICES",
     "time_of_too_few": "{time}_OF_TOO_FEW",
+    "time_not_kept": "{time}_NOT_KEPT",
+    "itl_needs_single_tokens": "ITL_NEEDS_SINGLE_TOKENS",
     "steady_too_short": "STEADY_TOO_SHORT",
     "failures_at": "FAILURES_AT_P{q}",
     "missing_in_pairs": "MISSING_IN_{n}_PAIRS",
