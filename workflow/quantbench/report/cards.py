@@ -9,7 +9,7 @@ from quantbench.records.decision import Choice, UseDecision
 from quantbench.records.run import Run
 from quantbench.report import decision, speed
 from quantbench.report.say import Speech
-from quantbench.wording import change, sentence
+from quantbench.wording import capitalized, change, sentence
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def _card(run: Run, say: Speech, use: UseDecision) -> Card:
     return Card(
         use=say(decision.USES[use.style]),
         action=use.action,
-        title=decision.lead(say, use, run.baseline).partition(": ")[2].rstrip("."),
+        title=capitalized(decision.lead(say, use, run.baseline).partition(": ")[2].rstrip(".")),
         figure=change(row.ratio) if row and compared else say("cards.not_compared"),
         interval=_interval(say, row) if row and compared else "",
         of=say("cards.of", model=top.variant, place=place),

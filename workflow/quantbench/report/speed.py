@@ -334,7 +334,9 @@ def _of_variant(run: Run, say: Speech, workload: str, variant: str) -> Iterator[
     rows = list(run.compared(workload, variant, THROUGHPUT))
     yield ratios(say, rows)
     if rows:
-        yield sentence(f"{_subject(THROUGHPUT)}: {clause(say, rows, run.cells(workload), beside_table=True)}{_most(say, rows)}")
+        yield sentence(
+            f"{_subject(THROUGHPUT)}: {clause(say, rows, run.cells(workload), beside_table=True)}{_most(say, rows)}"
+        )
     yield tails(run, say, workload, variant)
     yield mainly(run, say, workload, variant)
     yield surprises(run, say, workload, variant)
