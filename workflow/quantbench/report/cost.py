@@ -60,19 +60,18 @@ def price(run: Run) -> Finding:
 def saving(run: Run, workload: str, variant: str) -> Finding:
     """What a variant saves in the deciding cell, or why no saving is claimed."""
     row = run.saving(variant, run.deciding_cell(workload))
-    what = {"variant": variant}
     if row is None or row.saving_pct is None:
-        return finding("cost.no_figure", **what)
+        return finding("cost.no_figure", variant=variant)
     measured = _measured(row)
     if not run.trusted:
-        return finding("cost.untrusted", **what, measured=measured)
+        return finding("cost.untrusted", variant=variant, measured=measured)
     if row.code == "better":
-        return finding("cost.saved", **what, by=row.saving_pct / 100, interval=_interval(row, 1))
+        return finding("cost.saved", variant=variant, by=row.saving_pct / 100, interval=_interval(row, 1))
     if row.code == "worse":
-        return finding("cost.more", **what, by=-row.saving_pct / 100, interval=_interval(row, -1))
+        return finding("cost.more", variant=variant, by=-row.saving_pct / 100, interval=_interval(row, -1))
     ids = {"equivalent": "cost.within_margin", "no_test": "cost.no_test"}
     undecided = "cost.corrected" if _one_sided(row) else "cost.undecided"
-    return finding(ids.get(row.code, undecided), **what, measured=measured)
+    return finding(ids.get(row.code, undecided), variant=variant, measured=measured)
 
 
 def is_shown(run: Run, row: Saving | None) -> bool:

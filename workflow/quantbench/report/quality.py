@@ -16,8 +16,6 @@ from quantbench.wording import integer
 
 OTHER_LENGTH: Final = 0.05
 """Share by which answers are longer or shorter before that is worth a sentence."""
-MOST_NAMED: Final = 3
-"""Lost prompts that a line in another section names; beyond it two are named and the others counted."""
 
 
 def section(run: Run, say: Speech) -> Section:
