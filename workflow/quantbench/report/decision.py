@@ -95,8 +95,10 @@ def lead(say: Speech, use: UseDecision, baseline: str) -> str:
 
 def confidence_sentence(say: Speech, use: UseDecision) -> str:
     """How sure a decision is, and what lowers it."""
-    because = [reason for reason in use.confidence_because if reason.id != "confidence.speed_not_decided"]
-    if not because:  # that the speed is not decided is what the headline says
+    because = list(use.confidence_because)
+    if use.action == "undecided":  # then the headline says that the speed is not decided
+        because = [reason for reason in because if reason.id != "confidence.speed_not_decided"]
+    if not because:
         return say("decision.confidence", level=use.confidence)
     return say("decision.confidence_because", level=use.confidence, because=because)
 
