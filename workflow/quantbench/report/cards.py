@@ -65,6 +65,6 @@ def _line(run: Run, say: Speech, choice: Choice) -> str:
     else:
         change_of = {"model": choice.variant, "change": speed.figure(row)}
         clauses = [say("cards.change", **change_of) if row.decided else say("cards.change_not_shown", **change_of)]
-    if choice.got_worse:
+    if choice.got_worse and choice.code != "worse":
         clauses.append(decision.got_worse(say, choice))
     return sentence("; ".join([*clauses, decision.quality_clause(say, choice)]))

@@ -191,8 +191,11 @@ def _footnote(run: Run, say: Speech, rows: Sequence[Comparison]) -> str:
     """Legend and reasons, in one note."""
     if not rows:
         return ""
-    pairs = sorted({row.n_pairs for row in rows if row.ratio is not None}) or [0]
-    notes = [say("speed.legend", low=pairs[0], high=pairs[-1], legend=legend(say, rows), n=int(pairs[0] == pairs[-1]))]
+    pairs = sorted({row.n_pairs for row in rows if row.ratio is not None})
+    notes = [say("speed.legend_only", legend=legend(say, rows))]
+    if pairs:
+        one = int(pairs[0] == pairs[-1])
+        notes = [say("speed.legend", low=pairs[0], high=pairs[-1], legend=legend(say, rows), n=one)]
     notes += [sentence(f"{_where(run, some, rows)}: {why}") for why, some in _reasons(say, rows).items()]
     notes += _undecided(run, say, [row for row in rows if row.metric == THROUGHPUT])
     mixed = [row for row in rows if row.valid and row.n_pairs > 1 and not row.interleaved and row.same_lane]
