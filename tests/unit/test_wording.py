@@ -68,12 +68,3 @@ def test_rounding_makes_no_nothing_and_no_all_of_what_is_neither() -> None:
 @given(st.floats(min_value=0, max_value=1))
 def test_a_bound_is_never_rounded_to_where_it_does_not_hold(bound: float) -> None:
     assert float(w.at_most(bound).removesuffix(" %")) >= bound * 100 - 1e-6
-
-
-def test_blocks_refused_for_the_same_reason_are_named_together() -> None:
-    codes = [f"hot, wet (awq block {n})" for n in (10, 2, 1, 2)] + ["hot (bf16 block 3)", "NO_PAIRS"]
-    assert w.reason_list(codes, {"hot": "Too hot"}) == [
-        "awq blocks 1, 2 and 10 are invalid (Too hot, wet)",
-        "bf16 block 3 is invalid (Too hot)",
-        "no block of the one model has its partner of the other",
-    ]
