@@ -195,7 +195,8 @@ def _footnote(run: Run, say: Speech, rows: Sequence[Comparison]) -> str:
     notes = [say("speed.legend_only", legend=legend(say, rows))]
     if pairs:
         one = int(pairs[0] == pairs[-1])
-        notes = [say("speed.legend", low=pairs[0], high=pairs[-1], legend=legend(say, rows), n=one)]
+        marks = say("speed.corrected_but_one") if any(row.primary for row in rows) else say("speed.corrected")
+        notes = [say("speed.legend", low=pairs[0], high=pairs[-1], legend=legend(say, rows), marks=marks, n=one)]
     notes += [sentence(f"{_where(run, some, rows)}: {why}") for why, some in _reasons(say, rows).items()]
     notes += _undecided(run, say, [row for row in rows if row.metric == THROUGHPUT])
     mixed = [row for row in rows if row.valid and row.n_pairs > 1 and not row.interleaved and row.same_lane]
@@ -323,8 +324,8 @@ _AS_THE_TABLE: Final = ("equivalent", "undecided", "coarse")
 def _by(rows: Sequence[Comparison]) -> str:
     if len(rows) == 1:
         return f" ({figure(rows[0])})"
-    changes = sorted(row.ratio for row in rows if row.ratio is not None)
-    return f" ({change(changes[0])} to {change(changes[-1])})"
+    values = sorted(row.ratio for row in rows if row.ratio is not None)
+    return f" ({' to '.join(dict.fromkeys((change(values[0]), change(values[-1]))))})"
 
 
 def _sentences(run: Run, say: Speech, workload: str) -> tuple[list[str], dict[str, list[str]]]:
