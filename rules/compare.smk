@@ -155,6 +155,6 @@ rule decide:
         "../envs/pipeline.yaml"
     params:
         judged_by=JUDGED_BY,
-        report=report_plan.report(PLAN, predictions=True),
+        report=report_plan.report(PLAN),
     script:
         "../workflow/scripts/decide.py"

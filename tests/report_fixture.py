@@ -20,21 +20,21 @@ from typing import Any
 from unittest import mock
 
 import orjson
-from quantbench import jobs
+from quantbench import jobs, results
 from quantbench.client.concurrency import concurrency_held
 from quantbench.client.metrics import block_metrics, percentile_table
 from quantbench.client.tables_io import write_records
 from quantbench.config import report_plan, settings
 from quantbench.config.configuration import AA_SUFFIX, served_model
+from quantbench.engines.vllm import metrics
 from quantbench.files import write_json, write_text
-from quantbench.judge import guards
 from quantbench.judge.schedule import round_order
-from quantbench.observe import server_metrics
 from quantbench.observe.telemetry import FIELDS, NO_NVML
+from quantbench.records.base import convert
+from quantbench.records.plan import ReportPlan
 from quantbench.records.request import RequestRecord, spans
-from quantbench.report import results_tree
-from quantbench.report.facts import Facts
-from quantbench.serving import session
+from quantbench.records.run import Run
+from quantbench.serving import registry
 
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[1]
@@ -90,19 +90,19 @@ class Scenario:
 
 
 @lru_cache
-def facts(scenario: Scenario) -> Facts:
+def facts(scenario: Scenario) -> Run:
     """What a page may say of a scenario."""
     with tempfile.TemporaryDirectory() as folder:
         return write_tree(Path(folder), scenario)
 
 
-def write_tree(root: Path, scenario: Scenario) -> Facts:
+def write_tree(root: Path, scenario: Scenario) -> Run:
     """Write results/{gpu} below `root` (docs/architecture.md): what a run measures, then what the rules make of it."""
     measured = blocks(scenario)
     for records, context in measured:
         stem = root / _stem(context)
         write_records(f"{stem}.parquet", records)
-        write_json(f"{stem}.json", guards.judged(context, _ready(served_model(context["model"]), scenario), None))
+        write_json(f"{stem}.json", context)
     for model in scenario.models:
         ready = _ready(model, scenario)
         write_json(root / f"servers/{model}/ready.json", ready)
@@ -118,14 +118,14 @@ def write_tree(root: Path, scenario: Scenario) -> Facts:
 
 
 @lru_cache
-def kept_facts() -> Facts:
+def kept_facts() -> Run:
     """The kept run of docs/reference/h100, judged anew from its raw blocks and server records."""
     overwrite = settings.read_yaml(ROOT / "benchmarks" / "reference_gpu" / "run.yaml")
     plan = settings.load(ROOT, overwrite | {"gpu": "h100-80gb", "select_workloads": ["chat"]})
     with tempfile.TemporaryDirectory() as folder:
         for name in ("raw", "servers", "client"):
             (Path(folder) / name).symlink_to(KEPT / name)
-        config = report_plan.report(plan, predictions=True)
+        config = report_plan.report(plan)
         return derive(Path(folder), report_plan.comparison(plan), config, report_plan.prices(plan), ["snakemake"])
 
 
@@ -150,7 +150,7 @@ def run(script: str, inputs: Named, outputs: Named, **job: Any) -> None:
         runpy.run_path(str(SCRIPTS / f"{script}.py"), init_globals={"snakemake": snakemake})
 
 
-def derive(root: Path, comparison: Json, config: Json, price: Json, command: Sequence[str]) -> Facts:
+def derive(root: Path, comparison: Json, config: Json, price: Json, command: Sequence[str]) -> Run:
     """All tables from what lies in raw/, servers/, client/ and answers/, by the scripts of the rules (rules/*.smk).
 
     comparison, config, price: as `report_plan.comparison`, `report` and `prices` give them.
@@ -205,15 +205,17 @@ def derive(root: Path, comparison: Json, config: Json, price: Json, command: Seq
             params={"baseline": baseline, "notes": NOTES},
             wildcards={"variant": variant},
         )
-    return results_tree.load_facts(evidence(root, models, pages=True), config, command)
+    run("decide", evidence(root, models, pages=True), Named(json=f"{root}/decision.json"), params={"report": config})
+    inputs = evidence(root, models, pages=True, decision=[f"{root}/decision.json"])
+    return results.load_run(inputs, convert(config, ReportPlan), command)
 
 
 def _measured(stems: Sequence[str]) -> dict[str, list[str]]:
     return {"contexts": [f"{s}.json" for s in stems], "records": [f"{s}.parquet" for s in stems]}
 
 
-def evidence(root: Path, models: Sequence[str], *, pages: bool = False) -> Named:
-    """The inputs of a rule that reads the tables; with `pages` also what only pages read."""
+def evidence(root: Path, models: Sequence[str], *, pages: bool = False, decision: Sequence[str] = ()) -> Named:
+    """The inputs of a rule that reads the tables; with `pages` also what only decisions and pages read."""
     verdict, impact = f"{root}/comparison/verdict.json", f"{root}/comparison/chat_vs_batch.csv"
     quality = sorted(map(str, root.glob("quality_details_*.json")))
     more = {"impact": impact, "quality": quality, "cost": f"{root}/cost.json", "startup": f"{root}/startup.csv"}
@@ -224,6 +226,7 @@ def evidence(root: Path, models: Sequence[str], *, pages: bool = False) -> Named
         ready=[f"{root}/servers/{model}/ready.json" for model in models],
         measurement=f"{root}/measurement.json",
         **(more if pages else {}),
+        **({"decision": decision[0]} if decision else {}),
     )
 
 
@@ -232,11 +235,11 @@ def evidence(root: Path, models: Sequence[str], *, pages: bool = False) -> Named
 
 def _comparison(s: Scenario) -> Json:
     config = _config(s)
-    keys = ("baseline", "gpu_name", "primary", "variants", "margin", "precision")
+    keys = ("baseline", "gpu_name", "primary", "variants", "margin")
     return {key: config[key] for key in keys} | {
+        "precision": 0.02,
         "blocks": s.blocks,
         "most_blocks": 40,
-        "workloads": list(s.workloads),
     }
 
 
@@ -255,7 +258,6 @@ def _config(s: Scenario) -> Json:
         "workloads": {w: {"style": STYLES[w], "cells": [list(cell) for cell in GRID[w]]} for w in s.workloads},
         "primary": primary,
         "margin": 0.02,
-        "precision": 0.02,
         "predictions": predicted if s.predictions else {},
     }
 
@@ -287,14 +289,6 @@ def blocks(s: Scenario) -> list[tuple[list[RequestRecord], Json]]:
                 clocks[lane] += context["duration_s"] + 0.5
                 found.append((records, context))
     return found
-
-
-def contexts(s: Scenario) -> list[Json]:
-    """The judged contexts of all blocks, in the order of measuring."""
-    return [
-        guards.judged(context, _ready(served_model(context["model"]), s), _calibration(context["concurrency"]))
-        for _, context in blocks(s)
-    ]
 
 
 def _stem(context: Json) -> str:
@@ -401,7 +395,7 @@ def _context(
 
 
 def _server(arm: str, cell: tuple[int, int], records: Sequence[RequestRecord]) -> Json:
-    page = server_metrics.snapshot("") | {"process_start_time": START - 900, "cache_dtype": "auto"}
+    page = metrics.snapshot("") | {"process_start_time": START - 900, "cache_dtype": "auto"}
     answered = [r for r in records if r.ok]
     counted = {
         "prefix_cache_queries": 0,
@@ -422,7 +416,7 @@ def _server(arm: str, cell: tuple[int, int], records: Sequence[RequestRecord]) -
         "fingerprints": [FINGERPRINT],
         "before": before,
         "after": after,
-        "delta": server_metrics.difference(before, after),
+        "delta": metrics.difference(before, after),
         "peak": {"running": cell[0], "waiting": 0, "kv_usage": 0.2},
         "incidents": [],
     }
@@ -571,7 +565,7 @@ def _session(model: str, s: Scenario, measured: Sequence[Json]) -> Json:
     memory = {"memory_before_mib": 310, "memory_after_stop_mib": 311, "memory_returned": True}
     start = {"t": START - 900, "event": "start", "model": model, "seconds": 60, "why": "start rule"}
     stop = {"t": leases[-1]["t"] + 60, "event": "stop", "model": model, "seconds": 1, "why": "stop rule", **memory}
-    return session.summarize(model, "resident" if s.cpu else "sleep", [start, *leases, stop])
+    return registry.session_of(model, "resident" if s.cpu else "sleep", [start, *leases, stop])
 
 
 def _starts(phases: Json) -> list[Json]:

@@ -12,8 +12,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from quantbench.records.run import Run
 from quantbench.report import pages, plots, render
-from quantbench.report.facts import Facts
 from report_fixture import KEPT, Scenario, facts, kept_facts
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -41,18 +41,17 @@ SCENARIOS = {
     "batch_only": Scenario(workloads=("batch_summarize",)),
 }
 KEPT_RUN = "h100"
-MARKDOWN = {"decision": pages.decision, "notes": pages.notes, "cost": pages.cost, "best_practices": pages.practices}
 REPORTS = ("three_variants", KEPT_RUN)
 
 
-def facts_of(scenario: str) -> Facts:
+def facts_of(scenario: str) -> Run:
     return kept_facts() if scenario == KEPT_RUN else facts(SCENARIOS[scenario])
 
 
 def rendered(scenario: str) -> dict[str, str]:
     """{file name: text} of a scenario's pages."""
     found = facts_of(scenario)
-    made = {f"{name}.md": render.page(page(found)) for name, page in MARKDOWN.items()}
+    made = {f"{name}.md": render.page(page(found)) for name, page in pages.PAGES.items()}
     if scenario in REPORTS:
         drawn = dict.fromkeys(plots.draw_all(found), "<svg></svg>")
         made["report.html.txt"] = text_of(render.report(pages.report(found, drawn)))
@@ -92,9 +91,10 @@ def test_kept_results_are_judged_anew_with_the_same_figures() -> None:
     figures = ("baseline_value", "variant_value", "ratio", "ci_low", "ci_high", "p_value", "p_holm", "margin")
     with (KEPT / "comparison" / "chat.csv").open(newline="") as file:
         kept = {tuple(row[key] for key in keys): row for row in csv.DictReader(file)}
-    anew = {tuple(str(row[key]) for key in keys): row for row in kept_facts().rows}
+    anew = {tuple(str(getattr(row, key)) for key in keys): row for row in kept_facts().verdict.rows}
     assert kept.keys() == anew.keys()
     for key, row in anew.items():
-        assert row["code"] == kept[key]["code"]
+        assert row.code == kept[key]["code"]
         for name in figures:
-            assert row[name] == (pytest.approx(float(kept[key][name])) if kept[key][name] else None), (key, name)
+            known = pytest.approx(float(kept[key][name])) if kept[key][name] else None
+            assert getattr(row, name) == known, (key, name)
