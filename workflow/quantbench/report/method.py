@@ -121,14 +121,13 @@ def _lane(run: Run) -> Iterator[Finding]:
 
 def _shares(run: Run) -> Iterator[Finding]:
     """How much of the time was measured: of the leases, and of the wall time, which has the gaps between jobs too."""
-    share, walls = run.measurement.share, [_wall(wall) for wall in run.measurement.wall if wall.share is not None]
-    if share.share is not None:
-        more = finding("method.walls", walls=walls) if walls else ""
-        yield finding("method.held", share=share.share, walls=more)
-        return
-    yield finding("method.held_unknown")
-    if walls:
-        yield finding("method.wall_alone", walls=walls)
+    share = run.measurement.share.share
+    shares = [] if share is None else [finding("method.held", share=share)]
+    shares += [_wall(wall) for wall in run.measurement.wall if wall.share is not None]
+    if share is None:
+        yield finding("method.held_unknown")
+    if shares:
+        yield finding("method.inside", shares=shares)
 
 
 def _wall(wall: Wall) -> Finding:
@@ -239,16 +238,18 @@ def _guards(run: Run, say: Speech) -> tuple[Part, ...]:
         failed = [finding("method.guard", guard=guard.id, n=guard.fail) for guard in guards if guard.fail]
         warned = [finding("method.guard", guard=guard.id, n=guard.warn) for guard in guards if guard.warn]
         named = {
+            "silent": finding("method.guards_silent", unknown=silent) if silent else "",
             "failed": finding("method.guards_failed", guards=failed) if failed else "",
             "warned": finding("method.guards_warned", guards=warned) if warned else "",
         }
-        counts = {"n": len(guards), "passed": len(guards) - loud - silent, "unknown": silent}
+        counts = {"n": len(guards), "passed": len(guards) - loud - silent}
         said.append(say("method.guards", **counts, **named))
     lines = _checks(run)
     if checks:
         passed, unknown = (sum(check.status == status for check in checks) for status in ("ok", "unknown"))
         others = finding("method.others") if lines else finding("method.no_others")
-        said.append(say("method.checks", n=len(checks), passed=passed, unknown=unknown, others=others))
+        quiet = finding("method.checks_silent", unknown=unknown) if unknown else ""
+        said.append(say("method.checks", n=len(checks), passed=passed, silent=quiet, others=others))
     return (text(*said), *bullets([say(line) for line in lines])) if said else ()
 
 
