@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
+workers=$(($(nproc) + 1)) # the life-cycle tests wait half of their time
 
 # stage NAME COMMAND...: says what begins, and how long it took.
 stage() {
@@ -32,10 +33,10 @@ checks() {
 
 case "${1:-all}" in
   check) stage "formats, types, lint, dry runs" checks ;;
-  unit) stage "unit and property tests, golden pages" pytest tests/unit tests/test_goldens.py -n 2 ;;
+  unit) stage "unit and property tests, golden pages" pytest tests/unit tests/test_goldens.py -n "$workers" ;;
   all)
     stage "formats, types, lint, dry runs" checks
-    stage "unit and property tests, life cycle, making models" pytest tests -m "not alone" -n 2 --dist worksteal
+    stage "unit and property tests, life cycle, making models" pytest tests -m "not alone" -n "$workers" --dist worksteal
     stage "planted faults and real vLLM: timing is judged, so one by one" pytest tests -m alone
     ;;
   *) echo "tests/run.sh: unknown '$1'; use check, unit or all" >&2; exit 2 ;;

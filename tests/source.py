@@ -1,4 +1,4 @@
-"""The library's modules and what each imports, and the rules, read from the source."""
+"""What each module imports, and the rules, read from the source."""
 
 from __future__ import annotations
 
@@ -6,14 +6,9 @@ import ast
 import re
 from pathlib import Path
 
+from quantbench.docs.modules import modules
+
 ROOT = Path(__file__).parents[1]
-LIBRARY = ROOT / "workflow" / "quantbench"
-MODULES = {
-    path.relative_to(LIBRARY).with_suffix("").as_posix(): path
-    for path in LIBRARY.rglob("*.py")
-    if path.name != "__init__.py"
-}
-"""Name below the library, as `judge/cost`, and file."""
 RULES = {
     name: text
     for path in (ROOT / "rules").glob("*.smk")
@@ -37,4 +32,4 @@ def imported(path: Path) -> set[str]:
     """The modules of the library that a file imports, at its top or within a function."""
     prefix = "quantbench."
     parts = {name.removeprefix(prefix).replace(".", "/") for name in names(path) if name.startswith(prefix)}
-    return parts & set(MODULES)
+    return parts & set(modules())

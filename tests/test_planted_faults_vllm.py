@@ -1,9 +1,9 @@
-"""Faults that real vLLM (CPU build) shows by itself, on three servers that are set up wrongly on purpose.
+"""Faults that real vLLM (CPU build) shows by itself, on two servers that are set up wrongly on purpose.
 
 The first caches prefixes, takes two sequences at a time, has a short max-model-len, uses the sampling defaults of its
-repository, and is killed within a block. The second takes its port: other dtype, tokenizer and chat template, and a KV
-cache of a few blocks. The third has weights that are not numbers. Everything is read as a run reads it: the lane
-starts the server, `load` asks it, guards judge the facts.
+repository, and is killed within a block. The second takes its port: other dtype, tokenizer and chat template, a KV
+cache of a few blocks, and a weight that is not a number. Everything is read as a run reads it: the lane starts the
+server, `load` asks it, guards judge the facts.
 """
 
 from __future__ import annotations
@@ -113,6 +113,15 @@ def answers(url: str) -> float:
     return float(metrics.snapshot(client.metrics_page(url))["requests_succeeded"] or 0)
 
 
+POISON = """
+import sys
+from safetensors.torch import load_file, save_file
+tensors = load_file(sys.argv[1])
+tensors["model.layers.1.mlp.down_proj.weight"][0, 0] = float("nan")
+save_file(tensors, sys.argv[1], metadata={"format": "pt"})
+"""
+
+
 @pytest.fixture(scope="module")
 def other(home: Path, server: Server, killed: dict[str, Any]) -> Server:
     """The second server, on the port of the first."""
@@ -122,6 +131,7 @@ def other(home: Path, server: Server, killed: dict[str, Any]) -> Server:
     edit(tokenizer, model=model | {"merges": model["merges"][:200]})  # of its parts, Transformers reads only the model
     bare = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     edit(Path(spec["source"], "tokenizer_config.json"), chat_template=bare)
+    subprocess.run([PYTHON, "-c", POISON, str(Path(spec["source"], "model.safetensors"))], check=True)
     return started(spec)
 
 
@@ -234,24 +244,12 @@ def test_a_kv_cache_that_is_too_small_preempts(other: Server) -> None:
     _, found = measured(other, 4, "short", max_tokens=200)
     assert found["server"]["delta"]["preemptions"] > 0
     assert "preemption" in bad(found)
-    assert bad(found) <= ALLOWED | {"preemption", "queueing"}, found["guards"]
+    assert bad(found) <= ALLOWED | {"preemption", "queueing", "nan_logits"}, found["guards"]
 
 
-POISON = """
-import sys
-from safetensors.torch import load_file, save_file
-tensors = load_file(sys.argv[1])
-tensors["model.layers.1.mlp.down_proj.weight"][0, 0] = float("nan")
-save_file(tensors, sys.argv[1], metadata={"format": "pt"})
-"""
-
-
-def test_one_weight_that_is_not_a_number_is_found_though_plain_requests_succeed(home: Path) -> None:
-    spec = spec_of(home, "nan")
-    subprocess.run([PYTHON, "-c", POISON, str(Path(spec["source"], "model.safetensors"))], check=True)
-    poisoned = started(spec)
-    assert poisoned[1]["test_completion"]["tokens"] == 16
-    assert poisoned[1]["logits"]["finite"] is False
-    _, found = measured(poisoned, 1, "short")
+def test_one_weight_that_is_not_a_number_is_found_though_plain_requests_succeed(other: Server) -> None:
+    assert other[1]["test_completion"]["tokens"] == 16
+    assert other[1]["logits"]["finite"] is False
+    _, found = measured(other, 1, "short")
     assert "nan_logits" in found["reasons"]
     assert "JSON" in next(row["detail"] for row in found["guards"] if row["id"] == "nan_logits")

@@ -13,11 +13,9 @@ import yaml
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from quantbench.cli import main as cli
 from quantbench.config import cross_checks, settings, targets
 from quantbench.config.configuration import AA_SUFFIX, Plan, make_plan, served_model, whole_spec
 from quantbench.config.schema import deep_merge
-from quantbench.config.schema_doc import reference
 from quantbench.errors import QuantbenchError
 from quantbench.records.metric import COMPARED
 from quantbench.report import predictions
@@ -271,10 +269,6 @@ def test_any_config_is_either_valid_or_one_clear_error(changes: dict[str, Any]) 
         assert error.what.startswith("config: ")
 
 
-def test_the_reference_in_config_readme_is_the_schema() -> None:
-    assert reference(SCHEMA) in (ROOT / "config/README.md").read_text(), "rewrite it: python -m quantbench config-doc"
-
-
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -293,18 +287,6 @@ def test_a_file_that_cannot_be_read_is_named_with_a_remedy(tmp_path: Path, conte
     assert caught.value.remedy
     path.write_text("")
     assert settings.read_yaml(path) == {}
-
-
-def test_config_doc_says_where_it_belongs(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["config-doc"]) == 2
-    assert "config/README.md does not exist here" in capsys.readouterr().err
-    (tmp_path / "guide.md").write_text("no table")
-    assert cli.main(["config-doc", "--file", "guide.md"]) == 2
-    assert (tmp_path / "guide.md").read_text() == "no table"
-    (tmp_path / "guide.md").write_text("head\n<!-- keys -->\nold\n")
-    assert cli.main(["config-doc", "--file", "guide.md"]) == 0
-    assert (tmp_path / "guide.md").read_text() == f"head\n<!-- keys -->\n{reference(SCHEMA)}\n"
 
 
 def test_every_shipped_profile_is_a_valid_plan() -> None:

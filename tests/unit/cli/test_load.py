@@ -26,6 +26,7 @@ from quantbench.client.prompt_file import read_prompts
 from quantbench.client.truth_server import TruthServer
 from quantbench.client.truth_stream import MODEL, Schedule
 from quantbench.errors import QuantbenchError
+from quantbench.records.block import BlockContext, Calibration
 from request_records import block
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -190,10 +191,13 @@ def test_what_the_server_said_reaches_the_user(
     assert "EngineCore" in line
 
 
-def judged(calibration: dict[str, Any] | None = None, **client: Any) -> dict[str, Any]:
+def judged(limit_tok_s: float | None = None, **client: Any) -> BlockContext:
     facts = {"cpu_share": 0.2, "loop_lag_p50_ms": 0.1, "loop_lag_p99_ms": 1.0, "concurrency_held": 0.99, **client}
     spec = LoadSpec("http://h", "m", [{"prompt": "x"}], 2, 10)
-    return cli_load._judged(spec, block(80, 2), {"client": facts}, calibration)
+    args = argparse.Namespace(gpu_name="cpu", workload="chat", style="interactive")
+    result = load.BlockResult(block(80, 2), {"started_at": "", "started_unix": 0, "duration_s": 4, "client": facts})
+    known = Calibration(concurrency=2, ttft_error_p50_ms=0.1, limit_tok_s=limit_tok_s) if limit_tok_s else None
+    return cli_load._judged(args, spec, 1, result, known)
 
 
 @pytest.mark.parametrize(
@@ -207,13 +211,13 @@ def judged(calibration: dict[str, Any] | None = None, **client: Any) -> dict[str
 )
 def test_a_block_is_judged_by_the_guards_of_the_client(client: dict[str, Any], reason: str | None, part: str) -> None:
     found = judged(**client)
-    assert (found["valid"], found["reasons"]) == (reason is None, [reason] if reason else [])
-    assert found["bottleneck"]["part"] == part
+    assert (found.valid, found.reasons) == (reason is None, (reason,) if reason else ())
+    assert found.bottleneck.part == part
 
 
 def test_near_the_calibrated_limit_a_block_is_invalid() -> None:
-    assert judged({"limit_tok_s": 1e6})["valid"]
-    assert judged({"limit_tok_s": 100.0})["reasons"] == ["client_limit"]
+    assert judged(1e6).valid
+    assert judged(100.0).reasons == ("client_limit",)
 
 
 def test_rich_takes_no_name_for_markup(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from quantbench.docs.tables import guards_table
 from quantbench.judge import guards, pairing
 from quantbench.records.base import convert
 from quantbench.records.block import BlockContext, Calibration, GuardResult
 from quantbench.records.server import Ready, Session
 
-PAGE = Path(__file__).parents[3] / "docs" / "measurement.md"
 PRINT = "vllm-0.32.0-1234abcd"
 CALIBRATION = {"concurrency": 8, "limit_tok_s": 100_000.0, "ttft_error_p50_ms": 0.3}
 Facts = dict[str, Any]
@@ -473,8 +470,3 @@ def test_a_comparison_is_refused_for_its_servers_too() -> None:
     put(facts, "ready_b.quantization.verified", False)
     put(facts, "ready_b.settings.dtype", "float16")
     assert guards.comparison_failures(*typed(facts)) == ["dtype", "not_quantized"]
-
-
-def test_the_documentation_has_the_guards_as_they_are() -> None:
-    block = PAGE.read_text(encoding="utf-8").split("<!-- guards: begin -->\n")[1].split("\n<!-- guards: end -->")[0]
-    assert block == guards_table()

@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from msgspec import structs
 
 from quantbench.cli import load_output as output
 from quantbench.cli.argument_types import (
@@ -23,9 +25,14 @@ from quantbench.client.load_checks import models_at
 from quantbench.client.load_spec import Endpoint, LoadSpec, endpoint_of, endpoint_url
 from quantbench.client.prompt_file import read_prompts
 from quantbench.errors import QuantbenchError
+from quantbench.records.base import convert
+from quantbench.records.block import BlockContext, Calibration
 from quantbench.records.request import RequestRecord
 
-Block = tuple[Sequence[RequestRecord], Mapping[str, Any]]
+if TYPE_CHECKING:
+    from quantbench.client.load import BlockResult
+
+Block = tuple[Sequence[RequestRecord], BlockContext]
 
 PROMPTS = Path(__file__).parents[3] / "config" / "prompts" / "chat.jsonl"
 SECONDS = 20.0
@@ -162,17 +169,15 @@ def _only_model(url: str, endpoint: str, api_key: str | None) -> str:
     return names[0]
 
 
-def _calibration(args: argparse.Namespace, spec: LoadSpec) -> dict[str, Any] | None:
+def _calibration(args: argparse.Namespace, spec: LoadSpec) -> Calibration | None:
     if not args.calibrate:
         return None
     from quantbench.client.calibration import calibrate
 
-    return calibrate(spec.concurrency)
+    return convert(calibrate(spec.concurrency), Calibration)
 
 
-def _blocks(
-    args: argparse.Namespace, spec: LoadSpec, calibration: Mapping[str, Any] | None, place: str
-) -> Iterator[Block]:
+def _blocks(args: argparse.Namespace, spec: LoadSpec, calibration: Calibration | None, place: str) -> Iterator[Block]:
     """The blocks of one point, each as soon as it is measured and judged."""
     from quantbench.client.load import run_block
     from quantbench.client.load_progress import block_progress
@@ -182,12 +187,12 @@ def _blocks(
         seed = f"{args.seed}|{args.workload}|c{spec.concurrency}_t{spec.max_tokens}|b{number}"
         with block_progress(title, spec.min_requests, spec.min_seconds, quiet=args.quiet) as progress:
             result = run_block(replace(spec, seed=seed), progress=progress)
-        yield result.records, _judged(spec, result.records, result.context, calibration)
+        yield result.records, _judged(args, spec, number + 1, result, calibration)
 
 
 def _judged(
-    spec: LoadSpec, records: Sequence[RequestRecord], context: Mapping[str, Any], calibration: Mapping[str, Any] | None
-) -> dict[str, Any]:
+    args: argparse.Namespace, spec: LoadSpec, number: int, result: BlockResult, calibration: Calibration | None
+) -> BlockContext:
     """The context with guards, bottleneck, valid and reasons, by the guards whose facts a lone client has."""
     # Here, as numpy and scipy take longer to import than a client should take to start.
     from quantbench.client.metrics import block_metrics
@@ -195,22 +200,24 @@ def _judged(
     from quantbench.observe import bottleneck
 
     facts = {
-        **context,
+        **_names(args, spec.model),
+        **result.context,
+        "gpu": args.gpu_name,
         "concurrency": spec.concurrency,
         "max_tokens": spec.max_tokens,
-        "metrics": block_metrics(records, spec.concurrency),
-        "failure_reasons": dict(Counter(r.reason for r in records if not r.ok)),
+        "block": number,
+        "min_seconds": spec.min_seconds,
+        "metrics": block_metrics(result.records, spec.concurrency),
+        "failure_reasons": dict(Counter(r.reason for r in result.records if not r.ok)),
+        **{part: {} for part in ("telemetry", "server", "lane")},
     }
+    block = convert(facts, BlockContext)
     known = ("failed_requests", "concurrency_not_held", *guards.CLIENT)
-    results = [r for r in guards.evaluate_block(facts, {}, calibration) if r.id in known]
+    results = [r for r in guards.evaluate_block(block, None, calibration) if r.id in known]
     failed = guards.failed(results)
     limits = [r.detail for r in results if r.id in failed and r.id in guards.CLIENT]
-    return facts | {
-        "bottleneck": bottleneck.judge(facts, limits),
-        "guards": [{"id": r.id, "status": r.status, "detail": r.detail} for r in results],
-        "valid": not failed,
-        "reasons": failed,
-    }
+    limit = bottleneck.judge(block, limits)
+    return structs.replace(block, bottleneck=limit, guards=tuple(results), valid=not failed, reasons=tuple(failed))
 
 
 def _names(args: argparse.Namespace, model: str) -> dict[str, Any]:
@@ -218,20 +225,12 @@ def _names(args: argparse.Namespace, model: str) -> dict[str, Any]:
 
 
 def _row(
-    args: argparse.Namespace, spec: LoadSpec, blocks: Sequence[Block], calibration: Mapping[str, Any] | None
+    args: argparse.Namespace, spec: LoadSpec, blocks: Sequence[Block], calibration: Calibration | None
 ) -> dict[str, Any]:
     """The CSV row of one point; one with fewer blocks than were asked for is not valid."""
     from quantbench.judge.summary import tuple_row
-    from quantbench.records.base import convert
-    from quantbench.records.block import BlockContext, Calibration
 
-    known = {**_names(args, spec.model), "gpu": args.gpu_name, "min_seconds": spec.min_seconds}
-    unknown: dict[str, Any] = {"telemetry": {}, "server": {}, "lane": {}}
-    typed = [
-        (records, convert({**known, **unknown, "block": number, **context}, BlockContext))
-        for number, (records, context) in enumerate(blocks, 1)
-    ]
-    row = tuple_row(args.gpu_name, typed, convert(calibration, Calibration) if calibration else None)
+    row = tuple_row(args.gpu_name, blocks, calibration)
     if len(blocks) < args.blocks:
         row |= {"valid": False, "reasons": ";".join(filter(None, ["unfinished", row["reasons"]]))}
     return row

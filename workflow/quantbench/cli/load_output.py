@@ -13,9 +13,10 @@ from typing import Any
 import orjson
 
 from quantbench.errors import QuantbenchError
+from quantbench.records.block import BlockContext
 from quantbench.records.request import RequestRecord
 
-Blocks = Sequence[tuple[Sequence[RequestRecord], Mapping[str, Any]]]
+Blocks = Sequence[tuple[Sequence[RequestRecord], BlockContext]]
 
 
 @contextmanager
@@ -110,10 +111,10 @@ def report_failures(place: str, blocks: Blocks) -> None:
     for reason, number in Counter(str(r.reason) for r in failed).most_common():
         _report(place, f"{number} x {reason}", details.get(reason) or "no detail")
     for number, (_, context) in enumerate(blocks, 1):
-        for guard in context.get("guards") or ():
-            if guard["status"] == "fail" and guard["id"] != "failed_requests":
-                _report(place, f"block {number} is invalid, {guard['id']}", guard["detail"])
-    resent = sum(context["client"].get("resent") or 0 for _, context in blocks)
+        for guard in context.guards:
+            if guard.status == "fail" and guard.id != "failed_requests":
+                _report(place, f"block {number} is invalid, {guard.id}", guard.detail)
+    resent = sum(context.client.resent or 0 for _, context in blocks)
     if resent:
         _report(place, f"{resent} requests sent again", "the server had closed their kept connections")
 

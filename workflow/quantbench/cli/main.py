@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "calibrate": ("quantbench.cli.calibrate", "measure the load client itself against a known-truth server"),
     "refine": ("quantbench.cli.refine", "add blocks until the comparisons are as precise as wanted"),
     "lane": ("quantbench.cli.lane", "list the servers of this machine, or stop those of dead runs"),
-    "config-doc": ("quantbench.cli.config_doc", "rewrite the key table of config/README.md from the schema"),
+    "docs": ("quantbench.cli.docs", "make the tables of docs/ and config/README.md anew from the code"),
 }
 
 

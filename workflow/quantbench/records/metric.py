@@ -53,6 +53,16 @@ class Metric:
         """Its direction; what has none counts as better when lower."""
         return self.better == "higher"
 
+    @property
+    def q(self) -> int:
+        """Which percentile it is; 0 for what is none."""
+        return self.how.q if isinstance(self.how, Quantile) else 0
+
+    @property
+    def time(self) -> str:
+        """Which time it is a percentile of; empty for what is none."""
+        return self.how.time.name if isinstance(self.how, Quantile) else ""
+
     def is_better(self, ratio: float) -> bool:
         """Whether a ratio variant / baseline other than 1 is a gain."""
         return (ratio > 1) == self.higher_is_better

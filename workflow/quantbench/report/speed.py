@@ -160,7 +160,7 @@ def ratio_table(run: Run, say: Speech, workload: str) -> Table:
 def _or_median(run: Run, variant: str, cell: Cell, metric: str) -> Comparison | None:
     """A comparison; of a p95 that has no ratio the p50's, where that has one."""
     row = run.row(variant, cell, metric)
-    if METRICS[metric].q != 95 or (row and row.ratio is not None):
+    if not metric.startswith("p95_") or (row and row.ratio is not None):
         return row
     median = run.row(variant, cell, metric.replace("p95_", "p50_"))
     return median if median and median.ratio is not None else row
@@ -170,7 +170,7 @@ def ratio_cell(row: Comparison | None, metric: str = "") -> str:
     """ "1.197 [1.070, 1.339] ▲"; "p50 …" before it where the row is not of the column's `metric`."""
     if row is None or row.ratio is None or row.code == "invalid":
         return BLANK
-    other = f"p{METRICS[row.metric].q} " if metric and row.metric != metric else ""
+    other = f"{METRICS[row.metric].words.split()[0]} " if metric and row.metric != metric else ""
     return f"{other}{ratio_ci(row.ratio, row.ci_low, row.ci_high)} {MARKS[row.code]}"
 
 

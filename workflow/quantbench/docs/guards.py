@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Final
 
+from quantbench.docs.markdown import table
 from quantbench.judge.guards import GUARDS
 
 _SCOPES: Final = {"block": "Of a block", "server": "Of a server", "pair": "Of a comparison", "run": "Of a run"}
@@ -16,10 +16,5 @@ def guards_table() -> str:
     parts = []
     for scope, heading in _SCOPES.items():
         rows = [(f"`{g.id}`", g.severity, g.meaning, g.detection, g.remedy) for g in GUARDS if g.scope == scope]
-        parts.append(f"### {heading}\n\n{_table(columns, rows)}")
+        parts.append(f"### {heading}\n\n{table(columns, rows)}")
     return "\n\n".join(parts)
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in (columns, *rows)]
-    return "\n".join([lines[0], "|---" * len(columns) + "|", *lines[1:]])

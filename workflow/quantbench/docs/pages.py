@@ -1,0 +1,29 @@
+"""Which blocks of which pages are made from the code, and how they are made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from quantbench.config import schema_doc, settings
+from quantbench.docs import contracts, guards, metrics, modules
+from quantbench.docs.markdown import fill
+
+Block = Callable[[], str]
+BLOCKS: Final[Mapping[str, Mapping[str, Block]]] = {
+    "docs/architecture.md": {"modules": modules.modules_table},
+    "docs/measurement.md": {"metrics": metrics.metrics_table, "guards": guards.guards_table},
+    "docs/files.md": {"columns": metrics.tuple_columns_table, "contracts": contracts.contracts},
+    "config/README.md": {"keys": lambda: schema_doc.reference(settings.read_yaml(settings.SCHEMA))},
+}
+"""{page: {block: how it is made}}."""
+
+
+def made_anew(root: Path) -> dict[Path, tuple[str, str]]:
+    """{page: (as it is, as the code makes it)}, below the folder of the repository."""
+    pages = {}
+    for name, blocks in BLOCKS.items():
+        text = (root / name).read_text(encoding="utf-8")
+        pages[root / name] = text, fill(text, {block: make() for block, make in blocks.items()}, name)
+    return pages
