@@ -200,11 +200,11 @@ def _startup_notes(run: Run) -> Iterator[Finding]:
 
 
 def _covered(start: Startup) -> float | None:
-    """Share of a start that the known phases cover; those of the engine lie within its start."""
+    """Share of a start that the known phases cover, None without any; those of the engine lie within its start."""
     within = [start.compile_s, start.warmup_s, start.graphs_s]
     engine = within if start.engine_init_s is None else [start.engine_init_s]
     known = sum(value for value in (start.weights_s, *engine) if value is not None)
-    return known / start.total_s if start.total_s else None
+    return known / start.total_s if known and start.total_s else None
 
 
 def _measured_starts(run: Run, say: Speech) -> tuple[Part, ...]:

@@ -159,7 +159,7 @@ def _client(run: Run) -> Iterator[Finding]:
     if limits:
         yield finding("method.client", limits=limits)
     errors = [
-        finding("method.calibration_error", error=max(known, key=abs), of=words)
+        finding("method.calibration_error", error=max(map(abs, known)), of=words)
         for name, words in ERRORS.items()
         if (known := _known(run.measurement.calibration, name))
     ]
