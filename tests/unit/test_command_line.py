@@ -11,7 +11,8 @@ import pytest
 from quantbench.cli import refine as cli_refine
 from quantbench.config.command_line import repeat, text, with_value
 from quantbench.errors import QuantbenchError
-from quantbench.report import narrative_decision, narrative_doubts, narrative_measurement
+from quantbench.report import decision, doubts, method
+from quantbench.report.say import Speech
 from report_fixture import Scenario, facts
 
 HERE = Path("/home/me/quantbench")
@@ -41,11 +42,12 @@ def test_a_value_replaces_what_the_line_said_of_the_key() -> None:
 
 def test_pages_print_the_whole_line() -> None:
     found = facts(Scenario(variants=("awq", "fp8")))
+    say = Speech.of(found)
     line = "snakemake --cores 1 --configfile 'my gpu.yaml' --config gpu=test-gpu blocks=6"
-    assert line in str(narrative_doubts.provenance(found))
-    assert line in str(narrative_decision.memo(found)[-1])
-    assert found.verdict["precision"]["extra_blocks"]
-    [sentence] = [part for part in map(str, narrative_measurement.how_section(found).parts) if "would reach it" in part]
+    assert line in str(doubts.provenance(found, say))
+    assert line in str(decision.memo(found, say)[-1])
+    assert found.verdict.precision.extra_blocks
+    [sentence] = [part for part in map(str, method.section(found, say).parts) if "would reach it" in part]
     assert f"{line} 'extra_blocks={{" in sentence.encode().decode("unicode_escape")
 
 

@@ -17,8 +17,8 @@ from quantbench.config import cross_checks, settings, targets
 from quantbench.config.configuration import AA_SUFFIX, Plan, make_plan, served_model, whole_spec
 from quantbench.config.schema import deep_merge
 from quantbench.errors import QuantbenchError
+from quantbench.judge import predictions
 from quantbench.records.metric import COMPARED
-from quantbench.report import predictions
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())

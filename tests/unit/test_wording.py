@@ -49,16 +49,6 @@ def test_examples() -> None:
     assert w.sentence("tokens/sec rose.") == "Tokens/sec rose."
 
 
-def test_reasons_become_words_and_unknown_codes_stay() -> None:
-    codes = w.reason_codes("P95_NEEDS_N72; prefix_cache (awq block 2);NEW_CODE")
-    assert codes == ["P95_NEEDS_N72", "prefix_cache (awq block 2)", "NEW_CODE"]
-    words = w.reason_words(codes)
-    assert "at least 72 requests" in words
-    assert "awq block 2 is invalid (prefix_cache)" in words
-    assert "`NEW_CODE`" in words
-    assert w.reason_words(["prefix_cache"], {"prefix_cache": "Prefix cache hits"}) == "Prefix cache hits"
-
-
 def test_rounding_makes_no_nothing_and_no_all_of_what_is_neither() -> None:
     assert [w.change(x) for x in (1.0004, 0.9997, 0.0001, 2.0)] == ["+0.04 %", "−0.03 %", "−99.99 %", "+100 %"]
     assert [w.percent(x) for x in (0.9996, 1.0, -1.0, -1e-9, 1 - 1e-12)] == [
@@ -70,18 +60,11 @@ def test_rounding_makes_no_nothing_and_no_all_of_what_is_neither() -> None:
     ]
     assert [w.percent(x, 0) for x in (0.996, 0.004, 0.5, 0.0)] == ["99.6 %", "0.4 %", "50 %", "0 %"]
     assert [w.ratio(x) for x in (1.0, 1.2345, 1e-4, 9958.6, None)] == ["1.000", "1.234", "0.000100", "9,959", "–"]
+    assert w.ratio_ci(1.2, 1.1, 1.3) == "1.200 [1.100, 1.300]"
+    assert w.ratio_ci(1.2, None, None) == "1.200"
     assert [w.seconds(x) for x in (0.9997, 0.0004, 0.0)] == ["1.00 s", "0.400 ms", "0 ms"]
 
 
 @given(st.floats(min_value=0, max_value=1))
 def test_a_bound_is_never_rounded_to_where_it_does_not_hold(bound: float) -> None:
     assert float(w.at_most(bound).removesuffix(" %")) >= bound * 100 - 1e-6
-
-
-def test_blocks_refused_for_the_same_reason_are_named_together() -> None:
-    codes = [f"hot, wet (awq block {n})" for n in (10, 2, 1, 2)] + ["hot (bf16 block 3)", "NO_PAIRS"]
-    assert w.reason_list(codes, {"hot": "Too hot"}) == [
-        "awq blocks 1, 2 and 10 are invalid (Too hot, wet)",
-        "bf16 block 3 is invalid (Too hot)",
-        "no block of the one model has its partner of the other",
-    ]

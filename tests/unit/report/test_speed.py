@@ -101,9 +101,12 @@ def test_what_all_variants_share_is_said_once() -> None:
     same = told(of(*rows, measurement=measurement(cells=tuple(cells))))
     assert same.count("The engine (the model itself) limited all cells.") == 1
     one = [but(use, bottleneck="client") if use.model == "awq" else use for use in cells]
-    assert "AWQ 4-bit: Our load client limited c=1, c=8 and c=16." in told(
-        of(*rows, measurement=measurement(cells=tuple(one)))
-    )
+    apart = told(of(*rows, measurement=measurement(cells=tuple(one))))
+    assert "BF16 and FP8 (online): the engine (the model itself) limited all cells." in apart
+    assert "AWQ 4-bit: our load client limited all cells." in apart
+    two = [but(use, bottleneck="front_end") if use.cell == CELLS[2] else use for use in cells]
+    joined = "The engine (the model itself) limited c=1 and c=8; the server's front end limited c=16."
+    assert joined in told(of(*rows, measurement=measurement(cells=tuple(two))))
 
 
 def test_the_largest_difference_is_singled_out_only_where_it_stands_out() -> None:

@@ -60,7 +60,11 @@ def _interval(say: Speech, row: Comparison) -> str:
 def _line(run: Run, say: Speech, choice: Choice) -> str:
     """One variant in a card: speed, what got worse, quality."""
     row = run.row(choice.variant, choice.cell, speed.THROUGHPUT)
-    clauses = [f"**{run.label(choice.variant)}** {speed.change_cell(row)} tokens/sec"]
-    if choice.got_worse:
+    if row is None or row.ratio is None or row.code == "invalid":
+        clauses = [say("cards.no_change", model=choice.variant)]
+    else:
+        change_of = {"model": choice.variant, "change": speed.figure(row)}
+        clauses = [say("cards.change", **change_of) if row.decided else say("cards.change_not_shown", **change_of)]
+    if choice.got_worse and choice.code != "worse":
         clauses.append(decision.got_worse(say, choice))
     return sentence("; ".join([*clauses, decision.quality_clause(say, choice)]))

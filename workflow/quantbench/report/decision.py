@@ -95,8 +95,10 @@ def lead(say: Speech, use: UseDecision, baseline: str) -> str:
 
 def confidence_sentence(say: Speech, use: UseDecision) -> str:
     """How sure a decision is, and what lowers it."""
-    because = [reason for reason in use.confidence_because if reason.id != "confidence.speed_not_decided"]
-    if not because:  # that the speed is not decided is what the headline says
+    because = list(use.confidence_because)
+    if use.action == "undecided":  # then the headline says that the speed is not decided
+        because = [reason for reason in because if reason.id != "confidence.speed_not_decided"]
+    if not because:
         return say("decision.confidence", level=use.confidence)
     return say("decision.confidence_because", level=use.confidence, because=because)
 
@@ -107,7 +109,7 @@ def _choice(run: Run, say: Speech, choice: Choice, *, named: bool) -> str:
     clauses = [f"tokens/sec: {speed_clause(run, say, row)}"]
     if len(run.workloads(choice.style)) > 1:
         clauses[0] = f"{choice.workload} {clauses[0]}"
-    if choice.got_worse:
+    if choice.got_worse and choice.code != "worse":
         clauses.append(got_worse(say, choice))
     clauses.append(quality_clause(say, choice))
     words = "; ".join(clauses)
@@ -115,8 +117,12 @@ def _choice(run: Run, say: Speech, choice: Choice, *, named: bool) -> str:
 
 
 def speed_clause(run: Run, say: Speech, row: Comparison | None) -> str:
-    """What happened to the deciding metric: "improved at c=16 (+19.7 % [+7.0, +33.9])"."""
-    return speed.clause(say, [row], run.cells(row.workload)) if row else say("decision.not_compared")
+    """What happened to the deciding metric: "improved at c=16 (+19.7 % [+7.0, +33.9])"; why it has no verdict."""
+    if row is None:
+        return say("decision.not_compared")
+    words = speed.clause(say, [row], run.cells(row.workload))
+    because = speed.why(say, row) if row.code in ("invalid", "no_test") else []
+    return f"{words}, as {listing(because)}" if because else words
 
 
 def got_worse(say: Speech, choice: Choice) -> str:

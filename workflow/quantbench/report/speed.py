@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import product
 from typing import Final
 
 from quantbench.judge import guards
@@ -94,7 +93,9 @@ def measured_table(run: Run, say: Speech, workload: str) -> Table:
     if rows and "blocks" not in apart:
         caption.append(say("speed.blocks_each", n=rows[0].blocks))
     if requests:
-        caption.append(say("speed.requests_each", low=min(requests), high=max(requests)))
+        low, high = min(requests), max(requests)
+        each = say("speed.requests_each", n=low) if low == high else say("speed.requests_range", low=low, high=high)
+        caption.append(each)
     columns = ["concurrency", *_if("max_tokens", apart), "model", *metrics]
     columns += [*_if("failures", apart), *_if("blocks", apart)]
     lines = [
@@ -190,8 +191,12 @@ def _footnote(run: Run, say: Speech, rows: Sequence[Comparison]) -> str:
     """Legend and reasons, in one note."""
     if not rows:
         return ""
-    pairs = sorted({row.n_pairs for row in rows if row.ratio is not None}) or [0]
-    notes = [say("speed.legend", low=pairs[0], high=pairs[-1], legend=legend(say, rows), n=int(pairs[0] == pairs[-1]))]
+    pairs = sorted({row.n_pairs for row in rows if row.ratio is not None})
+    notes = [say("speed.legend_only", legend=legend(say, rows))]
+    if pairs:
+        one = int(pairs[0] == pairs[-1])
+        marks = say("speed.corrected_but_one") if any(row.primary for row in rows) else say("speed.corrected")
+        notes = [say("speed.legend", low=pairs[0], high=pairs[-1], legend=legend(say, rows), marks=marks, n=one)]
     notes += [sentence(f"{_where(run, some, rows)}: {why}") for why, some in _reasons(say, rows).items()]
     notes += _undecided(run, say, [row for row in rows if row.metric == THROUGHPUT])
     mixed = [row for row in rows if row.valid and row.n_pairs > 1 and not row.interleaved and row.same_lane]
@@ -219,7 +224,8 @@ def why(say: Speech, row: Comparison) -> list[str]:
         say("speed.refused_blocks", model=model, n=len(numbers), blocks=sorted(numbers), why=say.reasons(ids, titles))
         for (model, ids), numbers in blocks.items()
     ]
-    return [*say.reasons([*row.reasons, *row.blockers], titles), *refused]
+    remarks = [reason for reason in row.reasons if not codes.is_guard(reason)]
+    return [*say.reasons([*remarks, *row.blockers], titles), *refused]
 
 
 def _undecided(run: Run, say: Speech, rows: Sequence[Comparison]) -> Iterator[str]:
@@ -318,8 +324,8 @@ _AS_THE_TABLE: Final = ("equivalent", "undecided", "coarse")
 def _by(rows: Sequence[Comparison]) -> str:
     if len(rows) == 1:
         return f" ({figure(rows[0])})"
-    changes = sorted(row.ratio for row in rows if row.ratio is not None)
-    return f" ({change(changes[0])} to {change(changes[-1])})"
+    values = sorted(row.ratio for row in rows if row.ratio is not None)
+    return f" ({' to '.join(dict.fromkeys((change(values[0]), change(values[-1]))))})"
 
 
 def _sentences(run: Run, say: Speech, workload: str) -> tuple[list[str], dict[str, list[str]]]:
@@ -363,10 +369,12 @@ def _subject(metric: str) -> str:
 def _most(say: Speech, rows: Sequence[Comparison]) -> str:
     """At which load the difference is largest, where there are several loads and one difference is shown."""
     shown = sorted((row for row in rows if row.code in ("better", "worse")), key=lambda row: -abs(_log(row.ratio)))
-    if not shown or len({row.concurrency for row in rows}) == 1:
+    compared = [row for row in rows if row.ratio is not None]
+    if not shown or len({row.concurrency for row in compared}) == 1:
         return ""
     place = shown[0].cell.label(row.cell for row in rows)
-    return "; " + (say("speed.most", at=place) if _stands_out(shown[0], rows) else say("speed.most_by_value", at=place))
+    alone = _stands_out(shown[0], compared)
+    return "; " + (say("speed.most", at=place) if alone else say("speed.most_by_value", at=place))
 
 
 def _stands_out(row: Comparison, among: Sequence[Comparison]) -> bool:
@@ -448,15 +456,23 @@ def _at(cells: Iterable[Cell], among: Sequence[Cell]) -> list[str]:
 
 
 def limited(run: Run, say: Speech, workload: str) -> str:
-    """Which part limited which cells; where it is the same everywhere, in one clause."""
-    cells = run.cells(workload)
-    uses = [use for model, cell in product(run.models, cells) if (use := run.measured_cell(model, cell)) is not None]
-    parts = list(dict.fromkeys(use.bottleneck for use in uses))
-    if len(parts) == 1:
-        return say("speed.limited_all", part=say(LIMITED[parts[0]]))
-    grouped: dict[tuple[str, str], list[str]] = {}
-    for use in uses:
-        grouped.setdefault((use.model, use.bottleneck), []).append(run.place(use.cell))
-    return " ".join(
-        say("speed.limited", model=model, part=say(LIMITED[part]), at=at) for (model, part), at in grouped.items()
-    )
+    """Which part limited which cells; models that share that are named together, and not at all where all do."""
+    patterns: dict[tuple[tuple[str, tuple[Cell, ...]], ...], list[str]] = {}
+    for model in run.models:
+        parts: dict[str, list[Cell]] = {}
+        for cell in run.cells(workload):
+            if (use := run.measured_cell(model, cell)) is not None:
+                parts.setdefault(use.bottleneck, []).append(cell)
+        if parts:
+            patterns.setdefault(tuple((part, tuple(cells)) for part, cells in parts.items()), []).append(model)
+    words = []
+    for pattern, models in patterns.items():
+        clauses = [_limit(run, say, part, cells, alone=len(pattern) == 1) for part, cells in pattern]
+        whose = "" if len(patterns) == 1 else f"{listing(map(run.label, models))}: "
+        words.append(sentence(f"{whose}{'; '.join(clauses)}"))
+    return " ".join(words)
+
+
+def _limit(run: Run, say: Speech, part: str, cells: Sequence[Cell], *, alone: bool) -> str:
+    where = say("speed.all_cells") if alone else listing(map(run.place, cells))
+    return say("speed.limited", part=say(LIMITED[part]), where=where)

@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 import pytest
 from quantbench.judge import guards
 from quantbench.report import pages, plots, render
-from quantbench.report.document import Code, Details, Section, bullets, table, text, without_empty_columns
-from quantbench.report.pages import Page
+from quantbench.report.document import Code, Details, Page, Section, bullets, table, text, without_empty_columns
 from report_fixture import Scenario, facts
+from runs import but
 
 VOID = {"meta", "br", "wbr", "link", "img", "hr", "input"}
 
@@ -105,6 +105,6 @@ def test_the_decision_comes_first_with_its_error_bars(page: str) -> None:
 
 def test_a_distrusted_run_is_announced_above_all() -> None:
     found = facts(Scenario())
-    found = replace(found, verdict=found.verdict | {"trusted": False, "words": "the A/A control differs from itself"})
+    found = replace(found, verdict=but(found.verdict, trusted=False))
     html = render.report(pages.report(found, {}))
     assert html.index('role="alert"') < html.index('aria-label="Decision"')
