@@ -278,7 +278,8 @@ def business_case(run: Run) -> list[Finding]:
             lost=len(details.verdict.lost),
             n=details.verdict.n,
         )
-        for variant, details in run.quality.items()
+        for variant in run.variants
+        if (details := run.quality.get(variant))
     ]
     return [
         first,
