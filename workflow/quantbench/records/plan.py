@@ -21,7 +21,6 @@ class ComparisonPlan(Record, frozen=True, kw_only=True):
     precision: float | None
     blocks: int
     most_blocks: int
-    workloads: tuple[str, ...]
 
 
 class WorkloadPlan(Record, frozen=True, kw_only=True):

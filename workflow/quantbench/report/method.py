@@ -112,7 +112,8 @@ def _lane(run: Run) -> Iterator[Finding]:
         yield finding("method.lane", modes=modes, switches=finding("method.switches", **times) if lane.switches else "")
     yield from (finding("method.lane_note", note=note) for note in lane.notes)
     yield from _shares(run)
-    yield from _memory_back(run)
+    if gone := [m for m, session in run.measurement.sessions.items() if session.memory_returned is False]:
+        yield finding("method.memory_gone", models=gone)
     yield from _client(run)
     yield from _limits(run)
     yield from _server(run)
@@ -133,18 +134,6 @@ def _shares(run: Run) -> Iterator[Finding]:
 def _wall(wall: Wall) -> Finding:
     pause = "" if wall.longest_pause_s is None else finding("method.pause", pause=wall.longest_pause_s)
     return finding("method.wall", share=wall.share, lane=wall.lane, pause=pause)
-
-
-def _memory_back(run: Run) -> Iterator[Finding]:
-    sessions = run.measurement.sessions
-    gone = [model for model, session in sessions.items() if session.memory_returned is False]
-    back = [model for model, session in sessions.items() if session.memory_returned is True]
-    if gone:
-        yield finding("method.memory_gone", models=gone)
-    elif back and len(back) == len(sessions):
-        yield finding("method.memory_back")
-    elif back:
-        yield finding("method.memory_back_of", models=back)
 
 
 def _client(run: Run) -> Iterator[Finding]:
