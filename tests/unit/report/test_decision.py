@@ -135,7 +135,7 @@ def test_what_got_worse_has_its_cells_and_the_prompts_lost() -> None:
 
 def test_doubts_that_weigh_stand_in_the_memo_and_the_rest_is_counted() -> None:
     said = text_of(memo(decided(verdict=verdict(aa=control(present=False, metrics={}))))["What was not tested"])
-    assert "was not measured against itself (A/A)" in said
+    assert "Without an A/A control" in said
     assert "further doubts are in `notes.md`" in said
     assert "cannot exclude a loss of such answers: up to 6 % with AWQ 4-bit" in said
 

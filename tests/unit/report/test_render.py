@@ -60,6 +60,11 @@ def test_markdown_cells_do_not_break_the_table() -> None:
     assert "| --- | ---: |" in rendered
 
 
+def test_the_name_of_another_page_is_a_link() -> None:
+    shown = render.page(Page("t", (text("See `answers.md`, not `other.md`."),), ()))
+    assert "See [`answers.md`](answers.md), not `other.md`." in shown
+
+
 def test_columns_without_content_go_and_alignment_follows() -> None:
     slim = without_empty_columns(table(["a", "b", "c"], [["x", "", "1"], ["y", " ", "2"]]))
     assert slim.columns == ("a", "c")

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from quantbench import files
 from quantbench.errors import QuantbenchError
-from quantbench.report.tables import startup_rows
+from quantbench.judge.memory import startup_rows
+from quantbench.records import base as records
+from quantbench.records.server import MeasuredStarts
 from quantbench.serving import lane, registry, startup
 from servers import fake_spec, gpu_spec, own_home
 
@@ -15,6 +18,12 @@ from servers import fake_spec, gpu_spec, own_home
 def home(tmp_path, monkeypatch):
     with own_home(tmp_path, monkeypatch, "results/servers") as folder:
         yield folder
+
+
+def table(starts):
+    """The start-up table of these starts, read back from their file."""
+    files.write_json("startup.json", {"model": "alpha", "starts": starts})
+    return startup_rows({"alpha": "A"}, {}, {"alpha": records.read("startup.json", MeasuredStarts)})
 
 
 def test_each_round_starts_cold_and_then_warm_alone_on_the_devices(home):
@@ -27,19 +36,18 @@ def test_each_round_starts_cold_and_then_warm_alone_on_the_devices(home):
     ]  # fmt: skip
     assert registry.servers() == []  # beta is gone too: it would have shared the card
     assert not list(Path("results").rglob("startup_cache"))
-    ready = {"alpha": {"startup": {"total_s": 9.0, "compile_cache": "cold"}}}
-    rows = startup_rows({"alpha": "A"}, ready, {"alpha": {"starts": starts}})
-    assert [(r["source"], r["compile_cache"], r["starts"]) for r in rows] == [
-        ("run", "cold", 1), ("startup_rounds", "cold", 2), ("startup_rounds", "warm", 2),
+    _, cold, warm = table(starts)
+    assert [(row.source, row.compile_cache, row.starts) for row in (cold, warm)] == [
+        ("startup_rounds", "cold", 2), ("startup_rounds", "warm", 2),
     ]  # fmt: skip
-    assert (rows[1]["compile_s"], rows[2]["compile_s"]) == (0.3, 0.02)
-    assert rows[1]["total_min_s"] <= rows[1]["total_s"] <= rows[1]["total_max_s"]
+    assert (cold.compile_s, warm.compile_s) == (0.3, 0.02)
+    assert cold.total_min_s <= cold.total_s <= cold.total_max_s
 
 
 def test_an_eager_server_compiles_nothing(home):
     starts = startup.measure(fake_spec(home), 1)
     assert [s["compile_cache"] for s in starts] == ["off", "off"]
-    assert len(startup_rows({"alpha": "A"}, {}, {"alpha": {"starts": starts}})) == 2
+    assert len(table(starts)) == 2
 
 
 def test_another_cache_than_wanted_is_an_error(home):

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from quantbench.records.base import Number, Record
-from quantbench.records.cell import Cell, served_model
+from quantbench.records.cell import InCell, served_model
 from quantbench.records.metric import BLOCK_METRICS
 
 Status = Literal["ok", "fail", "warn", "unknown"]
 Part = Literal["engine", "front_end", "client", "unknown"]
-Counters = dict[str, Number | None]
 
 
 class Hardware(Record, frozen=True, kw_only=True):
@@ -36,8 +35,8 @@ class ClientFacts(Record, frozen=True, kw_only=True):
     concurrency_held: float | None = None
 
 
-class Page(Record, frozen=True, kw_only=True):
-    """The server's /metrics page at one moment; counters since its start, null where the server does not tell."""
+class Counters(Record, frozen=True, kw_only=True):
+    """What a server counts; null where it does not tell."""
 
     prefix_cache_queries: Number | None = None
     prefix_cache_hits: Number | None = None
@@ -51,6 +50,11 @@ class Page(Record, frozen=True, kw_only=True):
     requests_succeeded: Number | None = None
     corrupted_requests: Number | None = None
     spec_decode_drafts: Number | None = None
+
+
+class Page(Counters, frozen=True, kw_only=True):
+    """The server's /metrics page at one moment, counters since its start."""
+
     requests_running: Number | None = None
     requests_waiting: Number | None = None
     kv_usage: Number | None = None
@@ -63,21 +67,9 @@ class Page(Record, frozen=True, kw_only=True):
     cache_dtype: str | None = None
 
 
-class Delta(Record, frozen=True, kw_only=True):
+class Delta(Counters, frozen=True, kw_only=True):
     """Counters of the page after the block less those before it; `restarted` where they cannot be subtracted."""
 
-    prefix_cache_queries: Number | None = None
-    prefix_cache_hits: Number | None = None
-    preemptions: Number | None = None
-    generation_tokens: Number | None = None
-    prompt_tokens: Number | None = None
-    queue_time_sum_s: Number | None = None
-    queue_time_count: Number | None = None
-    prefill_time_sum_s: Number | None = None
-    decode_time_sum_s: Number | None = None
-    requests_succeeded: Number | None = None
-    corrupted_requests: Number | None = None
-    spec_decode_drafts: Number | None = None
     restarted: bool = False
 
 
@@ -171,7 +163,7 @@ class PercentileFacts(Record, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-class BlockContext(Record, frozen=True, kw_only=True):
+class BlockContext(InCell, frozen=True, kw_only=True):
     """All that is known of one block beside its requests. The last four are judged anew whenever it is read."""
 
     retired: ClassVar = ("gpu_name",)
@@ -180,10 +172,7 @@ class BlockContext(Record, frozen=True, kw_only=True):
     gpu: str
     hardware: Hardware | None = None
     model: str
-    workload: str
     style: Literal["interactive", "batch"]
-    concurrency: int
-    max_tokens: int
     block: int
     min_seconds: float
     started_at: str
@@ -214,11 +203,6 @@ class BlockContext(Record, frozen=True, kw_only=True):
     def served(self) -> str:
         """The model that answered."""
         return served_model(self.model)
-
-    @property
-    def cell(self) -> Cell:
-        """The cell that the block is of."""
-        return Cell.of(self.workload, self.concurrency, self.max_tokens)
 
     def warned(self, guard: str) -> bool:
         """Whether a guard warned in this (judged) block."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from quantbench.records.base import Record
+
 AA_SUFFIX: Final = "__aa"
 """The arm that measures the baseline a second time, as if it were a variant; `__` cannot occur in a model's name."""
 _KEY = re.compile(r"(.+)/c([1-9]\d*)_t([1-9]\d*)")
@@ -94,3 +96,16 @@ class Cell:
         """ "c=8", with max_tokens where `among` differ in it: "c=8 (max_tokens=128)"."""
         several = len({cell.max_tokens for cell in among}) > 1
         return f"{self.load.label} (max_tokens={self.max_tokens})" if several else self.load.label
+
+
+class InCell(Record, frozen=True, kw_only=True):
+    """A record that is of one cell; on disk the cell is three keys."""
+
+    workload: str
+    concurrency: int
+    max_tokens: int
+
+    @property
+    def cell(self) -> Cell:
+        """The cell that it is of."""
+        return Cell.of(self.workload, self.concurrency, self.max_tokens)

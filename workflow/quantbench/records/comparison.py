@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from quantbench.records.base import Record, convert
-from quantbench.records.cell import Cell
+from quantbench.records.cell import InCell
 
 Code = Literal["better", "worse", "equivalent", "undecided", "no_test", "invalid"]
 DECIDED: tuple[Code, ...] = ("better", "worse", "equivalent")
@@ -22,7 +22,7 @@ class InvalidBlock(Record, frozen=True, kw_only=True):
     guards: tuple[str, ...]
 
 
-class Comparison(Record, frozen=True, kw_only=True):
+class Comparison(InCell, frozen=True, kw_only=True):
     """One metric of one variant in one cell, set against the baseline.
 
     ratio is variant / baseline with its 95 % CI over n_pairs paired blocks. p_holm: corrected in its family of `family`
@@ -34,11 +34,8 @@ class Comparison(Record, frozen=True, kw_only=True):
     """
 
     gpu_name: str
-    workload: str
     baseline: str
     variant: str
-    concurrency: int
-    max_tokens: int
     metric: str
     baseline_value: float | None
     variant_value: float | None
@@ -63,11 +60,6 @@ class Comparison(Record, frozen=True, kw_only=True):
     same_lane: bool = True
     blockers: tuple[str, ...] = ()
     invalid_blocks: tuple[InvalidBlock, ...] = ()
-
-    @property
-    def cell(self) -> Cell:
-        """Where it was compared."""
-        return Cell.of(self.workload, self.concurrency, self.max_tokens)
 
     @property
     def has_ci(self) -> bool:
@@ -99,18 +91,10 @@ COMPARISON_COLUMNS: tuple[str, ...] = (
 """Columns of comparison/{workload}.csv; verdict.json has the rest."""
 
 
-class Primary(Record, frozen=True, kw_only=True):
+class Primary(InCell, frozen=True, kw_only=True):
     """The comparison that was declared to decide, before anything was measured."""
 
-    workload: str
-    concurrency: int
-    max_tokens: int
     metric: str
-
-    @property
-    def cell(self) -> Cell:
-        """Its cell."""
-        return Cell.of(self.workload, self.concurrency, self.max_tokens)
 
 
 class ControlMetric(Record, frozen=True, kw_only=True):
@@ -186,12 +170,9 @@ class Control:
     __hash__ = None  # type: ignore[assignment]
 
 
-class DriftRow(Record, frozen=True, kw_only=True):
+class DriftRow(InCell, frozen=True, kw_only=True):
     """Trend of the baseline's own valid blocks over the session, in percent; flagged: it is shown and it matters."""
 
-    workload: str
-    concurrency: int
-    max_tokens: int
     metric: str
     percent: float | None
     ci_low_pct: float | None
@@ -200,11 +181,6 @@ class DriftRow(Record, frozen=True, kw_only=True):
     n: int
     flagged: bool | None
     reason: str | None = None
-
-    @property
-    def cell(self) -> Cell:
-        """Where."""
-        return Cell.of(self.workload, self.concurrency, self.max_tokens)
 
 
 class PrecisionEntry(Record, frozen=True, kw_only=True):

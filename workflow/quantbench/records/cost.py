@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quantbench.records.base import Record
-from quantbench.records.cell import Cell
+from quantbench.records.cell import InCell
 from quantbench.records.comparison import Code
 
 
@@ -24,18 +24,7 @@ class Assumptions(Price, frozen=True, kw_only=True):
     attribution: str = ""
 
 
-class _OfCell(Record, frozen=True, kw_only=True):
-    workload: str
-    concurrency: int
-    max_tokens: int
-
-    @property
-    def cell(self) -> Cell:
-        """Where."""
-        return Cell.of(self.workload, self.concurrency, self.max_tokens)
-
-
-class CostRow(_OfCell, frozen=True, kw_only=True):
+class CostRow(InCell, frozen=True, kw_only=True):
     """What one model's tokens cost in one cell; None with a reason code (INVALID, NO_THROUGHPUT, NO_PRICE)."""
 
     model: str
@@ -49,7 +38,7 @@ class CostRow(_OfCell, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
 
 
-class Saving(_OfCell, frozen=True, kw_only=True):
+class Saving(InCell, frozen=True, kw_only=True):
     """The share of the bill that a variant saves, in percent with its 95 % CI; code: of the throughput behind it."""
 
     variant: str
@@ -62,7 +51,7 @@ class Saving(_OfCell, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
 
 
-class SensitivityRow(_OfCell, frozen=True, kw_only=True):
+class SensitivityRow(InCell, frozen=True, kw_only=True):
     """The cost at another utilisation or price."""
 
     model: str

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from quantbench.records.base import Number, Record
 from quantbench.records.block import Calibration, Part, Status
-from quantbench.records.cell import Cell
+from quantbench.records.cell import InCell
 from quantbench.records.server import Versions
 
 
-class RefusedBlock(Record, frozen=True, kw_only=True):
+class RefusedBlock(InCell, frozen=True, kw_only=True):
     """A block that guards made invalid; details: the figures that they saw."""
 
     model: str
-    workload: str
-    concurrency: int
-    max_tokens: int
     block: int
     reasons: tuple[str, ...]
     details: tuple[str, ...]
-
-    @property
-    def cell(self) -> Cell:
-        """Where."""
-        return Cell.of(self.workload, self.concurrency, self.max_tokens)
 
 
 class Blocks(Record, frozen=True, kw_only=True):
@@ -115,13 +107,10 @@ class ClientUse(Record, frozen=True, kw_only=True):
     concurrency_held_min: float | None
 
 
-class CellUse(Record, frozen=True, kw_only=True):
+class CellUse(InCell, frozen=True, kw_only=True):
     """One arm's cell: blocks, what limited most of them, telemetry means."""
 
     model: str
-    workload: str
-    concurrency: int
-    max_tokens: int
     blocks: int
     valid: int
     bottleneck: Part
@@ -135,11 +124,6 @@ class CellUse(Record, frozen=True, kw_only=True):
     temperature_c_max: float | None = None
     utilisation_pct_mean: float | None = None
     memory_used_mib_max: float | None = None
-
-    @property
-    def cell(self) -> Cell:
-        """Where."""
-        return Cell.of(self.workload, self.concurrency, self.max_tokens)
 
 
 class ServerUse(Record, frozen=True, kw_only=True):

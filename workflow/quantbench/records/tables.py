@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from quantbench.records.base import Number, Record
-from quantbench.records.cell import Cell
+from quantbench.records.cell import Cell, InCell
 from quantbench.records.comparison import Code
 
 
-class CapacityRow(Record, frozen=True, kw_only=True):
+class CapacityRow(InCell, frozen=True, kw_only=True):
     """One row of a capacity table: a model in a cell.
 
     values: the figures of the row by column name: the metrics of `metric.METRICS`, their limits (`…_lo`, `…_hi`), the
@@ -18,19 +18,11 @@ class CapacityRow(Record, frozen=True, kw_only=True):
 
     gpu_name: str | None
     model: str
-    workload: str
-    concurrency: int
-    max_tokens: int
     values: dict[str, Any]
     blocks: int
     blocks_invalid: int = 0
     valid: bool
     reasons: tuple[str, ...] = ()
-
-    @property
-    def cell(self) -> Cell:
-        """Where it was measured."""
-        return Cell.of(self.workload, self.concurrency, self.max_tokens)
 
     def number(self, column: str) -> Number | None:
         """A figure, None where it is blank or no number."""

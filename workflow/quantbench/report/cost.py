@@ -26,14 +26,14 @@ VIEWS: Final = {
 
 def sections(run: Run, say: Speech) -> tuple[Section, ...]:
     """Assumptions, a section per workload, all cells, sensitivity; with a variant, what that means."""
-    tables = (
+    tables = [
         Section("Assumptions", bullets([say(found) for found in _assumptions(run)])),
         *(_workload(run, say, name) for name in run.workloads()),
-        Section("All cells", (cells_table(run, say),)),
-        Section("Sensitivity", _sensitivity(run, say)),
-    )
+    ]
+    if _stated(run).hourly_price is not None:
+        tables += [Section("All cells", (cells_table(run, say),)), Section("Sensitivity", _sensitivity(run, say))]
     if not run.variants:
-        return tables
+        return tuple(tables)
     return (
         *tables,
         Section("Break-even", bullets([say(found) for found in break_even(run)])),
@@ -200,13 +200,10 @@ def cells_table(run: Run, say: Speech) -> Table:
     for cell in cells:
         priced = [run.cost_row(model, cell) for model in run.models]
         costs = [number(row.cost_per_1m_tokens) if row else "" for row in priced]
-        rows.append([cell.workload, run.place(cell), *costs])
+        rows.append([f"{cell.workload} {run.place(cell)}", *costs])
         notes += [say.all([_why_blank(run, model, cell)]) for model in run.models]
-    if run.cost and run.cost.assumptions.hourly_price is None:
-        notes.append(say("cost.no_price"))
     caption = f"{_stated(run).currency} per 1M output tokens"
-    head = ["workload", "load", *map(say.label, run.models)]
-    return table(head, rows, caption=caption, notes=notes, words=(0, 1))
+    return table(["cell", *map(say.label, run.models)], rows, caption=caption, notes=notes)
 
 
 def _sensitivity(run: Run, say: Speech) -> tuple[Part, ...]:
@@ -215,7 +212,7 @@ def _sensitivity(run: Run, say: Speech) -> tuple[Part, ...]:
     cells = [cell for workload in run.workloads() if (cell := run.deciding_cell(workload))]
     cell = next((cell for cell in cells if any(entry.cell == cell for entry in every)), None)
     if cell is None:
-        return (text(say("cost.no_price")),)
+        return (text(say("cost.no_cell")),)
     entries = [entry for entry in every if entry.cell == cell]
     costs = {(entry.model, entry.utilisation): entry.cost_per_1m_tokens for entry in entries}
     shares = list(dict.fromkeys(entry.utilisation for entry in entries))
@@ -250,7 +247,7 @@ def _savings(run: Run) -> Iterator[tuple[str, str, Saving | None]]:
 
 
 def narrative(run: Run) -> list[Finding]:
-    """Two or three sentences: how quantization changes the economics of this machine."""
+    """Two sentences: how quantization changes the economics of this machine."""
     changes = []
     for workload in run.workloads():
         gains = {v: row.saving_pct for w, v, row in _savings(run) if w == workload and row and is_shown(run, row)}
@@ -260,10 +257,7 @@ def narrative(run: Run) -> list[Finding]:
             continue
         top = max(known, key=lambda variant: known[variant])
         changes.append(finding("cost.cheaper", workload=workload, variant=top, by=known[top] / 100))
-    sentences = [finding("cost.economics", changes=changes)]
-    if _stated(run).hourly_price is not None:
-        sentences.append(finding("cost.half", share=_utilisation(run)))
-    return [*sentences, finding("cost.bill")]
+    return [finding("cost.economics", changes=changes), finding("cost.bill")]
 
 
 def business_case(run: Run) -> list[Finding]:
@@ -284,7 +278,8 @@ def business_case(run: Run) -> list[Finding]:
             lost=len(details.verdict.lost),
             n=details.verdict.n,
         )
-        for variant, details in run.quality.items()
+        for variant in run.variants
+        if (details := run.quality.get(variant))
     ]
     return [
         first,

@@ -137,7 +137,9 @@ def memory_table(run: Run, say: Speech) -> Table:
         values = {row.model: getattr(row, column) for row in run.memory}
         reasons = {model: run.ready[model].memory.missing.get(column, "") for model in values if model in run.ready}
         body.append((title.format(sensor=sensor(run)), values, show, reasons))
-    return _table(say, "Figure", [row.model for row in run.memory], body, caption="Memory")
+    return _table(
+        say, "Figure", [row.model for row in run.memory], body, caption="Memory", left_out_as="memory.left_out"
+    )
 
 
 def startup_table(run: Run, say: Speech) -> Table:
@@ -149,14 +151,16 @@ def startup_table(run: Run, say: Speech) -> Table:
         body.append((title, values, number, {model: start.missing.get(column, "") for model, start in starts.items()}))
     if len(set(_caches(run))) > 1:
         body.append(("compile cache", dict(zip(starts, _caches(run), strict=True)), str, {}))
-    return _table(say, "Start-up (s)", run.models, body, caption="Start-up")
+    return _table(say, "Start-up (s)", run.models, body, caption="Start-up", left_out_as="startup.left_out")
 
 
 Row = tuple[str, Mapping[str, Any], Callable[[Any], str], Mapping[str, str]]
 """Title, {model: value}, how a value is shown, {model: why it is blank}."""
 
 
-def _table(say: Speech, head: str, models: Sequence[str], body: Iterable[Row], *, caption: str) -> Table:
+def _table(
+    say: Speech, head: str, models: Sequence[str], body: Iterable[Row], *, caption: str, left_out_as: str
+) -> Table:
     """A column per model. What no model has is left out; below stands what was, and why the others have a blank."""
     rows: list[list[str]] = []
     left_out: list[str] = []
@@ -172,7 +176,7 @@ def _table(say: Speech, head: str, models: Sequence[str], body: Iterable[Row], *
             blanks.setdefault(reasons.get(model) or NOT_REPORTED, []).append(f"{name} of {say.label(model)}")
     figures = [finding("memory.blank_because", figures=names, reason=why) for why, names in blanks.items()]
     notes = [say("memory.blank", figures=figures) if figures else ""]
-    notes += [say("memory.left_out", figures=left_out)] if left_out else []
+    notes += [say(left_out_as, figures=left_out)] if left_out else []
     return table([head, *map(say.label, models)], rows, caption=caption, notes=notes)
 
 
@@ -200,11 +204,11 @@ def _startup_notes(run: Run) -> Iterator[Finding]:
 
 
 def _covered(start: Startup) -> float | None:
-    """Share of a start that the known phases cover; those of the engine lie within its start."""
+    """Share of a start that the known phases cover, None without any; those of the engine lie within its start."""
     within = [start.compile_s, start.warmup_s, start.graphs_s]
     engine = within if start.engine_init_s is None else [start.engine_init_s]
     known = sum(value for value in (start.weights_s, *engine) if value is not None)
-    return known / start.total_s if start.total_s else None
+    return known / start.total_s if known and start.total_s else None
 
 
 def _measured_starts(run: Run, say: Speech) -> tuple[Part, ...]:

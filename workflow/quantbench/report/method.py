@@ -112,7 +112,8 @@ def _lane(run: Run) -> Iterator[Finding]:
         yield finding("method.lane", modes=modes, switches=finding("method.switches", **times) if lane.switches else "")
     yield from (finding("method.lane_note", note=note) for note in lane.notes)
     yield from _shares(run)
-    yield from _memory_back(run)
+    if gone := [m for m, session in run.measurement.sessions.items() if session.memory_returned is False]:
+        yield finding("method.memory_gone", models=gone)
     yield from _client(run)
     yield from _limits(run)
     yield from _server(run)
@@ -121,31 +122,18 @@ def _lane(run: Run) -> Iterator[Finding]:
 
 def _shares(run: Run) -> Iterator[Finding]:
     """How much of the time was measured: of the leases, and of the wall time, which has the gaps between jobs too."""
-    share, walls = run.measurement.share, [_wall(wall) for wall in run.measurement.wall if wall.share is not None]
-    if share.share is not None:
-        more = finding("method.walls", walls=walls) if walls else ""
-        yield finding("method.held", share=share.share, walls=more)
-        return
-    yield finding("method.held_unknown")
-    if walls:
-        yield finding("method.wall_alone", walls=walls)
+    share = run.measurement.share.share
+    shares = [] if share is None else [finding("method.held", share=share)]
+    shares += [_wall(wall) for wall in run.measurement.wall if wall.share is not None]
+    if share is None:
+        yield finding("method.held_unknown")
+    if shares:
+        yield finding("method.inside", shares=shares)
 
 
 def _wall(wall: Wall) -> Finding:
     pause = "" if wall.longest_pause_s is None else finding("method.pause", pause=wall.longest_pause_s)
     return finding("method.wall", share=wall.share, lane=wall.lane, pause=pause)
-
-
-def _memory_back(run: Run) -> Iterator[Finding]:
-    sessions = run.measurement.sessions
-    gone = [model for model, session in sessions.items() if session.memory_returned is False]
-    back = [model for model, session in sessions.items() if session.memory_returned is True]
-    if gone:
-        yield finding("method.memory_gone", models=gone)
-    elif back and len(back) == len(sessions):
-        yield finding("method.memory_back")
-    elif back:
-        yield finding("method.memory_back_of", models=back)
 
 
 def _client(run: Run) -> Iterator[Finding]:
@@ -160,7 +148,7 @@ def _client(run: Run) -> Iterator[Finding]:
     if limits:
         yield finding("method.client", limits=limits)
     errors = [
-        finding("method.calibration_error", error=max(known, key=abs), of=words)
+        finding("method.calibration_error", error=max(map(abs, known)), of=words)
         for name, words in ERRORS.items()
         if (known := _known(run.measurement.calibration, name))
     ]
@@ -239,16 +227,18 @@ def _guards(run: Run, say: Speech) -> tuple[Part, ...]:
         failed = [finding("method.guard", guard=guard.id, n=guard.fail) for guard in guards if guard.fail]
         warned = [finding("method.guard", guard=guard.id, n=guard.warn) for guard in guards if guard.warn]
         named = {
+            "silent": finding("method.guards_silent", unknown=silent) if silent else "",
             "failed": finding("method.guards_failed", guards=failed) if failed else "",
             "warned": finding("method.guards_warned", guards=warned) if warned else "",
         }
-        counts = {"n": len(guards), "passed": len(guards) - loud - silent, "unknown": silent}
+        counts = {"n": len(guards), "passed": len(guards) - loud - silent}
         said.append(say("method.guards", **counts, **named))
     lines = _checks(run)
     if checks:
         passed, unknown = (sum(check.status == status for check in checks) for status in ("ok", "unknown"))
         others = finding("method.others") if lines else finding("method.no_others")
-        said.append(say("method.checks", n=len(checks), passed=passed, unknown=unknown, others=others))
+        quiet = finding("method.checks_silent", unknown=unknown) if unknown else ""
+        said.append(say("method.checks", n=len(checks), passed=passed, silent=quiet, others=others))
     return (text(*said), *bullets([say(line) for line in lines])) if said else ()
 
 

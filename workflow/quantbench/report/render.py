@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from quantbench.report.document import Page
-from quantbench.report.pages import Report
+from quantbench.report.pages import PAGES, Report
 
 TEMPLATES = Path(__file__).parents[2] / "templates"
 
@@ -68,7 +68,13 @@ def _markdown_cell(text: str) -> str:
 def _prose(text: str) -> str:
     """One line in which names and quoted answers open no HTML tag; what stands in `code` is shown as it is."""
     pieces = re.split(r"(`[^`]*`)", " ".join(str(text).split()))
-    return "".join(piece if piece[:1] == "`" else re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", piece) for piece in pieces)
+    return "".join(_linked(p) if p[:1] == "`" else re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", p) for p in pieces)
+
+
+def _linked(code: str) -> str:
+    """The name of another page, which lies beside this one, is a link; other `code` stays as it is."""
+    name = code.strip("`")
+    return f"[{code}]({name})" if name.removesuffix(".md") in PAGES and name.endswith(".md") else code
 
 
 def _inline(text: str) -> Markup:

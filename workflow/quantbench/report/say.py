@@ -22,6 +22,8 @@ from quantbench.records.finding import Finding, finding
 from quantbench.records.metric import METRICS
 from quantbench.records.run import Run
 
+SOME: Final = 2
+"""Names that a list `some` spells out."""
 WORDS_FILE: Final = Path(__file__).with_name("words.yaml")
 
 
@@ -97,6 +99,9 @@ class Speech(Formatter):
             return wording.listing(self.format_field(v, "place") for v in value)
         if format_spec == "codes":
             return wording.listing(f"`{v}`" for v in value)
+        if format_spec == "some":
+            rest = [f"{len(value) - SOME} more"] if len(value) > SOME + 1 else [f"`{v}`" for v in value[SOME:]]
+            return wording.listing([*(f"`{v}`" for v in value[:SOME]), *rest])
         if format_spec == "&":
             return wording.listing(self.format_field(v, "") if isinstance(v, Finding | dict) else str(v) for v in value)
         return SHOWN[format_spec](value)
@@ -122,4 +127,5 @@ SHOWN: Final[Mapping[str, Callable[[Any], str]]] = {
     "words": lambda text: str(text).replace("_", " "),
 }
 """How a value is shown. Beside these: `{n:#block}` counts ("3 blocks", `{n:#query/queries}`), `model`, `models`,
-`place`, `places` name them, `&` makes a list ("a, b and c"), `codes` one of names in code marks."""
+`place`, `places` name them, `&` makes a list ("a, b and c"), `codes` one of names in code marks, `some`
+the same with the rest counted ("`a`, `b` and 9 more")."""
