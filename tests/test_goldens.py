@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from quantbench.judge import guards
 from quantbench.records.run import Run
 from quantbench.report import pages, plots, render
 from report_fixture import KEPT, Scenario, facts, kept_facts
@@ -80,6 +81,39 @@ def test_pages_say_what_they_said(scenario: str, request: pytest.FixtureRequest)
     assert {path.name for path in folder.glob("*")} == set(made), "--update-goldens writes and removes files"
     for name, text in made.items():
         assert text == (folder / name).read_text(encoding="utf-8"), f"{scenario}/{name}: see --update-goldens"
+
+
+BROKEN = re.compile(r"\b(nan|none|null|inf|true|false)\b|\{|\}|  +\S|\(\)| \.|,,|\.\.(?!\.)", re.IGNORECASE)
+NOUNS = "block|prompt|comparison|cell|case|day|pair|wake-up|request"
+PAGES = sorted(path for path in GOLDENS.glob("*/*.md"))
+
+
+def _prose(path: Path) -> str:
+    """A page without verbatim text, code and table rules."""
+    page = re.sub(r"^(`{3,}).*?\n\1$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    page = re.sub(r"`[^`]*`", "code", page)
+    return re.sub(r"\|[-: |]+\|\n", "", page).replace(guards.meanings()["nan_logits"], "title")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_pages_print_no_broken_value_and_tables_are_rectangular(path: Path) -> None:
+    page = _prose(path)
+    for line in page.splitlines():
+        hit = BROKEN.search(line.strip().replace("Confidence: none", "Confidence: no"))
+        assert hit is None, f"{hit[0] if hit else ''!r} in {line!r}"
+    assert not re.search(rf"(?<![\d.,])1 ({NOUNS})s\b", page)
+    assert not re.search(rf"(?<![\d.,])(?!1 )\d+ ({NOUNS})\b", page)
+    for table in re.findall(r"(?:^\|.*\n)+", page, flags=re.MULTILINE):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1, table
+
+
+def test_the_demos_pages_stay_short() -> None:
+    """Words of the page of a run on the CPU, marks of tables not counted."""
+    words = {name: len(re.sub(r"[|]|-{3,}:?", " ", (GOLDENS / "cpu" / name).read_text()).split()) for name in LENGTHS}
+    assert {name: count for name, count in words.items() if count > LENGTHS[name]} == {}
+
+
+LENGTHS = {"decision.md": 450, "notes.md": 2000, "best_practices.md": 350}
 
 
 def test_every_golden_has_its_scenario() -> None:

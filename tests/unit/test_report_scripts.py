@@ -8,6 +8,7 @@ import polars as pl
 from quantbench.config import report_plan, settings
 from quantbench.files import read_json
 from quantbench.records.base import convert
+from quantbench.records.cell import Cell
 from quantbench.records.comparison import COMPARISON_COLUMNS
 from quantbench.records.plan import ComparisonPlan, ReportPlan
 from quantbench.records.tables import ImpactRow
@@ -17,8 +18,8 @@ from report_fixture import ROOT, Named, Scenario, evidence, facts, run, write_tr
 
 def test_from_blocks_to_pages(tmp_path: Path) -> None:
     scenario = Scenario(variants=("awq", "fp8"))
-    config = write_tree(tmp_path, scenario).config
-    inputs = evidence(tmp_path, scenario.models, pages=True)
+    config = write_tree(tmp_path, scenario).plan.as_dict()
+    inputs = evidence(tmp_path, scenario.models, pages=True, decision=[str(tmp_path / "decision.json")])
     for page in report_plan.PAGES:
         outputs = Named(page=str(tmp_path / f"{page}.md"))
         run("write_page", inputs, outputs, params={"report": config}, wildcards={"page": page})
@@ -39,17 +40,19 @@ def test_from_blocks_to_pages(tmp_path: Path) -> None:
 
 
 def test_a_row_of_short_or_refused_blocks_says_so() -> None:
-    short = facts(Scenario(p95=False)).capacity["chat"]["awq"][0]
-    assert short["p95_ttft_ms"] is None
-    assert short["valid"] is True
-    assert "P95_NEEDS_N72" in short["reasons"]
-    refused = facts(Scenario(invalid=True)).capacity["batch_summarize"]["awq"][1]
-    assert (refused["valid"], refused["blocks"], refused["blocks_invalid"]) == (False, 2, 4)
+    short = facts(Scenario(p95=False)).capacity_row("awq", Cell.of("chat", 1, 128))
+    assert short is not None
+    assert short.number("p95_ttft_ms") is None
+    assert short.valid
+    assert "P95_NEEDS_N72" in short.reasons
+    refused = facts(Scenario(invalid=True)).capacity_row("awq", Cell.of("batch_summarize", 32, 256))
+    assert refused is not None
+    assert (refused.valid, refused.blocks, refused.blocks_invalid) == (False, 2, 4)
 
 
 def test_reports_get_exactly_the_configuration_that_the_rules_pass() -> None:
     plan = settings.load(ROOT, {"gpu": "rtx2000-ada-16gb"})
-    assert convert(report_plan.report(plan), ReportPlan).predictions
+    assert convert(report_plan.report(plan), ReportPlan).gpu == plan.gpu
     assert convert(report_plan.comparison(plan), ComparisonPlan).primary.cell.key == "chat/c16_t128"
     assert "hourly_price" not in str(report_plan.report(plan)), "a price would remake what does not depend on it"
 

@@ -135,7 +135,7 @@ def quality_clause(say: Speech, choice: Choice) -> str:
     """ "quality OK (lost 0 of 30)", without the names of the prompts."""
     because = [Finding(id=UNNAMED.get(f.id, f.id), values=f.values) for f in choice.quality_because]
     words = say(QUALITY[choice.quality])
-    return f"{words} ({'; '.join(map(say, because))})" if because else words
+    return f"{words} ({'; '.join(map(say, because))})" if because and choice.quality != "not measured" else words
 
 
 def memo(run: Run, say: Speech) -> list[Section]:
