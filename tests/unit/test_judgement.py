@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from quantbench import judgement
-from source import MODULES, ROOT, RULES, imported
+from quantbench.docs.modules import modules
+from source import ROOT, RULES, imported
 
+MODULES = modules()
 WORKFLOW = ROOT / "workflow"
 MEASURING = {
     *("calibrate_client", "measure_block", "measure_startup", "generate_answers", "start_server", "stop_server"),

@@ -19,10 +19,12 @@ JUDGING = (
     "quantbench/client/concurrency.py",
     "quantbench/client/metrics.py",
     "quantbench/observe/bottleneck.py",
+    "quantbench/results.py",
     "quantbench/stats.py",
     "quantbench/wording.py",
     "templates/**/*",
     *(f"scripts/{verb}_*.py" for verb in ("combine", "compare", "describe", "price", "score", "summarize", "tabulate")),
+    "scripts/decide.py",
     "scripts/write_*.py",
 )
 """Patterns below `workflow/`."""
