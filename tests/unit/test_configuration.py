@@ -14,10 +14,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from quantbench.config import cross_checks, settings, targets
-from quantbench.config.configuration import AA_SUFFIX, Plan, make_plan, served_model, whole_spec
+from quantbench.config.configuration import Plan, make_plan, whole_spec
 from quantbench.config.schema import deep_merge
 from quantbench.errors import QuantbenchError
 from quantbench.judge import predictions
+from quantbench.records.cell import AA_SUFFIX, Cell, served_model
 from quantbench.records.metric import COMPARED
 
 ROOT = Path(__file__).parents[2]
@@ -112,7 +113,7 @@ def test_a_fault_names_its_key(changes: dict[str, Any], words: str) -> None:
 
 
 def test_numbers_given_as_text_on_the_command_line_are_understood() -> None:
-    assert plan(extra_blocks={"chat/c8_t128": "4"}, blocks="3").blocks(("chat", 8, 128)) == 7
+    assert plan(extra_blocks={"chat/c8_t128": "4"}, blocks="3").blocks(Cell.of("chat", 8, 128)) == 7
     assert plan(aa_control="false").arms == ["bf16", "awq"]
     assert plan(precision="0.05").config["precision"] == 0.05
     assert plan(precision="null", cost={"hourly_price": "2"}).config["cost"]["hourly_price"] == 2
@@ -180,16 +181,18 @@ def test_a_remedy_says_what_to_set_where_it_is_known() -> None:
 
 def test_a_point_outside_the_grid_must_fit_the_servers_too() -> None:
     with pytest.raises(QuantbenchError, match=r"chat/c4_t4096: max_tokens 4096 leaves no room.*server.max_model_len"):
-        plan().block_knobs("chat", 4, 4096)
+        plan().block_knobs(Cell.of("chat", 4, 4096))
     elsewhere = plan(models={name: {"endpoint": "http://127.0.0.1:9"} for name in ("bf16", "awq")})
-    assert elsewhere.block_knobs("chat", 4, 4096)["max_tokens"] == 4096, "the limit of a server elsewhere is unknown"
+    assert elsewhere.block_knobs(Cell.of("chat", 4, 4096))["max_tokens"] == 4096, (
+        "the limit of a server elsewhere is unknown"
+    )
 
 
 def test_workloads_can_be_left_out() -> None:
     more = {"workloads": {"tickets": {"prompts": "t.jsonl", "concurrency": [2], "max_tokens": [8]}}}
     plan(**more, select_workloads=["tickets"], extra_blocks={"chat/c8_t128": 2})
-    assert [cell[0] for cell in plan(**more).cells("bf16")] == ["chat", "chat", "tickets"]
-    assert [cell[0] for cell in plan(**more, select_workloads=["tickets"]).cells("bf16")] == ["tickets"]
+    assert [cell.workload for cell in plan(**more).cells("bf16")] == ["chat", "chat", "tickets"]
+    assert [cell.workload for cell in plan(**more, select_workloads=["tickets"]).cells("bf16")] == ["tickets"]
 
 
 def test_unselected_models_may_share_a_port() -> None:
@@ -201,7 +204,7 @@ def test_the_aa_arm_is_served_by_the_baseline_at_the_primary_cell() -> None:
     made = plan(primary={"concurrency": 8})
     arm = "bf16" + AA_SUFFIX
     assert made.arms[-1] == arm
-    assert made.cells(arm) == [("chat", 8, 128)]
+    assert made.cells(arm) == [Cell.of("chat", 8, 128)]
     assert made.server_spec(arm) == made.server_spec(served_model(arm))
     assert plan(aa_control=False).arms == ["bf16", "awq"]
 
@@ -248,8 +251,8 @@ def test_every_schema_key_is_described() -> None:
 @given(st.integers(1, 20), st.integers(0, 20), st.integers(0, 30))
 def test_blocks_never_drop_what_is_on_disk(blocks: int, extra: int, disk: int) -> None:
     made = plan(blocks=blocks, extra_blocks={"chat/c1_t128": extra})
-    assert made.blocks(("chat", 1, 128), disk) == max(blocks + extra, disk)
-    assert made.blocks(("chat", 8, 128)) == blocks
+    assert made.blocks(Cell.of("chat", 1, 128), disk) == max(blocks + extra, disk)
+    assert made.blocks(Cell.of("chat", 8, 128)) == blocks
 
 
 ANYTHING = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.lists(st.integers(), max_size=2)

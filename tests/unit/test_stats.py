@@ -14,6 +14,11 @@ from hypothesis import strategies as st
 from quantbench import stats
 from quantbench.stats import RatioCI, paired_ratio, percentile
 
+
+def width(ci):
+    return stats.half_width(ci.low, ci.high)
+
+
 positive = st.floats(0.01, 1e6)
 factors = st.floats(-0.2, 0.2)
 
@@ -141,13 +146,13 @@ def test_added_pairs_never_make_the_interval_narrower_than_the_first_ones_allow(
     staged, plain = paired_ratio(a, b, first=first), paired_ratio(a, b)
     assert staged.ratio == plain.ratio
     if plain.reason is None:
-        assert stats.half_width(staged) >= stats.half_width(plain) * (1 - 1e-9)
+        assert width(staged) >= width(plain) * (1 - 1e-9)
     if first >= len(d):
         assert staged == plain
     elif sd > 1e-6:
         stein = stats.ratio_from_logs(float(np.mean(d)), sd, len(d), df=first - 1)
-        assert stats.half_width(staged) >= stats.half_width(stein) * (1 - 1e-9)
-        wider = max(stein, plain, key=lambda ci: stats.half_width(ci) or 0)
+        assert width(staged) >= width(stein) * (1 - 1e-9)
+        wider = max(stein, plain, key=lambda ci: width(ci) or 0)
         assert (staged.low, staged.high) == pytest.approx((wider.low, wider.high))
 
 
@@ -194,16 +199,16 @@ def test_holm_keeps_order_and_never_lowers(ps):
 
 @given(st.floats(0.001, 0.05), st.floats(0.005, 0.1), st.integers(3, 12))
 def test_blocks_needed_is_the_smallest_n_that_is_narrow_enough_for_the_sd_of_the_first(sd, margin, first):
-    width = stats.half_width(stats.ratio_from_logs(0.0, sd, first))
-    n = stats.blocks_needed(first, width, margin, cap=10**6)
-    assert stats.half_width(stats.ratio_from_logs(0.0, sd, max(n, 3), df=first - 1)) <= margin * (1 + 1e-6)
+    first_width = width(stats.ratio_from_logs(0.0, sd, first))
+    n = stats.blocks_needed(first, first_width, margin, cap=10**6)
+    assert width(stats.ratio_from_logs(0.0, sd, max(n, 3), df=first - 1)) <= margin * (1 + 1e-6)
     if n > 3:
-        assert stats.half_width(stats.ratio_from_logs(0.0, sd, n - 1, df=first - 1)) > margin * (1 - 1e-6)
+        assert width(stats.ratio_from_logs(0.0, sd, n - 1, df=first - 1)) > margin * (1 - 1e-6)
 
 
 def test_blocks_beyond_the_cap_are_not_promised():
     assert stats.blocks_needed(6, 0.5, 0.01, cap=50) is None
-    assert stats.half_width(RatioCI(1.0, None, None, 2, None, None, "NEEDS_3_PAIRS")) is None
+    assert width(RatioCI(1.0, None, None, 2, None, None, "NEEDS_3_PAIRS")) is None
 
 
 def test_drift_finds_a_planted_trend_and_not_noise():

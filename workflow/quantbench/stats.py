@@ -201,11 +201,9 @@ def t_quantile(p: float, df: int) -> float:
     return float(_scipy().t.ppf(p, df))
 
 
-def half_width(ci: RatioCI) -> float | None:
-    """Half-width of the CI as a relative figure: 0.02 means about ±2 %. exp(log half-width) - 1."""
-    if ci.low is None or ci.high is None:
-        return None
-    return math.exp((math.log(ci.high) - math.log(ci.low)) / 2) - 1
+def half_width(low: float | None, high: float | None) -> float | None:
+    """Half-width of a ratio's CI as a relative figure: 0.02 means about ±2 %. exp(log half-width) - 1."""
+    return None if low is None or high is None else math.exp((math.log(high) - math.log(low)) / 2) - 1
 
 
 def tost(ci: RatioCI, margin: float) -> float | None:

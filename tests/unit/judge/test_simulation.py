@@ -192,7 +192,7 @@ def test_one_addition_is_enough_as_a_rule():
     _, after = staged_widths(d[reachable], need[reachable], 6)
     assert np.mean(after <= np.log1p(TARGET) * (1 + 1e-9)) > 0.85
     ci = paired_ratio(np.ones(6), np.exp(d[0, :6]))
-    assert blocks_needed(6, half_width(ci), TARGET) == need[0]
+    assert blocks_needed(6, half_width(ci.low, ci.high), TARGET) == need[0]
 
 
 # --- a percentile of one tuple, from the scatter of its blocks ----------------------------------------------------

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from quantbench.errors import QuantbenchError
-from quantbench.quality import pair
+from quantbench.quality import score
 from quantbench.records.quality import Answer, QualityDetails, Repeat
 
 PROMPTS = [{"id": i, "class": "fact", "prompt": i, "checks": [{"type": "contains", "any": ["yes"]}]} for i in "ab"]
@@ -23,7 +23,7 @@ def served(first: str, second: str, again: str | None = None) -> list[Answer]:
 
 
 def details(notes: dict[str, str] | None = None, again: str | None = None) -> QualityDetails:
-    return pair.details(
+    return score.details(
         PROMPTS,
         ("bf16", served("yes", "yes", again)),
         ("int4", served("no", "yes")),
@@ -33,7 +33,7 @@ def details(notes: dict[str, str] | None = None, again: str | None = None) -> Qu
 
 
 def test_the_pair_file_has_exactly_the_three_keys() -> None:
-    plain = pair.plain(served("yes", "yes"), served("no", "yes"))
+    plain = score.plain(served("yes", "yes"), served("no", "yes"))
     assert [entry.as_dict() for entry in plain] == [
         {"prompt": "a", "bf16_output": "yes", "quant_output": "no"},
         {"prompt": "b", "bf16_output": "yes", "quant_output": "yes"},
@@ -57,4 +57,4 @@ def test_notes_reach_their_prompt_and_their_variant() -> None:
 
 def test_answers_to_other_prompts_are_refused() -> None:
     with pytest.raises(QuantbenchError, match="another prompt file"):
-        pair.details(PROMPTS, ("a", served("x", "y")[:1]), ("b", served("x", "y")), {}, lambda text, check: (True, ""))
+        score.details(PROMPTS, ("a", served("x", "y")[:1]), ("b", served("x", "y")), {}, lambda text, check: (True, ""))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-Json = Mapping[str, Any]
+from quantbench.records.cell import Cell
 
-CELL = re.compile(r"(.+)/c([1-9]\d*)_t([1-9]\d*)")
-"""A cell as a key of extra_blocks: workload, concurrency, max_tokens."""
+Json = Mapping[str, Any]
 
 SCHEMES = {
     "rtn": ("W8A8", "W4A16", "FP8_DYNAMIC"),
@@ -18,7 +16,6 @@ SCHEMES = {
     "awq": ("W8A8", "W4A16", "W4A16_ASYM"),
 }
 """What the programs in workflow/quantizers/ can do."""
-
 
 OURS = {
     "--host": "models.*.port",
@@ -43,8 +40,8 @@ def of_workload_names(config: Json) -> Iterator[Fault]:
         if name not in workloads:
             yield Fault(f"select_workloads names '{name}', which is not in workloads ({', '.join(workloads)})")
     for key in config["extra_blocks"]:
-        match = CELL.fullmatch(key)
-        if not match or match[1] not in workloads:
+        cell = Cell.parse(key)
+        if cell is None or cell.workload not in workloads:
             yield Fault(f"extra_blocks '{key}' is not a cell; write for example {next(iter(workloads))}/c8_t128")
 
 
