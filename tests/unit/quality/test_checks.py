@@ -155,5 +155,5 @@ def test_the_guide_lists_every_field_and_every_check_with_its_parameters() -> No
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*)$", section.partition("| check |")[2], re.M))
     assert set(rows) == set(checks_of["type"]["enum"])
     for kind, needs in prompt_set._REQUIRED.items():
-        assert all(f"`{need['required'][0]}`" in rows[kind] for need in needs), kind
+        assert all(f"`{need}`" in rows[kind] for need in needs), kind
     assert all(any(f"`{name}`" in row for row in rows.values()) for name in checks_of if name != "type")

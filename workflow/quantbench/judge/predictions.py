@@ -63,14 +63,8 @@ def _score_of(run: Run, question: Question) -> PredictionScore:
     for variant in run.variants:
         measured = question.measure(run, variant)
         answer = None if question.id in OF_SPEED and not run.trusted else measured.answer
-        answers.append(
-            VariantAnswer(
-                variant=variant,
-                answer=answer,
-                measured=measured.findings,
-                score=score(question, predicted, answer),
-            )
-        )
+        outcome = score(question, predicted, answer)
+        answers.append(VariantAnswer(variant=variant, answer=answer, measured=measured.findings, score=outcome))
     return PredictionScore(id=question.id, predicted=predicted, answers=tuple(answers))
 
 
@@ -106,14 +100,13 @@ def prompts_lost(details: QualityDetails) -> Finding:
 def _vram(run: Run, variant: str) -> Measured:
     row = run.memory_of(variant)
     weights, whole, files = row.weights_reduction_pct, row.vram_delta_reduction_pct, row.checkpoint_reduction_pct
-    findings = []
-    if weights is not None:
-        findings.append(finding("predictions.weights", reduction=weights))
-    if whole is not None:
-        findings.append(finding("predictions.whole_server", reduction=whole))
-    if files is not None:
-        findings.append(finding("predictions.checkpoint", reduction=files))
-    return Measured(tuple(findings) or (finding("predictions.not_measured"),), weights)
+    findings = (
+        finding("predictions.weights", reduction=weights),
+        finding("predictions.whole_server", reduction=whole),
+        finding("predictions.checkpoint", reduction=files),
+    )
+    known = tuple(found for found in findings if found.values["reduction"] is not None)
+    return Measured(known or (finding("predictions.not_measured"),), weights)
 
 
 def _row(row: Comparison | None) -> Finding:
@@ -171,10 +164,6 @@ def _tail(run: Run, variant: str, style: Style) -> Measured:
     return _of_row(max(rows, key=lambda row: row.concurrency))
 
 
-def _p95(run: Run, variant: str) -> Measured:
-    return _tail(run, variant, "interactive")
-
-
 def _batch_p95(run: Run, variant: str) -> Measured:
     measured = _tail(run, variant, "batch")
     answers: dict[Answer, str] = {"worse": "yes", "better": "no", "same": "no"}
@@ -189,8 +178,8 @@ def _biggest(run: Run, variant: str) -> Measured:
         return Measured((finding("predictions.not_compared"),))
     largest = max(ratios, key=lambda metric: abs(math.log(ratios[metric])))
     shown = any(row and metric == largest and row.code in ("better", "worse") for metric, row in rows)
-    told = tuple(finding("predictions.factor", metric=metric, ratio=ratio) for metric, ratio in ratios.items())
-    return Measured(told, _KINDS[largest] if shown else None)
+    findings = tuple(finding("predictions.factor", metric=metric, ratio=ratio) for metric, ratio in ratios.items())
+    return Measured(findings, _KINDS[largest] if shown else None)
 
 
 def _batch_gain(run: Run, variant: str) -> Measured:
@@ -211,8 +200,8 @@ def _breaks_first(run: Run, variant: str) -> Measured:
     if most <= 0:
         return Measured((finding("predictions.no_class_lost"),))
     worst = [kind for kind, lost in losses.items() if lost == most]
-    told = tuple(finding("predictions.class_lost", kind=kind, lost=most) for kind in worst)
-    return Measured(told, worst[0] if len(worst) == 1 else None)
+    findings = tuple(finding("predictions.class_lost", kind=kind, lost=most) for kind in worst)
+    return Measured(findings, worst[0] if len(worst) == 1 else None)
 
 
 def _summaries(run: Run, variant: str) -> Measured:
@@ -220,8 +209,8 @@ def _summaries(run: Run, variant: str) -> Measured:
     entry = next((entry for entry in classes if entry.kind == "summary"), None)
     if entry is None:
         return Measured((finding("predictions.no_summary"),))
-    told = finding("predictions.summaries", own=entry.variant, base=entry.baseline)
-    return Measured((told,), "yes" if entry.variant < entry.baseline else "no")
+    findings = (finding("predictions.summaries", own=entry.variant, base=entry.baseline),)
+    return Measured(findings, "yes" if entry.variant < entry.baseline else "no")
 
 
 def _quality(run: Run, variant: str) -> Measured:
@@ -240,19 +229,14 @@ def _failure_modes(run: Run, variant: str) -> Measured:
 
 
 def _saving(run: Run, variant: str) -> Measured:
-    told = []
+    findings = []
     for workload in run.workloads():
         row = run.row(variant, run.deciding_cell(workload), "throughput_tok_s")
         if row and row.ratio and row.decided:
-            told.append(finding("predictions.saving", workload=workload, ratio=1 / row.ratio))
+            findings.append(finding("predictions.saving", workload=workload, ratio=1 / row.ratio))
         elif row and row.ratio:
-            told.append(finding("predictions.saving_not_shown", workload=workload, ratio=1 / row.ratio))
-    return Measured(tuple(told) or (finding("predictions.no_cost"),))
-
-
-def _utilisation(run: Run, variant: str) -> Measured:
-    del run, variant
-    return Measured((finding("predictions.utilisation"),))
+            findings.append(finding("predictions.saving_not_shown", workload=workload, ratio=1 / row.ratio))
+    return Measured(tuple(findings) or (finding("predictions.no_cost"),))
 
 
 _CHANGE = ("better", "same", "worse")
@@ -261,7 +245,7 @@ QUESTIONS: Final = (
     Question("ttft_single", _ttft_single, _CHANGE),
     Question("startup", _startup),
     Question("helps_more_at", _helps_more_at),
-    Question("p95", _p95, _CHANGE),
+    Question("p95", lambda run, variant: _tail(run, variant, "interactive"), _CHANGE),
     Question("biggest_change", _biggest, ("throughput", "ttft", "e2e")),
     Question("breaks_first", _breaks_first),
     Question("ship_unchecked", _quality),
@@ -271,6 +255,6 @@ QUESTIONS: Final = (
     Question("batch_p95_blowup", _batch_p95, ("yes", "no")),
     Question("business_win", _saving),
     Question("refuse_when", _quality),
-    Question("utilisation", _utilisation),
+    Question("utilisation", lambda run, variant: Measured((finding("predictions.utilisation"),))),
 )
 """The questions of the specification's "before" lists, in its order."""
