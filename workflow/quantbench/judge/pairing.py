@@ -64,8 +64,8 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One metric of one comparison: the two values in the metric's unit, their ratio, remarks as reason codes."""
+class Estimate:
+    """One metric of two arms: the two values in the metric's unit, their ratio, remarks as reason codes."""
 
     a: float | None
     b: float | None
@@ -129,23 +129,23 @@ def interleaved(a: Sequence[float], b: Sequence[float]) -> bool:
     return all(abs(place[i] - place[i + len(a)]) == 1 and abs(a[i] - b[i]) <= MAX_PAIR_GAP_S for i in range(len(a)))
 
 
-def measure(pairs: Pairs, metric: str) -> Measured:
+def measure(pairs: Pairs, metric: str) -> Estimate:
     """One metric over the pairs: from the block metrics, or pooled where blocks are too short for a p95."""
     values = [(x.number, x.metrics.get(metric), y.metrics.get(metric)) for x, y in zip(pairs.a, pairs.b, strict=True)]
     if not values:
-        return Measured(None, None, RatioCI(None, None, None, 0, None, None, codes.code("no_pairs")))
+        return Estimate(None, None, RatioCI(None, None, None, 0, None, None, codes.code("no_pairs")))
     complete = [(n, x, y) for n, x, y in values if x is not None and y is not None]
     missing = len(values) - len(complete)
     if missing and METRICS[metric].q == 95:
         return _pooled(pairs, metric)
     if not complete:
-        return Measured(None, None, RatioCI(None, None, None, 0, None, None, codes.code("not_measured")))
+        return Estimate(None, None, RatioCI(None, None, None, 0, None, None, codes.code("not_measured")))
     remarks = (codes.code("missing_in_pairs", n=missing),) if missing else ()
     a, b = [x for _, x, _ in complete], [y for _, _, y in complete]
     ci = paired_ratio(a, b, first=pairs.first(n for n, _, _ in complete))
     if ci.ratio is None:
-        return Measured(None, None, ci, remarks)
-    return Measured(geometric_mean(a), geometric_mean(b), ci, remarks)
+        return Estimate(None, None, ci, remarks)
+    return Estimate(geometric_mean(a), geometric_mean(b), ci, remarks)
 
 
 def geometric_mean(values: Sequence[float]) -> float:
@@ -153,11 +153,11 @@ def geometric_mean(values: Sequence[float]) -> float:
     return float(np.exp(np.mean(np.log(np.asarray(values, dtype=float)))))
 
 
-def _pooled(pairs: Pairs, metric: str) -> Measured:
+def _pooled(pairs: Pairs, metric: str) -> Estimate:
     name = f"{METRICS[metric].time}_ms"
     a, b = ([block.samples.get(name, ()) for block in arm] for arm in (pairs.a, pairs.b))
     ci = pooled_ratio(a, b, 95, first=pairs.first(x.number for x in pairs.a))
     if ci.ratio is None:
-        return Measured(None, None, ci)
+        return Estimate(None, None, ci)
     values = [percentile([x for block in arm for x in block], 95).value for arm in (a, b)]
-    return Measured(values[0], values[1], ci, (codes.code("p95_pooled"),))
+    return Estimate(values[0], values[1], ci, (codes.code("p95_pooled"),))

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from quantbench.judge.drift import drift_of
-from quantbench.judge.pairing import Block, BlockKey, Measured, Pairs, Samples, arms_of, measure, pair_up
+from quantbench.judge.pairing import Block, BlockKey, Estimate, Pairs, Samples, arms_of, measure, pair_up
 from quantbench.judge.precision import MOST_BLOCKS, blocks_to_decide, plan
 from quantbench.records import codes
 from quantbench.records.block import BlockContext
@@ -32,7 +32,7 @@ class Candidate:
     cell: Cell
     metric: str
     pairs: Pairs
-    measured: Measured
+    measured: Estimate
     margin: float
     blockers: tuple[str, ...] = ()
     primary: bool = False
