@@ -210,7 +210,7 @@ def test_new_judgement_remakes_tables_and_pages_and_measures_nothing(done: Box) 
             path.write_bytes(content)
         return set(jobs(printed)) - {"all"}
 
-    judged = remade("quantbench/judge/guards.py")
+    judged = remade("quantbench/judge/verdict.py")
     assert not judged & {"measure_block", "generate_answers", "start_server", "stop_server", "calibrate_client"}
     assert {"summarize_tuple", "compare_models", "score_quality", "price_tokens", "write_report"} <= judged
     for path in ("quantbench/quality/score.py", "quantbench/report/pages.py", "templates/report.html.j2"):
