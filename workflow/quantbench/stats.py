@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from quantbench.records.block import Percentile
 from quantbench.records.codes import code
 
 MIN_PAIRS = 3
@@ -25,17 +26,6 @@ MIN_PAIRS = 3
 PERCENTILE_NEEDS = {50: 1, 95: 72, 99: 1000}
 # A spread below this in log units (one part in 1e9) is a copy or a rounded value, not a measurement.
 NO_SPREAD = 1e-9
-
-
-@dataclass(frozen=True)
-class Percentile:
-    """A percentile with its order-statistic CI; `value`, `low`, `high` in the unit of the sample or None."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    reason: str | None = None
 
 
 @dataclass(frozen=True)

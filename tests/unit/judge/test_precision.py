@@ -8,7 +8,7 @@ import pytest
 import runs
 from hypothesis import given
 from hypothesis import strategies as st
-from quantbench.judge.precision import extra_blocks, next_round, plan
+from quantbench.judge.precision import blocks_to_decide, extra_blocks, next_round, plan
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import Precision
 from quantbench.stats import ratio_from_logs
@@ -64,6 +64,7 @@ def test_without_an_interval_more_blocks_are_no_help_and_what_is_not_measured_is
     found = plan([row(0.001), short, energy], 0.02, {"chat/c8_t128": 6}, 6)
     assert [len(some) for some in (found.reached, found.untested, found.out_of_reach)] == [1, 1, 0]
     assert found.extra_blocks == {}
+    assert blocks_to_decide(short) is None
 
 
 @pytest.mark.parametrize(("most", "more"), [(40, {}), (80, {"chat/c8_t128": 44}), (49, {})])
