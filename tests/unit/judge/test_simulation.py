@@ -12,7 +12,7 @@ import functools
 import numpy as np
 import pytest
 import runs
-from quantbench.judge.pairing import Block
+from quantbench.judge.pairing import pair_up
 from quantbench.judge.pooled import pooled_ratio
 from quantbench.judge.precision import MOST_BLOCKS, next_round
 from quantbench.judge.verdict import control_of
@@ -79,14 +79,12 @@ def test_the_aa_control_with_all_its_metrics_differs_in_at_most_5_percent():
     logs = logs + rng.normal(0, NOISE, logs.shape)  # metric, arm, trial, block
 
     def arm(which, trial):
-        return [
-            Block(k, 0.0, {m: float(np.exp(logs[i, which, trial, k])) for i, m in enumerate(COMPARED)}, True)
-            for k in range(n)
-        ]
+        values = [{m: float(np.exp(logs[i, which, trial, k])) for i, m in enumerate(COMPARED)} for k in range(n)]
+        return [runs.block(cell=cell, number=k, metrics=metrics) for k, metrics in enumerate(values)]
 
     alarms = 0
     for trial in range(trials):
-        control = control_of({cell: {"a": arm(0, trial), "a__aa": arm(1, trial)}}, "a", runs.primary(cell), 0.02)
+        control = control_of({cell: pair_up(arm(0, trial), arm(1, trial))}, runs.primary(cell), 0.02)
         alarms += bool(control.different)
     assert alarms / trials <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials)
 

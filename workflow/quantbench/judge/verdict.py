@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from quantbench.judge.drift import drift_of
-from quantbench.judge.pairing import Block, BlockKey, Estimate, Pairs, Samples, arms_of, measure, pair_up
+from quantbench.judge.pairing import BlockKey, Estimate, Pairs, Samples, arms_of, measure, pair_up
 from quantbench.judge.precision import MOST_BLOCKS, blocks_to_decide, plan
 from quantbench.records import codes
 from quantbench.records.block import BlockContext
@@ -18,7 +18,7 @@ from quantbench.records.comparison import Code, Comparison, Control, ControlMetr
 from quantbench.records.metric import COMPARED, METRICS
 from quantbench.stats import MIN_PAIRS, half_width, holm, tost
 
-Arms = Mapping[str, Sequence[Block]]
+Arms = Mapping[str, Sequence[BlockContext]]
 ALPHA: Final = 0.05
 COARSE_MARGIN: Final = 0.1
 """Where the A/A control widens the margin beyond this, "equivalent" would call two models the same that nobody measured
@@ -73,12 +73,13 @@ def build_verdict(
     variant gets no verdict. target: wanted half-width. planned_blocks, most_blocks: `blocks` and `refine.max_blocks` of
     the config; blocks beyond `blocks` came later.
     """
-    cells = arms_of(contexts, samples or {})
-    aa = control_of(cells, baseline, primary, margin, planned_blocks)
+    cells = arms_of(contexts)
+    aa = control_of(_pairs(cells, baseline, baseline + AA_SUFFIX, planned_blocks, samples), primary, margin)
     rows: list[Comparison] = []
     for variant in _variants(contexts, baseline) if variants is None else variants:
         blockers = tuple((pair_failures or {}).get(variant, ()))
-        family = _family(_pairs(cells, baseline, variant, planned_blocks), primary, blockers, margin, aa)
+        pairs = _pairs(cells, baseline, variant, planned_blocks, samples)
+        family = _family(pairs, primary, blockers, margin, aa)
         names = {"gpu_name": gpu_name, "baseline": baseline, "variant": variant}
         rows += [_comparison(candidate, test, names, most_blocks) for candidate, test in tested(family)]
     drifts = (drift_of(cell, arms.get(baseline, ())) for cell, arms in cells.items())
@@ -101,7 +102,7 @@ def _variants(contexts: Sequence[BlockContext], baseline: str) -> list[str]:
 
 
 def _family(
-    cells: Iterable[tuple[Cell, Pairs]],
+    pairs_of: Mapping[Cell, Pairs],
     primary: Primary,
     blockers: tuple[str, ...],
     margin: float,
@@ -121,17 +122,23 @@ def _family(
             primary=(cell, metric) == (primary.cell, primary.metric),
             coarse=margins[metric] > max(COARSE_MARGIN, margin),
         )
-        for cell, pairs in cells
+        for cell, pairs in pairs_of.items()
         for metric in COMPARED
     ]
 
 
 def _pairs(
-    cells: Mapping[Cell, Arms], baseline: str, variant: str, planned: int | None
-) -> Iterable[tuple[Cell, Pairs]]:
-    for cell, arms in cells.items():
-        if baseline in arms and variant in arms:
-            yield cell, pair_up(arms[baseline], arms[variant], (baseline, variant), planned)
+    cells: Mapping[Cell, Arms],
+    baseline: str,
+    variant: str,
+    planned: int | None,
+    samples: Mapping[BlockKey, Samples] | None,
+) -> dict[Cell, Pairs]:
+    return {
+        cell: pair_up(arms[baseline], arms[variant], planned, samples)
+        for cell, arms in cells.items()
+        if baseline in arms and variant in arms
+    }
 
 
 def _on_disk(cells: Mapping[Cell, Arms]) -> dict[str, int]:
@@ -233,16 +240,12 @@ def _refusal(block: InvalidBlock) -> str:
     return f"{', '.join(block.guards) or 'invalid'} ({block.model} block {block.block})"
 
 
-def control_of(
-    cells: Mapping[Cell, Arms], baseline: str, primary: Primary, margin: float, planned: int | None = None
-) -> Control:
+def control_of(pairs_of: Mapping[Cell, Pairs], primary: Primary, margin: float) -> Control:
     """The baseline against itself, in the primary cell or the first that has both arms.
 
     All metrics are one Holm family, so that a run is called untrustworthy by chance in at most 5 %.
     A difference that is proven smaller than the margin does not count.
     """
-    again = baseline + AA_SUFFIX
-    pairs_of = dict(_pairs(cells, baseline, again, planned))
     cell = primary.cell if primary.cell in pairs_of else next(iter(pairs_of), None)
     if cell is None:
         return Control(present=False)
