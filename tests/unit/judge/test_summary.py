@@ -26,7 +26,7 @@ from quantbench.records.cell import Cell
 from quantbench.records.metric import E2E, METRICS, TTFT
 from quantbench.records.pool import Quantile
 from quantbench.records.request import RequestRecord
-from request_records import block
+from request_records import block, request
 
 SPEC = (
     "gpu_name, model, workload, concurrency, max_tokens, p50_ttft_ms, p95_ttft_ms, p50_e2e_ms, p95_e2e_ms, "
@@ -165,6 +165,8 @@ def test_what_is_missing_is_none_with_a_reason() -> None:
     blank = ("p95_ttft_ms", "throughput_steady_tok_s", "throughput_cv", "j_per_token", "client_ttft_error_ms")
     assert [row[name] for name in blank] == [None] * 5
     assert row["reasons"] == "CI_NEEDS_3_BLOCKS;P95_NEEDS_N72;STEADY_TOO_SHORT"
+    at_once = [request(100 * i, 100 * i + 20, 100 * i + 65, lead=10, i=i) for i in range(4)]
+    assert "TPOT_OF_TOO_FEW" in tuple_row("cpu", [(at_once, context())])["reasons"], "before what its limits lack"
 
 
 def test_energy_that_its_guard_doubts_is_blank_with_the_guard_as_the_reason() -> None:
