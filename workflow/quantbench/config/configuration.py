@@ -1,4 +1,4 @@
-"""The validated configuration: what is compared, on which lanes, and the narrow dicts that jobs get. Pure.
+"""The validated configuration: what is compared, on which lanes, and the narrow dicts that jobs get.
 
 A job's params hold only what its result depends on, so that a change of price never measures anything again.
 """

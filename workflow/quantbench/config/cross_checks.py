@@ -1,4 +1,4 @@
-"""Faults that lie between keys, each valid on its own: names that are not there, points that cannot be served. Pure."""
+"""Faults that lie between keys, each valid on its own: names that are not there, points that cannot be served."""
 
 from __future__ import annotations
 

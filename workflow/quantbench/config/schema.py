@@ -1,4 +1,4 @@
-"""JSON Schema with defaults, and messages that name the key. Pure."""
+"""JSON Schema with defaults, and messages that name the key."""
 
 from __future__ import annotations
 

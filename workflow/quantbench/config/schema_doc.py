@@ -1,4 +1,4 @@
-"""The configuration reference as Markdown, made from the schema. Pure."""
+"""The configuration reference as Markdown, made from the schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tuples asked for by the names of their CSVs: why one cannot be measured, where snakemake finds no rule. Pure."""
+"""Tuples asked for by the names of their CSVs: why one cannot be measured, where snakemake finds no rule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of docs/ that are made from the code. Each stands in its page between two markers of its name."""
+"""The guards as tables of docs/measurement.md, one per scope."""
 
 from __future__ import annotations
 

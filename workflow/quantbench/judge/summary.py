@@ -1,4 +1,4 @@
-"""Pure: the blocks of one tuple become the row of its CSV.
+"""The blocks of one tuple become the row of its CSV.
 
 Percentiles pool the requests of the valid blocks; their intervals come from the scatter between these blocks, as
 requests of one block share its luck. `n`, `failures` and the adjusted percentiles (a failure counts as +inf) are over

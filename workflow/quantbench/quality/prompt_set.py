@@ -1,4 +1,4 @@
-"""The quality prompt file: one JSON object per line, validated before any server is asked. Pure."""
+"""The quality prompt file: one JSON object per line, validated before any server is asked."""
 
 from __future__ import annotations
 
