@@ -51,7 +51,10 @@ onstart:
 
 onsuccess:
     lane.sweep("run finished")
-    print(ending.words(Results(GPU), report_plan.report(PLAN)["labels"], STARTED[0]), file=sys.stderr)
+    print(
+        ending.words(Results(GPU), report_plan.report(PLAN)["labels"], STARTED[0]),
+        file=sys.stderr,
+    )
 
 
 onerror:

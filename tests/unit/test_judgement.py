@@ -12,6 +12,7 @@ from source import ROOT, RULES, imported
 
 MODULES = modules()
 WORKFLOW = ROOT / "workflow"
+MODULES = modules()
 MEASURING = {
     *("calibrate_client", "measure_block", "measure_startup", "generate_answers", "start_server", "stop_server"),
     *("materialize_model", "quantize_model"),

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from quantbench import block, jobs, results
+from quantbench import block, jobs
 from quantbench.client import tables_io
 from quantbench.files import read_json
+from quantbench.judge import guards
 from quantbench.records.base import convert, read, write
 from quantbench.records.block import BlockContext
 from quantbench.records.server import Ready
@@ -21,7 +22,7 @@ def main(job):
     )
     records, context = block.measure(wanted, read_json(job.input.ready, "spec_hash"))
     tables_io.write_records(job.output.records, records)
-    write(job.output.context, results.judged(convert(context, BlockContext), read(job.input.ready, Ready), None))
+    write(job.output.context, guards.judged(convert(context, BlockContext), read(job.input.ready, Ready), None))
     block.say_progress(wanted, context)
 
 
