@@ -99,9 +99,7 @@ def cell_of(wildcards):
 def block_stems(arm, cell):
     """Paths without suffix of all blocks of a cell: as configured, and all that are kept on disk."""
     count = PLAN.blocks(cell, settings.blocks_on_disk(ROOT / RESULTS, arm, cell))
-    return [
-        BLOCK.format(arm=arm, **cell.columns, block=n) for n in range(1, count + 1)
-    ]
+    return [BLOCK.format(arm=arm, **cell.columns, block=n) for n in range(1, count + 1)]
 
 
 def blocks_of_arm(arm):

@@ -7,7 +7,9 @@ STEMS = [
 ]
 CALIBRATIONS = expand(
     CALIBRATION,
-    concurrency=sorted({cell.concurrency for cells_ in POINTS.values() for cell in cells_}),
+    concurrency=sorted(
+        {cell.concurrency for cells_ in POINTS.values() for cell in cells_}
+    ),
 )
 READY = expand(f"{RESULTS}/servers/{{model}}/ready.json", model=MODELS)
 SESSIONS = expand(f"{RESULTS}/servers/{{model}}/session.json", model=MODELS)
