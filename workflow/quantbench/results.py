@@ -1,4 +1,4 @@
-"""Edge: result files read and written, typed. What is not as we write it is one line that names file and key."""
+"""Result files read and written, typed. What is not as we write it is one line that names file and key."""
 
 from __future__ import annotations
 

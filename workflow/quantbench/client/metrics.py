@@ -1,4 +1,4 @@
-"""Pure: the metrics of a block or of a pool of blocks, computed as `records.metric` defines them."""
+"""The metrics of a block or of a pool of blocks, computed as `records.metric` defines them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: what a connection saw of one request. What it amounts to is a `records.request.RequestRecord`."""
+"""What a connection saw of one request. What it amounts to is a `records.request.RequestRecord`."""
 
 from __future__ import annotations
 
