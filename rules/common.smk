@@ -1,7 +1,8 @@
 from quantbench.config import command_line, model_plan, targets
-from quantbench.config.configuration import AA_SUFFIX, served_model
 from quantbench.judgement import judgement
 from quantbench.judge.schedule import Schedule
+from quantbench.records.cell import AA_SUFFIX, Cell, served_model
+from quantbench.records.layout import Results
 from quantbench.serving import folder, identity, lane, owner
 
 try:
@@ -43,12 +44,10 @@ VLLM_PYTHON = config["vllm_python"]
 # In the params of all rules that need no server: their results are made anew when the code that judges changes.
 JUDGED_BY = judgement()
 
-CELL = f"{RESULTS}/cells/{{arm}}/{{workload}}/c{{concurrency}}_t{{max_tokens}}.csv"
-BLOCK = (
-    f"{RESULTS}/raw/{{arm}}/{{workload}}/c{{concurrency}}_t{{max_tokens}}/b{{block}}"
-)
+CELL = Results(GPU).pattern("cell")
+BLOCK = Results(GPU).pattern("block").removesuffix(".json")
 MADE = f"models/{GPU}/{{model}}/provenance.json"
-CALIBRATION = f"{RESULTS}/client/calibration_c{{concurrency}}.json"
+CALIBRATION = Results(GPU).pattern("calibration")
 
 SCHEDULE = Schedule(
     models={arm: PLAN.lane_of(arm) for arm in ARMS},
@@ -86,28 +85,29 @@ def made(name):
 def cells(arm, workload=None):
     """Tuple CSVs of one arm: its grid, or the part of one workload."""
     return [
-        CELL.format(arm=arm, workload=w, concurrency=c, max_tokens=t)
-        for w, c, t in PLAN.cells(arm)
-        if workload in (None, w)
+        CELL.format(arm=arm, **cell.columns)
+        for cell in PLAN.cells(arm)
+        if workload in (None, cell.workload)
     ]
 
 
-def block_stems(arm, workload, concurrency, max_tokens):
-    """Paths without suffix of all blocks of a tuple: as configured, and all that are kept on disk."""
-    cell = (workload, int(concurrency), int(max_tokens))
+def cell_of(wildcards):
+    """The cell of a job."""
+    return Cell.of(wildcards.workload, wildcards.concurrency, wildcards.max_tokens)
+
+
+def block_stems(arm, cell):
+    """Paths without suffix of all blocks of a cell: as configured, and all that are kept on disk."""
     count = PLAN.blocks(cell, settings.blocks_on_disk(ROOT / RESULTS, arm, cell))
     return [
-        BLOCK.format(
-            arm=arm, workload=workload, concurrency=cell[1], max_tokens=cell[2], block=n
-        )
-        for n in range(1, count + 1)
+        BLOCK.format(arm=arm, **cell.columns, block=n) for n in range(1, count + 1)
     ]
 
 
 def blocks_of_arm(arm):
     """Contexts of all blocks of an arm's grid."""
     return [
-        f"{stem}.json" for cell in PLAN.cells(arm) for stem in block_stems(arm, *cell)
+        f"{stem}.json" for cell in PLAN.cells(arm) for stem in block_stems(arm, cell)
     ]
 
 
@@ -119,21 +119,14 @@ def blocks_of_model(wildcards):
 
 def block_records(wildcards):
     """Records of all blocks of one tuple."""
-    return [f"{stem}.parquet" for stem in block_stems(*_tuple(wildcards))]
+    return [
+        f"{stem}.parquet" for stem in block_stems(wildcards.arm, cell_of(wildcards))
+    ]
 
 
 def block_contexts(wildcards):
     """Contexts of all blocks of one tuple."""
-    return [f"{stem}.json" for stem in block_stems(*_tuple(wildcards))]
-
-
-def _tuple(wildcards):
-    return (
-        wildcards.arm,
-        wildcards.workload,
-        wildcards.concurrency,
-        wildcards.max_tokens,
-    )
+    return [f"{stem}.json" for stem in block_stems(wildcards.arm, cell_of(wildcards))]
 
 
 def prompts_of(wildcards):
@@ -163,9 +156,7 @@ def identity_of(wildcards):
 
 def knobs_of(wildcards):
     """All that defines a block beside the server and the prompts."""
-    return PLAN.block_knobs(
-        wildcards.workload, int(wildcards.concurrency), int(wildcards.max_tokens)
-    )
+    return PLAN.block_knobs(cell_of(wildcards))
 
 
 def on_lane(number):
@@ -202,12 +193,7 @@ def stop_priority(wildcards):
 
 def block_priority(wildcards):
     """A B B A: see quantbench.judge.schedule."""
-    return SCHEDULE.block(
-        *_tuple(wildcards)[:2],
-        int(wildcards.concurrency),
-        int(wildcards.max_tokens),
-        int(wildcards.block),
-    )
+    return SCHEDULE.block(wildcards.arm, cell_of(wildcards), int(wildcards.block))
 
 
 owner.announce_blocks(sum(len(blocks_of_arm(arm)) for arm in ARMS))

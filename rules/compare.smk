@@ -3,11 +3,11 @@ from quantbench.config import report_plan
 # The grid, and what was asked for by name and lies on disk.
 POINTS = {arm: report_plan.points(PLAN, arm, ROOT / RESULTS) for arm in ARMS}
 STEMS = [
-    stem for arm in ARMS for cell in POINTS[arm] for stem in block_stems(arm, *cell)
+    stem for arm in ARMS for cell in POINTS[arm] for stem in block_stems(arm, cell)
 ]
 CALIBRATIONS = expand(
     CALIBRATION,
-    concurrency=sorted({cell[1] for cells_ in POINTS.values() for cell in cells_}),
+    concurrency=sorted({cell.concurrency for cells_ in POINTS.values() for cell in cells_}),
 )
 READY = expand(f"{RESULTS}/servers/{{model}}/ready.json", model=MODELS)
 SESSIONS = expand(f"{RESULTS}/servers/{{model}}/session.json", model=MODELS)
@@ -22,9 +22,9 @@ CAPACITY = expand(
 rule combine_capacity:
     input:
         lambda wildcards: [
-            CELL.format(arm=wildcards.model, workload=w, concurrency=c, max_tokens=t)
-            for w, c, t in POINTS.get(wildcards.model, [])
-            if w == wildcards.workload
+            CELL.format(arm=wildcards.model, **cell.columns)
+            for cell in POINTS.get(wildcards.model, [])
+            if cell.workload == wildcards.workload
         ],
     output:
         f"{RESULTS}/capacity/{{workload}}_{{model}}.csv",

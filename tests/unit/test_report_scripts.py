@@ -64,4 +64,4 @@ def test_points_are_the_grid_and_what_lies_on_disk(tmp_path: Path) -> None:
     extra.touch()
     (extra.parent / "c1_t128.csv").touch()
     (extra.parent / "notes.csv").touch()
-    assert report_plan.points(plan, "bf16", tmp_path) == [*plan.cells("bf16"), ("chat", 4, 64)]
+    assert report_plan.points(plan, "bf16", tmp_path) == [*plan.cells("bf16"), Cell.of("chat", 4, 64)]

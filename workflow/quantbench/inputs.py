@@ -15,9 +15,9 @@ from quantbench.client import load_spec, prompts
 from quantbench.client.prompt_file import read_prompts
 from quantbench.config import settings
 from quantbench.config.configuration import Plan
-from quantbench.config.cross_checks import CELL
 from quantbench.errors import QuantbenchError
 from quantbench.quality import prompt_set
+from quantbench.records.cell import Cell
 from quantbench.serving import model_source
 
 
@@ -75,9 +75,8 @@ def _model(plan: Plan, name: str) -> None:
 def _slips(plan: Plan, results: Path) -> Iterator[str]:
     grid = plan.cells(plan.baseline)
     for key in plan.config["extra_blocks"]:
-        match = CELL.fullmatch(key)
-        cell = (match[1], int(match[2]), int(match[3])) if match else None
-        if cell is None or cell[0] not in plan.config["workloads"] or cell in grid:
+        cell = Cell.parse(key)
+        if cell is None or cell.workload not in plan.config["workloads"] or cell in grid:
             continue
         if not any(settings.blocks_on_disk(results, arm, cell) for arm in plan.arms):
             yield f"extra_blocks names {key}, which is not in the grid: it counts only if you ask for that point's CSV"

@@ -21,7 +21,6 @@ from quantbench.errors import QuantbenchError
 from quantbench.judge import precision
 from quantbench.records.base import read
 from quantbench.records.block import BlockContext
-from quantbench.records.cell import Cell
 from quantbench.records.codes import is_guard
 from quantbench.records.comparison import Comparison, Precision, PrecisionEntry, Verdict
 from quantbench.wording import plural
@@ -95,7 +94,7 @@ def _state(plan: Plan) -> tuple[list[Comparison], dict[str, int], dict[str, floa
     measured: dict[str, int] = {}
     cost: dict[str, float] = {}
     for cell in plan.cells(plan.baseline):
-        key = Cell.of(*cell).key
+        key = cell.key
         measured[key] = min(settings.blocks_on_disk(results, arm, cell) for arm in plan.models)
         folders = [results / "raw" / arm / key for arm in plan.models]
         cost[key] = sum(_mean_seconds(folder) for folder in folders)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from quantbench import stats
 from quantbench.client.concurrency import steady_window
 from quantbench.records.base import Number
-from quantbench.records.block import PercentileFacts
+from quantbench.records.block import Percentile
 from quantbench.records.codes import code
 from quantbench.records.metric import METRICS, Metric, quantiles
 from quantbench.records.pool import Measured, Pool, Quantile
@@ -26,7 +27,7 @@ def measured(
     return Measured(records, steady_window(spans(records), concurrency), energy_j, valid)
 
 
-def percentile(records: Sequence[RequestRecord], of: Quantile, *, limits: bool = False) -> stats.Percentile:
+def percentile(records: Sequence[RequestRecord], of: Quantile, *, limits: bool = False) -> Percentile:
     """A percentile over requests, in ms, with its order-statistic CI if `limits` are wanted and its values independent.
 
     Its `reason` says why a value, or a wanted limit, is None.
@@ -38,7 +39,7 @@ def percentile(records: Sequence[RequestRecord], of: Quantile, *, limits: bool =
     if reason is None and len(each) < DEFINED_SHARE * len(answered):
         reason = code("time_of_too_few", time=time.name.upper())
     if reason:
-        return stats.Percentile(None, None, None, len(values), reason)
+        return Percentile(None, None, None, len(values), reason)
     if of.adjusted:
         values += [math.inf] * (len(records) - len(answered))
     result = stats.percentile(values, of.q, 0.95 if limits and time.independent else None)
@@ -62,13 +63,9 @@ def block_metrics(
     return {name: figure(metric, pool) for name, metric in METRICS.items() if metric.block}
 
 
-def percentile_table(records: Sequence[RequestRecord]) -> dict[str, PercentileFacts]:
+def percentile_table(records: Sequence[RequestRecord]) -> dict[str, Percentile]:
     """The percentiles of one block that have limits, with the 95 % order-statistic CI over its requests, in ms.
 
     n: how many values there are. Times that are not independent within a request have no limits here.
     """
-    return {
-        metric.name: PercentileFacts(**vars(percentile(records, of, limits=True)))
-        for metric, of in quantiles()
-        if metric.limits
-    }
+    return {metric.name: percentile(records, of, limits=True) for metric, of in quantiles() if metric.limits}

@@ -11,11 +11,12 @@ from typing import Any
 import yaml
 
 from quantbench.config import detect
-from quantbench.config.configuration import Cell, Plan, make_plan, needed_files
+from quantbench.config.configuration import Plan, make_plan, needed_files
 from quantbench.config.schema import deep_merge
 from quantbench.errors import QuantbenchError
 from quantbench.files import read_json
 from quantbench.observe import gpu
+from quantbench.records.cell import Cell
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 
@@ -105,7 +106,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def blocks_on_disk(results: Path, arm: str, cell: Cell) -> int:
     """Highest block number n whose b{n}.parquet is kept; blocks are evidence and stay part of their cell."""
-    folder = results / "raw" / arm / cell[0] / f"c{cell[1]}_t{cell[2]}"
+    folder = results / "raw" / arm / cell.key
     numbers = [int(m[1]) for path in folder.glob("b*.parquet") if (m := re.fullmatch(r"b(\d+)\.parquet", path.name))]
     return max(numbers, default=0)
 
