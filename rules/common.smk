@@ -33,8 +33,8 @@ config = PLAN.config | {
 
 # Servers belong to this run; what it uses of the machine is claimed for as long as it lives.
 GPU = PLAN.gpu
-RESULTS = f"results/{GPU}"
-OWNER = owner.become_owner(PLAN.devices(), f"{RESULTS}/servers")
+RESULTS = Results(GPU)
+OWNER = owner.become_owner(PLAN.devices(), f"{RESULTS.root}/servers")
 MODELS = PLAN.models
 ARMS = PLAN.arms
 BASELINE = PLAN.baseline
@@ -44,14 +44,14 @@ VLLM_PYTHON = config["vllm_python"]
 # In the params of all rules that need no server: their results are made anew when the code that judges changes.
 JUDGED_BY = judgement()
 
-CELL = Results(GPU).pattern("cell")
-BLOCK = Results(GPU).pattern("block").removesuffix(".json")
+CELL = RESULTS.pattern("cell")
+BLOCK = RESULTS.pattern("block").removesuffix(".json")
 MADE = f"models/{GPU}/{{model}}/provenance.json"
-CALIBRATION = Results(GPU).pattern("calibration")
+CALIBRATION = RESULTS.pattern("calibration")
 
 SCHEDULE = Schedule(
     models={arm: PLAN.lane_of(arm) for arm in ARMS},
-    modes=settings.lane_modes(PLAN, ROOT / RESULTS),
+    modes=settings.lane_modes(PLAN, RESULTS),
     cells=PLAN.cells(BASELINE),
     aa={arm: served_model(arm) for arm in ARMS if arm not in MODELS},
 )
@@ -98,10 +98,8 @@ def cell_of(wildcards):
 
 def block_stems(arm, cell):
     """Paths without suffix of all blocks of a cell: as configured, and all that are kept on disk."""
-    count = PLAN.blocks(cell, settings.blocks_on_disk(ROOT / RESULTS, arm, cell))
-    return [
-        BLOCK.format(arm=arm, **cell.columns, block=n) for n in range(1, count + 1)
-    ]
+    count = PLAN.blocks(cell, settings.blocks_on_disk(RESULTS, arm, cell))
+    return [BLOCK.format(arm=arm, **cell.columns, block=n) for n in range(1, count + 1)]
 
 
 def blocks_of_arm(arm):
@@ -136,7 +134,7 @@ def prompts_of(wildcards):
 
 def ready_of(wildcards):
     """The record of the server that answers an arm."""
-    return f"{RESULTS}/servers/{served_model(wildcards.arm)}/ready.json"
+    return RESULTS.path("ready", model=served_model(wildcards.arm))
 
 
 def spec_of(wildcards):
@@ -146,7 +144,7 @@ def spec_of(wildcards):
 
 def identity_of(wildcards):
     """The files of a model and the version of vLLM: another one of either is another server, under the same spec."""
-    ready = Path(f"{RESULTS}/servers/{wildcards.model}/ready.json")
+    ready = RESULTS.file("ready", model=wildcards.model)
     return identity.planned(
         PLAN.server_spec(wildcards.model),
         ready,
@@ -175,7 +173,7 @@ LANE_RESOURCES = {
 def answers_of_model(wildcards):
     """Answers to the quality prompts that one server gives."""
     return (
-        [f"{RESULTS}/answers/{wildcards.model}.json"]
+        [RESULTS.path("answers", model=wildcards.model)]
         if config["quality"]["prompts"]
         else []
     )

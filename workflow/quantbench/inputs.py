@@ -18,6 +18,7 @@ from quantbench.config.configuration import Plan
 from quantbench.errors import QuantbenchError
 from quantbench.quality import prompt_set
 from quantbench.records.cell import Cell
+from quantbench.records.layout import Results
 from quantbench.serving import model_source
 
 
@@ -32,7 +33,7 @@ def check(plan: Plan, root: Path) -> list[str]:
         _quality(root / plan.config["quality"]["prompts"])
     for name in _models(plan, root):
         _model(plan, name)
-    return list(_slips(plan, root / "results" / plan.gpu))
+    return list(_slips(plan, Results(plan.gpu, root)))
 
 
 def _workload(key: str, workload: Mapping[str, Any], root: Path) -> None:
@@ -60,7 +61,7 @@ def _models(plan: Plan, root: Path) -> Iterator[str]:
         if model["quantize"] and plan.made_here(name):
             if not (root / plan.source(name) / "provenance.json").exists():
                 yield str(model["quantize"]["from"])
-        elif not (root / "results" / plan.gpu / "servers" / name / "ready.json").exists():
+        elif not Results(plan.gpu, root).file("ready", model=name).exists():
             yield name
 
 
@@ -72,7 +73,7 @@ def _model(plan: Plan, name: str) -> None:
         model_source.check_source(spec)
 
 
-def _slips(plan: Plan, results: Path) -> Iterator[str]:
+def _slips(plan: Plan, results: Results) -> Iterator[str]:
     grid = plan.cells(plan.baseline)
     for key in plan.config["extra_blocks"]:
         cell = Cell.parse(key)

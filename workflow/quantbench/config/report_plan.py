@@ -5,11 +5,11 @@ Params are plain dicts, as snakemake keeps them; the jobs convert them to the ty
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from quantbench.config.configuration import Plan
 from quantbench.records.cell import Cell
+from quantbench.records.layout import Results
 
 Json = dict[str, Any]
 
@@ -17,9 +17,10 @@ PAGES = ("notes", "cost", "best_practices", "decision", "answers")
 """The Markdown pages of a report, one file each; scripts/write_page.py says what makes them."""
 
 
-def points(plan: Plan, arm: str, results: Path) -> list[Cell]:
+def points(plan: Plan, arm: str, results: Results) -> list[Cell]:
     """The grid of an arm, then every tuple that was asked for by name and lies on disk."""
-    grid, files = plan.cells(arm), sorted((results / "cells" / arm).glob("*/c*_t*.csv"))
+    anywhere = results.path("cell", arm=arm, workload="*", concurrency="*", max_tokens="*")
+    grid, files = plan.cells(arm), sorted(results.below.glob(anywhere))
     kept = [Cell.parse(f"{path.parent.name}/{path.stem}") for path in files]
     return grid + [cell for cell in kept if cell and cell not in grid and cell.workload in plan.config["workloads"]]
 

@@ -17,6 +17,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.files import read_json
 from quantbench.observe import gpu
 from quantbench.records.cell import Cell
+from quantbench.records.layout import Results
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 
@@ -104,16 +105,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return value or {}
 
 
-def blocks_on_disk(results: Path, arm: str, cell: Cell) -> int:
+def blocks_on_disk(results: Results, arm: str, cell: Cell) -> int:
     """Highest block number n whose b{n}.parquet is kept; blocks are evidence and stay part of their cell."""
-    folder = results / "raw" / arm / cell.key
-    numbers = [int(m[1]) for path in folder.glob("b*.parquet") if (m := re.fullmatch(r"b(\d+)\.parquet", path.name))]
+    paths = results.below.glob(results.path("records", cell, arm=arm, block="*"))
+    numbers = [int(m[1]) for path in paths if (m := re.fullmatch(r"b(\d+)\.parquet", path.name))]
     return max(numbers, default=0)
 
 
-def lane_modes(plan: Plan, results: Path) -> dict[str, str]:
+def lane_modes(plan: Plan, results: Results) -> dict[str, str]:
     """Mode per lane for the order of blocks: as configured, or `restart` where an earlier run had to fall back."""
-    recorded = read_json(path) if (path := results / "servers" / "lanes.json").exists() else {}
+    recorded = read_json(path) if (path := results.file("lanes")).exists() else {}
     return {name: recorded.get(name, {}).get("mode", lane["mode"]) for name, lane in plan.config["lanes"].items()}
 
 
