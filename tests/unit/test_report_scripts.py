@@ -9,8 +9,8 @@ from quantbench.config import report_plan, settings
 from quantbench.files import read_json
 from quantbench.records.base import convert
 from quantbench.records.cell import Cell
-from quantbench.records.layout import Results
 from quantbench.records.comparison import COMPARISON_COLUMNS
+from quantbench.records.layout import Results
 from quantbench.records.plan import ComparisonPlan, ReportPlan
 from quantbench.records.tables import ImpactRow
 from quantbench.results import columns_of
