@@ -1,82 +1,93 @@
-"""The catalogue of words: every sentence can be said and is asked for, and every id in code has its sentence."""
+"""The catalogue and the code know the same sentences; how braces, optional parts and forms are filled."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable
+from pathlib import Path
 from string import Formatter
-from typing import Any
+from typing import get_args
 
 import pytest
-from quantbench.docs.modules import modules
-from quantbench.judge.predictions import QUESTIONS
-from quantbench.records.codes import CODES
-from quantbench.report.say import SHOWN, Speech, catalogue
+from quantbench.judge import predictions
+from quantbench.records import codes
+from quantbench.records.decision import Action, QualityStatus, Score
+from quantbench.records.finding import finding
+from quantbench.records.quality import UseId
+from quantbench.report import say as module
+from quantbench.report.say import Speech, catalogue
+from quantbench.report.speed import MARKS, OUTCOMES
 
-GROUPS = {name.partition(".")[0] for name in catalogue()}
-SAYING = ("judge/", "quality/", "report/", "cli/")
-NUMBERS = {"%", "%0", "%max", "change", "less", "ratio", "num", "int", "s", "ms", "gib", "p"}
-EXAMPLES: dict[str, Any] = {
-    "": "text", "metric": "p50_ttft_ms", "metrics": ["p50_ttft_ms"], "words": "p50_ttft", ",": ["a"],
-    "model": "awq", "models": ["awq", "gptq"], "place": "chat/c16_t128", "places": ["chat/c16_t128"], "&": ["a", "b"],
-    "codes": ["a"], "some": ["a", "b", "c", "d"],
-} | dict.fromkeys(NUMBERS, 1.5)  # fmt: skip
-
-
-def forms(name: str) -> dict[str, str]:
-    """The sentence in all its forms."""
-    words = catalogue()[name]
-    return words if isinstance(words, dict) else {"": words}
+PACKAGE = Path(module.__file__).parents[1]
+BY_CODE = ("code", "question")
+"""Groups whose ids are made of reason codes and of keys of the config."""
 
 
-def fields(text: str) -> dict[str, str]:
-    """{value: how it is shown} of a sentence."""
-    return {name: how or "" for _, name, how, _ in Formatter().parse(text) if name}
+def test_every_id_in_code_has_a_sentence_and_every_sentence_its_id_in_code() -> None:
+    nodes = [node for path in PACKAGE.rglob("*.py") for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    calls = [n for n in nodes if isinstance(n, ast.Call) and getattr(n.func, "id", "") in ("say", "finding")]
+    for call in calls:
+        given = {keyword.arg for keyword in call.keywords}
+        for id_ in _texts(ast.walk(call.args[0])) if call.args else ():
+            words = catalogue()[id_]  # every id has its sentence, and is given what stands in it
+            if isinstance(words, str) and None not in given:
+                parts = Formatter().parse(module.OPTIONAL.sub("", words))
+                assert {name for _, name, _, _ in parts if name} <= given, id_
+    assert {id_ for id_ in catalogue() if id_.partition(".")[0] not in BY_CODE} <= _texts(nodes)
 
 
-def used() -> Iterator[tuple[str, set[str] | None]]:
-    """Every id that code names, with the values that it gives; None where these are not all written there."""
-    for module, path in modules().items():
-        if not module.startswith(SAYING):
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if (
-                isinstance(node, ast.Constant)
-                and str(node.value).partition(".")[0] in GROUPS
-                and "." in str(node.value)
-            ):
-                yield str(node.value), None
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("finding", "say") and node.args:
-                given = {keyword.arg for keyword in node.keywords}
-                if isinstance(node.args[0], ast.Constant) and None not in given:
-                    yield str(node.args[0].value), {name for name in given if name}
+def _texts(nodes: Iterable[ast.AST]) -> set[str]:
+    values = (node.value for node in nodes if isinstance(node, ast.Constant))
+    return {value for value in values if isinstance(value, str) and "." in value and not value.endswith(".")}
 
 
-USED = list(used())
+def test_every_code_and_question_has_a_sentence() -> None:
+    assert {f"code.{name}" for name in codes.CODES} == {id_ for id_ in catalogue() if id_.startswith("code.")}
+    questions = {f"question.{question.id}" for question in predictions.QUESTIONS}
+    assert questions == {id_ for id_ in catalogue() if id_.startswith("question.")}
+    for name, code in codes.CODES.items():
+        entry = code.format(q=95, n=72, time="ITL")
+        assert Speech().reasons([entry]) != [f"`{entry}`"], name
 
 
-@pytest.mark.parametrize("name", catalogue())
-def test_every_sentence_can_be_said(name: str) -> None:
-    for form, text in forms(name).items():
-        known = fields(text)
-        assert {how for how in known.values() if not how.startswith("#")} <= set(EXAMPLES)
-        values = {value: 2 if how.startswith("#") else EXAMPLES[how] for value, how in known.items()}
-        sentence = Speech()(name, **values | ({"n": 1 if form == "one" else 2} if form else {}))
-        assert sentence
-        assert not set("{}") & set(sentence)
+def test_forms_are_those_that_the_records_know() -> None:
+    def forms(id_: str) -> set[str]:
+        words = catalogue()[id_]
+        return set(words) if isinstance(words, dict) else set()
+
+    assert forms("decision.action") == {*get_args(Action), "check slower"}
+    assert forms("decision.outcome") == {*get_args(Action), "refused"}
+    assert forms("decision.quality") == {*get_args(QualityStatus)}
+    assert forms("prediction_page.score") == {*get_args(Score)} - {"no prediction"}
+    assert forms("quality.use") == {*get_args(UseId)}
+    assert forms("speed.outcome") == {*OUTCOMES}
+    assert forms("speed.mark") == {*MARKS} - {"no_test"}, "what has no test has the mark of what is undecided"
 
 
-def test_every_sentence_is_asked_for() -> None:
-    tables = {f"code.{name}" for name in CODES} | {f"question.{question.id}" for question in QUESTIONS}
-    assert set(catalogue()) - {name for name, _ in USED} - tables == set()
+@pytest.mark.parametrize(
+    ("words", "values", "expected"),
+    [
+        ("{by:%}<< [{low:%}]>>.", {"by": 0.1, "low": 0.0}, "10.0 % [0.0 %]."),
+        ("{by:%}<< [{low:%}]>>.", {"by": 0.1, "low": None}, "10.0 %."),
+        ("a<<, {b}>><<; {c:&}>>", {"c": ["x", "y"]}, "a; x and y"),
+        ("a<<, {b}>><<; {c:&}>>", {"b": "", "c": []}, "a"),
+        ({"one": "{n:#block} was", "other": "{n:#block} were"}, {"n": 1}, "1 block was"),
+        ({"one": "{n:#block} was", "other": "{n:#block} were"}, {"n": 2}, "2 blocks were"),
+        ({"x": "{a:model}", "y": "{a:models}"}, {"a": ["b", "b__aa"], "form": "y"}, "B and B again"),
+        ("{f}; {fs:&}", {"f": finding("t.inner"), "fs": [{"id": "t.inner", "values": {}}]}, "inner; inner"),
+        ("{a:some}", {"a": ["1", "2", "3", "4"]}, "`1`, `2` and 2 more"),
+    ],
+)
+def test_sentences_are_filled(
+    monkeypatch: pytest.MonkeyPatch, words: str | dict[str, str], values: dict[str, object], expected: str
+) -> None:
+    monkeypatch.setattr(module, "catalogue", lambda: {"t.sentence": words, "t.inner": "inner"})
+    monkeypatch.setattr(Speech, "said", set())
+    assert Speech({"b": "B"})("t.sentence", **values) == expected
 
 
-@pytest.mark.parametrize(("name", "given"), [(name, given) for name, given in USED if given is not None])
-def test_every_finding_has_its_sentence_and_the_values_in_it(name: str, given: set[str]) -> None:
-    assert name in catalogue()
-    wanted = {value for text in forms(name).values() for value in fields(text)}
-    assert wanted | ({"n"} if len(forms(name)) > 1 else set()) <= given
-
-
-def test_every_way_of_showing_a_value_has_its_example() -> None:
-    assert set(SHOWN) <= set(EXAMPLES)
+def test_what_has_no_words_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        Speech()("no.such_sentence")
+    with pytest.raises(KeyError):
+        Speech()("decision.action", form="no such form", model="awq")

@@ -100,9 +100,8 @@ def _marked(text: str, other: str) -> Markup:
 
 
 def _tone(cell: str) -> str:
-    """The class of a table cell: short ones stay on one line, failures stand out."""
-    bad = cell.startswith("fail") or cell == "worse"
-    return " ".join((["s"] if len(cell) <= 24 else []) + (["bad"] if bad else []))
+    """The class of a table cell: short ones stay on one line."""
+    return "s" if len(cell) <= 24 else ""
 
 
 def _heading(text: str) -> Markup:
