@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -23,10 +24,11 @@ from quantbench.cli.main import COMMANDS, main
 from quantbench.client import calibration, load
 from quantbench.client.load_spec import LoadSpec
 from quantbench.client.prompt_file import read_prompts
+from quantbench.client.records import BlockResult
 from quantbench.client.truth_server import TruthServer
 from quantbench.client.truth_stream import MODEL, Schedule
 from quantbench.errors import QuantbenchError
-from quantbench.records.block import BlockContext, Calibration
+from quantbench.records.block import BlockContext, Calibration, ClientFacts
 from request_records import block
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -159,7 +161,7 @@ def test_finished_blocks_outlive_the_next_one(
 ) -> None:
     blocks = iter([load.run_block, load.run_block, None])
 
-    def run_block(*args: Any, **fields: Any) -> load.BlockResult:
+    def run_block(*args: Any, **fields: Any) -> BlockResult:
         measure = next(blocks)
         if measure is None:
             raise error
@@ -192,10 +194,12 @@ def test_what_the_server_said_reaches_the_user(
 
 
 def judged(limit_tok_s: float | None = None, **client: Any) -> BlockContext:
-    facts = {"cpu_share": 0.2, "loop_lag_p50_ms": 0.1, "loop_lag_p99_ms": 1.0, "concurrency_held": 0.99, **client}
+    facts = ClientFacts(
+        **{"cpu_share": 0.2, "loop_lag_p50_ms": 0.1, "loop_lag_p99_ms": 1, "concurrency_held": 1, **client}
+    )
     spec = LoadSpec("http://h", "m", [{"prompt": "x"}], 2, 10)
     args = argparse.Namespace(gpu_name="cpu", workload="chat", style="interactive")
-    result = load.BlockResult(block(80, 2), {"started_at": "", "started_unix": 0, "duration_s": 4, "client": facts})
+    result = BlockResult(block(80, 2), datetime.now(), 4.0, facts)
     known = Calibration(concurrency=2, ttft_error_p50_ms=0.1, limit_tok_s=limit_tok_s) if limit_tok_s else None
     return cli_load._judged(args, spec, 1, result, known)
 

@@ -18,9 +18,11 @@ from typing import Any
 import aiohttp
 import pytest
 from quantbench.client import load_spec, wire
-from quantbench.client.load import BlockResult, run_block
+from quantbench.client.load import run_block
 from quantbench.client.load_checks import transport_for, unreachable
-from quantbench.client.load_spec import LoadSpec, endpoint_of, is_loopback
+from quantbench.client.load_spec import LoadSpec, endpoint_of
+from quantbench.client.records import BlockResult
+from quantbench.engines.openai_api import is_loopback
 from quantbench.errors import QuantbenchError
 
 BOTH = pytest.mark.parametrize("transport", ["wire", "aiohttp"])
@@ -103,8 +105,8 @@ def test_a_kept_connection_that_was_closed_silently_is_opened_anew_and_counted(t
     with server(whole_once) as url:
         result = ask(url, transport)
     assert [r.reason for r in result.records] == [None] * 4
-    assert result.context["client"]["connections_opened"] >= 4
-    assert result.context["client"]["resent"] <= 3
+    assert result.client.connections_opened >= 4
+    assert result.client.resent <= 3
 
 
 @pytest.mark.usefixtures("late_is_soon")
@@ -116,7 +118,7 @@ def test_a_request_that_a_kept_connection_loses_is_sent_once_more_with_a_new_sta
     with server(drops_the_second) as url:
         result = ask(url, "wire")
     assert [r.reason for r in result.records] == [None] * 4
-    assert result.context["client"]["resent"] == 3
+    assert result.client.resent == 3
     # All three waited for the loss; one that a busy machine delays as long is likely, three are not.
     assert min((r.first_ns or 0) - (r.sent_ns or 0) for r in result.records[1:]) < 0.5e9
 
@@ -139,7 +141,7 @@ def test_a_kept_connection_that_is_closed_late_is_a_failure() -> None:
     with server(thinks_then_drops) as url:
         result = ask(url, "wire", min_requests=2)
     assert [r.reason for r in result.records] == [None, "disconnected"]
-    assert result.context["client"]["resent"] == 0
+    assert result.client.resent == 0
 
 
 @BOTH

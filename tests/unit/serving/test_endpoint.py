@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from msgspec.structs import replace
 from quantbench import block
 from quantbench.engines import openai_api
 from quantbench.errors import QuantbenchError
+from quantbench.records.block import BlockKnobs
+from quantbench.records.server import ServerSpec
 from quantbench.serving import preflight, ready
 from servers import fake_spec, own_home
 
-KNOBS = {
-    "protocol": 1, "workload": "chat", "style": "interactive", "concurrency": 2, "max_tokens": 4, "min_seconds": 0.05,
-    "min_requests": 2, "warmup_requests": 2, "warmup_max_tokens": 4, "timeout_s": 30.0, "endpoint": "completions",
-    "template": None,
-}  # fmt: skip
+KNOBS = BlockKnobs(
+    protocol=1, workload="chat", style="interactive", concurrency=2, max_tokens=4, min_seconds=0.05, min_requests=2,
+    warmup_requests=2, warmup_max_tokens=4, timeout_s=30.0, endpoint="completions", template=None,
+)  # fmt: skip
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -100,15 +102,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield folder
 
 
-def far(url: str) -> dict[str, Any]:
+def far(url: str) -> ServerSpec:
     return fake_spec(None, "far", endpoint=url, served_name="org/m:7b")
 
 
 def measured(url: str, **knobs: Any) -> dict[str, Any]:
     """Metrics of one block on an endpoint, its record made as start_server makes it."""
     spec = far(url)
-    asked = block.BlockSpec("far", 1, spec, KNOBS | knobs, "fake", Path("p.jsonl"))
-    return dict(block.measure(asked, ready.of_endpoint(spec))[1]["metrics"])
+    asked = block.BlockSpec("far", 1, spec, replace(KNOBS, **knobs), "fake", Path("p.jsonl"))
+    return block.measure(asked, ready.of_endpoint(spec))[1].metrics
 
 
 def refused(url: str) -> QuantbenchError:
@@ -139,7 +141,7 @@ def test_a_server_that_wants_a_key_gets_the_environments(monkeypatch: pytest.Mon
 def test_a_server_for_chats_only_is_measured() -> None:
     with serving(chat_only=True) as url:
         assert measured(url, endpoint="chat")["failures"] == 0
-        assert ready.of_endpoint(far(url))["test_completion"]["text"] == "x" * 16
+        assert ready.of_endpoint(far(url)).test_completion.text == "x" * 16
 
 
 @pytest.mark.parametrize("listed", [[], {"data": "m"}, {"data": ["m"]}, {}, b"<html>"])

@@ -213,7 +213,7 @@ def _session(record: Session) -> SessionUse:
         memory_returned=record.memory_returned,
         measured_s=record.measured_s,
         held_s=record.held_s,
-        events=dict(Counter(str(event["event"]) for event in record.events)),
+        events=dict(Counter(event.event for event in record.events)),
     )
 
 

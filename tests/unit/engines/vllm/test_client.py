@@ -40,7 +40,7 @@ def test_a_broken_reply_is_no_page_and_no_health(reply: bytes) -> None:
     assert openai_api.healthy(url) is False
     assert client.version(url) is None
     with pytest.raises(openai_api.ClientError, match="did not answer"):
-        openai_api.models(url)
+        openai_api.models(f"{url}/v1/models")
 
 
 def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

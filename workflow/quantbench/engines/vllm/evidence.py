@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from quantbench.engines.vllm.evidence_sizes import Claim, Sizes, claim_of, expected_share, sizes_of, stored_bits
 from quantbench.engines.vllm.log import LogFacts
@@ -61,6 +61,7 @@ class Verdict:
     method: str
     label: str
     bits_per_weight: float | None
+    bits_source: Literal["checkpoint", "memory"] | None
     kernel: str | None
     sentences: tuple[str, ...]
     remedy: str
@@ -94,11 +95,13 @@ def judge(claimed: Claim | None, served: ServedModel) -> Verdict:
     label = _label(claimed, served, served_plain=any(f.unquantized for f in against))
     if verified and claimed and label != claimed.label:
         sentences.append(f"The config says {claimed.label}, what runs is {label}: {_why_label(served)}.")
+    from_disk = verified and stored is not None
     return Verdict(
         verified=verified,
         method=claimed.method if claimed else "none",
         label=label,
-        bits_per_weight=stored if verified and stored is not None else bits,
+        bits_per_weight=stored if from_disk else bits,
+        bits_source="checkpoint" if from_disk else None if bits is None else "memory",
         kernel=served.log.kernel,
         sentences=tuple(sentences),
         remedy="" if verified else _remedy(claimed, bool(against)),

