@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 import pytest
 from fake_nvml import FakeGpu, FakeNvml, NotSupported
@@ -53,23 +54,48 @@ def test_a_block_on_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert nvml.users == 0
 
 
-def test_two_gpus_sum_power_and_energy(monkeypatch: pytest.MonkeyPatch) -> None:
-    cards = [FakeGpu(energy_mj=lambda t: 300_000 * t), FakeGpu(uuid="GPU-2", energy_mj=lambda t: 9_000 + 100_000 * t)]
-    cards[1].power_mw, cards[1].sm_mhz = 100_000, 1000
-    got = run(monkeypatch, FakeNvml(cards), ["0", "GPU-2"])
-    assert (got.power_w_mean, got.energy_j, got.energy_from_power_j) == (400.0, 8000.0, 8000.0)
-    assert (got.sm_clock_mhz_mean, got.sm_clock_mhz_min) == (1490.0, 1000)
+TWO = [
+    FakeGpu(energy_mj=lambda t: 300_000 * t),
+    FakeGpu(uuid="GPU-2", energy_mj=lambda t: 9_000 + 100_000 * t, power_mw=100_000, sm_mhz=1000),
+]
+UNKNOWN = FakeGpu(energy_mj=NotSupported, reasons=NotSupported, sm_mhz=NotSupported)
+NOT_SUPPORTED = ("energy_j", "throttle_reasons", "sm_clock_mhz_mean", "sm_clock_mhz_min")
+# name: the cards, their fields, and the reasons of fields that are None
+CARDS: dict[str, tuple[list[FakeGpu], dict[str, Any], dict[str, str]]] = {
+    "two cards are summed": (
+        TWO,
+        {"power_w_mean": 400.0, "energy_j": 8000.0, "energy_from_power_j": 8000.0, "sm_clock_mhz_mean": 1490.0,
+         "sm_clock_mhz_min": 1000},
+        {},
+    ),
+    "counter and power are told apart": (
+        [FakeGpu(power_mw=200_000, energy_mj=lambda t: 300_000 * t)],
+        {"energy_j": 6000.0, "energy_from_power_j": 4000.0},
+        {},
+    ),
+    "no instant power, an old driver": (
+        [FakeGpu(instant=False, old_driver=True, reasons=0x20)],
+        {"power_w_mean": 300.0, "throttle_reasons": ("sw_thermal_slowdown",)},
+        {},
+    ),
+    "fields that are not supported": (
+        [UNKNOWN], {"power_w_mean": 300.0}, dict.fromkeys(NOT_SUPPORTED, "NVML: Not Supported")
+    ),
+    "a counter that went down": (
+        [FakeGpu(energy_mj=lambda t: 9_000_000 if t < 9 else 0)], {"power_w_mean": 300.0}, {"energy_j": "needs two"}
+    ),
+    "a MIG slice": ([FakeGpu(mig=(1, 1))], {"samples": 0}, dict.fromkeys(FIELDS, "MIG is on")),
+}  # fmt: skip
 
 
-def test_counter_and_power_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    got = run(monkeypatch, FakeNvml([FakeGpu(power_mw=200_000, energy_mj=lambda t: 300_000 * t)]), ["0"])
-    assert (got.energy_j, got.energy_from_power_j) == (6000.0, 4000.0)
-
-
-def test_a_card_without_instant_power_gives_the_average(monkeypatch: pytest.MonkeyPatch) -> None:
-    got = run(monkeypatch, FakeNvml([FakeGpu(instant=False, old_driver=True, reasons=0x20)]), ["0"])
-    assert got.power_w_mean == 300.0
-    assert got.throttle_reasons == ("sw_thermal_slowdown",)
+@pytest.mark.parametrize("name", CARDS)
+def test_what_cards_tell(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    cards, fields, missing = CARDS[name]
+    got = run(monkeypatch, FakeNvml(cards), ["0", "GPU-2"][: len(cards)])
+    assert {field: getattr(got, field) for field in fields} == fields
+    for field, reason in missing.items():
+        assert getattr(got, field) is None
+        assert reason in got.missing[field]
 
 
 @pytest.mark.parametrize("devices", [["cpu"], ["0"], []])
@@ -84,31 +110,10 @@ def test_no_nvml_leaves_every_field_blank_with_the_reason(monkeypatch: pytest.Mo
     assert got.samples == 0
 
 
-def test_an_unsupported_field_is_blank_and_the_others_stand(monkeypatch: pytest.MonkeyPatch) -> None:
-    card = FakeGpu(energy_mj=NotSupported, reasons=NotSupported, sm_mhz=NotSupported)
-    got = run(monkeypatch, FakeNvml([card]), ["0"])
-    assert got.power_w_mean == 300.0
-    for field in ("energy_j", "throttle_reasons", "sm_clock_mhz_mean", "sm_clock_mhz_min"):
-        assert getattr(got, field) is None
-        assert got.missing[field] == "NVML: Not Supported"
-
-
 def test_nvml_that_disappears_within_a_block_gives_no_half_means(monkeypatch: pytest.MonkeyPatch) -> None:
     got = run(monkeypatch, FakeNvml([FakeGpu()], lost_at=11.0), ["0"])
     assert {getattr(got, field) for field in FIELDS} == {None}
     assert set(got.missing.values()) == {"NVML: GPU is lost"}
-
-
-def test_an_energy_counter_that_went_down_is_no_energy(monkeypatch: pytest.MonkeyPatch) -> None:
-    got = run(monkeypatch, FakeNvml([FakeGpu(energy_mj=lambda t: 9_000_000 if t < 9 else 0)]), ["0"])
-    assert got.energy_j is None
-    assert "energy_j" in got.missing
-
-
-def test_a_mig_slice_is_refused_with_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    got = run(monkeypatch, FakeNvml([FakeGpu(mig=(1, 1))]), ["0"])
-    assert got.power_w_mean is None
-    assert "MIG is on" in got.missing["power_w_mean"]
 
 
 def test_foreign_processes_are_those_that_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,11 +128,7 @@ def test_foreign_processes_are_those_that_are_not_ours(monkeypatch: pytest.Monke
         ([], [(2**22 + 5, 100)], "not known"),
         ([], [], "not known"),
         ([os.getpid()], [(2**22 + 5, 100)], "lists 1 processes, none"),
-        (
-            [os.getpid()],
-            [(1, 100)],
-            "lists 1 processes, none",
-        ),  # the host's number may be that of a process here, by chance
+        ([os.getpid()], [(1, 100)], "lists 1 processes, none"),  # the host's number may be that of a process here
         ([os.getpid()], [], "lists 0 processes, none"),
     ],
 )
