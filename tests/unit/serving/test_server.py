@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from quantbench.engines import openai_api
-from quantbench.engines.vllm import client, quantization
+from quantbench.engines.vllm import client, installed, quantization
 from quantbench.engines.vllm.evidence import Claim
 from quantbench.errors import QuantbenchError
 from quantbench.records.server import Tokenizer
@@ -199,5 +199,6 @@ def test_session_adds_up_the_leases(home):
         ({"endpoint": "http://x"}, None, "endpoint"),
     ],
 )
-def test_mode(changes, version, mode):
-    assert server.resolve_mode(fake_spec(None, **changes), version)[0] == mode
+def test_mode(changes, version, mode, monkeypatch):
+    monkeypatch.setattr(installed, "_versions", lambda interpreter: {"vllm": version})
+    assert server.mode_of(fake_spec(None, **changes))[0] == mode

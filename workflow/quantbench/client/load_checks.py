@@ -62,7 +62,7 @@ def check_reply(spec: LoadSpec, exchange: Exchange) -> None:
     """Raise QuantbenchError for a reply that every further request would get as well."""
     if exchange.status not in _REFUSALS:
         return
-    said = _message(b"".join(exchange.parts))
+    words = _message(b"".join(exchange.parts))
     remedy = (
         "check the model's name, and prompts plus max_tokens against the server's max_model_len; for a server that is "
         "not vLLM, `quantbench load` has --openai-only"
@@ -74,7 +74,7 @@ def check_reply(spec: LoadSpec, exchange: Exchange) -> None:
     elif exchange.status in (401, 403):
         remedy = "give the API key that the server wants"
     raise QuantbenchError(
-        f"{spec.url} refuses requests for model {spec.model!r}: HTTP {exchange.status} {said}", remedy=remedy
+        f"{spec.url} refuses requests for model {spec.model!r}: HTTP {exchange.status} {words}", remedy=remedy
     )
 
 

@@ -86,10 +86,10 @@ def authorization(key: str | None = None) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if (key := key or api_key()) else {}
 
 
-def parse_object(content: bytes, url: str) -> Json:
-    """The JSON object that `url` answered with. Raises ClientError for anything else."""
+def ask(url: str, body: Mapping[str, Any] | None = None, *, timeout: float = 10.0, key: str | None = None) -> Json:
+    """The JSON object of a 2xx answer; see `request`."""
     try:
-        value = json.loads(content)
+        value = json.loads(request(url, body, timeout=timeout, key=key))
     except ValueError as error:
         raise ClientError(f"{url} did not answer with JSON") from error
     if not isinstance(value, dict):
@@ -112,7 +112,7 @@ def healthy(url: str, timeout: float = 2.0) -> bool:
 
 def models(url: str, key: str | None = None) -> list[str]:
     """Names in the list at `url` (…/v1/models). Raises ClientError if there is no such list."""
-    listed = parse_object(request(url, key=key), url).get("data")
+    listed = ask(url, key=key).get("data")
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
         raise ClientError(f"{url} did not answer with a list of models")
     return [str(entry.get("id")) for entry in listed]
@@ -130,12 +130,12 @@ def complete(url: str, model: str, *, tokens: int = 16, timeout: float = 120.0) 
     body = {"model": model, "max_tokens": tokens, "temperature": 0.0}
     start = time.monotonic()
     try:
-        answer = parse_object(request(f"{url}/v1/completions", body | {"prompt": TEST_PROMPT}, timeout=timeout), url)
+        answer = ask(f"{url}/v1/completions", body | {"prompt": TEST_PROMPT}, timeout=timeout)
     except ClientError as error:
         if error.status != 404:
             raise
         start, turn = time.monotonic(), [{"role": "user", "content": TEST_PROMPT}]
-        answer = parse_object(request(f"{url}/v1/chat/completions", body | {"messages": turn}, timeout=timeout), url)
+        answer = ask(f"{url}/v1/chat/completions", body | {"messages": turn}, timeout=timeout)
     elapsed = time.monotonic() - start
     if "error" in answer or not answer.get("choices"):
         raise ClientError(f"{url}/v1/completions answered without a completion: {json.dumps(answer)[:300]}")

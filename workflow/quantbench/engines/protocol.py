@@ -54,7 +54,7 @@ class Hub:
 
 
 class Engine(Protocol):
-    """A program that serves models. `mode` is a resolved one, `url` as of `ServerSpec.url`."""
+    """A program that serves models. `mode` is one of `serving.server.mode_of`, `url` as of `ServerSpec.url`."""
 
     UNSET: tuple[str, ...]
     """Variables of the caller that a server must not inherit."""

@@ -10,7 +10,7 @@ from quantbench.records.base import Number, OpenRecord, Record
 from quantbench.records.block import Hardware
 
 Mode = Literal["sleep", "resident", "restart", "endpoint"]
-"""How a lane changes models: `serving.server.resolve_mode`."""
+"""How a lane changes models: `serving.server.mode_of`."""
 
 
 class ServerSettings(Record, frozen=True, kw_only=True):

@@ -32,12 +32,7 @@ class SwitchError(Exception):
 
 
 def mode_of(spec: ServerSpec) -> tuple[Mode, str]:
-    """(mode, reason) that the spec's server is started for: `auto` resolved by platform and the engine's version."""
-    return resolve_mode(spec, engine_of(spec).installed(spec).vllm)
-
-
-def resolve_mode(spec: ServerSpec, version: str | None) -> tuple[Mode, str]:
-    """How a lane changes models, and the reason; a mode other than `auto` is taken as it is.
+    """How a lane changes models, and the reason: `auto` by platform and the engine's version, else what the spec says.
 
     sleep     all servers stay, one holds the GPU; a switch takes well under a second
     resident  all servers stay in memory, one runs (CPU)
@@ -50,7 +45,8 @@ def resolve_mode(spec: ServerSpec, version: str | None) -> tuple[Mode, str]:
         return spec.mode, "set in config (lanes)"
     if spec.platform == "cpu":
         return "resident", "sleep mode needs a GPU; on the CPU all servers stay in memory"
-    if reason := engine_of(spec).no_sleep_reason(version):
+    engine = engine_of(spec)
+    if reason := engine.no_sleep_reason(engine.installed(spec).vllm):
         return "restart", reason
     return "sleep", "one GPU, all servers resident, one awake"
 

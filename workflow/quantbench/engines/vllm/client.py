@@ -7,7 +7,7 @@ import json
 import math
 from typing import Any
 
-from quantbench.engines.openai_api import TEST_PROMPT, ClientError, parse_object, request
+from quantbench.engines.openai_api import TEST_PROMPT, ClientError, ask, request
 from quantbench.records.server import Logits, Tokenizer
 
 PROBES = (
@@ -26,7 +26,7 @@ _NOT_A_NUMBER = "Out of range float values are not JSON compliant"
 def version(url: str) -> str | None:
     """vLLM's version, None where the server does not say."""
     try:
-        return str(parse_object(request(f"{url}/version"), url)["version"])
+        return str(ask(f"{url}/version")["version"])
     except (ClientError, KeyError):
         return None
 
@@ -47,7 +47,7 @@ def logits(url: str, model: str) -> Logits:
     """
     body = {"model": model, "prompt": TEST_PROMPT, "max_tokens": 4, "temperature": 0.0, "logprobs": 1}
     try:
-        answer = parse_object(request(f"{url}/v1/completions", body, timeout=120), url)
+        answer = ask(f"{url}/v1/completions", body, timeout=120)
         values = list(answer["choices"][0]["logprobs"]["token_logprobs"])
     except ClientError as error:
         return _logits(False if _NOT_A_NUMBER in str(error) else None, str(error))
@@ -62,7 +62,7 @@ def _logits(finite: bool | None, seen: str) -> Logits:
 
 
 def _token_ids(url: str, **body: Any) -> list[int]:
-    return [int(token) for token in parse_object(request(f"{url}/tokenize", body), url)["tokens"]]
+    return [int(token) for token in ask(f"{url}/tokenize", body)["tokens"]]
 
 
 def tokenizer(url: str, model: str) -> Tokenizer:
@@ -103,6 +103,6 @@ def wake(url: str) -> None:
 def is_sleeping(url: str) -> bool | None:
     """Does the server say that it sleeps? None where it does not tell."""
     try:
-        return bool(parse_object(request(f"{url}/is_sleeping"), url)["is_sleeping"])
+        return bool(ask(f"{url}/is_sleeping")["is_sleeping"])
     except (ClientError, KeyError):
         return None

@@ -30,7 +30,7 @@ UNSET: tuple[str, ...] = (
 def command(spec: ServerSpec, mode: Mode) -> tuple[list[str], dict[str, str]]:
     """Return (argv, additions to the environment).
 
-    `mode` is the resolved one (`serving.server.resolve_mode`): sleep mode adds a flag. Raises QuantbenchError for a
+    `mode` is the resolved one (`serving.server.mode_of`): sleep mode adds a flag. Raises QuantbenchError for a
     CPU server without `kv_cache_gib`, which would take 92 % of the machine's memory.
     """
     settings = spec.settings

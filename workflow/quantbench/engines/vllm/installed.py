@@ -59,13 +59,8 @@ def _versions(interpreter: str) -> dict[str, str | None]:
 
 def no_sleep_reason(version: str | None) -> str:
     """Why this version has no usable sleep mode, "" if it has; an unknown one is taken to have it."""
-    if version and version_tuple(version) < SLEEP_SINCE:
+    numbers = re.match(r"(\d+)\.(\d+)", version or "")
+    if numbers and tuple(map(int, numbers.groups())) < SLEEP_SINCE:
         wanted = ".".join(map(str, SLEEP_SINCE))
         return f"vLLM {version} is older than {wanted}, the first with a usable sleep mode"
     return ""
-
-
-def version_tuple(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version: `0.9.1+cu12` → (0, 9, 1)."""
-    match = re.match(r"\d+(\.\d+)*", version)
-    return tuple(map(int, match[0].split("."))) if match else ()
