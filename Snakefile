@@ -36,14 +36,14 @@ rule all:
     default_target: True
     input:
         rules.capacity.input,
-        expand(f"{RESULTS}/servers/{{model}}/session.json", model=MODELS),
+        expand(RESULTS.pattern("session"), model=MODELS),
         REPORTS,
 
 
 onstart:
     folder.enter(Path.cwd())
     try:
-        folder.need_writable(Path(RESULTS))
+        folder.need_writable(Path(RESULTS.root))
     except QuantbenchError as error:
         raise WorkflowError(str(error)) from None
     STARTED.append(time.time())
@@ -51,7 +51,10 @@ onstart:
 
 onsuccess:
     lane.sweep("run finished")
-    print(ending.words(Results(GPU), report_plan.report(PLAN)["labels"], STARTED[0]), file=sys.stderr)
+    print(
+        ending.words(RESULTS, report_plan.report(PLAN)["labels"], STARTED[0]),
+        file=sys.stderr,
+    )
 
 
 onerror:

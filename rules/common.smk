@@ -1,7 +1,8 @@
 from quantbench.config import command_line, model_plan, targets
-from quantbench.config.configuration import AA_SUFFIX, served_model
 from quantbench.judgement import judgement
 from quantbench.judge.schedule import Schedule
+from quantbench.records.cell import AA_SUFFIX, Cell, served_model
+from quantbench.records.layout import Results
 from quantbench.serving import folder, identity, lane, owner
 
 try:
@@ -32,8 +33,8 @@ config = PLAN.config | {
 
 # Servers belong to this run; what it uses of the machine is claimed for as long as it lives.
 GPU = PLAN.gpu
-RESULTS = f"results/{GPU}"
-OWNER = owner.become_owner(PLAN.devices(), f"{RESULTS}/servers")
+RESULTS = Results(GPU)
+OWNER = owner.become_owner(PLAN.devices(), f"{RESULTS.root}/servers")
 MODELS = PLAN.models
 ARMS = PLAN.arms
 BASELINE = PLAN.baseline
@@ -43,16 +44,14 @@ VLLM_PYTHON = config["vllm_python"]
 # In the params of all rules that need no server: their results are made anew when the code that judges changes.
 JUDGED_BY = judgement()
 
-CELL = f"{RESULTS}/cells/{{arm}}/{{workload}}/c{{concurrency}}_t{{max_tokens}}.csv"
-BLOCK = (
-    f"{RESULTS}/raw/{{arm}}/{{workload}}/c{{concurrency}}_t{{max_tokens}}/b{{block}}"
-)
+CELL = RESULTS.pattern("cell")
+BLOCK = RESULTS.pattern("block").removesuffix(".json")
 MADE = f"models/{GPU}/{{model}}/provenance.json"
-CALIBRATION = f"{RESULTS}/client/calibration_c{{concurrency}}.json"
+CALIBRATION = RESULTS.pattern("calibration")
 
 SCHEDULE = Schedule(
     models={arm: PLAN.lane_of(arm) for arm in ARMS},
-    modes=settings.lane_modes(PLAN, ROOT / RESULTS),
+    modes=settings.lane_modes(PLAN, RESULTS),
     cells=PLAN.cells(BASELINE),
     aa={arm: served_model(arm) for arm in ARMS if arm not in MODELS},
 )
@@ -86,28 +85,27 @@ def made(name):
 def cells(arm, workload=None):
     """Tuple CSVs of one arm: its grid, or the part of one workload."""
     return [
-        CELL.format(arm=arm, workload=w, concurrency=c, max_tokens=t)
-        for w, c, t in PLAN.cells(arm)
-        if workload in (None, w)
+        CELL.format(arm=arm, **cell.columns)
+        for cell in PLAN.cells(arm)
+        if workload in (None, cell.workload)
     ]
 
 
-def block_stems(arm, workload, concurrency, max_tokens):
-    """Paths without suffix of all blocks of a tuple: as configured, and all that are kept on disk."""
-    cell = (workload, int(concurrency), int(max_tokens))
-    count = PLAN.blocks(cell, settings.blocks_on_disk(ROOT / RESULTS, arm, cell))
-    return [
-        BLOCK.format(
-            arm=arm, workload=workload, concurrency=cell[1], max_tokens=cell[2], block=n
-        )
-        for n in range(1, count + 1)
-    ]
+def cell_of(wildcards):
+    """The cell of a job."""
+    return Cell.of(wildcards.workload, wildcards.concurrency, wildcards.max_tokens)
+
+
+def block_stems(arm, cell):
+    """Paths without suffix of all blocks of a cell: as configured, and all that are kept on disk."""
+    count = PLAN.blocks(cell, settings.blocks_on_disk(RESULTS, arm, cell))
+    return [BLOCK.format(arm=arm, **cell.columns, block=n) for n in range(1, count + 1)]
 
 
 def blocks_of_arm(arm):
     """Contexts of all blocks of an arm's grid."""
     return [
-        f"{stem}.json" for cell in PLAN.cells(arm) for stem in block_stems(arm, *cell)
+        f"{stem}.json" for cell in PLAN.cells(arm) for stem in block_stems(arm, cell)
     ]
 
 
@@ -119,21 +117,14 @@ def blocks_of_model(wildcards):
 
 def block_records(wildcards):
     """Records of all blocks of one tuple."""
-    return [f"{stem}.parquet" for stem in block_stems(*_tuple(wildcards))]
+    return [
+        f"{stem}.parquet" for stem in block_stems(wildcards.arm, cell_of(wildcards))
+    ]
 
 
 def block_contexts(wildcards):
     """Contexts of all blocks of one tuple."""
-    return [f"{stem}.json" for stem in block_stems(*_tuple(wildcards))]
-
-
-def _tuple(wildcards):
-    return (
-        wildcards.arm,
-        wildcards.workload,
-        wildcards.concurrency,
-        wildcards.max_tokens,
-    )
+    return [f"{stem}.json" for stem in block_stems(wildcards.arm, cell_of(wildcards))]
 
 
 def prompts_of(wildcards):
@@ -143,7 +134,7 @@ def prompts_of(wildcards):
 
 def ready_of(wildcards):
     """The record of the server that answers an arm."""
-    return f"{RESULTS}/servers/{served_model(wildcards.arm)}/ready.json"
+    return RESULTS.path("ready", model=served_model(wildcards.arm))
 
 
 def spec_of(wildcards):
@@ -153,7 +144,7 @@ def spec_of(wildcards):
 
 def identity_of(wildcards):
     """The files of a model and the version of vLLM: another one of either is another server, under the same spec."""
-    ready = Path(f"{RESULTS}/servers/{wildcards.model}/ready.json")
+    ready = RESULTS.file("ready", model=wildcards.model)
     return identity.planned(
         PLAN.server_spec(wildcards.model),
         ready,
@@ -163,9 +154,7 @@ def identity_of(wildcards):
 
 def knobs_of(wildcards):
     """All that defines a block beside the server and the prompts."""
-    return PLAN.block_knobs(
-        wildcards.workload, int(wildcards.concurrency), int(wildcards.max_tokens)
-    )
+    return PLAN.block_knobs(cell_of(wildcards))
 
 
 def on_lane(number):
@@ -184,7 +173,7 @@ LANE_RESOURCES = {
 def answers_of_model(wildcards):
     """Answers to the quality prompts that one server gives."""
     return (
-        [f"{RESULTS}/answers/{wildcards.model}.json"]
+        [RESULTS.path("answers", model=wildcards.model)]
         if config["quality"]["prompts"]
         else []
     )
@@ -202,12 +191,7 @@ def stop_priority(wildcards):
 
 def block_priority(wildcards):
     """A B B A: see quantbench.judge.schedule."""
-    return SCHEDULE.block(
-        *_tuple(wildcards)[:2],
-        int(wildcards.concurrency),
-        int(wildcards.max_tokens),
-        int(wildcards.block),
-    )
+    return SCHEDULE.block(wildcards.arm, cell_of(wildcards), int(wildcards.block))
 
 
 owner.announce_blocks(sum(len(blocks_of_arm(arm)) for arm in ARMS))

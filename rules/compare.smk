@@ -1,33 +1,31 @@
 from quantbench.config import report_plan
 
 # The grid, and what was asked for by name and lies on disk.
-POINTS = {arm: report_plan.points(PLAN, arm, ROOT / RESULTS) for arm in ARMS}
+POINTS = {arm: report_plan.points(PLAN, arm, RESULTS) for arm in ARMS}
 STEMS = [
-    stem for arm in ARMS for cell in POINTS[arm] for stem in block_stems(arm, *cell)
+    stem for arm in ARMS for cell in POINTS[arm] for stem in block_stems(arm, cell)
 ]
 CALIBRATIONS = expand(
     CALIBRATION,
-    concurrency=sorted({cell[1] for cells_ in POINTS.values() for cell in cells_}),
+    concurrency=sorted(
+        {cell.concurrency for cells_ in POINTS.values() for cell in cells_}
+    ),
 )
-READY = expand(f"{RESULTS}/servers/{{model}}/ready.json", model=MODELS)
-SESSIONS = expand(f"{RESULTS}/servers/{{model}}/session.json", model=MODELS)
-STARTS = expand(
-    f"{RESULTS}/servers/{{model}}/startup.json", model=model_plan.startups(PLAN)
-)
-CAPACITY = expand(
-    f"{RESULTS}/capacity/{{workload}}_{{model}}.csv", workload=WORKLOADS, model=MODELS
-)
+READY = expand(RESULTS.pattern("ready"), model=MODELS)
+SESSIONS = expand(RESULTS.pattern("session"), model=MODELS)
+STARTS = expand(RESULTS.pattern("startup"), model=model_plan.startups(PLAN))
+CAPACITY = expand(RESULTS.pattern("capacity"), workload=WORKLOADS, model=MODELS)
 
 
 rule combine_capacity:
     input:
         lambda wildcards: [
-            CELL.format(arm=wildcards.model, workload=w, concurrency=c, max_tokens=t)
-            for w, c, t in POINTS.get(wildcards.model, [])
-            if w == wildcards.workload
+            CELL.format(arm=wildcards.model, **cell.columns)
+            for cell in POINTS.get(wildcards.model, [])
+            if cell.workload == wildcards.workload
         ],
     output:
-        f"{RESULTS}/capacity/{{workload}}_{{model}}.csv",
+        RESULTS.pattern("capacity"),
     log:
         f"logs/{GPU}/combine_capacity/{{workload}}_{{model}}.log",
     conda:
@@ -46,8 +44,8 @@ rule compare_models:
         ready=READY,
         calibrations=CALIBRATIONS,
     output:
-        verdict=f"{RESULTS}/comparison/verdict.json",
-        tables=expand(f"{RESULTS}/comparison/{{workload}}.csv", workload=WORKLOADS),
+        verdict=RESULTS.pattern("verdict"),
+        tables=expand(RESULTS.pattern("comparison"), workload=WORKLOADS),
     log:
         f"logs/{GPU}/compare_models.log",
     conda:
@@ -66,7 +64,7 @@ rule describe_measurement:
         sessions=SESSIONS,
         calibrations=CALIBRATIONS,
     output:
-        f"{RESULTS}/measurement.json",
+        RESULTS.pattern("measurement"),
     log:
         f"logs/{GPU}/describe_measurement.log",
     conda:
@@ -84,7 +82,7 @@ rule tabulate_memory:
         ready=READY,
         sessions=SESSIONS,
     output:
-        f"{RESULTS}/memory.csv",
+        RESULTS.pattern("memory"),
     log:
         f"logs/{GPU}/tabulate_memory.log",
     conda:
@@ -101,7 +99,7 @@ rule tabulate_startup:
         ready=READY,
         starts=STARTS,
     output:
-        f"{RESULTS}/startup.csv",
+        RESULTS.pattern("startup_table"),
     log:
         f"logs/{GPU}/tabulate_startup.log",
     conda:
@@ -115,13 +113,13 @@ rule tabulate_startup:
 
 rule compare_chat_batch:
     input:
-        verdict=f"{RESULTS}/comparison/verdict.json",
+        verdict=RESULTS.pattern("verdict"),
         capacity=CAPACITY,
-        memory=f"{RESULTS}/memory.csv",
+        memory=RESULTS.pattern("memory"),
         ready=READY,
-        measurement=f"{RESULTS}/measurement.json",
+        measurement=RESULTS.pattern("measurement"),
     output:
-        f"{RESULTS}/comparison/chat_vs_batch.csv",
+        RESULTS.pattern("impact"),
     log:
         f"logs/{GPU}/compare_chat_batch.log",
     conda:
@@ -135,20 +133,20 @@ rule compare_chat_batch:
 
 rule decide:
     input:
-        verdict=f"{RESULTS}/comparison/verdict.json",
+        verdict=RESULTS.pattern("verdict"),
         capacity=CAPACITY,
-        memory=f"{RESULTS}/memory.csv",
-        startup=f"{RESULTS}/startup.csv",
+        memory=RESULTS.pattern("memory"),
+        startup=RESULTS.pattern("startup_table"),
         ready=READY,
-        measurement=f"{RESULTS}/measurement.json",
-        impact=f"{RESULTS}/comparison/chat_vs_batch.csv",
+        measurement=RESULTS.pattern("measurement"),
+        impact=RESULTS.pattern("impact"),
         quality=expand(
-            f"{RESULTS}/quality_details_{{variant}}.json",
+            RESULTS.pattern("quality_details"),
             variant=VARIANTS if config["quality"]["prompts"] else [],
         ),
-        cost=f"{RESULTS}/cost.json",
+        cost=RESULTS.pattern("cost"),
     output:
-        f"{RESULTS}/decision.json",
+        RESULTS.pattern("decision"),
     log:
         f"logs/{GPU}/decide.log",
     conda:

@@ -1,9 +1,9 @@
 rule price_tokens:
     input:
         capacity=CAPACITY,
-        verdict=f"{RESULTS}/comparison/verdict.json",
+        verdict=RESULTS.pattern("verdict"),
     output:
-        f"{RESULTS}/cost.json",
+        RESULTS.pattern("cost"),
     log:
         f"logs/{GPU}/price_tokens.log",
     conda:

@@ -1,9 +1,9 @@
-ANSWERS = f"{RESULTS}/answers/{{model}}.json"
+ANSWERS = RESULTS.pattern("answers")
 
 
 rule generate_answers:
     input:
-        ready=f"{RESULTS}/servers/{{model}}/ready.json",
+        ready=RESULTS.pattern("ready"),
         prompts=config["quality"]["prompts"] or [],
     output:
         answers=ANSWERS,
@@ -27,8 +27,8 @@ rule score_quality:
         baseline=ANSWERS.format(model=BASELINE),
         variant=ANSWERS.format(model="{variant}"),
     output:
-        pairs=f"{RESULTS}/quality_{{variant}}.json",
-        details=f"{RESULTS}/quality_details_{{variant}}.json",
+        pairs=RESULTS.pattern("quality"),
+        details=RESULTS.pattern("quality_details"),
     log:
         f"logs/{GPU}/score_quality/{{variant}}.log",
     conda:
@@ -44,13 +44,11 @@ rule score_quality:
 # The first variant's pair under the plain names.
 rule name_quality:
     input:
-        pairs=expand(f"{RESULTS}/quality_{{variant}}.json", variant=VARIANTS[:1]),
-        details=expand(
-            f"{RESULTS}/quality_details_{{variant}}.json", variant=VARIANTS[:1]
-        ),
+        pairs=expand(RESULTS.pattern("quality"), variant=VARIANTS[:1]),
+        details=expand(RESULTS.pattern("quality_details"), variant=VARIANTS[:1]),
     output:
-        pairs=f"{RESULTS}/quality.json",
-        details=f"{RESULTS}/quality_details.json",
+        pairs=RESULTS.pattern("first_quality"),
+        details=RESULTS.pattern("first_quality_details"),
     log:
         f"logs/{GPU}/name_quality.log",
     conda:

@@ -1,31 +1,29 @@
 import time
 
-from quantbench.records.layout import Results
 from quantbench.report import ending
 
 STARTED = []
 
 # All that a page may quote. `quality` is empty where quality is left out.
 EVIDENCE = {
-    "verdict": f"{RESULTS}/comparison/verdict.json",
+    "verdict": RESULTS.pattern("verdict"),
     "capacity": CAPACITY,
-    "memory": f"{RESULTS}/memory.csv",
-    "startup": f"{RESULTS}/startup.csv",
+    "memory": RESULTS.pattern("memory"),
+    "startup": RESULTS.pattern("startup_table"),
     "ready": READY,
-    "measurement": f"{RESULTS}/measurement.json",
-    "impact": f"{RESULTS}/comparison/chat_vs_batch.csv",
+    "measurement": RESULTS.pattern("measurement"),
+    "impact": RESULTS.pattern("impact"),
     "quality": expand(
-        f"{RESULTS}/quality_details_{{variant}}.json",
+        RESULTS.pattern("quality_details"),
         variant=VARIANTS if config["quality"]["prompts"] else [],
     ),
-    "cost": f"{RESULTS}/cost.json",
-    "decision": f"{RESULTS}/decision.json",
+    "cost": RESULTS.pattern("cost"),
+    "decision": RESULTS.pattern("decision"),
 }
-REPORT = f"{RESULTS}/report"
 REPORTS = [
-    *expand(f"{REPORT}/{{page}}.md", page=report_plan.PAGES),
-    f"{REPORT}/report.html",
-    *([f"{RESULTS}/quality.json"] if EVIDENCE["quality"] else []),
+    *expand(RESULTS.pattern("page"), page=report_plan.PAGES),
+    RESULTS.pattern("report"),
+    *([RESULTS.pattern("first_quality")] if EVIDENCE["quality"] else []),
 ]
 
 
@@ -33,7 +31,7 @@ rule write_page:
     input:
         **EVIDENCE,
     output:
-        f"{REPORT}/{{page}}.md",
+        RESULTS.pattern("page"),
     log:
         f"logs/{GPU}/write_page/{{page}}.log",
     wildcard_constraints:
@@ -51,8 +49,8 @@ rule write_report:
     input:
         **EVIDENCE,
     output:
-        page=f"{REPORT}/report.html",
-        plots=directory(f"{REPORT}/plots"),
+        page=RESULTS.pattern("report"),
+        plots=directory(RESULTS.pattern("plots")),
     log:
         f"logs/{GPU}/write_report.log",
     conda:

@@ -3,8 +3,8 @@ rule start_server:
         lambda wildcards: made(wildcards.model),
     output:
         # Kept, never temp: it says what was measured. Blocks start a missing server by themselves.
-        ready=f"{RESULTS}/servers/{{model}}/ready.json",
-        serve_sh=f"{RESULTS}/servers/{{model}}/serve.sh",
+        ready=RESULTS.pattern("ready"),
+        serve_sh=RESULTS.pattern("serve_sh"),
     log:
         f"logs/{GPU}/start_server/{{model}}.log",
     priority: start_priority
@@ -24,7 +24,7 @@ rule measure_startup:
     input:
         lambda wildcards: made(wildcards.model),
     output:
-        f"{RESULTS}/servers/{{model}}/startup.json",
+        RESULTS.pattern("startup"),
     log:
         f"logs/{GPU}/measure_startup/{{model}}.log",
     conda:
@@ -43,7 +43,7 @@ rule stop_server:
         blocks=blocks_of_model,
         answers=answers_of_model,
     output:
-        session=f"{RESULTS}/servers/{{model}}/session.json",
+        session=RESULTS.pattern("session"),
     log:
         f"logs/{GPU}/stop_server/{{model}}.log",
     priority: stop_priority

@@ -26,13 +26,13 @@ from quantbench.client.concurrency import concurrency_held
 from quantbench.client.metrics import block_metrics, percentile_table
 from quantbench.client.tables_io import write_records
 from quantbench.config import report_plan, settings
-from quantbench.config.configuration import AA_SUFFIX, served_model
 from quantbench.engines.vllm import metrics
 from quantbench.files import write_json, write_text
 from quantbench.judge.schedule import round_order
 from quantbench.observe.telemetry import FIELDS, NO_NVML
 from quantbench.records.base import convert
 from quantbench.records.block import Page
+from quantbench.records.cell import AA_SUFFIX, served_model
 from quantbench.records.plan import ReportPlan
 from quantbench.records.request import RequestRecord, spans
 from quantbench.records.run import Run

@@ -13,7 +13,7 @@ import pytest
 from quantbench import jobs, results
 from quantbench.client import tables_io
 from quantbench.errors import QuantbenchError
-from quantbench.files import atomic, read_json, write_json
+from quantbench.files import atomic, write_json
 from quantbench.records.base import read
 from quantbench.records.block import Calibration
 from quantbench.records.comparison import Comparison
@@ -61,44 +61,25 @@ def test_a_file_that_is_empty_cut_or_other_is_named(tmp_path: Path, pattern: str
         assert "is damaged" in said(read, path)
 
 
-def _a_block(change: Callable[[Any], None], path: Path) -> Path:
-    """A kept block, changed."""
-    block = read_json(sorted(KEPT.glob("raw/**/b1.json"))[0])
-    change(block)
-    write_json(path, block)
-    return path
+BLOCK, MEMORY, CAPACITY = "raw/**/b1.json", "memory.csv", "cells/awq/**/*.csv"
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        (lambda block: block.pop("started_unix"), "missing required field `started_unix`"),
-        (lambda block: block.update(shoe_size=43), "unknown field `shoe_size`"),
-        (lambda block: block["metrics"].update(speed=1), "unknown metric speed"),
-        (lambda block: block["metrics"].update(n="704"), "got `str` - at `$.metrics"),
-        (lambda block: block["client"].update(cpu_s=[]), "got `array` - at `$.client.cpu_s`"),
-    ],
-)
-def test_a_field_that_is_missing_unknown_or_of_another_type_is_named(
-    tmp_path: Path, change: Callable[[Any], None], words: str
-) -> None:
-    assert words in said(results.read_block, _a_block(change, tmp_path / "b1.json"))
-
-
-@pytest.mark.parametrize(
-    ("pattern", "read", "old", "new", "words"),
-    [
-        ("memory.csv", lambda p: results.read_rows(p, MemoryRow), "kernel", "colonel", "unknown column `colonel`"),
-        ("memory.csv", lambda p: results.read_rows(p, MemoryRow), "66190.0", "lots", "at `$.vram_after_mib`"),
-        ("comparison/chat.csv", lambda p: results.read_rows(p, Comparison), "worse", "bad", "at `$.code`"),
-        ("cells/awq/**/*.csv", lambda p: results.read_capacity([p]), "throughput_cv", "cv", "unknown column `cv`"),
-        ("cells/awq/**/*.csv", lambda p: results.read_capacity([p]), "4630.09", "fast", "column `throughput_tok_s`"),
-    ],
-)
-def test_a_column_that_is_unknown_or_of_another_type_is_named(
+@pytest.mark.parametrize(("pattern", "read", "old", "new", "words"), [
+    (BLOCK, results.read_block, '"started_unix": 1795299299.756433,', "", "missing required field `started_unix`"),
+    (BLOCK, results.read_block, '"block":', '"shoe_size": 43, "block":', "unknown field `shoe_size`"),
+    (BLOCK, results.read_block, '"metrics": {', '"metrics": {"speed": 1, ', "unknown metric speed"),
+    (BLOCK, results.read_block, '"n": 704', '"n": "704"', "got `str` - at `$.metrics"),
+    (BLOCK, results.read_block, '"cpu_s": 1.6982731309999999', '"cpu_s": []', "got `array` - at `$.client.cpu_s`"),
+    (MEMORY, lambda p: results.read_rows(p, MemoryRow), "kernel", "colonel", "unknown column `colonel`"),
+    (MEMORY, lambda p: results.read_rows(p, MemoryRow), "66190.0", "lots", "at `$.vram_after_mib`"),
+    ("comparison/chat.csv", lambda p: results.read_rows(p, Comparison), "worse", "bad", "at `$.code`"),
+    (CAPACITY, lambda p: results.read_capacity([p]), "throughput_cv", "cv", "unknown column `cv`"),
+    (CAPACITY, lambda p: results.read_capacity([p]), "4630.09", "fast", "column `throughput_tok_s`"),
+])  # fmt: skip
+def test_a_key_or_column_that_is_missing_unknown_or_of_another_type_is_named(
     tmp_path: Path, pattern: str, read: Read, old: str, new: str, words: str
 ) -> None:
-    path = tmp_path / "table.csv"
+    path = tmp_path / f"file{Path(pattern).suffix}"
     whole = sorted(KEPT.glob(pattern))[0].read_text(encoding="utf-8")
     path.write_text(whole.replace(old, new, 1), encoding="utf-8")
     assert words in said(read, path)

@@ -9,7 +9,8 @@ import pytest
 from demo import corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quantbench.quality import code_check, pair, prompt_set
+from quantbench.quality import code_check, prompt_set, score
+from quantbench.records.quality import Answer
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,13 +53,11 @@ def test_the_demo_prompts_pass_with_the_answers_of_the_corpus() -> None:
     known = [p for p in prompts if p["prompt"] in taught]
     assert len(known) >= 18
     answers = [
-        {"id": p["id"], "class": p["class"], "prompt": p["prompt"], "output": taught[p["prompt"]], "tokens": 1,
-         "token_ids": [1], "finish_reason": "stop", "prompt_token_ids_sha256": ""}
+        Answer(id=p["id"], kind=p["class"], prompt=p["prompt"], output=taught[p["prompt"]], tokens=1, token_ids=(1,))
         for p in known
-    ]  # fmt: skip
-    result = pair.details(known, ("a", answers), ("b", answers), {}, code_check.run_python)
-    failed = {r["id"]: [c for c in r["baseline"]["checks"] if not c["ok"]] for r in result["details"]}
-    assert {name: bad for name, bad in failed.items() if bad} == {}
+    ]
+    result = score.details(known, ("a", answers), ("b", answers), {}, code_check.run_python)
+    assert {item.id: item.baseline.failed for item in result.details if not item.baseline.passed} == {}
 
 
 @pytest.mark.parametrize(("file", "least"), [("quality.jsonl", 17), ("quality_demo.jsonl", 17), ("chat.jsonl", 96)])

@@ -51,46 +51,39 @@ def test_a_good_plan_passes_and_hub_models_and_models_made_here_are_left_to_thei
     assert check(home) == []
 
 
-TURNS = [{"role": "user", "content": "x"}]
-PROMPTS = [
-    ("", {}, "workloads.chat.prompts: ", "holds no prompt"),
-    ('{"prompt": "a"}\n{"prompt": ', {}, "workloads.chat.prompts: ", "p.jsonl, line 2 is not JSON"),
-    ('{"question": "a"}', {}, "workloads.chat.prompts: ", "p.jsonl, line 1 needs one of prompt, text, messages"),
-    ('{"prompt": ""}', {}, "workloads.chat (p.jsonl): ", "prompt '1' has no text"),
-    ('{"prompt": "a"}', {"template": "Sum up"}, "workloads.chat (p.jsonl): ", "the template has no place"),
-    (json.dumps({"messages": TURNS}), {}, "workloads.chat (p.jsonl): ", "the completions endpoint takes a text"),
-    (
-        json.dumps({"messages": TURNS}),
-        {"template": "{prompt}", "endpoint": "chat"},
-        "workloads.chat (p.jsonl): ",
-        "does not go with a template",
-    ),
-]
+TURNS = json.dumps({"messages": [{"role": "user", "content": "x"}]}).encode()
+HERE, QUALITY = "workloads.chat (p.jsonl): ", "quality.prompts: "
+CHAT: dict[str, str] = {"template": "{prompt}", "endpoint": "chat"}
 
 
-@pytest.mark.parametrize(("text", "workload", "key", "words"), PROMPTS)
-def test_a_bad_prompt_set_is_named(home: Path, text: str, workload: dict[str, str], key: str, words: str) -> None:
-    (home / "p.jsonl").write_text(text)
+@pytest.mark.parametrize(("text", "workload", "key", "words"), [
+    (b"", {}, "workloads.chat.prompts: ", "holds no prompt"),
+    (b'{"prompt": "a"}\n{"prompt": ', {}, "workloads.chat.prompts: ", "p.jsonl, line 2 is not JSON"),
+    (b'{"question": "a"}', {}, "workloads.chat.prompts: ", "p.jsonl, line 1 needs one of prompt, text, messages"),
+    (b'{"prompt": ""}', {}, HERE, "prompt '1' has no text"),
+    (b'{"prompt": "a"}', {"template": "Sum up"}, HERE, "the template has no place"),
+    (TURNS, {}, HERE, "the completions endpoint takes a text"),
+    (TURNS, CHAT, HERE, "does not go with a template"),
+    (b"{", None, QUALITY, "q.jsonl"),
+    (b"\xff\xfe", None, QUALITY, "q.jsonl is not UTF-8"),
+    (json.dumps(GOOD | {"max_tokens": 0}).encode(), None, QUALITY, "q.jsonl"),
+])  # fmt: skip
+def test_a_bad_prompt_set_is_named(
+    home: Path, text: bytes, workload: dict[str, str] | None, key: str, words: str
+) -> None:
+    (home / ("q.jsonl" if workload is None else "p.jsonl")).write_bytes(text)
     with pytest.raises(QuantbenchError) as caught:
-        check(home, workloads={"chat": workload})
+        check(home, workloads={"chat": workload or {}})
     assert caught.value.what.startswith(f"config: {key}")
     assert words in caught.value.what
     assert caught.value.remedy
     assert "('" not in caught.value.remedy, "a Python tuple is no prose"
 
 
-def test_messages_are_for_the_chat_endpoint(home: Path) -> None:
-    (home / "p.jsonl").write_text(json.dumps({"messages": TURNS}))
-    check(home, workloads={"chat": {"endpoint": "chat"}})
-
-
-@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", json.dumps(GOOD | {"max_tokens": 0}).encode()])
-def test_bad_quality_prompts_are_named(home: Path, content: bytes) -> None:
-    (home / "q.jsonl").write_bytes(content)
-    with pytest.raises(QuantbenchError, match=r"config: quality\.prompts: .*q\.jsonl") as caught:
-        check(home)
-    assert caught.value.remedy
-    check(home, quality={"prompts": None})
+def test_messages_are_for_the_chat_endpoint_and_quality_prompts_can_be_left_out(home: Path) -> None:
+    (home / "p.jsonl").write_bytes(TURNS)
+    (home / "q.jsonl").write_text("{")
+    check(home, workloads={"chat": {"endpoint": "chat"}}, quality={"prompts": None})
 
 
 @pytest.mark.parametrize("select", [["bf16"], ["awq", "int8"]])

@@ -10,6 +10,7 @@ from quantbench.files import read_json
 from quantbench.records.base import convert
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import COMPARISON_COLUMNS
+from quantbench.records.layout import Results
 from quantbench.records.plan import ComparisonPlan, ReportPlan
 from quantbench.records.tables import ImpactRow
 from quantbench.results import columns_of
@@ -59,9 +60,10 @@ def test_reports_get_exactly_the_configuration_that_the_rules_pass() -> None:
 
 def test_points_are_the_grid_and_what_lies_on_disk(tmp_path: Path) -> None:
     plan = settings.load(ROOT, {"gpu": "rtx2000-ada-16gb"})
-    extra = tmp_path / "cells/bf16/chat/c4_t64.csv"
+    there = Results(plan.gpu, tmp_path)
+    extra = there.file("cell", Cell.of("chat", 4, 64), arm="bf16")
     extra.parent.mkdir(parents=True)
     extra.touch()
     (extra.parent / "c1_t128.csv").touch()
     (extra.parent / "notes.csv").touch()
-    assert report_plan.points(plan, "bf16", tmp_path) == [*plan.cells("bf16"), ("chat", 4, 64)]
+    assert report_plan.points(plan, "bf16", there) == [*plan.cells("bf16"), Cell.of("chat", 4, 64)]

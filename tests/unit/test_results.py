@@ -48,7 +48,7 @@ def test_a_capacity_row_has_its_figures_and_reasons() -> None:
     rows = results.read_capacity(sorted(KEPT.glob("capacity/*.csv")))
     assert [row.model for row in rows] == ["awq", "bf16", "fp8", "gptq"]
     row = rows[0]
-    assert (row.cell.key, row.blocks, row.valid, row.reasons) == ("chat/c16_t128", 6, True, ())
+    assert (row.cell.key, row.blocks, row.valid, row.reasons) == ("chat/c16_t128", 6, True, ("ITL_NOT_KEPT",))
     assert row.number("throughput_tok_s") == 4630.098497780771
     assert (row.number("server_corrupted_requests"), row.number("bottleneck")) == (None, None)
 

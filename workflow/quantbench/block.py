@@ -19,12 +19,12 @@ from quantbench import wording
 from quantbench.client import load, metrics
 from quantbench.client.load_spec import LoadSpec
 from quantbench.client.prompt_file import read_prompts
-from quantbench.config.configuration import AA_SUFFIX
 from quantbench.engines import openai_api
 from quantbench.engines.choose import engine_of
 from quantbench.engines.protocol import Engine
 from quantbench.observe.telemetry import Sampler
 from quantbench.records.block import BlockContext, BlockKnobs, ServerFacts
+from quantbench.records.cell import AA_SUFFIX
 from quantbench.records.request import RequestRecord
 from quantbench.records.server import Ready, ServerSpec
 from quantbench.serving import identity, lane, owner, processes, registry

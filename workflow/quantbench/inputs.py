@@ -15,10 +15,11 @@ from quantbench.client import load_spec, prompts
 from quantbench.client.prompt_file import read_prompts
 from quantbench.config import settings
 from quantbench.config.configuration import Plan
-from quantbench.config.cross_checks import CELL
 from quantbench.errors import QuantbenchError
 from quantbench.quality import prompt_set
 from quantbench.records.base import convert
+from quantbench.records.cell import Cell
+from quantbench.records.layout import Results
 from quantbench.records.server import ServerSpec
 from quantbench.serving import model_source
 
@@ -34,7 +35,7 @@ def check(plan: Plan, root: Path) -> list[str]:
         _quality(root / plan.config["quality"]["prompts"])
     for name in _models(plan, root):
         _model(plan, name)
-    return list(_slips(plan, root / "results" / plan.gpu))
+    return list(_slips(plan, Results(plan.gpu, root)))
 
 
 def _workload(key: str, workload: Mapping[str, Any], root: Path) -> None:
@@ -62,7 +63,7 @@ def _models(plan: Plan, root: Path) -> Iterator[str]:
         if model["quantize"] and plan.made_here(name):
             if not (root / plan.source(name) / "provenance.json").exists():
                 yield str(model["quantize"]["from"])
-        elif not (root / "results" / plan.gpu / "servers" / name / "ready.json").exists():
+        elif not Results(plan.gpu, root).file("ready", model=name).exists():
             yield name
 
 
@@ -74,12 +75,11 @@ def _model(plan: Plan, name: str) -> None:
         model_source.check_source(spec)
 
 
-def _slips(plan: Plan, results: Path) -> Iterator[str]:
+def _slips(plan: Plan, results: Results) -> Iterator[str]:
     grid = plan.cells(plan.baseline)
     for key in plan.config["extra_blocks"]:
-        match = CELL.fullmatch(key)
-        cell = (match[1], int(match[2]), int(match[3])) if match else None
-        if cell is None or cell[0] not in plan.config["workloads"] or cell in grid:
+        cell = Cell.parse(key)
+        if cell is None or cell.workload not in plan.config["workloads"] or cell in grid:
             continue
         if not any(settings.blocks_on_disk(results, arm, cell) for arm in plan.arms):
             yield f"extra_blocks names {key}, which is not in the grid: it counts only if you ask for that point's CSV"

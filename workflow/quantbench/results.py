@@ -1,11 +1,11 @@
-"""Edge: result files read and written, typed. What is not as we write it is one line that names file and key."""
+"""Result files read and written, typed. What is not as we write it is one line that names file and key."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import Any, Final, Literal, Protocol, TypeVar, Union, get_args, get_origin
+from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 import polars as pl
@@ -25,7 +25,7 @@ from quantbench.records.metric import METRICS, e2e_ms, ttft_ms
 from quantbench.records.plan import ReportPlan
 from quantbench.records.quality import QualityDetails
 from quantbench.records.run import Run
-from quantbench.records.server import Ready, Session
+from quantbench.records.server import MeasuredStarts, Ready, Session
 from quantbench.records.tables import CapacityRow, ImpactRow, MemoryRow, StartupRow
 
 PathLike = Path | str
@@ -35,16 +35,8 @@ TEXT_COLUMNS: Final = ("gpu_name", "model", "workload", "reasons", "bottleneck",
 _COUNTS: Final = ("n_used", "throughput_cv", "p99_ttft_ms", "p99_e2e_ms")
 
 
-class OfModel(Protocol):
-    """A record that says of which model it is."""
-
-    @property
-    def model(self) -> str:
-        """The model's name."""
-
-
 R = TypeVar("R", bound=Record)
-M = TypeVar("M", bound=OfModel)
+M = TypeVar("M", Ready, Session, MeasuredStarts)
 
 
 def load_run(inputs: Any, plan: ReportPlan, command: Sequence[str] = ()) -> Run:

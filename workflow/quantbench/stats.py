@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from quantbench.records.block import Percentile
 from quantbench.records.codes import code
 
 MIN_PAIRS = 3
@@ -25,17 +26,6 @@ MIN_PAIRS = 3
 PERCENTILE_NEEDS = {50: 1, 95: 72, 99: 1000}
 # A spread below this in log units (one part in 1e9) is a copy or a rounded value, not a measurement.
 NO_SPREAD = 1e-9
-
-
-@dataclass(frozen=True)
-class Percentile:
-    """A percentile with its order-statistic CI; `value`, `low`, `high` in the unit of the sample or None."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    n: int
-    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -201,11 +191,9 @@ def t_quantile(p: float, df: int) -> float:
     return float(_scipy().t.ppf(p, df))
 
 
-def half_width(ci: RatioCI) -> float | None:
-    """Half-width of the CI as a relative figure: 0.02 means about ±2 %. exp(log half-width) - 1."""
-    if ci.low is None or ci.high is None:
-        return None
-    return math.exp((math.log(ci.high) - math.log(ci.low)) / 2) - 1
+def half_width(low: float | None, high: float | None) -> float | None:
+    """Half-width of a ratio's CI as a relative figure: 0.02 means about ±2 %. exp(log half-width) - 1."""
+    return None if low is None or high is None else math.exp((math.log(high) - math.log(low)) / 2) - 1
 
 
 def tost(ci: RatioCI, margin: float) -> float | None:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from quantbench import block, jobs, results
+from quantbench import block, jobs
 from quantbench.client import tables_io
+from quantbench.judge import guards
 from quantbench.records.base import convert, read, write
 from quantbench.records.block import BlockKnobs
 from quantbench.records.server import Ready
@@ -21,7 +22,7 @@ def main(job):
     ready = read(job.input.ready, Ready)
     records, context = block.measure(wanted, ready)
     tables_io.write_records(job.output.records, records)
-    write(job.output.context, results.judged(context, ready, None))
+    write(job.output.context, guards.judged(context, ready, None))
     block.say_progress(wanted, context)
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from quantbench import jobs
-from quantbench.quality import code_check, pair, prompt_set
+from quantbench.quality import code_check, prompt_set, score
 from quantbench.records import base
 from quantbench.records.quality import Answer
 from quantbench.report import quality_words
@@ -14,14 +14,14 @@ def main(job):
     path = Path(job.input.prompts)
     prompts = prompt_set.parse(path.read_text(encoding="utf-8"), str(path))
     baseline, variant = (base.read(answers, list[Answer]) for answers in (job.input.baseline, job.input.variant))
-    details = pair.details(
+    details = score.details(
         prompts,
         (job.params.baseline, baseline),
         (job.wildcards.variant, variant),
         job.params.notes,
         code_check.run_python,
     )
-    base.write(job.output.pairs, pair.plain(baseline, variant))
+    base.write(job.output.pairs, score.plain(baseline, variant))
     base.write(job.output.details, quality_words.with_words(details, Speech()))
 
 

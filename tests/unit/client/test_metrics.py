@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantbench.client.concurrency import concurrency_held, in_flight, steady_window
 from quantbench.client.metrics import block_metrics, percentile, percentile_table
-from quantbench.records.block import PercentileFacts
+from quantbench.records.block import Percentile
 from quantbench.records.metric import (
     BLOCK_METRICS,
     COMPARED,
@@ -134,7 +134,7 @@ def test_every_percentile_of_a_block_has_its_n_and_order_statistic_interval() ->
     assert (table["p50_ttft_ms"].low, table["p50_ttft_ms"].high) == (59, 80)
     few = percentile_table(records[:5])
     assert (few["p50_tpot_ms"].low, few["p50_tpot_ms"].reason) == (None, "CI_NEEDS_N6")
-    assert few["p95_tpot_ms"] == PercentileFacts(value=None, low=None, high=None, n=5, reason="P95_NEEDS_N72")
+    assert few["p95_tpot_ms"] == Percentile(value=None, low=None, high=None, n=5, reason="P95_NEEDS_N72")
     assert percentile(records, Quantile(E2E, 50)).low is None, "limits are costly, and not asked for"
 
 
@@ -151,7 +151,7 @@ def test_inter_token_latency_is_over_the_gaps_of_all_requests_together() -> None
     figures, table = block_metrics(records, 1), percentile_table(records)
     assert figures["p50_itl_ms"] == gaps[97] == 1.19
     assert figures["p95_itl_ms"] == pytest.approx(float(np.quantile(gaps, 0.95)))
-    assert table["p95_itl_ms"] == PercentileFacts(value=figures["p95_itl_ms"], low=None, high=None, n=195)
+    assert table["p95_itl_ms"] == Percentile(value=figures["p95_itl_ms"], low=None, high=None, n=195)
     failed = [*records, replace(records[0], ok=False, gaps_us=(9_000_000,) * 500)]
     assert block_metrics(failed, 1)["p95_itl_ms"] == figures["p95_itl_ms"]
 

@@ -5,38 +5,24 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
+import runs
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from quantbench.judge.cost import cost_per_1m, cost_report, price_age_days, saving, tokens_per_hour
-from quantbench.records.cell import Cell
-from quantbench.records.comparison import Comparison
 from quantbench.records.cost import Price
-from quantbench.records.tables import CapacityRow
 
-PRICE = Price(
-    hourly_price=0.28, source="a price list", date="2026-11-01", utilisation=1.0, energy_price_kwh=0.15
-)  # fmt: skip
-CELL = Cell.of("chat", 16, 128)
+PRICE = Price(hourly_price=0.28, source="a price list", date="2026-11-01", utilisation=1.0, energy_price_kwh=0.15)
 FIGURES = {
     "throughput_tok_s": 1500.0, "tokens_in": 1000, "tokens_out": 2000, "request_rate_s": 10.0, "j_per_token": 0.05,
 }  # fmt: skip
 
 
 def capacity(valid=True, **figures):
-    return CapacityRow(
-        gpu_name=None, model="bf16", **CELL.columns, values=FIGURES | figures, blocks=6, valid=valid
-    )  # fmt: skip
+    return runs.capacity(values=FIGURES | figures, valid=valid)
 
 
-def comparison(**changes):
-    row = {
-        "gpu_name": "", **CELL.columns, "baseline": "bf16", "variant": "awq", "code": "better",
-        "metric": "throughput_tok_s", "baseline_value": None, "variant_value": None, "ratio": 1.25, "ci_low": 1.2,
-        "ci_high": 1.3, "n_pairs": 6, "p_value": 0.01, "p_holm": None, "margin": 0.02, "primary": True,
-        "interleaved": True, "valid": True,
-    }  # fmt: skip
-    return Comparison(**row | changes)
+comparison = runs.comparison
 
 
 def test_the_specs_formulas():
@@ -56,34 +42,28 @@ def test_the_assumptions_travel_along():
     assert "must not be added" in assumptions.attribution
 
 
-def test_without_a_price_costs_are_blank_but_savings_stand():
-    found = cost_report([capacity()], [comparison()], replace(PRICE, hourly_price=None))
+@pytest.mark.parametrize(("row", "reason", "hourly"), [
+    ({}, "NO_PRICE", 5_400_000),
+    ({"valid": False}, "INVALID", None),
+    ({"throughput_tok_s": None}, "NO_THROUGHPUT", None),
+])  # fmt: skip
+def test_what_has_no_price_or_was_not_measured_well_costs_nothing_that_can_be_told(row, reason, hourly):
+    price = replace(PRICE, hourly_price=None) if reason == "NO_PRICE" else PRICE
+    found = cost_report([capacity(**row)], [comparison(ratio=1.25)], price)
     told = found.rows[0]
-    assert (told.cost_per_1m_tokens, told.cost_per_request, told.reasons) == (None, None, ("NO_PRICE",))
-    assert told.tokens_per_hour == 5_400_000
-    assert found.sensitivity == ()
-    assert found.savings[0].saving_pct == pytest.approx(20)
+    assert (told.cost_per_1m_tokens, told.cost_per_request, told.reasons) == (None, None, (reason,))
+    assert (told.tokens_per_hour, found.sensitivity) == (hourly, ())
+    assert found.savings[0].saving_pct == pytest.approx(20), "no price is needed"
 
 
-@pytest.mark.parametrize(
-    ("changes", "reason"), [({"valid": False}, "INVALID"), ({"throughput_tok_s": None}, "NO_THROUGHPUT")]
-)
-def test_what_was_not_measured_well_costs_nothing_that_can_be_told(changes, reason):
-    told = cost_report([capacity(**changes)], [], PRICE).rows[0]
-    assert (told.cost_per_1m_tokens, told.tokens_per_hour, told.reasons) == (None, None, (reason,))
-
-
-def test_savings_carry_the_ci_of_the_throughput_ratio():
-    (told,) = cost_report([], [comparison(), comparison(metric="p50_ttft_ms")], PRICE).savings
-    assert told.saving_pct == pytest.approx(100 * (1 - 1 / 1.25))
-    assert told.ci_low_pct == pytest.approx(100 * (1 - 1 / 1.2))
-    assert told.ci_high_pct == pytest.approx(100 * (1 - 1 / 1.3))
-    assert told.code == "better"
-
-
-def test_a_refused_comparison_saves_nothing():
-    (told,) = cost_report([], [comparison(ratio=None, ci_low=None, ci_high=None, code="invalid")], PRICE).savings
-    assert (told.saving_pct, told.ci_low_pct, told.code) == (None, None, "invalid")
+def test_savings_carry_the_ci_of_the_throughput_ratio_and_a_refused_comparison_saves_nothing():
+    refused = comparison(ratio=None, ci_low=None, ci_high=None, code="invalid")
+    rows = [comparison(ratio=1.25, ci_low=1.2, ci_high=1.3), comparison(metric="p50_ttft_ms"), refused]
+    saved, none = cost_report([], rows, PRICE).savings
+    assert (saved.saving_pct, saved.ci_low_pct, saved.ci_high_pct) == pytest.approx(
+        tuple(100 * (1 - 1 / x) for x in (1.25, 1.2, 1.3))
+    )
+    assert (saved.code, none.saving_pct, none.ci_low_pct, none.code) == ("better", None, None, "invalid")
 
 
 @given(st.floats(0.01, 100), st.floats(0.1, 10))
@@ -115,11 +95,8 @@ def test_the_saving_is_the_difference_of_the_two_bills(price, throughput, utilis
     assert tokens_per_hour(throughput, utilisation) * before / 1e6 == pytest.approx(price)
 
 
-def test_nothing_produced_has_no_price():
+def test_the_age_of_a_price_and_nothing_that_is_produced():
     assert cost_per_1m(1.0, 0.0) is None
-
-
-def test_the_age_of_a_price():
     assert price_age_days("2026-11-01", date(2026, 11, 21)) == 20
     assert price_age_days(None, date(2026, 11, 21)) is None
     with pytest.raises(ValueError, match="isoformat"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -65,19 +66,12 @@ def test_hypotheses(run: Run, hypothesis: str, helps: str) -> None:
     assert (row.hypothesis, impact.helps(row)) == (hypothesis, helps)
 
 
-@pytest.mark.parametrize("part", ["client", "front_end"])
-@pytest.mark.parametrize(
-    ("chat", "batch", "loser", "cell"), [(1.2, 1.5, "chat", runs.CHAT), (1.5, 1.2, "batch", runs.BATCH)]
-)
-def test_what_limits_a_cell_comes_before_any_theory(
-    part: str, chat: float, batch: float, loser: str, cell: Any
-) -> None:
-    measured = runs.measurement(cells=(runs.cell_use("awq", cell, bottleneck=part),))
-    row = only(sides(chat, batch, measurement=measured, **labelled("W4A16")))
-    assert row.hypothesis == f"impact.{part}_limits_{loser}"
-
-
-def test_without_error_bars_nothing_is_claimed() -> None:
+def test_what_limits_a_cell_comes_before_any_theory_and_without_error_bars_nothing_is_claimed() -> None:
+    for part, loser in itertools.product(("client", "front_end"), ("chat", "batch")):
+        cell, ratios = (runs.CHAT, (1.2, 1.5)) if loser == "chat" else (runs.BATCH, (1.5, 1.2))
+        measured = runs.measurement(cells=(runs.cell_use("awq", cell, bottleneck=part),))
+        row = only(sides(*ratios, measurement=measured, **labelled("W4A16")))
+        assert row.hypothesis == f"impact.{part}_limits_{loser}"
     rows = [runs.comparison(cell, code="no_test", ci_low=None, ci_high=None) for cell in (runs.CHAT, runs.BATCH)]
     row = only(runs.run(verdict=runs.verdict(rows)))
     assert (row.quotient, row.quotient_ci_low, row.helps_more) == (1.0, None, "unknown")

@@ -70,33 +70,24 @@ def test_wall_time_counts_what_lies_between_the_leases() -> None:
     assert first == Wall(lane="gpu0", measured_s=60, wall_s=70, share=60 / 70, longest_pause_s=6)
     assert second == Wall(lane="gpu1", measured_s=5, wall_s=5, share=1, longest_pause_s=None)
     assert measurement.wall_time([]) == ()
-
-
-def test_a_clock_that_was_set_makes_no_share() -> None:
+    # a clock that was set makes no share
     [lane] = measurement.wall_time([on_lane(start, 20.0) for start in (100.0, 125.0, 110.0)])
     assert (lane.share, lane.longest_pause_s) == (None, None)
 
 
-def test_the_two_shares_of_the_kept_gpu_run_are_the_quoted_ones() -> None:
-    """The leases of docs/reference/h100 are 92.3 % measured, its wall time 85.2 %; the READMEs quote both."""
-    [wall] = measurement.wall_time(kept_blocks())
+def test_shares_and_switch_times_of_the_kept_gpu_run_are_the_quoted_ones() -> None:
+    blocks, text = kept_blocks(), (KEPT / "README.md").read_text()
     leases = base.parse((KEPT / "measurement.json").read_bytes(), dict, "measurement.json")["share"]
-    assert wall.share is not None
-    for page in (ROOT / "README.md", KEPT / "README.md"):
-        text = page.read_text()
-        assert f"{100 * wall.share:.1f} %" in text, page
-        assert f"{100 * leases['share']:.1f} %" in text, page
-
-
-def test_switch_times_of_the_kept_gpu_run_are_the_quoted_ones() -> None:
-    woken = [b.lane.switch_s for b in kept_blocks() if b.lane.action == "woken" and b.lane.switch_s is not None]
     steps = base.parse((KEPT / "kills.json").read_bytes(), dict, "kills.json")["steps"]
-    alone = [step["switch_s"] for step in steps if step["what"] == "switch"]
-    text = (KEPT / "README.md").read_text()
-    for times in (woken, alone):
-        quoted = f"{min(times):.3f} to {max(times):.3f} s, median {median(times):.3f} s"
-        assert quoted in text, quoted
-    lane = summary(kept_blocks()).lane
+    [wall] = measurement.wall_time(blocks)
+    assert wall.share is not None
+    for share in (wall.share, leases["share"]):
+        assert f"{100 * share:.1f} %" in text
+        assert f"{100 * share:.1f} %" in (ROOT / "README.md").read_text()
+    woken = [b.lane.switch_s for b in blocks if b.lane.action == "woken" and b.lane.switch_s is not None]
+    for times in (woken, [step["switch_s"] for step in steps if step["what"] == "switch"]):
+        assert f"{min(times):.3f} to {max(times):.3f} s, median {median(times):.3f} s" in text
+    lane = summary(blocks).lane
     assert (lane.switches, lane.switch_s_median) == (len(woken), median(woken))
 
 

@@ -5,29 +5,27 @@ from __future__ import annotations
 import math
 
 import pytest
+import runs
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
-from quantbench.judge.precision import extra_blocks, next_round, plan
+from quantbench.judge.precision import blocks_to_decide, extra_blocks, next_round, plan
 from quantbench.records.cell import Cell
-from quantbench.records.comparison import Comparison, Precision
+from quantbench.records.comparison import Precision
 from quantbench.stats import ratio_from_logs
 
 
-def row(sd, n=6, cell=("chat", 8, 128), metric="throughput_tok_s", code="undecided"):
+def row(sd, n=6, cell=("chat", 8, 128), metric="throughput_tok_s"):
     ci = ratio_from_logs(0.01, sd, n)
-    return Comparison(
-        gpu_name="", **Cell.of(*cell).columns, baseline="bf16", variant="w8", metric=metric, baseline_value=None,
-        variant_value=None, ratio=ci.ratio, ci_low=ci.low, ci_high=ci.high, n_pairs=n, p_value=None, p_holm=None,
-        margin=0.02, code=code, primary=False, interleaved=True, valid=True,
-    )  # fmt: skip
+    figures = {"ratio": ci.ratio, "ci_low": ci.low, "ci_high": ci.high, "n_pairs": n}
+    return runs.comparison(Cell.of(*cell), metric, code="undecided", **figures)
 
 
 def no_interval(reason, n=6, code="no_test", metric="throughput_tok_s"):
-    return replace(row(0.5, n, code=code, metric=metric), ratio=None, ci_low=None, ci_high=None, reasons=(reason,))
+    return runs.comparison(Cell.of("chat", 8, 128), metric, ratio=None, code=code, n_pairs=n, reasons=(reason,))
 
 
 def test_reached_missing_and_out_of_reach():
+    assert plan([row(0.1)], None) == Precision(target=None, most_blocks=40), "nothing without a target"
     rows = [row(0.01), row(0.04, metric="p50_ttft_ms"), row(2.0, metric="p95_ttft_ms")]
     found = plan(rows, 0.02, {"chat/c8_t128": 6}, 6)
     assert [e.metric for e in found.reached] == ["throughput_tok_s"]
@@ -43,10 +41,6 @@ def test_the_blocks_asked_for_would_reach_the_target_at_the_same_spread(sd, n):
     for entry in found.missing:
         ci = ratio_from_logs(0.0, sd, n + entry.blocks_more, df=n - 1)
         assert math.expm1((math.log(ci.high) - math.log(ci.low)) / 2) <= 0.02 * (1 + 1e-6)
-
-
-def test_without_a_target_there_is_nothing_to_say():
-    assert plan([row(0.1)], None) == Precision(target=None, most_blocks=40)
 
 
 def test_two_pairs_need_a_third_and_refused_comparisons_none():
@@ -70,6 +64,7 @@ def test_without_an_interval_more_blocks_are_no_help_and_what_is_not_measured_is
     found = plan([row(0.001), short, energy], 0.02, {"chat/c8_t128": 6}, 6)
     assert [len(some) for some in (found.reached, found.untested, found.out_of_reach)] == [1, 1, 0]
     assert found.extra_blocks == {}
+    assert blocks_to_decide(short) is None
 
 
 @pytest.mark.parametrize(("most", "more"), [(40, {}), (80, {"chat/c8_t128": 44}), (49, {})])
@@ -78,12 +73,9 @@ def test_the_most_blocks_are_those_of_the_config(most, more):
     assert next_round([row(0.0544)], 0.02, {"chat/c8_t128": 6}, 1e9, 60, most_blocks=most) == more
 
 
-def test_extra_blocks_count_from_the_planned_ones_and_on_top_of_what_is_on_disk():
+def test_extra_blocks_count_from_the_planned_ones_and_keep_what_was_extended_before():
     assert extra_blocks({"a/c1_t1": 4}, {"a/c1_t1": 10}, 6) == {"a/c1_t1": 8}
     assert extra_blocks({"a/c1_t1": 4}, {}, 6) == {"a/c1_t1": 4}
-
-
-def test_cells_that_were_extended_before_stay_extended_in_the_command():
     measured = {"a/c1_t1": 10, "b/c1_t1": 6, "c/c1_t1": 6}
     assert extra_blocks({"b/c1_t1": 2}, measured, 6) == {"a/c1_t1": 4, "b/c1_t1": 2}
     assert plan([row(0.001)], 0.02, {"chat/c8_t128": 10}, 6).extra_blocks == {}, "nothing to add"
@@ -97,13 +89,7 @@ def test_a_round_adds_all_that_is_needed_at_once_even_and_within_the_budget():
     assert next_round(rows, 0.02, measured, 250, 60) == {"chat/c1_t128": 2, "chat/c8_t128": 2}
     assert next_round(rows, 0.02, measured, 30, 60) == {}
     assert next_round(rows, 0.5, measured, 1e9, 60) == {}
-
-
-def test_a_cell_at_its_most_blocks_is_left_alone():
+    # a cell has its most blocks; seconds per block may differ by cell
     assert next_round([row(0.04)], 0.02, {"chat/c8_t128": 40}, 1e9, 60) == {}
     assert next_round([row(0.04)], 0.02, {"chat/c8_t128": 38}, 1e9, 60) == {"chat/c8_t128": 2}
-
-
-@pytest.mark.parametrize("seconds", [60, {"chat/c8_t128": 60.0}])
-def test_seconds_per_block_may_differ_by_cell(seconds):
-    assert next_round([row(0.03)], 0.02, {"chat/c8_t128": 6}, 125, seconds) == {"chat/c8_t128": 2}
+    assert next_round([row(0.03)], 0.02, {"chat/c8_t128": 6}, 125, {"chat/c8_t128": 60.0}) == {"chat/c8_t128": 2}

@@ -36,26 +36,23 @@ def rows(*found: Any, **parts: Any) -> Run:
     return runs.run(verdict=runs.verdict(found), **parts)
 
 
-@pytest.mark.parametrize(
-    ("question", "predicted", "expected"),
-    [
-        ("vram_reduction_pct", 55, "right"),
-        ("vram_reduction_pct", 71, "wrong"),
-        ("vram_reduction_pct", "a lot", "for you to judge"),
-        ("ttft_single", "improve", "wrong"),
-        ("ttft_single", "similar", "right"),
-        ("p95", "same", "right"),
-        ("p95", "worse", "wrong"),
-        ("p95", "no idea", "for you to judge"),
-        ("biggest_change", "throughput", "right"),
-        ("biggest_change", "ttft", "wrong"),
-        ("batch_p95_blowup", "no", "right"),
-        ("batch_gain_over_chat", "more", "open"),
-        ("helps_more_at", 8, "open"),
-        ("startup", "slower download", "for you to judge"),
-        ("startup", None, "no prediction"),
-    ],
-)
+@pytest.mark.parametrize(("question", "predicted", "expected"), [
+    ("vram_reduction_pct", 55, "right"),
+    ("vram_reduction_pct", 71, "wrong"),
+    ("vram_reduction_pct", "a lot", "for you to judge"),
+    ("ttft_single", "improve", "wrong"),
+    ("ttft_single", "similar", "right"),
+    ("p95", "same", "right"),
+    ("p95", "worse", "wrong"),
+    ("p95", "no idea", "for you to judge"),
+    ("biggest_change", "throughput", "right"),
+    ("biggest_change", "ttft", "wrong"),
+    ("batch_p95_blowup", "no", "right"),
+    ("batch_gain_over_chat", "more", "open"),
+    ("helps_more_at", 8, "open"),
+    ("startup", "slower download", "for you to judge"),
+    ("startup", None, "no prediction"),
+])  # fmt: skip
 def test_scores(question: str, predicted: Any, expected: str) -> None:
     assert answer(question, predicted=predicted).score == expected
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from quantbench.judge.schedule import ROUNDS, Schedule, round_order
+from quantbench.records.cell import Cell
 
 NAMES = ["bf16", "w8a8", "w4a16", "fp8", "gptq"]
-CELLS = [("chat", 1, 128), ("chat", 8, 128), ("batch", 16, 256)]
+CELLS = [Cell.of("chat", 1, 128), Cell.of("chat", 8, 128), Cell.of("batch", 16, 256)]
 
 
 def jobs_in_order(schedule, arms, cells, blocks, served=lambda arm: arm):
@@ -19,7 +20,7 @@ def jobs_in_order(schedule, arms, cells, blocks, served=lambda arm: arm):
     for arm in arms:
         for cell in cells:
             for n in range(1, blocks + 1):
-                jobs["block", arm, cell, n] = (schedule.block(arm, *cell, n), {("start", served(arm))})
+                jobs["block", arm, cell, n] = (schedule.block(arm, cell, n), {("start", served(arm))})
     for model in {served(arm) for arm in arms}:
         own = {job for job in jobs if job[0] == "block" and served(job[1]) == model}
         jobs["answers", model] = (schedule.start(model), {("start", model)})
@@ -79,26 +80,18 @@ def test_any_number_of_models_interleaves_with_starts_first(models, blocks, cell
 
 
 @given(st.integers(2, 5), st.integers(1, 6))
-def test_places_balance_over_any_even_number_of_rounds(models, pairs):
-    arms = NAMES[:models]
-    places = defaultdict(int)
-    for number in range(2 * pairs):
-        for place, arm in enumerate(round_order(arms, number)):
+def test_places_balance_and_variants_are_equally_near_to_the_baseline(models, pairs):
+    arms, turn = NAMES[:models], 2 * (models - 1)
+    places, distance = defaultdict(int), defaultdict(int)
+    for order in (round_order(arms, number) for number in range(2 * pairs)):
+        for place, arm in enumerate(order):
             places[arm] += place
-    assert len(set(places.values())) == 1
-
-
-@given(st.integers(2, 5))
-def test_variants_are_equally_near_to_the_baseline_over_a_full_turn(models):
-    arms = NAMES[:models]
-    distance = defaultdict(int)
-    for number in range(2 * (models - 1)):
-        order = round_order(arms, number)
+    assert len(set(places.values())) == 1, "over any even number of rounds"
+    for order in (round_order(arms, number) for number in range(turn)):
         for arm in arms[1:]:
             distance[arm] += abs(order.index(arm) - order.index(arms[0]))
-    assert len(set(distance.values())) == 1
-    if models <= 3:
-        assert set(distance.values()) == {2 * (models - 1)}, "always next to it"
+    assert len(set(distance.values())) == 1, "over a full turn"
+    assert models > 3 or set(distance.values()) == {turn}, "always next to it"
 
 
 @given(
@@ -110,21 +103,21 @@ def test_variants_are_equally_near_to_the_baseline_over_a_full_turn(models):
 )
 def test_cells_and_arms_asked_for_by_name_get_a_place_between_start_and_stop(mode, arm, concurrency, tokens, n):
     schedule = Schedule({"bf16": "x", "w8a8": "x"}, {"x": mode}, CELLS)
-    priority = schedule.block(arm, "chat", concurrency, tokens, n)
+    priority = schedule.block(arm, Cell.of("chat", concurrency, tokens), n)
     model = arm.removesuffix("__aa")
     assert schedule.start(model) > priority > schedule.stop(model) > 0
-    if ("chat", concurrency, tokens) not in CELLS and mode == "sleep" and arm == "bf16":
-        assert priority < min(schedule.block(a, *cell, ROUNDS) for a in NAMES[:2] for cell in CELLS)
+    if Cell.of("chat", concurrency, tokens) not in CELLS and mode == "sleep" and arm == "bf16":
+        assert priority < min(schedule.block(a, cell, ROUNDS) for a in NAMES[:2] for cell in CELLS)
 
 
 @given(st.integers(1, 60))
 def test_more_blocks_of_a_tuple_come_later(n):
     schedule = Schedule({"a": "x", "b": "x"}, {"x": "sleep"}, CELLS)
-    assert schedule.block("b", *CELLS[0], n) > schedule.block("a", *CELLS[0], n + 2)
+    assert schedule.block("b", CELLS[0], n) > schedule.block("a", CELLS[0], n + 2)
 
 
 def test_lanes_are_independent():
     both = Schedule({"a": "x", "b": "y", "c": "y"}, {"x": "restart", "y": "sleep"}, CELLS)
-    order = [both.block(arm, *CELLS[0], n) for n, arm in [(1, "b"), (1, "c"), (2, "c"), (2, "b")]]
+    order = [both.block(arm, CELLS[0], n) for n, arm in [(1, "b"), (1, "c"), (2, "c"), (2, "b")]]
     assert order == sorted(order, reverse=True)
-    assert both.start("a") > both.block("a", *CELLS[0], 1) > both.stop("a")
+    assert both.start("a") > both.block("a", CELLS[0], 1) > both.stop("a")

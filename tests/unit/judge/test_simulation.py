@@ -11,12 +11,12 @@ import functools
 
 import numpy as np
 import pytest
-from quantbench.judge.pairing import Block
+import runs
+from quantbench.judge.pairing import pair_up
 from quantbench.judge.pooled import pooled_ratio
 from quantbench.judge.precision import MOST_BLOCKS, next_round
 from quantbench.judge.verdict import control_of
 from quantbench.records.cell import Cell
-from quantbench.records.comparison import Comparison, Primary
 from quantbench.records.metric import COMPARED
 from quantbench.stats import blocks_needed, half_width, paired_ratio, tost
 from scipy import stats as scipy_stats
@@ -75,19 +75,16 @@ def test_interleaved_intervals_cover_the_truth_in_95_percent(n):
 def test_the_aa_control_with_all_its_metrics_differs_in_at_most_5_percent():
     trials, n, cell = 300, 6, Cell.of("chat", 8, 128)
     rng = np.random.default_rng(1)
-    primary = Primary(**cell.columns, metric=COMPARED[0])
     logs = np.stack([np.stack(sessions(n, "abba", trials)) for _ in COMPARED])
     logs = logs + rng.normal(0, NOISE, logs.shape)  # metric, arm, trial, block
 
     def arm(which, trial):
-        return [
-            Block(k, 0.0, {m: float(np.exp(logs[i, which, trial, k])) for i, m in enumerate(COMPARED)}, True)
-            for k in range(n)
-        ]
+        values = [{m: float(np.exp(logs[i, which, trial, k])) for i, m in enumerate(COMPARED)} for k in range(n)]
+        return [runs.block(cell=cell, number=k, metrics=metrics) for k, metrics in enumerate(values)]
 
     alarms = 0
     for trial in range(trials):
-        control = control_of({cell: {"a": arm(0, trial), "a__aa": arm(1, trial)}}, "a", primary, 0.02)
+        control = control_of({cell: pair_up(arm(0, trial), arm(1, trial))}, runs.primary(cell), 0.02)
         alarms += bool(control.different)
     assert alarms / trials <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials)
 
@@ -155,11 +152,7 @@ def test_the_simulated_refinement_is_that_of_the_library():
         n = first
         for _ in range(10):
             ci = paired_ratio(np.ones(n), np.exp(d[i, :n]), first=first)
-            row = Comparison(
-                gpu_name="", **cell.columns, baseline="bf16", variant="w8", metric=COMPARED[0], baseline_value=None,
-                variant_value=None, ratio=ci.ratio, ci_low=ci.low, ci_high=ci.high, n_pairs=n, p_value=None,
-                p_holm=None, margin=0.02, code="undecided", primary=False, interleaved=True, valid=True,
-            )  # fmt: skip
+            row = runs.comparison(cell, ratio=ci.ratio, ci_low=ci.low, ci_high=ci.high, n_pairs=n, code="undecided")
             n += next_round([row], TARGET, {cell.key: n}, 1e9, 1).get(cell.key, 0)
         assert n == counts[i]
         assert np.log([ci.low, ci.high]) == pytest.approx([mean[i] - half[i], mean[i] + half[i]])
@@ -192,7 +185,7 @@ def test_one_addition_is_enough_as_a_rule():
     _, after = staged_widths(d[reachable], need[reachable], 6)
     assert np.mean(after <= np.log1p(TARGET) * (1 + 1e-9)) > 0.85
     ci = paired_ratio(np.ones(6), np.exp(d[0, :6]))
-    assert blocks_needed(6, half_width(ci), TARGET) == need[0]
+    assert blocks_needed(6, half_width(ci.low, ci.high), TARGET) == need[0]
 
 
 # --- a percentile of one tuple, from the scatter of its blocks ----------------------------------------------------

@@ -7,16 +7,26 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import runs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantbench.client.metrics import block_metrics, percentile
 from quantbench.judge.summary import columns, tuple_row
-from quantbench.records.base import convert
-from quantbench.records.block import BlockContext, Calibration
+from quantbench.records.block import (
+    BlockContext,
+    Bottleneck,
+    Calibration,
+    ClientFacts,
+    Delta,
+    GuardResult,
+    ServerFacts,
+    Telemetry,
+)
+from quantbench.records.cell import Cell
 from quantbench.records.metric import E2E, METRICS, TTFT
 from quantbench.records.pool import Quantile
 from quantbench.records.request import RequestRecord
-from request_records import block
+from request_records import block, request
 
 SPEC = (
     "gpu_name, model, workload, concurrency, max_tokens, p50_ttft_ms, p95_ttft_ms, p50_e2e_ms, p95_e2e_ms, "
@@ -24,28 +34,18 @@ SPEC = (
 )
 
 
+CELL = Cell.of("chat", 2, 10)
+CLIENT = ClientFacts(cpu_share=0.2, loop_lag_p99_ms=1.5, coalesced_share=0.0, concurrency_held=0.99)
+SERVER = ServerFacts(delta=Delta(prefix_cache_hits=0, preemptions=1))
+
+
 def context(**over: Any) -> BlockContext:
     """A block's context; keys of `over` replace whole parts of it."""
     facts: dict[str, Any] = {
-        "gpu": "cpu",
-        "model": "m",
-        "workload": "chat",
-        "style": "interactive",
-        "concurrency": 2,
-        "max_tokens": 10,
-        "block": 1,
-        "min_seconds": 1,
-        "started_at": "",
-        "started_unix": 0,
-        "duration_s": 1,
-        "client": {"cpu_share": 0.2, "loop_lag_p99_ms": 1.5, "coalesced_share": 0.0, "concurrency_held": 0.99},
-        "metrics": {},
-        "server": {"delta": {"prefix_cache_hits": 0, "preemptions": 1}},
-        "telemetry": {"energy_j": 80.0},
-        "lane": {},
-        "bottleneck": {"part": "engine"},
-    }
-    return convert(facts | over, BlockContext)
+        "metrics": {}, "client": CLIENT, "server": SERVER, "telemetry": Telemetry(energy_j=80.0),
+        "bottleneck": Bottleneck(part="engine"),
+    }  # fmt: skip
+    return runs.block("m", CELL, **facts | over)
 
 
 def test_the_specified_columns_come_first() -> None:
@@ -70,7 +70,7 @@ def test_every_metric_and_each_limit_is_a_column() -> None:
 
 def test_blocks_are_pooled_and_throughput_is_tokens_over_time() -> None:
     fast, slow = block(40, 2, length=100), block(40, 2, length=300)
-    row = tuple_row("cpu", [(fast, context()), (slow, context(client={"cpu_share": 0.5}))])
+    row = tuple_row("cpu", [(fast, context()), (slow, context(client=ClientFacts(cpu_share=0.5)))])
     rates = [block_metrics(b, 2)["throughput_tok_s"] for b in (fast, slow)]
     assert (row["n"], row["blocks"], row["failures"], row["tokens_out"]) == (80, 2, 0, 800)
     assert row["throughput_tok_s"] == pytest.approx(2 / (1 / rates[0] + 1 / rates[1]))
@@ -118,7 +118,7 @@ failing = st.lists(st.tuples(st.integers(2, 60), st.integers(0, 20), st.integers
 def test_adjusted_percentiles_are_those_of_all_requests_with_failures_at_the_end(shape: list[Any]) -> None:
     """Blocks of (requests, failures, length); a block is valid if none failed, as the guard has it."""
     blocks = [
-        (block(n, 2, length=length, failed=min(f, n)), context(valid=f == 0, reasons=["failed_requests"] * (f > 0)))
+        (block(n, 2, length=length, failed=min(f, n)), context(valid=f == 0, reasons=("failed_requests",) * (f > 0)))
         for n, f, length in shape
     ]
     row = tuple_row("cpu", blocks)
@@ -137,63 +137,49 @@ def test_adjusted_percentiles_are_those_of_all_requests_with_failures_at_the_end
                 assert adjusted is None
 
 
-def test_failures_of_one_block_show_in_the_adjusted_percentiles_only() -> None:
+def test_an_invalid_block_shows_in_the_adjusted_percentiles_and_counts_only() -> None:
     good = [(block(100, 2, length=n), context()) for n in (100, 110, 120)]
-    bad = (block(100, 2, length=100, failed=40), context(valid=False, reasons=["failed_requests"]))
+    bad = (block(100, 2, length=100, failed=40), context(valid=False, reasons=("failed_requests",)))
     clean, row = tuple_row("cpu", good), tuple_row("cpu", [*good, bad])
     assert row["p95_e2e_ms"] == clean["p95_e2e_ms"] == 120
-    assert (clean["adj_p95_e2e_ms"], row["adj_p95_e2e_ms"]) == (120, None)
+    assert (clean["adj_p95_e2e_ms"], row["adj_p95_e2e_ms"], row["adj_p50_e2e_ms"]) == (120, None, 110)
+    assert [row[name] for name in ("n", "failures", "n_used", "blocks", "blocks_invalid")] == [400, 40, 300, 3, 1]
+    assert (row["valid"], row["failure_reasons"]) == (False, "timeout:40")
+    assert row["reasons"].split(";")[0] == "failed_requests"
     assert "FAILURES_AT_P95" in row["reasons"]
-    assert row["adj_p50_e2e_ms"] == 110
-
-
-def test_an_invalid_block_is_left_out_and_the_row_says_so() -> None:
-    bad = context(valid=False, reasons=["THROTTLED"])
-    row = tuple_row("cpu", [(block(80, 2), context()), (block(80, 2, length=900, failed=3), bad)])
-    assert (row["n_used"], row["blocks"], row["blocks_invalid"], row["p50_e2e_ms"]) == (80, 1, 1, 100)
-    assert (row["n"], row["failures"]) == (160, 3)
-    assert (row["valid"], row["reasons"]) == (False, "THROTTLED;CI_NEEDS_3_BLOCKS")
-    assert row["failure_reasons"] == "timeout:3"
 
 
 def test_without_a_valid_block_the_numbers_are_shown_as_invalid() -> None:
-    row = tuple_row("cpu", [(block(80, 2, failed=8), context(valid=False, reasons=["failed_requests"]))])
-    assert (row["valid"], row["blocks"], row["n"], row["failures"]) == (False, 0, 80, 8)
-    assert row["n_used"] == 72
+    row = tuple_row("cpu", [(block(80, 2, failed=8), context(valid=False, reasons=("failed_requests",)))])
+    assert [row[name] for name in ("valid", "blocks", "n", "failures", "n_used")] == [False, 0, 80, 8, 72]
     assert row["reasons"] == "failed_requests;CI_NEEDS_3_BLOCKS;FAILURES_AT_P95"
     assert row["adj_p95_ttft_ms"] is None
 
 
-def test_prompt_tokens_that_one_block_lacks_are_not_summed() -> None:
+def test_what_is_missing_is_none_with_a_reason() -> None:
     untold = [replace(r, prompt_tokens=None) for r in block(4, 2)]
     assert tuple_row("cpu", [(block(4, 2), context())])["tokens_in"] == 20
     assert tuple_row("cpu", [(block(4, 2), context()), (untold, context())])["tokens_in"] is None
 
-
-def test_what_is_missing_is_none_with_a_reason() -> None:
-    row = tuple_row("cpu", [(block(2, 2), context(client={}, server={}, telemetry={}))])
-    assert row["p95_ttft_ms"] is None
-    assert row["throughput_steady_tok_s"] is None
-    assert row["throughput_cv"] is None
-    assert row["j_per_token"] is None
-    assert row["client_ttft_error_ms"] is None
+    row = tuple_row("cpu", [(block(2, 2), context(client=ClientFacts(), server=ServerFacts(), telemetry=Telemetry()))])
+    blank = ("p95_ttft_ms", "throughput_steady_tok_s", "throughput_cv", "j_per_token", "client_ttft_error_ms")
+    assert [row[name] for name in blank] == [None] * 5
     assert row["reasons"] == "CI_NEEDS_3_BLOCKS;P95_NEEDS_N72;STEADY_TOO_SHORT"
+    at_once = [request(100 * i, 100 * i + 20, 100 * i + 65, lead=10, i=i) for i in range(4)]
+    assert "TPOT_OF_TOO_FEW" in tuple_row("cpu", [(at_once, context())])["reasons"], "before what its limits lack"
 
 
 def test_energy_that_its_guard_doubts_is_blank_with_the_guard_as_the_reason() -> None:
-    doubted = context(guards=[{"id": "energy_mismatch", "status": "warn", "detail": "…"}])
+    doubted = context(guards=(GuardResult(id="energy_mismatch", status="warn"),))
     row = tuple_row("cpu", [(block(80, 2), context()), (block(80, 2), doubted)])
     assert (row["j_per_token"], row["valid"], row["reasons"]) == (None, True, "CI_NEEDS_3_BLOCKS;energy_mismatch")
-    trusted = context(guards=[{"id": "energy_mismatch", "status": "ok", "detail": "…"}])
+    trusted = context(guards=(GuardResult(id="energy_mismatch", status="ok"),))
     assert tuple_row("cpu", [(block(80, 2), trusted)])["j_per_token"] is not None
 
 
-def test_nothing_at_all() -> None:
-    row = tuple_row("cpu", [([RequestRecord(0, "p", reason="connect")], context(valid=False))])
-    assert (row["valid"], row["throughput_tok_s"], row["duration_s"], row["n"]) == (False, None, None, 1)
-
-
-def test_calibration_goes_into_the_row() -> None:
+def test_calibration_goes_into_the_row_and_a_request_that_never_was_into_none() -> None:
     calibration = Calibration(concurrency=2, ttft_error_p50_ms=0.1, e2e_error_p50_ms=0.2, limit_tok_s=9000.0)
     row = tuple_row("cpu", [(block(4, 2), context())], calibration)
     assert (row["client_ttft_error_ms"], row["client_e2e_error_ms"], row["client_limit_tok_s"]) == (0.1, 0.2, 9000.0)
+    row = tuple_row("cpu", [([RequestRecord(0, "p", reason="connect")], context(valid=False))])
+    assert (row["valid"], row["throughput_tok_s"], row["duration_s"], row["n"]) == (False, None, None, 1)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -51,82 +52,44 @@ def test_no_text_makes_a_check_raise(kind: str, text: str) -> None:
     assert isinstance(detail, str)
 
 
-@pytest.mark.parametrize(
-    ("text", "value", "right"),
-    [
-        ("7 * 8 = 56", 56, True),
-        ("You have 1 left.", 1, True),
-        ("The total is 1,250.", 1250, True),
-        ("It is -4.5 degrees", -4.5, True),
-        ("56 or maybe 57", 56, False),
-        ("no idea", 56, False),
-        ("x56", 56, False),
-    ],
-)
-def test_exact_number_takes_the_last_number(text: str, value: float, right: bool) -> None:
-    assert ok("exact_number", text, value=value) is right
+OBJECT = {"schema": {"type": "object", "required": ["a"]}}
 
 
-def test_contains_folds_case_unless_told_otherwise() -> None:
-    assert ok("contains", "PARIS", any=["paris"])
-    assert not ok("contains", "paris", any=["PARIS"], match_case=True)
-    assert not ok("contains", "Emma", all=["Emma", "lamp"])
+@pytest.mark.parametrize(("kind", "check", "right", "wrong"), [
+    ("exact_number", {"value": 56}, ["7 * 8 = 56", "57 or maybe 56"], ["56 or maybe 57", "no idea", "x56"]),
+    ("exact_number", {"value": 1}, ["You have 1 left."], []),
+    ("exact_number", {"value": 1250}, ["The total is 1,250."], []),
+    ("exact_number", {"value": -4.5}, ["It is -4.5 degrees"], []),
+    ("contains", {"any": ["paris"]}, ["PARIS"], ["Rome"]),
+    ("contains", {"any": ["PARIS"], "match_case": True}, ["PARIS"], ["paris"]),
+    ("contains", {"all": ["Emma", "lamp"]}, ["emma's lamp"], ["Emma"]),
+    ("json_schema", OBJECT, ['Sure: {"a": 1} and more', '```json\n{"a": 1}\n```'], ['[1, {"b": 2}]', '{"a": ', ""]),
+    ("sentences", {"min": 3, "max": 3}, ["One. Two! It costs 3.50 euros?"], ["One. Two."]),
+    ("max_words", {"value": 3}, ["don't count twice"], ["one two three four"]),
+    ("min_words", {"value": 1}, ["one"], [""]),
+    ("no_repetition", {}, ["", "apple apple apple apple apple", "1, 2, 3, 4, 5, 6.", "-" * 30],
+     ["word " * 40, "a" * 200, "abc, " + "I am. " * 30, "x\n" * 100]),
+    ("not_garbled", {}, ["clean\n"], ["a\ufffdb", "bell \x07", "hi<|im_end|>", "</s>"]),
+])  # fmt: skip
+def test_what_a_check_takes_and_what_not(kind: str, check: dict[str, Any], right: list[str], wrong: list[str]) -> None:
+    assert [text for text in right if not ok(kind, text, **check)] == []
+    assert [text for text in wrong if ok(kind, text, **check)] == []
 
 
-@pytest.mark.parametrize(
-    ("text", "right"),
-    [
-        ('Sure: {"a": 1} and more', True),
-        ('```json\n{"a": 1}\n```', True),
-        ('[1, {"b": 2}]', False),
-        ('{"a": ', False),
-        ("", False),
-    ],
-)
-def test_json_is_found_and_validated(text: str, right: bool) -> None:
-    assert ok("json_schema", text, schema={"type": "object", "required": ["a"]}) is right
-
-
-def test_lengths() -> None:
-    assert ok("sentences", "One. Two! It costs 3.50 euros?", min=3, max=3)
-    assert ok("max_words", "don't count twice", value=3)
-    assert not ok("min_words", "", value=1)
-
-
-@pytest.mark.parametrize(
-    ("text", "language"),
-    [
-        ("La capital de Francia es París.", "es"),
-        ("Die Hauptstadt von Norwegen ist Oslo.", "de"),
-        ("The capital of France is Paris.", "en"),
-        ("La maison est sur la colline et la porte est ouverte.", "fr"),
-    ],
-)
+@pytest.mark.parametrize(("text", "language"), [
+    ("La capital de Francia es París.", "es"),
+    ("Die Hauptstadt von Norwegen ist Oslo.", "de"),
+    ("The capital of France is Paris.", "en"),
+    ("La maison est sur la colline et la porte est ouverte.", "fr"),
+])  # fmt: skip
 def test_language_by_function_words(text: str, language: str) -> None:
-    others = {"es", "de", "en", "fr"} - {language}
-    assert ok("language", text, value=language)
-    assert not any(ok("language", text, value=other) for other in others)
-
-
-@pytest.mark.parametrize("text", ["word " * 40, "a" * 200, "abc, " + "I am. " * 30, "x\n" * 100])
-def test_loops_are_seen(text: str) -> None:
-    assert not ok("no_repetition", text)
-
-
-@pytest.mark.parametrize("text", ["", "apple apple apple apple apple", "1, 2, 3, 4, 5, 6.", "-" * 30])
-def test_short_repetition_is_no_loop(text: str) -> None:
-    assert ok("no_repetition", text)
+    assert [code for code in ("es", "de", "en", "fr") if ok("language", text, value=code)] == [language]
 
 
 @settings(deadline=None)
 @given(unit=st.text("abc ", min_size=1, max_size=20).filter(str.strip), lead=st.text(max_size=50))
 def test_any_unit_repeated_often_is_a_loop(unit: str, lead: str) -> None:
     assert checks.loop_at_end(lead + unit * 100)
-
-
-@pytest.mark.parametrize("text", ["a\ufffdb", "bell \x07", "hi<|im_end|>", "</s>"])
-def test_garbled_text_is_seen(text: str) -> None:
-    assert not ok("not_garbled", text)
 
 
 def test_hard_checks_come_first_and_are_marked() -> None:
@@ -139,10 +102,15 @@ def test_hard_checks_come_first_and_are_marked() -> None:
 def test_prompt_file_round_trip() -> None:
     line = {"id": "a", "class": "fact", "prompt": "x", "max_tokens": 4, "checks": [{"type": "contains", "any": ["y"]}]}
     assert prompt_set.parse(json.dumps(line) + "\n\n", "p.jsonl") == [line]
+    line |= {"prompt": "x\u2028y\x85z"}  # line ends of other kinds belong to the text
+    assert prompt_set.parse(json.dumps(line, ensure_ascii=False) + "\r\n", "p.jsonl") == [line]
     turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
     chat = {"messages": turns}
     assert prompt_set.messages(chat) == turns
     assert prompt_set.shown(chat) == "system: s\nuser: u"
+
+
+LINE = {"id": "a", "class": "fact", "prompt": "x", "max_tokens": 4, "checks": []}
 
 
 @pytest.mark.parametrize(
@@ -163,15 +131,18 @@ def test_prompt_file_round_trip() -> None:
     ],
 )
 def test_bad_prompt_lines_are_named(change: dict[str, object], named: str) -> None:
-    line = {"id": "a", "class": "fact", "prompt": "x", "max_tokens": 4, "checks": []} | change
     with pytest.raises(QuantbenchError, match=r"p\.jsonl, line 1") as error:
-        prompt_set.parse(json.dumps(line), "p.jsonl")
+        prompt_set.parse(json.dumps(LINE | change), "p.jsonl")
     assert named in str(error.value)
 
 
-def test_line_ends_of_other_kinds_belong_to_the_text() -> None:
-    line = {"id": "a", "class": "fact", "prompt": "x\u2028y\x85z", "max_tokens": 4, "checks": []}
-    assert prompt_set.parse(json.dumps(line, ensure_ascii=False) + "\r\n", "p.jsonl") == [line]
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [(f"{json.dumps(LINE)}\n" * 2, "line 2.*twice"), ("{", "line 1: not JSON"), ("\n", "no prompts")],
+)
+def test_bad_files_are_named(text: str, named: str) -> None:
+    with pytest.raises(QuantbenchError, match=rf"p\.jsonl.*{named}"):
+        prompt_set.parse(text, "p.jsonl")
 
 
 def test_the_guide_lists_every_field_and_every_check_with_its_parameters() -> None:
@@ -184,15 +155,5 @@ def test_the_guide_lists_every_field_and_every_check_with_its_parameters() -> No
     rows = dict(re.findall(r"^\| `(\w+)` \| (.*)$", section.partition("| check |")[2], re.M))
     assert set(rows) == set(checks_of["type"]["enum"])
     for kind, needs in prompt_set._REQUIRED.items():
-        assert all(f"`{need['required'][0]}`" in rows[kind] for need in needs), kind
+        assert all(f"`{need}`" in rows[kind] for need in needs), kind
     assert all(any(f"`{name}`" in row for row in rows.values()) for name in checks_of if name != "type")
-
-
-def test_bad_files_are_named() -> None:
-    line = json.dumps({"id": "a", "class": "fact", "prompt": "x", "max_tokens": 4, "checks": []})
-    with pytest.raises(QuantbenchError, match=r"line 2.*twice"):
-        prompt_set.parse(f"{line}\n{line}", "p.jsonl")
-    with pytest.raises(QuantbenchError, match="not JSON"):
-        prompt_set.parse("{", "p.jsonl")
-    with pytest.raises(QuantbenchError, match="no prompts"):
-        prompt_set.parse("\n", "p.jsonl")

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from quantbench.errors import QuantbenchError
 from quantbench.quality import score
 from quantbench.records import base
 from quantbench.records.finding import finding
-from quantbench.records.quality import Answer, CheckResult, Floor, Item, QualityDetails, QualityVerdict, Use
+from quantbench.records.quality import Answer, CheckResult, Floor, Item, QualityDetails, QualityVerdict, Repeat
 from quantbench.report.quality_words import bound, with_words
 from quantbench.report.say import Speech
 from scipy.stats import beta, binom
@@ -101,27 +102,18 @@ def test_other_tokens_than_the_baseline_got_prove_nothing() -> None:
 
 @settings(deadline=None)
 @given(b=st.integers(0, 30), c=st.integers(0, 30))
-def test_mcnemar_is_the_exact_binomial_test(b: int, c: int) -> None:
-    p = score.mcnemar(b, c)
+def test_mcnemar_is_the_exact_binomial_test_and_the_bound_clopper_pearson(b: int, c: int) -> None:
+    p, bound = score.mcnemar(b, c), score.upper_bound(b, b + c)
     if b + c == 0:
-        assert p is None
+        assert (p, bound) == (None, None)
     else:
         assert p == pytest.approx(min(1.0, 2 * binom.cdf(min(b, c), b + c, 0.5)))
+        assert bound == pytest.approx(1.0 if c == 0 else beta.ppf(0.975, b + 1, c), abs=1e-6)
 
 
 def test_published_values() -> None:
-    assert score.mcnemar(5, 0) == pytest.approx(0.0625)
-    assert score.mcnemar(6, 0) == pytest.approx(0.03125)
+    assert (score.mcnemar(5, 0), score.mcnemar(6, 0)) == pytest.approx((0.0625, 0.03125))
     assert score.upper_bound(0, 15) == pytest.approx(0.218, abs=1e-3)
-    assert score.upper_bound(0, 0) is None
-
-
-@settings(deadline=None)
-@given(n=st.integers(1, 200), data=st.data())
-def test_the_bound_is_clopper_pearson(n: int, data: st.DataObject) -> None:
-    k = data.draw(st.integers(0, n))
-    wanted = 1.0 if k == n else beta.ppf(0.975, k + 1, n - k)
-    assert score.upper_bound(k, n) == pytest.approx(wanted, abs=1e-6)
 
 
 @settings(deadline=None)
@@ -142,49 +134,37 @@ def test_any_outcome_gives_a_verdict_and_advice(pattern: str) -> None:
     assert result.passed.baseline - result.passed.variant == len(result.worse) - len(result.better)
     if "w" in pattern or "h" in pattern:
         assert result.verdict.word != "no degradation seen"
-    assert base.convert(base.Record.as_dict(result), QualityDetails) == result
+    assert base.convert(result.as_dict(), QualityDetails) == result
+    assert all(item["class"] == "fact" for item in result.as_dict()["details"]), "as it is called in the file"
     worded = with_words(result, Speech())
     assert worded.verdict.sentence
     assert all((use.use and use.why) or use.status == "not shown" for use in worded.uses)
     assert all(worded.rules)
 
 
-def uses(pairs: list[Item]) -> dict[str, Use]:
-    return {use.id: use for use in scored(pairs).uses}
-
-
-def test_advice_follows_the_class_that_was_lost() -> None:
-    advice = {name: use.status for name, use in uses(items("p" * 20) + items("pw", "code")).items()}
-    assert advice["code"] == "not acceptable"
-    assert advice["facts"] == "ok"
-    assert advice["batch"] == "not shown"
-    assert advice["chat"] == "not acceptable"
-    assert advice["summaries"] == "not shown"
-
-
-def test_two_prompts_show_nothing() -> None:
-    advice = uses(items("p" * 20) + items("pp", "code"))
-    assert advice["code"].status == "not shown"
-    assert advice["code"].because == (finding("quality.lost_few", lost=0, of=2, needed=15),)
-    assert advice["batch"].status == "ok"
-
-
-def test_chat_needs_many_prompts_without_a_loss() -> None:
-    assert uses(items("p" * 58))["chat"].status == "not shown"
-    assert uses(items("p" * 59))["chat"].status == "ok"
-
-
-def test_degraded_is_not_acceptable_for_batch_jobs() -> None:
-    lost = uses(items("p" * 20 + "www"))["batch"]
-    assert lost.status == "not acceptable"
-    assert lost.because == (finding("quality.lost_named", lost=3, of=23, prompts=["w20", "w21", "w22"]),)
-    assert uses(items("p" * 5))["batch"].status == "not shown"
-    assert uses(items("f" * 5))["batch"].because == (finding("quality.none_of_kind"),)
-
-
-def test_the_class_is_called_class_in_the_file() -> None:
-    [item] = items("p")
-    assert item.as_dict()["class"] == "fact"
+@pytest.mark.parametrize(("pairs", "use", "status", "because"), [
+    (items("p" * 20) + items("pw", "code"), "code", "not acceptable", None),
+    (items("p" * 20) + items("pw", "code"), "facts", "ok", None),
+    (items("p" * 20) + items("pw", "code"), "batch", "not shown", None),
+    (items("p" * 20) + items("pw", "code"), "chat", "not acceptable", None),
+    (items("p" * 20) + items("pw", "code"), "summaries", "not shown", None),
+    # two prompts show nothing; chat needs many without a loss
+    (items("p" * 20) + items("pp", "code"), "code", "not shown",
+     finding("quality.lost_few", lost=0, of=2, needed=15)),
+    (items("p" * 20) + items("pp", "code"), "batch", "ok", finding("quality.lost", lost=0, of=22)),
+    (items("p" * 58), "chat", "not shown", finding("quality.lost_few", lost=0, of=58, needed=59)),
+    (items("p" * 59), "chat", "ok", finding("quality.lost", lost=0, of=59)),
+    (items("p" * 20 + "www"), "batch", "not acceptable",
+     finding("quality.lost_named", lost=3, of=23, prompts=["w20", "w21", "w22"])),
+    (items("p" * 5), "batch", "not shown", finding("quality.lost_few", lost=0, of=5, needed=15)),
+    (items("p" * 5 + "w"), "batch", "not shown",
+     finding("quality.lost_few_named", lost=1, of=6, prompts=["w5"], needed=15)),
+    (items("f" * 5), "batch", "not shown", finding("quality.none_of_kind")),
+])  # fmt: skip
+def test_advice_follows_the_prompts_of_the_use(pairs: list[Item], use: str, status: str, because: Any) -> None:
+    judged = next(judged for judged in scored(pairs).uses if judged.id == use)
+    assert judged.status == status
+    assert because is None or judged.because == (because,)
 
 
 def test_sentences_count_in_the_singular_and_bounds_hold_as_printed() -> None:
@@ -203,3 +183,60 @@ def test_the_file_has_words_beside_its_findings() -> None:
     assert worded.uses[0].use == "internal tools / batch jobs"
     assert worded.uses[0].why.startswith("lost 20 of 50: w30, w31")
     assert any("exact McNemar p < 0.05 with b > c, or a net loss of at least 3" in rule for rule in worded.rules)
+
+
+# --- from the answers of two models
+
+PROMPTS = [{"id": i, "class": "fact", "prompt": i, "checks": [{"type": "contains", "any": ["yes"]}]} for i in "ab"]
+
+
+def served(first: str, second: str, again: str | None = None) -> list[Answer]:
+    def tokens(text: str) -> tuple[int, ...]:
+        return tuple(map(ord, text))
+
+    repeats = () if again is None else (Repeat(concurrency=8, output=again, token_ids=tokens(again)),)
+    return [
+        Answer(
+            id=name, kind="fact", prompt=name, output=text, finish_reason="stop", tokens=len(text),
+            token_ids=tokens(text), prompt_token_ids_sha256=name, again=repeats if name == "a" else (),
+        )
+        for name, text in (("a", first), ("b", second))
+    ]  # fmt: skip
+
+
+def paired(notes: dict[str, str] | None = None, again: str | None = None) -> QualityDetails:
+    return score.details(
+        PROMPTS,
+        ("bf16", served("yes", "yes", again)),
+        ("int4", served("no", "yes")),
+        notes or {},
+        lambda text, check: (True, ""),
+    )
+
+
+def test_the_pair_file_has_exactly_the_three_keys() -> None:
+    plain = score.plain(served("yes", "yes"), served("no", "yes"))
+    assert [entry.as_dict() for entry in plain] == [
+        {"prompt": "a", "bf16_output": "yes", "quant_output": "no"},
+        {"prompt": "b", "bf16_output": "yes", "quant_output": "yes"},
+    ]
+
+
+def test_details_of_a_pair() -> None:
+    result = paired()
+    assert result.worse == ("a",)
+    assert result.identical == 1
+    assert result.details[0].first_divergence_token == 0
+    assert not result.floor.measured
+    assert paired(again="no").verdict.lost == ()
+
+
+def test_notes_reach_their_prompt_and_their_variant() -> None:
+    result = paired({"a": "general", "int4/b": "mine", "int8/a": "other", "int4": "about it"})
+    assert [item.note for item in result.details] == ["general", "mine"]
+    assert result.notes == ("about it",)
+
+
+def test_answers_to_other_prompts_are_refused() -> None:
+    with pytest.raises(QuantbenchError, match="another prompt file"):
+        score.details(PROMPTS, ("a", served("x", "y")[:1]), ("b", served("x", "y")), {}, lambda text, check: (True, ""))

@@ -10,7 +10,7 @@ import argparse
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from quantbench.errors import QuantbenchError
 from quantbench.judge import precision
 from quantbench.records.base import read
 from quantbench.records.block import BlockContext
-from quantbench.records.cell import Cell
 from quantbench.records.codes import is_guard
 from quantbench.records.comparison import Comparison, Precision, PrecisionEntry, Verdict
+from quantbench.records.layout import Results
 from quantbench.wording import plural
 
 Json = dict[str, Any]
@@ -90,21 +90,21 @@ def round_line(args: argparse.Namespace, gpu: str, extra: dict[str, int]) -> lis
 
 def _state(plan: Plan) -> tuple[list[Comparison], dict[str, int], dict[str, float]]:
     """Comparison rows, blocks on disk per cell, and seconds that one more block of each cell takes (all arms)."""
-    results = Path("results") / plan.gpu
-    rows = read(results / "comparison" / "verdict.json", Verdict).rows
+    results = Results(plan.gpu)
+    rows = read(results.file("verdict"), Verdict).rows
     measured: dict[str, int] = {}
     cost: dict[str, float] = {}
     for cell in plan.cells(plan.baseline):
-        key = Cell.of(*cell).key
+        key = cell.key
         measured[key] = min(settings.blocks_on_disk(results, arm, cell) for arm in plan.models)
-        folders = [results / "raw" / arm / key for arm in plan.models]
-        cost[key] = sum(_mean_seconds(folder) for folder in folders)
+        blocks = [Path().glob(results.path("block", cell, arm=arm, block="*")) for arm in plan.models]
+        cost[key] = sum(map(_mean_seconds, blocks))
     # Points that were asked for by name are compared too; only the grid is refined.
     return [row for row in rows if row.cell.key in measured], measured, cost
 
 
-def _mean_seconds(folder: Path) -> float:
-    seconds = [read(path, BlockContext).duration_s for path in folder.glob("b*.json")]
+def _mean_seconds(blocks: Iterable[Path]) -> float:
+    seconds = [read(path, BlockContext).duration_s for path in blocks]
     return sum(seconds) / len(seconds) if seconds else 0.0
 
 

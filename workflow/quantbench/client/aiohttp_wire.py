@@ -1,4 +1,4 @@
-"""Edge: the same `Connection` interface through aiohttp: https, proxies, and a second opinion on `wire`."""
+"""The same `Connection` interface through aiohttp: https, proxies, and a second opinion on `wire`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: which read brought which tokens of a streamed reply, as far as the server tells.
+"""Which read brought which tokens of a streamed reply, as far as the server tells.
 
 Servers tell in three ways: token ids on every message with output; a running total (usage) on every such message;
 or nothing but a total somewhere, and then every message with output gets an even share of it. A stream is of one

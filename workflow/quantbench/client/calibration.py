@@ -1,4 +1,4 @@
-"""Edge: the load client measured against the known-truth server: its own error, its cost, and its limit."""
+"""The load client measured against the known-truth server: its own error, its cost, and its limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pure: how many requests were in flight when, from their (sent, end) spans; the steady window of a block.
+"""How many requests were in flight when, from their (sent, end) spans; the steady window of a block.
 
 Free of numpy and scipy, as the load client needs it and has to start fast.
 """

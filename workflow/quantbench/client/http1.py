@@ -1,4 +1,4 @@
-"""Pure: an incremental parser of HTTP/1.1 replies (RFC 9112), as little of it as a load client needs.
+"""An incremental parser of HTTP/1.1 replies (RFC 9112), as little of it as a load client needs.
 
 Why our own: the parser runs between two arrivals, so its cost is the client's own delay. The usual read, one whole
 chunk, takes the fast path of `ReplyParser.feed`. What is not valid HTTP raises `HttpError` and is never guessed at.

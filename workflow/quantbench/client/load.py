@@ -1,4 +1,4 @@
-"""Edge: the load client. A closed loop of `concurrency` slots against one OpenAI-compatible endpoint.
+"""The load client. A closed loop of `concurrency` slots against one OpenAI-compatible endpoint.
 
 What makes its times true: connections are opened before the clock starts; a read is stamped before anything else
 happens to it and parsed after the block; the garbage collector is off; the client measures its own CPU and loop lag.

@@ -1,4 +1,4 @@
-"""Edge: which transport a URL needs, and the errors that end a block of load before it measures nonsense."""
+"""Which transport a URL needs, and the errors that end a block of load before it measures nonsense."""
 
 from __future__ import annotations
 

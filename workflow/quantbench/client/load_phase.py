@@ -1,4 +1,4 @@
-"""Edge: one phase of load (warm-up or the measured one): which request is next, and when it is over."""
+"""One phase of load (warm-up or the measured one): which request is next, and when it is over."""
 
 from __future__ import annotations
 

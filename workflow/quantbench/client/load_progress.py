@@ -1,4 +1,4 @@
-"""Edge: a progress line for a block of load. It is drawn once a second at most, as drawing delays the client."""
+"""A progress line for a block of load. It is drawn once a second at most, as drawing delays the client."""
 
 from __future__ import annotations
 

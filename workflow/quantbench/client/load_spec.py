@@ -1,4 +1,4 @@
-"""Pure: what a block of load is, the URL it goes to, and the body of each of its requests."""
+"""What a block of load is, the URL it goes to, and the body of each of its requests."""
 
 from __future__ import annotations
 

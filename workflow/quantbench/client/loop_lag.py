@@ -1,4 +1,4 @@
-"""Edge: how late the event loop runs what is due. A read that waits for the loop is stamped that much too late."""
+"""How late the event loop runs what is due. A read that waits for the loop is stamped that much too late."""
 
 from __future__ import annotations
 

@@ -1,18 +1,19 @@
-"""Pure: the metrics of a block or of a pool of blocks, computed as `records.metric` defines them."""
+"""The metrics of a block or of a pool of blocks, computed as `records.metric` defines them."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal
+
+from msgspec.structs import replace
 
 from quantbench import stats
 from quantbench.client.concurrency import steady_window
 from quantbench.client.records import BlockResult
 from quantbench.records.base import Number
-from quantbench.records.block import BlockContext, LaneFacts, PercentileFacts, ServerFacts, Telemetry
+from quantbench.records.block import BlockContext, LaneFacts, Percentile, ServerFacts, Telemetry
 from quantbench.records.cell import Cell
 from quantbench.records.codes import code
 from quantbench.records.metric import METRICS, Metric, quantiles
@@ -30,7 +31,7 @@ def measured(
     return Measured(records, steady_window(spans(records), concurrency), energy_j, valid)
 
 
-def percentile(records: Sequence[RequestRecord], of: Quantile, *, limits: bool = False) -> stats.Percentile:
+def percentile(records: Sequence[RequestRecord], of: Quantile, *, limits: bool = False) -> Percentile:
     """A percentile over requests, in ms, with its order-statistic CI if `limits` are wanted and its values independent.
 
     Its `reason` says why a value, or a wanted limit, is None.
@@ -42,7 +43,7 @@ def percentile(records: Sequence[RequestRecord], of: Quantile, *, limits: bool =
     if reason is None and len(each) < DEFINED_SHARE * len(answered):
         reason = code("time_of_too_few", time=time.name.upper())
     if reason:
-        return stats.Percentile(None, None, None, len(values), reason)
+        return Percentile(None, None, None, len(values), reason)
     if of.adjusted:
         values += [math.inf] * (len(records) - len(answered))
     result = stats.percentile(values, of.q, 0.95 if limits and time.independent else None)
@@ -99,13 +100,9 @@ def block_context(
     )
 
 
-def percentile_table(records: Sequence[RequestRecord]) -> dict[str, PercentileFacts]:
+def percentile_table(records: Sequence[RequestRecord]) -> dict[str, Percentile]:
     """The percentiles of one block that have limits, with the 95 % order-statistic CI over its requests, in ms.
 
     n: how many values there are. Times that are not independent within a request have no limits here.
     """
-    return {
-        metric.name: PercentileFacts(**vars(percentile(records, of, limits=True)))
-        for metric, of in quantiles()
-        if metric.limits
-    }
+    return {metric.name: percentile(records, of, limits=True) for metric, of in quantiles() if metric.limits}

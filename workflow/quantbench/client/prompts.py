@@ -1,4 +1,4 @@
-"""Pure: an endless, reproducible sequence of distinct requests from a prompt set or documents.
+"""An endless, reproducible sequence of distinct requests from a prompt set or documents.
 
 Every request begins with a text of its own, so that no prefix-cache block of one can serve another. The order depends
 on the seed, those texts on the seed and the salt: two models that get the same of both get the same requests in the

@@ -1,4 +1,4 @@
-"""Pure: what a connection saw of one request, and what a block of load gives."""
+"""What a connection saw of one request, and what a block of load gives."""
 
 from __future__ import annotations
 

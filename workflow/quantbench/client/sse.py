@@ -1,4 +1,4 @@
-"""Pure: the bytes of one streamed reply, with their arrival times, become one `RequestRecord`.
+"""The bytes of one streamed reply, with their arrival times, become one `RequestRecord`.
 
 The rule is that nothing but a whole, clean stream is a success: tokens, a finish_reason, usage, `[DONE]`,
 the end of the HTTP body, and no error anywhere, not even behind `[DONE]`. Engines report a crash *inside* a

@@ -1,4 +1,4 @@
-"""Edge: a server whose timing is known exactly; the client is measured against it.
+"""A server whose timing is known exactly; the client is measured against it.
 
 It sends tokens on a fixed schedule and logs, on the same monotonic clock that the client reads, when it got each
 request and when it sent the first and the last token. What differs between its log and the client's records is the

@@ -1,4 +1,4 @@
-"""Pure: what the known-truth server sends for one request, byte by byte, and at which offsets in time.
+"""What the known-truth server sends for one request, byte by byte, and at which offsets in time.
 
 The wire format is vLLM's: continuous usage, token ids, a role-only first chunk for chat, one message per write.
 """

@@ -1,4 +1,4 @@
-"""Edge: one keep-alive HTTP/1.1 connection that stamps every read on arrival; an asyncio protocol of our own.
+"""One keep-alive HTTP/1.1 connection that stamps every read on arrival; an asyncio protocol of our own.
 
 Below aiohttp's response path on purpose: docs/decisions.md, "Load client transport", has the figures.
 It speaks http:// only. https and proxies go through `aiohttp_wire`, which has the same interface.

@@ -1,4 +1,4 @@
-"""The snakemake line that repeats or extends a run, as its words. Pure.
+"""The snakemake line that repeats or extends a run, as its words.
 
 It is made where the Snakefile is read and reaches scripts through snakemake's `config`, not through their params: no
 result depends on how it was asked for, so another way of asking makes nothing again.

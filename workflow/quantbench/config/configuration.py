@@ -1,4 +1,4 @@
-"""The validated configuration: what is compared, on which lanes, and the narrow dicts that jobs get. Pure.
+"""The validated configuration: what is compared, on which lanes, and the narrow dicts that jobs get.
 
 A job's params hold only what its result depends on, so that a change of price never measures anything again.
 """
@@ -12,12 +12,9 @@ from typing import Any
 
 from quantbench.config import cross_checks, schema
 from quantbench.errors import QuantbenchError
+from quantbench.records.cell import AA_SUFFIX, Cell, served_model
 
 Json = dict[str, Any]
-Cell = tuple[str, int, int]
-
-AA_SUFFIX = "__aa"
-"""The baseline measured a second time, as if it were a variant; `__` cannot occur in a model's name."""
 
 MEASUREMENT_PROTOCOL = 1
 """Raise it when a change of the measuring code makes old blocks incomparable with new ones."""
@@ -77,12 +74,11 @@ class Plan:
         return [*self.models, *([self.baseline + AA_SUFFIX] if self.config["aa_control"] else [])]
 
     def cells(self, arm: str) -> list[Cell]:
-        """The grid of one arm as (workload, concurrency, max_tokens); the A/A arm has the primary cell only."""
+        """The grid of one arm; the A/A arm has the primary cell only."""
         if arm.endswith(AA_SUFFIX):
-            primary = self.primary
-            return [(primary["workload"], primary["concurrency"], primary["max_tokens"])]
+            return [Cell.of_row(self.primary)]
         return [
-            (name, concurrency, max_tokens)
+            Cell.of(name, concurrency, max_tokens)
             for name, workload in self.config["workloads"].items()
             for concurrency in workload["concurrency"]
             for max_tokens in workload["max_tokens"]
@@ -90,9 +86,7 @@ class Plan:
 
     def blocks(self, cell: Cell, on_disk: int = 0) -> int:
         """Blocks of a cell: as configured, and never fewer than are on disk (measured evidence is not dropped)."""
-        key = f"{cell[0]}/c{cell[1]}_t{cell[2]}"
-        configured = int(self.config["blocks"]) + int(self.config["extra_blocks"].get(key, 0))
-        return max(configured, on_disk)
+        return max(int(self.config["blocks"]) + int(self.config["extra_blocks"].get(cell.key, 0)), on_disk)
 
     def lane_of(self, model: str) -> str:
         """Name of the lane that serves a model (or the A/A arm of it)."""
@@ -165,30 +159,26 @@ class Plan:
             return 4.0 if model["quantize"]["scheme"].startswith("W4") else 8.0
         return _BITS.get(model["quantization"])
 
-    def block_knobs(self, workload: str, concurrency: int, max_tokens: int) -> Json:
+    def block_knobs(self, cell: Cell) -> Json:
         """What one block's result depends on beside the server and the prompt file.
 
         Raises QuantbenchError for a point that the servers cannot answer: it may be asked for outside the grid.
         """
         limit = cross_checks.longest_context(self.config, list(self.models))
-        if why := cross_checks.no_room(max_tokens, limit):
-            raise QuantbenchError(
-                f"config: {workload}/c{concurrency}_t{max_tokens}: {why}",
-                remedy="ask for fewer tokens, or raise that key",
-            )
-        entry = self.config["workloads"][workload]
-        block = self.config["block"]
+        if why := cross_checks.no_room(cell.max_tokens, limit):
+            raise QuantbenchError(f"config: {cell.key}: {why}", remedy="ask for fewer tokens, or raise that key")
+        entry, block = self.config["workloads"][cell.workload], self.config["block"]
         return {
             "protocol": MEASUREMENT_PROTOCOL,
-            "workload": workload,
+            "workload": cell.workload,
             "style": entry["style"],
             "endpoint": entry["endpoint"],
             "template": entry["template"],
-            "concurrency": concurrency,
-            "max_tokens": max_tokens,
+            "concurrency": cell.concurrency,
+            "max_tokens": cell.max_tokens,
             "min_seconds": block["min_seconds"],
-            "min_requests": block["min_requests_per_slot"] * concurrency,
-            "warmup_requests": block["warmup_requests_per_slot"] * concurrency,
+            "min_requests": block["min_requests_per_slot"] * cell.concurrency,
+            "warmup_requests": block["warmup_requests_per_slot"] * cell.concurrency,
             "warmup_max_tokens": block["warmup_max_tokens"],
             "timeout_s": block["timeout_s"],
         }
@@ -209,11 +199,6 @@ def whole_spec(measured: Mapping[str, Any], place: Mapping[str, Any]) -> Json:
     """`server_spec` from its parts."""
     settings = measured["settings"] | {"start_timeout_s": place["start_timeout_s"]}
     return {**measured, "port": place["port"], "lane": place["lane"], "settings": settings}
-
-
-def served_model(arm: str) -> str:
-    """The model behind an arm: `bf16__aa` is served by `bf16`."""
-    return arm.removesuffix(AA_SUFFIX)
 
 
 def make_plan(config: Mapping[str, Any], config_schema: Mapping[str, Any]) -> Plan:

@@ -1,16 +1,14 @@
-"""Faults that lie between keys, each valid on its own: names that are not there, points that cannot be served. Pure."""
+"""Faults that lie between keys, each valid on its own: names that are not there, points that cannot be served."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-Json = Mapping[str, Any]
+from quantbench.records.cell import Cell
 
-CELL = re.compile(r"(.+)/c([1-9]\d*)_t([1-9]\d*)")
-"""A cell as a key of extra_blocks: workload, concurrency, max_tokens."""
+Json = Mapping[str, Any]
 
 SCHEMES = {
     "rtn": ("W8A8", "W4A16", "FP8_DYNAMIC"),
@@ -18,7 +16,6 @@ SCHEMES = {
     "awq": ("W8A8", "W4A16", "W4A16_ASYM"),
 }
 """What the programs in workflow/quantizers/ can do."""
-
 
 OURS = {
     "--host": "models.*.port",
@@ -43,8 +40,8 @@ def of_workload_names(config: Json) -> Iterator[Fault]:
         if name not in workloads:
             yield Fault(f"select_workloads names '{name}', which is not in workloads ({', '.join(workloads)})")
     for key in config["extra_blocks"]:
-        match = CELL.fullmatch(key)
-        if not match or match[1] not in workloads:
+        cell = Cell.parse(key)
+        if cell is None or cell.workload not in workloads:
             yield Fault(f"extra_blocks '{key}' is not a cell; write for example {next(iter(workloads))}/c8_t128")
 
 
@@ -62,8 +59,7 @@ def of_config(config: Json) -> Iterator[Fault]:
             f"baseline '{config['baseline']}' is not among the selected models ({', '.join(selected)})",
             "select it too, or set baseline to one of them",
         )
-    yield from _ports(selected, models)
-    yield from _same_server(selected, models)
+    yield from _shared(selected, models)
     for name in selected:
         yield from _model(name, config)
     yield from _primary(config)
@@ -89,31 +85,24 @@ def no_room(max_tokens: int, limit: tuple[str, int] | None) -> str:
     return f"max_tokens {max_tokens} leaves no room for a prompt ({limit[0]} {limit[1]})"
 
 
-def _ports(selected: list[str], models: Json) -> Iterator[Fault]:
+def _shared(selected: list[str], models: Json) -> Iterator[Fault]:
+    """Two servers at one port; two models that are one server: their comparison would be of a server with itself."""
     ports: dict[int, str] = {}
+    servers: dict[tuple[str, str], str] = {}
     for name in selected:
-        port = models[name]["port"]
-        if models[name]["endpoint"] is None:
-            if port in ports:
-                yield Fault(
-                    f"models.{name}.port {port} is already the port of models.{ports[port]}",
-                    "give each selected model a port of its own",
-                )
-            ports[port] = name
-
-
-def _same_server(selected: list[str], models: Json) -> Iterator[Fault]:
-    """Two models that are one: their comparison would be of a server with itself."""
-    seen: dict[tuple[str, str], str] = {}
-    for name in selected:
-        if url := models[name]["endpoint"]:
-            key = (url.rstrip("/").removesuffix("/v1").lower(), models[name]["served_name"] or name)
-            if other := seen.get(key):
+        port, url = models[name]["port"], models[name]["endpoint"]
+        if url:
+            server = url.rstrip("/").removesuffix("/v1").lower(), models[name]["served_name"] or name
+            if (other := servers.setdefault(server, name)) != name:
                 yield Fault(
                     f"models.{name} asks the same endpoint for the same served_name as models.{other}",
                     f"correct models.{name}.endpoint or models.{name}.served_name",
                 )
-            seen[key] = name
+        elif (other := ports.setdefault(port, name)) != name:
+            yield Fault(
+                f"models.{name}.port {port} is already the port of models.{other}",
+                "give each selected model a port of its own",
+            )
 
 
 def _model(name: str, config: Json) -> Iterator[Fault]:

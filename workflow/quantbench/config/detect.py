@@ -1,4 +1,4 @@
-"""Which profile of `config/gpus/` fits this machine's GPUs, as `gpu.available` lists them. Pure.
+"""Which profile of `config/gpus/` fits this machine's GPUs, as `gpu.available` lists them.
 
 A profile's `match` is `{name: [substring, …], memory_gib: [min, max]}`: the GPU's name holds one of the substrings
 (case is ignored) and its memory lies in the range. A profile without `match` is never chosen by itself.

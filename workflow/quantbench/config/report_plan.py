@@ -5,11 +5,11 @@ Params are plain dicts, as snakemake keeps them; the jobs convert them to the ty
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from quantbench.config.configuration import Cell, Plan
-from quantbench.records import cell as records
+from quantbench.config.configuration import Plan
+from quantbench.records.cell import Cell
+from quantbench.records.layout import Results
 
 Json = dict[str, Any]
 
@@ -17,16 +17,12 @@ PAGES = ("notes", "cost", "best_practices", "decision", "answers")
 """The Markdown pages of a report, one file each; scripts/write_page.py says what makes them."""
 
 
-def points(plan: Plan, arm: str, results: Path) -> list[Cell]:
+def points(plan: Plan, arm: str, results: Results) -> list[Cell]:
     """The grid of an arm, then every tuple that was asked for by name and lies on disk."""
-    grid = plan.cells(arm)
-    extra = []
-    for path in sorted((results / "cells" / arm).glob("*/c*_t*.csv")):
-        named = records.Cell.parse(f"{path.parent.name}/{path.stem}")
-        cell = (named.workload, named.concurrency, named.max_tokens) if named else None
-        if cell and cell not in grid and cell[0] in plan.config["workloads"]:
-            extra.append(cell)
-    return grid + extra
+    anywhere = results.path("cell", arm=arm, workload="*", concurrency="*", max_tokens="*")
+    grid, files = plan.cells(arm), sorted(results.below.glob(anywhere))
+    kept = [Cell.parse(f"{path.parent.name}/{path.stem}") for path in files]
+    return grid + [cell for cell in kept if cell and cell not in grid and cell.workload in plan.config["workloads"]]
 
 
 def comparison(plan: Plan) -> Json:
@@ -50,8 +46,7 @@ def memory(plan: Plan) -> Json:
 
 def report(plan: Plan) -> Json:
     """`records.plan.ReportPlan`: what the reports depend on beside their input files; no price, it is in cost.json."""
-    models = plan.config["models"]
-    cells = plan.cells(plan.baseline)
+    models, cells = plan.config["models"], plan.cells(plan.baseline)
     return {
         "gpu": plan.gpu,
         "gpu_name": plan.gpu_name,
@@ -61,7 +56,10 @@ def report(plan: Plan) -> Json:
         "load_formats": {model: models[model]["load_format"] for model in plan.models},
         "server_differences": {model: models[model]["server"] for model in plan.models if models[model]["server"]},
         "workloads": {
-            name: {"style": entry["style"], "cells": [[c, t] for w, c, t in cells if w == name]}
+            name: {
+                "style": entry["style"],
+                "cells": [[c.concurrency, c.max_tokens] for c in cells if c.workload == name],
+            }
             for name, entry in plan.config["workloads"].items()
         },
         "primary": plan.primary,

@@ -1,4 +1,4 @@
-"""JSON Schema with defaults, and messages that name the key. Pure."""
+"""JSON Schema with defaults, and messages that name the key."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import datetime
 import difflib
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final, Union
 
+import msgspec
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import ValidationError
 
@@ -16,6 +17,7 @@ from quantbench.errors import QuantbenchError
 
 Json = dict[str, Any]
 
+_TYPES: Final[dict[str, Any]] = {"integer": int, "number": int | float, "boolean": bool, "null": None}
 _FORMATS = FormatChecker(formats=["date"])
 
 
@@ -31,81 +33,51 @@ def deep_merge(*layers: Mapping[str, Any]) -> Json:
     return merged
 
 
-def fill_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
-    """Return `value` with the schema's defaults filled in, at every depth, in the schema's key order."""
-    if not isinstance(value, Mapping):
-        return value
-    properties: Mapping[str, Any] = schema.get("properties", {})
-    further = schema.get("additionalProperties")
-    filled: Json = {}
-    for key, sub in properties.items():
-        if key in value:
-            filled[key] = fill_defaults(value[key], sub)
-        elif "default" in sub and not schema.get("x-no-defaults"):
-            filled[key] = fill_defaults(copy.deepcopy(sub["default"]), sub)
-    for key, item in value.items():
-        if key not in properties:
-            filled[key] = fill_defaults(item, further) if isinstance(further, Mapping) else item
-    return filled
+def completed(value: Any, schema: Mapping[str, Any]) -> Any:
+    """`value` with scalars read as the schema wants them and its defaults filled in, in the schema's key order."""
+    if isinstance(value, Mapping):
+        properties, further = schema.get("properties", {}), schema.get("additionalProperties")
+        other = further if isinstance(further, Mapping) else {}
+        filled = {}
+        for key, sub in properties.items():
+            if key in value or ("default" in sub and not schema.get("x-no-defaults")):
+                filled[key] = completed(value[key] if key in value else copy.deepcopy(sub["default"]), sub)
+        return filled | {key: completed(item, other) for key, item in value.items() if key not in properties}
+    if isinstance(value, list):
+        return [completed(item, schema.get("items", {})) for item in value]
+    return _scalar(value, schema)
 
 
-def values_from_text(value: Any, schema: Mapping[str, Any]) -> Any:
-    """Read scalars as the schema wants them.
+def _scalar(value: Any, schema: Mapping[str, Any]) -> Any:
+    """One scalar as the schema wants it.
 
     `--config` delivers text: "4" becomes 4, "true" true, and "null" null where null is allowed. YAML makes a date of
     2026-11-01 and a boolean of a bare no: they become text again where text is wanted.
     """
-    if isinstance(value, Mapping):
-        further = schema.get("additionalProperties")
-        properties = schema.get("properties", {})
-        return {
-            key: values_from_text(item, properties.get(key, further if isinstance(further, Mapping) else {}))
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [values_from_text(item, schema.get("items", {})) for item in value]
-    if isinstance(value, str):
-        return _from_text(value, schema)
-    if isinstance(value, datetime.date) and "string" in _kinds(schema):
+    kinds, choices = schema.get("type", []), schema.get("enum", ())
+    kinds, text = [kinds] if isinstance(kinds, str) else kinds, str(value).lower()
+    if isinstance(value, datetime.date) and "string" in kinds:
         return value.isoformat()
-    if isinstance(value, bool) and "yes" in schema.get("enum", ()):
-        return "yes" if value else "no"
-    return value
-
-
-def _kinds(schema: Mapping[str, Any]) -> list[str]:
-    kinds = schema.get("type", [])
-    return [kinds] if isinstance(kinds, str) else list(kinds)
-
-
-def _from_text(text: str, schema: Mapping[str, Any]) -> Any:
-    kinds, choices = _kinds(schema), schema.get("enum", ())
-    if text.lower() == "null" and ("null" in kinds or None in choices):
+    if "yes" in choices and text in ("true", "false"):
+        return "yes" if text == "true" else "no"
+    if not isinstance(value, str):
+        return value
+    if text == "null" and ("null" in kinds or None in choices):
         return None
-    if "yes" in choices and text.lower() in ("true", "false"):
-        return "yes" if text.lower() == "true" else "no"
-    return _scalar(text, kinds) if kinds and "string" not in kinds else text
-
-
-def _scalar(text: str, kinds: list[str]) -> Any:
-    if text.lower() in ("true", "false") and "boolean" in kinds:
-        return text.lower() == "true"
-    if text.lower() in ("null", "none") and "null" in kinds:
-        return None
-    for kind, convert in (("integer", int), ("number", int), ("number", float)):
-        if kind in kinds:
-            try:
-                return convert(text)
-            except (ValueError, OverflowError):
-                continue
-    return text
+    wanted = [_TYPES[kind] for kind in kinds if kind in _TYPES]
+    if "string" in kinds or not wanted:
+        return value
+    try:
+        return msgspec.convert("null" if text == "none" else value, Union[tuple(wanted)], strict=False)  # noqa: UP007
+    except msgspec.ValidationError:
+        return value
 
 
 def validate(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Json:
     """Return the config with defaults; raise QuantbenchError with one line per fault that names the key."""
     if odd := list(_beyond_json(config)):
         raise QuantbenchError(f"config: {'; '.join(odd)}", remedy="correct these keys")
-    filled: Json = fill_defaults(values_from_text(config, schema), schema)
+    filled: Json = completed(config, schema)
     faults = sorted(
         Draft202012Validator(schema, format_checker=_FORMATS).iter_errors(filled), key=lambda e: list(map(str, e.path))
     )

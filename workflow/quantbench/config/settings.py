@@ -11,11 +11,13 @@ from typing import Any
 import yaml
 
 from quantbench.config import detect
-from quantbench.config.configuration import Cell, Plan, make_plan, needed_files
+from quantbench.config.configuration import Plan, make_plan, needed_files
 from quantbench.config.schema import deep_merge
 from quantbench.errors import QuantbenchError
 from quantbench.observe import gpu
 from quantbench.records.base import read
+from quantbench.records.cell import Cell
+from quantbench.records.layout import Results
 from quantbench.records.server import LaneRecord
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
@@ -104,16 +106,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return value or {}
 
 
-def blocks_on_disk(results: Path, arm: str, cell: Cell) -> int:
+def blocks_on_disk(results: Results, arm: str, cell: Cell) -> int:
     """Highest block number n whose b{n}.parquet is kept; blocks are evidence and stay part of their cell."""
-    folder = results / "raw" / arm / cell[0] / f"c{cell[1]}_t{cell[2]}"
-    numbers = [int(m[1]) for path in folder.glob("b*.parquet") if (m := re.fullmatch(r"b(\d+)\.parquet", path.name))]
+    paths = results.below.glob(results.path("records", cell, arm=arm, block="*"))
+    numbers = [int(m[1]) for path in paths if (m := re.fullmatch(r"b(\d+)\.parquet", path.name))]
     return max(numbers, default=0)
 
 
-def lane_modes(plan: Plan, results: Path) -> dict[str, str]:
+def lane_modes(plan: Plan, results: Results) -> dict[str, str]:
     """Mode per lane for the order of blocks: as configured, or `restart` where an earlier run had to fall back."""
-    path = results / "servers" / "lanes.json"
+    path = results.file("lanes")
     recorded = read(path, dict[str, LaneRecord]) if path.exists() else {}
     return {name: lane["mode"] for name, lane in plan.config["lanes"].items()} | {
         name: lane.mode for name, lane in recorded.items() if name in plan.config["lanes"]

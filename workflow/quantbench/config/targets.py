@@ -1,16 +1,16 @@
-"""Tuples asked for by the names of their CSVs: why one cannot be measured, where snakemake finds no rule. Pure."""
+"""Tuples asked for by the names of their CSVs: why one cannot be measured, where snakemake finds no rule."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
 
-from quantbench.config.configuration import AA_SUFFIX, Plan
+from quantbench.config.configuration import Plan
 from quantbench.config.cross_checks import Fault
 from quantbench.errors import QuantbenchError
+from quantbench.records.cell import AA_SUFFIX, Cell
 
 _CSV = re.compile(r"(?:\./)?results/([^/]+)/cells/([^/]+)/([^/]+)/([^/]+)\.csv")
-_POINT = re.compile(r"c[1-9]\d*_t[1-9]\d*")
 
 
 def check(plan: Plan, words: Iterable[str]) -> None:
@@ -31,10 +31,10 @@ def _faults(plan: Plan, gpu: str, arm: str, workload: str, point: str) -> Iterat
         yield Fault(f"'{arm}' {known} ({', '.join(sorted(arms))})", "correct the name, or add it to select or models")
     elif workload not in workloads:
         yield Fault(f"'{workload}' is not a selected workload ({', '.join(workloads)})", "correct the workload's name")
-    elif not _POINT.fullmatch(point):
+    elif (cell := Cell.parse(f"{workload}/{point}")) is None:
         yield Fault(f"'{point}' is not a point", "write it like c8_t128: 8 requests in flight, 128 tokens each")
     else:
         try:
-            plan.block_knobs(workload, *map(int, point[1:].split("_t")))
+            plan.block_knobs(cell)
         except QuantbenchError as error:
             yield Fault(error.what.removeprefix("config: "), error.remedy)

@@ -10,35 +10,25 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from quantbench.records import (
-    block,
-    comparison,
-    cost,
-    decision,
-    layout,
-    measurement,
-    quality,
-    server,
-    tables,
-)
+from quantbench.records import block, comparison, cost, decision, layout, measurement, quality, server, tables
 
-FILES: Final[dict[str, tuple[type[msgspec.Struct], ...]]] = {
-    "block": (block.BlockContext,),
-    "calibration": (block.Calibration,),
-    "ready": (server.Ready,),
-    "session": (server.Session,),
-    "startup": (server.MeasuredStarts,),
-    "lanes": (server.LaneRecord,),
-    "verdict": (comparison.Verdict,),
-    "measurement": (measurement.Measurement,),
-    "memory": (tables.MemoryRow,),
-    "startup_table": (tables.StartupRow,),
-    "impact": (tables.ImpactRow,),
-    "answers": (quality.Answer,),
-    "quality": (quality.PlainPair,),
-    "quality_details": (quality.QualityDetails,),
-    "cost": (cost.Cost,),
-    "decision": (decision.Decision,),
+FILES: Final[dict[str, type[msgspec.Struct]]] = {
+    "block": block.BlockContext,
+    "calibration": block.Calibration,
+    "ready": server.Ready,
+    "session": server.Session,
+    "startup": server.MeasuredStarts,
+    "lanes": server.LaneRecord,
+    "verdict": comparison.Verdict,
+    "measurement": measurement.Measurement,
+    "memory": tables.MemoryRow,
+    "startup_table": tables.StartupRow,
+    "impact": tables.ImpactRow,
+    "answers": quality.Answer,
+    "quality": quality.PlainPair,
+    "quality_details": quality.QualityDetails,
+    "cost": cost.Cost,
+    "decision": decision.Decision,
 }
 """Kind of file (`layout.PATHS`): the record it holds; a list or mapping of them where it holds several."""
 
@@ -46,12 +36,13 @@ FILES: Final[dict[str, tuple[type[msgspec.Struct], ...]]] = {
 def contracts() -> str:
     """`contracts` of docs/files.md: path, then each record with its keys, types and meaning."""
     parts, seen = [], set[type[msgspec.Struct]]()
-    for name, kinds in FILES.items():
+    for name, outer in FILES.items():
         parts.append(f"### `{layout.PATHS[name]}`")
-        for kind in (inner for outer in kinds for inner in _with_parts(outer)):
+        for kind in _with_parts(outer):
             if kind not in seen:
                 seen.add(kind)
-                parts.append(f"**{kind.__name__}**: {_doc(kind)}<br>{_keys(kind)}")
+                meaning = " ".join((inspect.getdoc(kind) or "").split())
+                parts.append(f"**{kind.__name__}**: {meaning}<br>{_keys(kind)}")
     return "\n\n".join(parts)
 
 
@@ -82,7 +73,3 @@ def _type(annotation: Any) -> str:
     text = re.sub(r"Literal\[(.*?)\]", lambda literal: literal[1].replace(", ", " or "), text)
     text = re.sub(r"(?:int \| float|float \| int)", "number", text).replace("float", "number").replace("str", "text")
     return text.replace(", ...]", "]").replace("tuple[", "list[").replace("None", "null").replace(" | ", " or ")
-
-
-def _doc(kind: type[msgspec.Struct]) -> str:
-    return " ".join((inspect.getdoc(kind) or "").split())

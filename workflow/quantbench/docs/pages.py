@@ -6,16 +6,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from quantbench.config import schema_doc, settings
-from quantbench.docs import contracts, guards, metrics, modules
+from quantbench.config import settings
+from quantbench.docs import contracts, modules, tables
 from quantbench.docs.markdown import fill
 
 Block = Callable[[], str]
 BLOCKS: Final[Mapping[str, Mapping[str, Block]]] = {
     "docs/architecture.md": {"modules": modules.modules_table},
-    "docs/measurement.md": {"metrics": metrics.metrics_table, "guards": guards.guards_table},
-    "docs/files.md": {"columns": metrics.tuple_columns_table, "contracts": contracts.contracts},
-    "config/README.md": {"keys": lambda: schema_doc.reference(settings.read_yaml(settings.SCHEMA))},
+    "docs/measurement.md": {"metrics": tables.metrics_table, "guards": tables.guards_table},
+    "docs/files.md": {"columns": tables.tuple_columns_table, "contracts": contracts.contracts},
+    "config/README.md": {"keys": lambda: tables.keys_table(settings.read_yaml(settings.SCHEMA))},
 }
 """{page: {block: how it is made}}."""
 

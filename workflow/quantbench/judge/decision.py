@@ -29,7 +29,7 @@ def decide(run: Run) -> Decision:
         baseline=run.baseline,
         variants=run.plan.variants,
         trusted=run.trusted,
-        uses=tuple(_use(run, style, found) for style in USES if (found := choices(run, style))),
+        uses=tuple(_use(run, style, options) for style in USES if (options := choices(run, style))),
         doubts=tuple(doubts(run)),
         predictions=tuple(scores(run)),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from quantbench.judge.pairing import Block
+from quantbench.records.block import BlockContext
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import DriftRow
 from quantbench.stats import drift
@@ -16,7 +16,7 @@ DRIFT_ALPHA = 0.05
 
 def drift_of(
     cell: Cell,
-    blocks: Sequence[Block],
+    blocks: Sequence[BlockContext],
     metric: str = "throughput_tok_s",
     *,
     limit_pct: float = DRIFT_PCT,

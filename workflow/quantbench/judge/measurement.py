@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 from quantbench.records.base import Number
-from quantbench.records.block import BlockContext, Calibration
+from quantbench.records.block import BlockContext, Calibration, Status, Telemetry
 from quantbench.records.cell import Cell
 from quantbench.records.measurement import (
     Blocks,
@@ -30,14 +30,7 @@ from quantbench.records.server import Ready, Session
 
 CLOCK_STEP_S = 1.0
 """Starts are of the wall clock, durations are not: they may disagree by what NTP corrects."""
-TELEMETRY = (
-    "power_w_mean",
-    "sm_clock_mhz_mean",
-    "sm_clock_mhz_min",
-    "temperature_c_max",
-    "utilisation_pct_mean",
-    "memory_used_mib_max",
-)
+TELEMETRY = tuple(name for name in CellUse.__struct_fields__ if name in Telemetry.__struct_fields__)
 """Fields of a block's telemetry whose mean a cell has."""
 
 
@@ -142,14 +135,7 @@ def _guards(blocks: Sequence[BlockContext]) -> tuple[GuardCount, ...]:
         if guard.status in ("fail", "warn") and guard.detail:
             details[guard.id][guard.detail] = None
     return tuple(
-        GuardCount(
-            id=name,
-            ok=count["ok"],
-            fail=count["fail"],
-            warn=count["warn"],
-            unknown=count["unknown"],
-            details=tuple(details[name])[:3],
-        )
+        GuardCount(id=name, details=tuple(details[name])[:3], **{status: count[status] for status in get_args(Status)})
         for name, count in counts.items()
     )
 
@@ -206,15 +192,8 @@ def _wall(lane: str, times: Sequence[tuple[float, float]]) -> Wall:
 
 
 def _session(record: Session) -> SessionUse:
-    return SessionUse(
-        mode=record.mode,
-        memory_before_mib=record.memory_before_mib,
-        memory_after_stop_mib=record.memory_after_stop_mib,
-        memory_returned=record.memory_returned,
-        measured_s=record.measured_s,
-        held_s=record.held_s,
-        events=dict(Counter(event.event for event in record.events)),
-    )
+    same: dict[str, Any] = {name: getattr(record, name) for name in SessionUse.__struct_fields__ if name != "events"}
+    return SessionUse(**same, events=dict(Counter(event.event for event in record.events)))
 
 
 def _client(blocks: Sequence[BlockContext]) -> ClientUse:

@@ -10,16 +10,10 @@ from quantbench.records.server import MeasuredStarts, Memory, Ready, Session, St
 from quantbench.records.tables import MemoryRow, StartupRow
 
 READY_MEMORY = (
-    "weights_gib",
-    "checkpoint_gib",
-    "kv_cache_gib",
-    "kv_cache_tokens",
-    "max_concurrency",
-    "activation_peak_gib",
-    "cuda_graphs_gib",
-    "non_torch_gib",
+    *("weights_gib", "checkpoint_gib", "kv_cache_gib", "kv_cache_tokens", "max_concurrency"),
+    *("activation_peak_gib", "cuda_graphs_gib", "non_torch_gib"),
 )
-PHASES = ("weights_s", "compile_s", "warmup_s", "graphs_s", "engine_init_s", "total_s")
+PHASES = tuple(name for name in Startup.__struct_fields__ if name.endswith("_s"))
 SENSORS = {"nvml": "NVML, whole device", "rss": "resident set of the server's processes"}
 
 
@@ -48,11 +42,7 @@ def _memory_row(model: str, label: str, own: Ready | None, base: Ready | None, s
         quantization=own.quantization.label,
         kernel=own.quantization.kernel,
         bits_per_weight=own.quantization.bits_per_weight,
-        vram_source=vram.source if vram else None,
-        vram_before_mib=vram.before_mib if vram else None,
-        vram_after_mib=vram.after_mib if vram else None,
-        vram_delta_mib=vram.delta_mib if vram else None,
-        vram_total_mib=vram.total_mib if vram else None,
+        **{f"vram_{name}": value for name, value in (vram.as_dict() if vram else {}).items()},
         vram_delta_reduction_pct=_reduction(own_delta, base_delta),
         **figures,
         weights_reduction_pct=_reduction(memory.weights_gib, base_memory.weights_gib),

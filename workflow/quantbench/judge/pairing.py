@@ -23,27 +23,15 @@ MAX_PAIR_GAP_S = 900.0
 
 
 @dataclass(frozen=True)
-class Block:
-    """One measured block, reduced to what a comparison needs."""
-
-    number: int
-    started_unix: float
-    metrics: Mapping[str, float | None]
-    valid: bool
-    reasons: tuple[str, ...] = ()
-    samples: Samples = field(default_factory=dict)
-    lane: str | None = None  # name of the devices that served it; None where the context does not say
-
-
-@dataclass(frozen=True)
 class Pairs:
     """The usable pairs of one (baseline, variant, cell), and what was left out."""
 
-    a: tuple[Block, ...]
-    b: tuple[Block, ...]
+    a: tuple[BlockContext, ...]
+    b: tuple[BlockContext, ...]
     invalid: tuple[InvalidBlock, ...] = ()
     unpaired: int = 0
     planned: int | None = None  # `blocks` of the plan; blocks with higher numbers were added later
+    samples: Mapping[BlockKey, Samples] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.a)
@@ -56,7 +44,8 @@ class Pairs:
     @property
     def same_lane(self) -> bool:
         """Whether no pair is known to lie on two lanes: at the same time on two cards is not side by side."""
-        return all(x.lane == y.lane for x, y in zip(self.a, self.b, strict=True) if x.lane and y.lane)
+        lanes = [(x.lane.lane, y.lane.lane) for x, y in zip(self.a, self.b, strict=True)]
+        return all(x == y for x, y in lanes if x and y)
 
     def first(self, numbers: Iterable[int]) -> int | None:
         """How many of the pairs with these block numbers were planned from the start; None if there was no plan."""
@@ -64,8 +53,8 @@ class Pairs:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One metric of one comparison: the two values in the metric's unit, their ratio, remarks as reason codes."""
+class Estimate:
+    """One metric of two arms: the two values in the metric's unit, their ratio, remarks as reason codes."""
 
     a: float | None
     b: float | None
@@ -73,46 +62,35 @@ class Measured:
     remarks: tuple[str, ...] = ()
 
 
-def block_of(context: BlockContext, samples: Samples | None = None) -> Block:
-    """A judged block, reduced."""
-    return Block(
-        number=context.block,
-        started_unix=context.started_unix,
-        metrics=context.metrics,
-        valid=context.valid,
-        reasons=context.reasons,
-        samples=samples or {},
-        lane=context.lane.lane,
-    )
-
-
-def arms_of(
-    contexts: Iterable[BlockContext], samples: Mapping[BlockKey, Samples]
-) -> dict[Cell, dict[str, list[Block]]]:
+def arms_of(contexts: Iterable[BlockContext]) -> dict[Cell, dict[str, list[BlockContext]]]:
     """{cell: {arm: blocks}} in the order of first appearance."""
-    arms: dict[Cell, dict[str, list[Block]]] = {}
+    arms: dict[Cell, dict[str, list[BlockContext]]] = {}
     for context in contexts:
-        block = block_of(context, samples.get((context.arm, context.cell, context.block)))
-        arms.setdefault(context.cell, {}).setdefault(context.arm, []).append(block)
+        arms.setdefault(context.cell, {}).setdefault(context.arm, []).append(context)
     return arms
 
 
-def pair_up(a: Sequence[Block], b: Sequence[Block], names: tuple[str, str], planned: int | None = None) -> Pairs:
-    """Pair by block number; a pair with an invalid block is left out. planned: the plan's `blocks`."""
-    by_number = ({x.number: x for x in a}, {y.number: y for y in b})
-    both = sorted(by_number[0].keys() & by_number[1].keys())
+def pair_up(
+    a: Sequence[BlockContext],
+    b: Sequence[BlockContext],
+    planned: int | None = None,
+    samples: Mapping[BlockKey, Samples] | None = None,
+) -> Pairs:
+    """Pair judged blocks by number; a pair with an invalid block is left out. planned: the plan's `blocks`."""
+    arms = ({x.block: x for x in a}, {y.block: y for y in b})
     valid, invalid = [], []
-    for n in both:
-        faulty = [(name, arm[n]) for name, arm in zip(names, by_number, strict=True) if not arm[n].valid]
-        invalid += [InvalidBlock(model=name, block=n, guards=block.reasons) for name, block in faulty]
+    for n in sorted(arms[0].keys() & arms[1].keys()):
+        faulty = [arm[n] for arm in arms if not arm[n].valid]
+        invalid += [InvalidBlock(model=block.arm, block=n, guards=block.reasons) for block in faulty]
         if not faulty:
             valid.append(n)
     return Pairs(
-        tuple(by_number[0][n] for n in valid),
-        tuple(by_number[1][n] for n in valid),
+        tuple(arms[0][n] for n in valid),
+        tuple(arms[1][n] for n in valid),
         tuple(invalid),
-        len(by_number[0].keys() ^ by_number[1].keys()),
+        len(arms[0].keys() ^ arms[1].keys()),
         planned,
+        samples or {},
     )
 
 
@@ -129,23 +107,23 @@ def interleaved(a: Sequence[float], b: Sequence[float]) -> bool:
     return all(abs(place[i] - place[i + len(a)]) == 1 and abs(a[i] - b[i]) <= MAX_PAIR_GAP_S for i in range(len(a)))
 
 
-def measure(pairs: Pairs, metric: str) -> Measured:
+def measure(pairs: Pairs, metric: str) -> Estimate:
     """One metric over the pairs: from the block metrics, or pooled where blocks are too short for a p95."""
-    values = [(x.number, x.metrics.get(metric), y.metrics.get(metric)) for x, y in zip(pairs.a, pairs.b, strict=True)]
+    values = [(x.block, x.metrics.get(metric), y.metrics.get(metric)) for x, y in zip(pairs.a, pairs.b, strict=True)]
     if not values:
-        return Measured(None, None, RatioCI(None, None, None, 0, None, None, codes.code("no_pairs")))
+        return Estimate(None, None, RatioCI(None, None, None, 0, None, None, codes.code("no_pairs")))
     complete = [(n, x, y) for n, x, y in values if x is not None and y is not None]
     missing = len(values) - len(complete)
     if missing and METRICS[metric].q == 95:
         return _pooled(pairs, metric)
     if not complete:
-        return Measured(None, None, RatioCI(None, None, None, 0, None, None, codes.code("not_measured")))
+        return Estimate(None, None, RatioCI(None, None, None, 0, None, None, codes.code("not_measured")))
     remarks = (codes.code("missing_in_pairs", n=missing),) if missing else ()
     a, b = [x for _, x, _ in complete], [y for _, _, y in complete]
     ci = paired_ratio(a, b, first=pairs.first(n for n, _, _ in complete))
     if ci.ratio is None:
-        return Measured(None, None, ci, remarks)
-    return Measured(geometric_mean(a), geometric_mean(b), ci, remarks)
+        return Estimate(None, None, ci, remarks)
+    return Estimate(geometric_mean(a), geometric_mean(b), ci, remarks)
 
 
 def geometric_mean(values: Sequence[float]) -> float:
@@ -153,11 +131,14 @@ def geometric_mean(values: Sequence[float]) -> float:
     return float(np.exp(np.mean(np.log(np.asarray(values, dtype=float)))))
 
 
-def _pooled(pairs: Pairs, metric: str) -> Measured:
+def _pooled(pairs: Pairs, metric: str) -> Estimate:
     name = f"{METRICS[metric].time}_ms"
-    a, b = ([block.samples.get(name, ()) for block in arm] for arm in (pairs.a, pairs.b))
-    ci = pooled_ratio(a, b, 95, first=pairs.first(x.number for x in pairs.a))
+    a, b = (
+        [pairs.samples.get((block.arm, block.cell, block.block), {}).get(name, ()) for block in arm]
+        for arm in (pairs.a, pairs.b)
+    )
+    ci = pooled_ratio(a, b, 95, first=pairs.first(x.block for x in pairs.a))
     if ci.ratio is None:
-        return Measured(None, None, ci)
+        return Estimate(None, None, ci)
     values = [percentile([x for block in arm for x in block], 95).value for arm in (a, b)]
-    return Measured(values[0], values[1], ci, (codes.code("p95_pooled"),))
+    return Estimate(values[0], values[1], ci, (codes.code("p95_pooled"),))

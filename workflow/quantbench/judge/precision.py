@@ -8,16 +8,10 @@ from typing import Final, Literal
 
 from quantbench.records import codes
 from quantbench.records.comparison import Comparison, Precision, PrecisionEntry
-from quantbench.stats import MIN_PAIRS, blocks_needed
+from quantbench.stats import MIN_PAIRS, blocks_needed, half_width
 
 MOST_BLOCKS: Final = 40
 """The default of `refine.max_blocks`: a comparison that needs more blocks is out of reach, so fix the noise instead."""
-
-
-def width_of(row: Comparison) -> float | None:
-    """Half-width of a row's CI as a relative figure, None without a CI."""
-    low, high = row.ci_low, row.ci_high
-    return math.expm1((math.log(high) - math.log(low)) / 2) if low and high else None
 
 
 def blocks_more(row: Comparison, target: float, most_blocks: int = MOST_BLOCKS) -> int | None:
@@ -26,7 +20,7 @@ def blocks_more(row: Comparison, target: float, most_blocks: int = MOST_BLOCKS) 
     A cell with too few valid pairs gets what is missing to a test, also in place of refused blocks. No other row
     without a CI is helped by more blocks: its blocks are too short, or its models are not to be compared.
     """
-    width, n = width_of(row), row.n_pairs
+    width, n = half_width(row.ci_low, row.ci_high), row.n_pairs
     if width is None:
         return MIN_PAIRS - n if n < MIN_PAIRS else None
     if width <= target:
@@ -35,15 +29,18 @@ def blocks_more(row: Comparison, target: float, most_blocks: int = MOST_BLOCKS) 
     return None if need is None else max(1, need - n)
 
 
-def blocks_to_decide(ratio: float, width: float, n: int, margin: float, most_blocks: int = MOST_BLOCKS) -> int | None:
-    """Further pairs until the CI is as narrow as the margin, or, where it is already, until it would decide.
+def blocks_to_decide(row: Comparison, most_blocks: int = MOST_BLOCKS) -> int | None:
+    """Further pairs until an undecided row's CI is as narrow as its margin, or, where it is, until it would decide.
 
-    width: half-width of the CI of the first n pairs. None above `most_blocks`.
+    None above `most_blocks`.
     """
-    need = blocks_needed(n, width, margin, cap=most_blocks)
+    width, n = half_width(row.ci_low, row.ci_high), row.n_pairs
+    if width is None or row.ratio is None:
+        return None
+    need = blocks_needed(n, width, row.margin, cap=most_blocks)
     if need is not None and need <= n:
-        mean = abs(math.log(ratio))
-        bound = math.expm1(max(mean, math.log1p(margin) - mean))
+        mean = abs(math.log(row.ratio))
+        bound = math.expm1(max(mean, math.log1p(row.margin) - mean))
         need = blocks_needed(n, width, bound, cap=most_blocks)
     return None if need is None else max(1, need - n)
 
@@ -70,7 +67,7 @@ def plan(
             cell=row.cell.key,
             variant=row.variant,
             metric=row.metric,
-            half_width=width_of(row),
+            half_width=half_width(row.ci_low, row.ci_high),
             blocks_more=more,
             reasons=row.reasons,
         )
@@ -85,7 +82,7 @@ def _list_of(row: Comparison, more: int | None) -> Literal["reached", "missing",
     if row.code == "invalid":
         return "refused"
     if more is None:
-        return "untested" if width_of(row) is None else "out_of_reach"
+        return "untested" if not row.has_ci else "out_of_reach"
     return "missing" if more else "reached"
 
 

@@ -33,7 +33,7 @@ Answer = str | Number | None
 
 
 @dataclass(frozen=True)
-class Measured:
+class Evidence:
     """What the data say to one question for one variant, and the answer in the prediction's own terms."""
 
     findings: tuple[Finding, ...]
@@ -48,7 +48,7 @@ class Question:
     """
 
     id: str
-    measure: Callable[[Run, str], Measured]
+    measure: Callable[[Run, str], Evidence]
     choices: tuple[str, ...] = ()
 
 
@@ -63,14 +63,8 @@ def _score_of(run: Run, question: Question) -> PredictionScore:
     for variant in run.variants:
         measured = question.measure(run, variant)
         answer = None if question.id in OF_SPEED and not run.trusted else measured.answer
-        answers.append(
-            VariantAnswer(
-                variant=variant,
-                answer=answer,
-                measured=measured.findings,
-                score=score(question, predicted, answer),
-            )
-        )
+        outcome = score(question, predicted, answer)
+        answers.append(VariantAnswer(variant=variant, answer=answer, measured=measured.findings, score=outcome))
     return PredictionScore(id=question.id, predicted=predicted, answers=tuple(answers))
 
 
@@ -103,17 +97,16 @@ def prompts_lost(details: QualityDetails) -> Finding:
     return finding("predictions.lost_more", lost=len(lost), n=n, prompts=first, more=len(lost) - len(first))
 
 
-def _vram(run: Run, variant: str) -> Measured:
+def _vram(run: Run, variant: str) -> Evidence:
     row = run.memory_of(variant)
     weights, whole, files = row.weights_reduction_pct, row.vram_delta_reduction_pct, row.checkpoint_reduction_pct
-    findings = []
-    if weights is not None:
-        findings.append(finding("predictions.weights", reduction=weights))
-    if whole is not None:
-        findings.append(finding("predictions.whole_server", reduction=whole))
-    if files is not None:
-        findings.append(finding("predictions.checkpoint", reduction=files))
-    return Measured(tuple(findings) or (finding("predictions.not_measured"),), weights)
+    findings = (
+        finding("predictions.weights", reduction=weights),
+        finding("predictions.whole_server", reduction=whole),
+        finding("predictions.checkpoint", reduction=files),
+    )
+    known = tuple(found for found in findings if found.values["reduction"] is not None)
+    return Evidence(known or (finding("predictions.not_measured"),), weights)
 
 
 def _row(row: Comparison | None) -> Finding:
@@ -128,131 +121,122 @@ def _row(row: Comparison | None) -> Finding:
     return finding("predictions.row", **values, ci_low=row.ci_low, ci_high=row.ci_high)
 
 
-def _of_row(row: Comparison | None) -> Measured:
-    return Measured((_row(row),), _SAME.get(row.code) if row else None)
+def _of_row(row: Comparison | None) -> Evidence:
+    return Evidence((_row(row),), _SAME.get(row.code) if row else None)
 
 
 def _rows(run: Run, variant: str, style: Style, metric: str) -> list[Comparison]:
     return [row for workload in run.workloads(style) for row in run.compared(workload, variant, metric)]
 
 
-def _ttft_single(run: Run, variant: str) -> Measured:
+def _ttft_single(run: Run, variant: str) -> Evidence:
     rows = _rows(run, variant, "interactive", "p50_ttft_ms")
     return _of_row(min(rows, key=lambda row: row.concurrency, default=None))
 
 
-def _startup(run: Run, variant: str) -> Measured:
+def _startup(run: Run, variant: str) -> Evidence:
     own, base = run.startup_of(variant).total_s, run.startup_of(run.baseline).total_s
     if own is None or base is None:
-        return Measured((finding("predictions.not_measured"),))
-    return Measured((finding("predictions.startup", own=own, base=base),))
+        return Evidence((finding("predictions.not_measured"),))
+    return Evidence((finding("predictions.startup", own=own, base=base),))
 
 
-def _helps_more_at(run: Run, variant: str) -> Measured:
+def _helps_more_at(run: Run, variant: str) -> Evidence:
     rows = [r for w in run.workloads("interactive")[:1] for r in run.compared(w, variant, "throughput_tok_s")]
     by_ratio = sorted(((row.ratio, row) for row in rows if row.ratio is not None), key=lambda entry: -entry[0])
     if len({row.concurrency for _, row in by_ratio}) < 2:
-        return Measured((finding("predictions.one_concurrency"),))
+        return Evidence((finding("predictions.one_concurrency"),))
     (ratio, top), *rest = by_ratio
     if ratio <= 1:
-        return Measured((finding("predictions.no_gain", ratio=ratio, cell=top.cell.key),))
+        return Evidence((finding("predictions.no_gain", ratio=ratio, cell=top.cell.key),))
     low = top.ci_low
     clear = low is not None and all(row.ci_high is not None and row.ci_high < low for _, row in rest)
     if not clear:
-        return Measured((finding("predictions.helps_most_overlapping", ratio=ratio, cell=top.cell.key),))
-    return Measured((finding("predictions.helps_most", ratio=ratio, cell=top.cell.key),), top.concurrency)
+        return Evidence((finding("predictions.helps_most_overlapping", ratio=ratio, cell=top.cell.key),))
+    return Evidence((finding("predictions.helps_most", ratio=ratio, cell=top.cell.key),), top.concurrency)
 
 
-def _tail(run: Run, variant: str, style: Style) -> Measured:
+def _tail(run: Run, variant: str, style: Style) -> Evidence:
     """p95 E2E at the highest concurrency of a style that has it."""
     rows = [row for row in _rows(run, variant, style, "p95_e2e_ms") if row.ratio is not None]
     if not rows:
-        return Measured((finding("predictions.no_p95"),))
+        return Evidence((finding("predictions.no_p95"),))
     return _of_row(max(rows, key=lambda row: row.concurrency))
 
 
-def _p95(run: Run, variant: str) -> Measured:
-    return _tail(run, variant, "interactive")
-
-
-def _batch_p95(run: Run, variant: str) -> Measured:
+def _batch_p95(run: Run, variant: str) -> Evidence:
     measured = _tail(run, variant, "batch")
     answers: dict[Answer, str] = {"worse": "yes", "better": "no", "same": "no"}
-    return Measured(measured.findings, answers.get(measured.answer))
+    return Evidence(measured.findings, answers.get(measured.answer))
 
 
-def _biggest(run: Run, variant: str) -> Measured:
+def _biggest(run: Run, variant: str) -> Evidence:
     cell = run.plan.primary.cell
     rows = [(metric, run.row(variant, cell, metric)) for metric in _KINDS]
     ratios = {metric: row.ratio for metric, row in rows if row and row.ratio is not None}
     if not ratios:
-        return Measured((finding("predictions.not_compared"),))
+        return Evidence((finding("predictions.not_compared"),))
     largest = max(ratios, key=lambda metric: abs(math.log(ratios[metric])))
     shown = any(row and metric == largest and row.code in ("better", "worse") for metric, row in rows)
-    told = tuple(finding("predictions.factor", metric=metric, ratio=ratio) for metric, ratio in ratios.items())
-    return Measured(told, _KINDS[largest] if shown else None)
+    findings = tuple(finding("predictions.factor", metric=metric, ratio=ratio) for metric, ratio in ratios.items())
+    return Evidence(findings, _KINDS[largest] if shown else None)
 
 
-def _batch_gain(run: Run, variant: str) -> Measured:
+def _batch_gain(run: Run, variant: str) -> Evidence:
     row = next((row for row in run.impact if row.variant == variant), None)
     if row is None:
-        return Measured((finding("predictions.not_compared"),))
+        return Evidence((finding("predictions.not_compared"),))
     if row.quotient is None:
-        return Measured(tuple(why_not(row)))
+        return Evidence(tuple(why_not(row)))
     answer = {"batch": "more", "chat": "less"}.get(row.helps_more)
-    return Measured((finding("predictions.quotient", quotient=row.quotient, helps=finding(helps(row))),), answer)
+    return Evidence((finding("predictions.quotient", quotient=row.quotient, helps=finding(helps(row))),), answer)
 
 
-def _breaks_first(run: Run, variant: str) -> Measured:
+def _breaks_first(run: Run, variant: str) -> Evidence:
     if variant not in run.quality:
-        return Measured((finding("predictions.no_answers"),))
+        return Evidence((finding("predictions.no_answers"),))
     losses = {entry.kind: entry.baseline - entry.variant for entry in run.quality[variant].classes}
     most = max(losses.values(), default=0)
     if most <= 0:
-        return Measured((finding("predictions.no_class_lost"),))
+        return Evidence((finding("predictions.no_class_lost"),))
     worst = [kind for kind, lost in losses.items() if lost == most]
-    told = tuple(finding("predictions.class_lost", kind=kind, lost=most) for kind in worst)
-    return Measured(told, worst[0] if len(worst) == 1 else None)
+    findings = tuple(finding("predictions.class_lost", kind=kind, lost=most) for kind in worst)
+    return Evidence(findings, worst[0] if len(worst) == 1 else None)
 
 
-def _summaries(run: Run, variant: str) -> Measured:
+def _summaries(run: Run, variant: str) -> Evidence:
     classes = run.quality[variant].classes if variant in run.quality else ()
     entry = next((entry for entry in classes if entry.kind == "summary"), None)
     if entry is None:
-        return Measured((finding("predictions.no_summary"),))
-    told = finding("predictions.summaries", own=entry.variant, base=entry.baseline)
-    return Measured((told,), "yes" if entry.variant < entry.baseline else "no")
+        return Evidence((finding("predictions.no_summary"),))
+    findings = (finding("predictions.summaries", own=entry.variant, base=entry.baseline),)
+    return Evidence(findings, "yes" if entry.variant < entry.baseline else "no")
 
 
-def _quality(run: Run, variant: str) -> Measured:
+def _quality(run: Run, variant: str) -> Evidence:
     details = run.quality.get(variant)
-    return Measured((prompts_lost(details) if details else finding("predictions.no_answers"),))
+    return Evidence((prompts_lost(details) if details else finding("predictions.no_answers"),))
 
 
-def _failure_modes(run: Run, variant: str) -> Measured:
+def _failure_modes(run: Run, variant: str) -> Evidence:
     if variant not in run.quality:
-        return Measured((finding("predictions.no_answers"),))
+        return Evidence((finding("predictions.no_answers"),))
     worse = [item for item in run.quality[variant].details if item.change == "worse"]
     kinds = list(dict.fromkeys(check.type for item in worse for check in item.variant.failed))
-    return Measured(
+    return Evidence(
         (finding("predictions.failed_checks", kinds=kinds) if kinds else finding("predictions.no_failure"),)
     )
 
 
-def _saving(run: Run, variant: str) -> Measured:
-    told = []
+def _saving(run: Run, variant: str) -> Evidence:
+    findings = []
     for workload in run.workloads():
         row = run.row(variant, run.deciding_cell(workload), "throughput_tok_s")
         if row and row.ratio and row.decided:
-            told.append(finding("predictions.saving", workload=workload, ratio=1 / row.ratio))
+            findings.append(finding("predictions.saving", workload=workload, ratio=1 / row.ratio))
         elif row and row.ratio:
-            told.append(finding("predictions.saving_not_shown", workload=workload, ratio=1 / row.ratio))
-    return Measured(tuple(told) or (finding("predictions.no_cost"),))
-
-
-def _utilisation(run: Run, variant: str) -> Measured:
-    del run, variant
-    return Measured((finding("predictions.utilisation"),))
+            findings.append(finding("predictions.saving_not_shown", workload=workload, ratio=1 / row.ratio))
+    return Evidence(tuple(findings) or (finding("predictions.no_cost"),))
 
 
 _CHANGE = ("better", "same", "worse")
@@ -261,7 +245,7 @@ QUESTIONS: Final = (
     Question("ttft_single", _ttft_single, _CHANGE),
     Question("startup", _startup),
     Question("helps_more_at", _helps_more_at),
-    Question("p95", _p95, _CHANGE),
+    Question("p95", lambda run, variant: _tail(run, variant, "interactive"), _CHANGE),
     Question("biggest_change", _biggest, ("throughput", "ttft", "e2e")),
     Question("breaks_first", _breaks_first),
     Question("ship_unchecked", _quality),
@@ -271,6 +255,6 @@ QUESTIONS: Final = (
     Question("batch_p95_blowup", _batch_p95, ("yes", "no")),
     Question("business_win", _saving),
     Question("refuse_when", _quality),
-    Question("utilisation", _utilisation),
+    Question("utilisation", lambda run, variant: Evidence((finding("predictions.utilisation"),))),
 )
 """The questions of the specification's "before" lists, in its order."""

@@ -10,13 +10,11 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping, Sequence
 
-from quantbench.records.cell import served_model
+from quantbench.records.cell import Cell, served_model
 
 RESTART = "restart"
 ROUNDS = 64  # later blocks share the last place
 SPARE_CELLS = 64  # places for cells that are asked for by name and are in no grid
-
-Cell = tuple[str, int, int]  # workload, concurrency, max_tokens
 
 
 def round_order(arms: Sequence[str], number: int) -> list[str]:
@@ -54,7 +52,7 @@ class Schedule:
         self._aa = dict(aa or {})
         self._lane = dict(models)
         self._modes = dict(modes)
-        self._cells = {tuple(cell): rank for rank, cell in enumerate(cells)}
+        self._cells = {cell: rank for rank, cell in enumerate(cells)}
         self._arms = {lane: [a for a in models if models[a] == lane] for lane in models.values()}
         self._width = max(map(len, self._arms.values()), default=0) + 1  # one place for unknown arms
         self._blocks = (len(self._cells) + SPARE_CELLS) * ROUNDS * self._width
@@ -65,11 +63,10 @@ class Schedule:
         """Priority of starting a model's server, and of what it is asked as soon as it is up: the quality prompts."""
         return self._priority(model, self._number(model))
 
-    def block(self, arm: str, workload: str, concurrency: int, max_tokens: int, number: int) -> int:
-        """Priority of measuring block `number` (1, 2, …) of one tuple."""
+    def block(self, arm: str, cell: Cell, number: int) -> int:
+        """Priority of measuring block `number` (1, 2, …) of one cell."""
         place = min(max(number - 1, 0), ROUNDS - 1)
-        cell = self._cell((workload, concurrency, max_tokens))
-        turn = (cell * ROUNDS + place) * self._width + self._position(arm, place)
+        turn = (self._cell(cell) * ROUNDS + place) * self._width + self._position(arm, place)
         return self._priority(arm, self._width + turn)
 
     def stop(self, model: str) -> int:
@@ -103,7 +100,7 @@ class Schedule:
         return round_order(peers, place).index(arm) if arm in peers else self._width - 1
 
     def _cell(self, cell: Cell) -> int:
-        """Place of a tuple; outside the grid a fixed place after it (two may share one, which does no harm)."""
+        """Place of a cell; outside the grid a fixed place after it (two may share one, which does no harm)."""
         if cell in self._cells:
             return self._cells[cell]
-        return len(self._cells) + zlib.crc32(repr(cell).encode()) % SPARE_CELLS
+        return len(self._cells) + zlib.crc32(cell.key.encode()) % SPARE_CELLS

@@ -1,4 +1,4 @@
-"""Pure: the blocks of one tuple become the row of its CSV.
+"""The blocks of one tuple become the row of its CSV.
 
 Percentiles pool the requests of the valid blocks; their intervals come from the scatter between these blocks, as
 requests of one block share its luck. `n`, `failures` and the adjusted percentiles (a failure counts as +inf) are over
@@ -15,30 +15,21 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Final
 
 from quantbench.client.metrics import figure, measured, percentile
 from quantbench.records.base import Number
-from quantbench.records.block import BlockContext, Calibration
+from quantbench.records.block import BlockContext, Calibration, Percentile
 from quantbench.records.codes import code
 from quantbench.records.metric import METRICS, Metric, Style, focus, quantiles
 from quantbench.records.pool import Measured, Pool, Quantile
 from quantbench.records.request import RequestRecord
-from quantbench.stats import MIN_PAIRS, PERCENTILE_NEEDS, Percentile, ratio_from_logs, spread
+from quantbench.stats import MIN_PAIRS, PERCENTILE_NEEDS, RatioCI, ratio_from_logs, spread
 
 ENERGY_GUARD: Final = "energy_mismatch"
 """Where it warns, a block's energy is not to be trusted."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """95 % limits of a pooled percentile, in ms, or the code of why there are none."""
-
-    low: float | None = None
-    high: float | None = None
-    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,17 +57,8 @@ class Tuple:
 
     @cached_property
     def percentiles(self) -> dict[str, Percentile]:
-        """Pooled percentiles by metric."""
-        return {m.name: percentile(self.pool.requests(everyone=of.adjusted), of) for m, of in quantiles()}
-
-    @cached_property
-    def intervals(self) -> dict[str, Interval]:
-        """Limits by metric."""
-        return {
-            metric.name: interval(self.pool, of, self.percentiles[metric.name].value)
-            for metric, of in quantiles()
-            if metric.limits
-        }
+        """Pooled percentiles by metric, with the limits that they have from the scatter between blocks."""
+        return {metric.name: _pooled(self.pool, metric, of) for metric, of in quantiles()}
 
     def of_client(self, fact: str, worst: Callable[[list[Any]], Any]) -> Any:
         """What the client knows of itself in the worst of the used blocks."""
@@ -129,20 +111,28 @@ def columns(style: Style) -> list[Column]:
     ]
 
 
-def interval(pool: Pool, of: Quantile, pooled: float | None) -> Interval:
-    """Sectioning: the t interval of the valid blocks' own percentiles around the pooled one."""
+def _pooled(pool: Pool, metric: Metric, of: Quantile) -> Percentile:
+    own = percentile(pool.requests(everyone=of.adjusted), of)
+    if not metric.limits:
+        return own
+    limits = _interval(pool, of, own.value)
+    return Percentile(own.value, limits.low, limits.high, own.n, own.reason or limits.reason)
+
+
+def _interval(pool: Pool, of: Quantile, pooled: float | None) -> RatioCI:
+    """Sectioning: the t interval of the valid blocks' own percentiles around the pooled one, in ms."""
     valid = [block.requests for block in pool.everyone if block.valid]
+    none = RatioCI(None, None, None, len(valid), None, None)
     if len(valid) < MIN_PAIRS:
-        return Interval(reason=code("ci_needs_blocks", n=MIN_PAIRS))
+        return replace(none, reason=code("ci_needs_blocks", n=MIN_PAIRS))
     sections = [value for requests in valid if (value := percentile(requests, of).value) is not None]
     if pooled is None or len(sections) < len(valid):
-        return Interval(reason=code("percentile_ci_needs", q=of.q, n=PERCENTILE_NEEDS[of.q]))
+        return replace(none, reason=code("percentile_ci_needs", q=of.q, n=PERCENTILE_NEEDS[of.q]))
     if min(pooled, *sections) <= 0:
-        return Interval(reason=code("not_positive"))
+        return replace(none, reason=code("not_positive"))
     centre = math.log(pooled)
     sd, df = spread([math.log(x) for x in sections], None, centre)
-    limits = ratio_from_logs(centre, sd, len(sections), df=df)
-    return Interval(limits.low, limits.high, limits.reason)
+    return ratio_from_logs(centre, sd, len(sections), df=df)
 
 
 def _measured(records: Sequence[RequestRecord], context: BlockContext) -> Measured:
@@ -159,8 +149,8 @@ def _column(metric: Metric) -> Column:
 def _limits(metric: Metric) -> list[Column]:
     meaning = "95 % limits of these percentiles, from the scatter between valid blocks"
     return [
-        Column(f"{metric.name}_lo", metric.unit, meaning, lambda row: row.intervals[metric.name].low),
-        Column(f"{metric.name}_hi", metric.unit, meaning, lambda row: row.intervals[metric.name].high),
+        Column(f"{metric.name}_lo", metric.unit, meaning, lambda row: row.percentiles[metric.name].low),
+        Column(f"{metric.name}_hi", metric.unit, meaning, lambda row: row.percentiles[metric.name].high),
     ]
 
 
@@ -169,11 +159,9 @@ def _reasons(row: Tuple) -> Iterator[str]:
     for context in row.contexts:
         yield from context.reasons
     for metric, of in quantiles():
-        if metric.limits or of.adjusted:
-            own = row.percentiles[metric.name]
-            reason = own.reason or (row.intervals[metric.name].reason if metric.limits else None)
-            if reason:
-                yield reason
+        reason = row.percentiles[metric.name].reason
+        if reason and (metric.limits or of.adjusted):
+            yield reason
     if any(block.window is None for block in row.pool.used):
         yield code("steady_too_short")
     if any(context.warned(ENERGY_GUARD) for context in row.used):

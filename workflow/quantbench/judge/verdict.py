@@ -3,19 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
-from quantbench.judge.decide import ALPHA, Candidate, blocks_more, correct, decide, is_coarse, likely
+import msgspec
+
 from quantbench.judge.drift import drift_of
-from quantbench.judge.pairing import Block, BlockKey, Pairs, Samples, arms_of, measure, pair_up
-from quantbench.judge.precision import MOST_BLOCKS, plan
+from quantbench.judge.pairing import BlockKey, Estimate, Pairs, Samples, arms_of, measure, pair_up
+from quantbench.judge.precision import MOST_BLOCKS, blocks_to_decide, plan
 from quantbench.records import codes
 from quantbench.records.block import BlockContext
 from quantbench.records.cell import AA_SUFFIX, Cell
-from quantbench.records.comparison import Comparison, Control, ControlMetric, InvalidBlock, Primary, Verdict
-from quantbench.records.metric import COMPARED
-from quantbench.stats import half_width
+from quantbench.records.comparison import Code, Comparison, Control, ControlMetric, InvalidBlock, Primary, Verdict
+from quantbench.records.metric import COMPARED, METRICS
+from quantbench.stats import MIN_PAIRS, half_width, holm, tost
 
-Arms = Mapping[str, Sequence[Block]]
+Arms = Mapping[str, Sequence[BlockContext]]
+ALPHA: Final = 0.05
+COARSE_MARGIN: Final = 0.1
+"""Where the A/A control widens the margin beyond this, "equivalent" would call two models the same that nobody measured
+well enough to say so. A margin that the config itself sets wider is the user's own."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One metric of a variant in a cell before it is tested; blockers: why it is refused as a whole."""
+
+    cell: Cell
+    metric: str
+    pairs: Pairs
+    measured: Estimate
+    margin: float
+    blockers: tuple[str, ...] = ()
+    primary: bool = False
+    coarse: bool = False
+
+
+@dataclass(frozen=True)
+class Test:
+    """Both p-values of a comparison as they count, None where there is no test; family: corrected with how many."""
+
+    difference: float | None
+    equivalence: float | None
+    family: int
+
+    @property
+    def alike(self) -> bool:
+        """Whether the ratio is shown to lie within the margin."""
+        return self.equivalence is not None and self.equivalence < ALPHA
 
 
 def build_verdict(
@@ -38,13 +73,15 @@ def build_verdict(
     variant gets no verdict. target: wanted half-width. planned_blocks, most_blocks: `blocks` and `refine.max_blocks` of
     the config; blocks beyond `blocks` came later.
     """
-    cells = arms_of(contexts, samples or {})
-    aa = control_of(cells, baseline, primary, margin, planned_blocks)
+    cells = arms_of(contexts)
+    aa = control_of(_pairs(cells, baseline, baseline + AA_SUFFIX, planned_blocks, samples), primary, margin)
     rows: list[Comparison] = []
     for variant in _variants(contexts, baseline) if variants is None else variants:
         blockers = tuple((pair_failures or {}).get(variant, ()))
-        family = _family(_pairs(cells, baseline, variant, planned_blocks), variant, primary, blockers, margin, aa)
-        rows += [_comparison(candidate, gpu_name, baseline, most_blocks) for candidate in correct(family)]
+        pairs = _pairs(cells, baseline, variant, planned_blocks, samples)
+        family = _family(pairs, primary, blockers, margin, aa)
+        names = {"gpu_name": gpu_name, "baseline": baseline, "variant": variant}
+        rows += [_comparison(candidate, test, names, most_blocks) for candidate, test in tested(family)]
     drifts = (drift_of(cell, arms.get(baseline, ())) for cell, arms in cells.items())
     return Verdict(
         baseline=baseline,
@@ -65,8 +102,7 @@ def _variants(contexts: Sequence[BlockContext], baseline: str) -> list[str]:
 
 
 def _family(
-    cells: Iterable[tuple[Cell, Pairs]],
-    variant: str,
+    pairs_of: Mapping[Cell, Pairs],
     primary: Primary,
     blockers: tuple[str, ...],
     margin: float,
@@ -78,26 +114,31 @@ def _family(
     return [
         Candidate(
             cell,
-            variant,
             metric,
+            pairs,
             measure(pairs, metric),
             margins[metric],
-            pairs,
             blockers,
             primary=(cell, metric) == (primary.cell, primary.metric),
-            coarse=is_coarse(margins[metric], margin),
+            coarse=margins[metric] > max(COARSE_MARGIN, margin),
         )
-        for cell, pairs in cells
+        for cell, pairs in pairs_of.items()
         for metric in COMPARED
     ]
 
 
 def _pairs(
-    cells: Mapping[Cell, Arms], baseline: str, variant: str, planned: int | None
-) -> Iterable[tuple[Cell, Pairs]]:
-    for cell, arms in cells.items():
-        if baseline in arms and variant in arms:
-            yield cell, pair_up(arms[baseline], arms[variant], (baseline, variant), planned)
+    cells: Mapping[Cell, Arms],
+    baseline: str,
+    variant: str,
+    planned: int | None,
+    samples: Mapping[BlockKey, Samples] | None,
+) -> dict[Cell, Pairs]:
+    return {
+        cell: pair_up(arms[baseline], arms[variant], planned, samples)
+        for cell, arms in cells.items()
+        if baseline in arms and variant in arms
+    }
 
 
 def _on_disk(cells: Mapping[Cell, Arms]) -> dict[str, int]:
@@ -105,15 +146,54 @@ def _on_disk(cells: Mapping[Cell, Arms]) -> dict[str, int]:
     return {cell.key: max(map(len, arms.values())) for cell, arms in cells.items()}
 
 
-def _comparison(candidate: Candidate, gpu_name: str, baseline: str, most_blocks: int) -> Comparison:
+def tested(candidates: Sequence[Candidate]) -> list[tuple[Candidate, Test]]:
+    """Candidates with their two tests: difference from 1 (Student's t) and equivalence within the margin (TOST).
+
+    The declared primary is tested at 5 %; all others are one family per test, corrected with Holm's method.
+    """
+    usable = [not c.blockers and len(c.pairs) >= MIN_PAIRS for c in candidates]
+    raw = [c.measured.ci.p_value if ok else None for c, ok in zip(candidates, usable, strict=True)]
+    same = [tost(c.measured.ci, c.margin) if ok else None for c, ok in zip(candidates, usable, strict=True)]
+    held = [holm([None if c.primary else p for c, p in zip(candidates, ps, strict=True)]) for ps in (raw, same)]
+    size = sum(p is not None for p in held[0])
+    tests = [
+        Test(raw[i], same[i], 1) if candidate.primary else Test(held[0][i], held[1][i], size)
+        for i, candidate in enumerate(candidates)
+    ]
+    return list(zip(candidates, tests, strict=True))
+
+
+def decide(candidate: Candidate, test: Test) -> Code:
+    """The code of a tested comparison."""
+    ratio = candidate.measured.ci.ratio
+    if candidate.blockers or (candidate.pairs.invalid and len(candidate.pairs) < MIN_PAIRS):
+        return "invalid"
+    if test.difference is None or test.equivalence is None or ratio is None:
+        return "no_test"
+    if test.alike:
+        return "undecided" if candidate.coarse else "equivalent"
+    if test.difference < ALPHA:
+        return "better" if METRICS[candidate.metric].is_better(ratio) else "worse"
+    return "undecided"
+
+
+def likely(row: Comparison) -> Literal["gain", "loss"] | None:
+    """What the own CI of an undecided comparison suggests, where it excludes 1 but the corrected test does not.
+
+    A CI within the margin suggests neither: if there is a difference, it is one that does not matter.
+    """
+    if row.ratio is None or not row.excludes_one or row.within_margin:
+        return None
+    return "gain" if METRICS[row.metric].is_better(row.ratio) else "loss"
+
+
+def _comparison(candidate: Candidate, test: Test, names: Mapping[str, Any], most_blocks: int) -> Comparison:
     """A comparison as it is kept; a refused one carries no figures."""
-    code, pairs, measured = decide(candidate), candidate.pairs, candidate.measured
+    code, pairs, measured = decide(candidate, test), candidate.pairs, candidate.measured
     ci, valid = measured.ci, code != "invalid"
-    return Comparison(
-        gpu_name=gpu_name,
+    row = Comparison(
+        **names,
         **candidate.cell.columns,
-        baseline=baseline,
-        variant=candidate.variant,
         metric=candidate.metric,
         baseline_value=measured.a if valid else None,
         variant_value=measured.b if valid else None,
@@ -122,22 +202,23 @@ def _comparison(candidate: Candidate, gpu_name: str, baseline: str, most_blocks:
         ci_high=ci.high if valid else None,
         n_pairs=ci.n if valid else len(pairs),
         p_value=ci.p_value if valid else None,
-        p_holm=candidate.p_difference if valid and not candidate.primary else None,
+        p_holm=test.difference if valid and not candidate.primary else None,
         margin=candidate.margin,
         code=code,
         primary=candidate.primary,
         interleaved=pairs.interleaved,
         valid=valid,
         reasons=tuple(_reasons(candidate, valid)),
-        family=candidate.family,
+        family=test.family,
         coarse=candidate.coarse,
-        alike=valid and candidate.alike,
-        likely=likely(candidate) if code == "undecided" else None,
-        blocks_to_decide=blocks_more(candidate, most_blocks) if code == "undecided" else None,
+        alike=valid and test.alike,
         same_lane=pairs.same_lane,
         blockers=candidate.blockers,
         invalid_blocks=pairs.invalid,
     )
+    if code != "undecided":
+        return row
+    return msgspec.structs.replace(row, likely=likely(row), blocks_to_decide=blocks_to_decide(row, most_blocks))
 
 
 def _reasons(candidate: Candidate, valid: bool) -> Iterable[str]:
@@ -159,37 +240,33 @@ def _refusal(block: InvalidBlock) -> str:
     return f"{', '.join(block.guards) or 'invalid'} ({block.model} block {block.block})"
 
 
-def control_of(
-    cells: Mapping[Cell, Arms], baseline: str, primary: Primary, margin: float, planned: int | None = None
-) -> Control:
+def control_of(pairs_of: Mapping[Cell, Pairs], primary: Primary, margin: float) -> Control:
     """The baseline against itself, in the primary cell or the first that has both arms.
 
     All metrics are one Holm family, so that a run is called untrustworthy by chance in at most 5 %.
     A difference that is proven smaller than the margin does not count.
     """
-    again = baseline + AA_SUFFIX
-    pairs_of = dict(_pairs(cells, baseline, again, planned))
     cell = primary.cell if primary.cell in pairs_of else next(iter(pairs_of), None)
     if cell is None:
         return Control(present=False)
     pairs = pairs_of[cell]
-    family = [Candidate(cell, again, metric, measure(pairs, metric), margin, pairs) for metric in COMPARED]
-    metrics = {candidate.metric: _control_metric(candidate) for candidate in correct(family)}
+    family = [Candidate(cell, metric, pairs, measure(pairs, metric), margin) for metric in COMPARED]
+    metrics = {candidate.metric: _control_metric(candidate, test) for candidate, test in tested(family)}
     return Control(present=True, cell=cell.key, interleaved=pairs.interleaved, metrics=metrics)
 
 
-def _control_metric(candidate: Candidate) -> ControlMetric:
-    ci, code = candidate.measured.ci, decide(candidate)
-    tested = code not in ("invalid", "no_test")
+def _control_metric(candidate: Candidate, test: Test) -> ControlMetric:
+    ci, code = candidate.measured.ci, decide(candidate, test)
+    is_tested = code not in ("invalid", "no_test")
     return ControlMetric(
         ratio=ci.ratio if code != "invalid" else None,
-        ci_low=ci.low if tested else None,
-        ci_high=ci.high if tested else None,
+        ci_low=ci.low if is_tested else None,
+        ci_high=ci.high if is_tested else None,
         n_pairs=ci.n,
-        p_value=ci.p_value if tested else None,
-        p_holm=candidate.p_difference,
-        half_width=half_width(ci) if tested else None,
-        different=code in ("better", "worse") if tested else None,
+        p_value=ci.p_value if is_tested else None,
+        p_holm=test.difference,
+        half_width=half_width(ci.low, ci.high) if is_tested else None,
+        different=code in ("better", "worse") if is_tested else None,
         code=code,
         reason=ci.reason,
     )

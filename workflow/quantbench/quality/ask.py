@@ -1,4 +1,4 @@
-"""Ask a served model the quality prompts, greedily. Edge: aiohttp.
+"""Ask a served model the quality prompts, greedily.
 
 The chat template is applied once, by the server (`/tokenize` with messages); the token ids then go to
 `/v1/completions`, and the ids that it reports back must be the same. So no template is applied twice or not at all,

@@ -1,4 +1,4 @@
-"""Deterministic checks of one answer. Pure: text and a check's settings in, a result with its evidence out.
+"""Deterministic checks of one answer: text and a check's settings in, a result with its evidence out.
 
 A check never raises on any text. It is a table: `CHECKS[type](text, check) -> (ok, detail)`. The type `python` runs
 code and lives in `code_check`, which is handed in by the caller. Three hard checks hold for every prompt

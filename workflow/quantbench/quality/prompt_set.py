@@ -1,4 +1,4 @@
-"""The quality prompt file: one JSON object per line, validated before any server is asked. Pure."""
+"""The quality prompt file: one JSON object per line, validated before any server is asked."""
 
 from __future__ import annotations
 
@@ -15,23 +15,29 @@ from quantbench.quality.checks import CHECKS
 
 Prompt = dict[str, Any]
 
-_REQUIRED = {
-    "contains": [{"required": ["all"]}, {"required": ["any"]}],
-    "not_contains": [{"required": ["any"]}],
-    "regex": [{"required": ["pattern"]}],
-    "exact_number": [{"required": ["value"]}],
-    "json_schema": [{"required": ["schema"]}],
-    "max_words": [{"required": ["value"]}],
-    "min_words": [{"required": ["value"]}],
-    "sentences": [{"required": ["min"]}, {"required": ["max"]}],
-    "language": [{"required": ["value"]}],
-    "python": [{"required": ["tests"]}],
+_REQUIRED: dict[str, tuple[str, ...]] = {
+    "contains": ("all", "any"),
+    "not_contains": ("any",),
+    "regex": ("pattern",),
+    "exact_number": ("value",),
+    "json_schema": ("schema",),
+    "max_words": ("value",),
+    "min_words": ("value",),
+    "sentences": ("min", "max"),
+    "language": ("value",),
+    "python": ("tests",),
 }
+"""Of which keys a check needs one."""
 _STRINGS = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
 
 
-def _value_of(kind: str) -> dict[str, Any]:
-    return {"properties": {"value": {"type": "string" if kind == "language" else "number"}}}
+def _needs(kind: str) -> dict[str, Any]:
+    value = {"type": "string" if kind == "language" else "number"}
+    needed = [{"required": [key]} for key in _REQUIRED[kind]]
+    return {
+        "if": {"properties": {"type": {"const": kind}}},
+        "then": {"anyOf": needed, "properties": {"value": value}},
+    }
 
 
 _MESSAGE = {
@@ -74,10 +80,7 @@ SCHEMA: dict[str, Any] = {
                     "min": {"type": "integer", "minimum": 0},
                     "max": {"type": "integer", "minimum": 0},
                 },
-                "allOf": [
-                    {"if": {"properties": {"type": {"const": kind}}}, "then": {"anyOf": needs, **_value_of(kind)}}
-                    for kind, needs in _REQUIRED.items()
-                ],
+                "allOf": [_needs(kind) for kind in _REQUIRED],
             },
         },
     },

@@ -167,8 +167,11 @@ class GuardResult(Record, frozen=True, kw_only=True):
     detail: str = ""
 
 
-class PercentileFacts(Record, frozen=True, kw_only=True):
-    """A percentile over the block's requests with its order-statistic CI, in ms; n: the requests that have the time."""
+class Percentile(Record, frozen=True):
+    """A percentile with its limits in the unit of the sample, or the reason why not; n: the values it is of.
+
+    In a block's file: over its requests that have the time, with order-statistic limits, in ms.
+    """
 
     value: float | None
     low: float | None
@@ -194,7 +197,7 @@ class BlockContext(InCell, frozen=True, kw_only=True):
     duration_s: float
     client: ClientFacts
     metrics: dict[str, Number | None]
-    percentiles: dict[str, PercentileFacts] = {}
+    percentiles: dict[str, Percentile] = {}
     failure_reasons: dict[str, int] = {}
     telemetry: Telemetry
     server: ServerFacts

@@ -69,7 +69,8 @@ class Comparison(InCell, frozen=True, kw_only=True):
     @property
     def excludes_one(self) -> bool:
         """Whether the row's own interval, before any correction, lies on one side of 1."""
-        return self.ci_low is not None and self.ci_high is not None and (self.ci_low > 1 or self.ci_high < 1)
+        low, high = self.ci_low, self.ci_high
+        return low is not None and high is not None and not low <= 1 <= high
 
     @property
     def within_margin(self) -> bool:

@@ -62,7 +62,7 @@ class Results:
         return f"{self.root}/{PATHS[name]}"
 
     def path(self, name: str, cell: Cell | None = None, **wildcards: str | int) -> str:
-        """The path of one file."""
+        """The path of one file; with "*" for a wildcard a pattern of several."""
         of_cell = cell.columns if cell else {}
         return f"{self.root}/{PATHS[name].format(**of_cell, **wildcards)}"
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from quantbench.judge.decide import ALPHA
+from quantbench.judge.verdict import ALPHA
 from quantbench.records import codes
 from quantbench.records.comparison import Comparison, Control, Verdict
 from quantbench.records.finding import Finding, finding

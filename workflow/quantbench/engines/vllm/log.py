@@ -1,4 +1,4 @@
-"""A vLLM log → start-up phases, memory, settings, kernel, layers. Pure: text in, facts out.
+"""A vLLM log → start-up phases, memory, settings, kernel, layers: text in, facts out.
 
 Patterns and the versions they were read in: `log_patterns`. What is not found is None, with the line looked for.
 `incidents` reads a stretch of a running server's log, `diagnose` the log of a start that failed.

@@ -4,40 +4,13 @@ A guard answers ok, fail, warn or unknown. A failed guard makes a block or a com
 beside the figures. A fact that is missing is `unknown`, never ok: it does not invalidate, but the report counts it.
 """
 
-from quantbench.judge.guards.base import Guard
-from quantbench.judge.guards.evaluate import (
-    BLOCK,
-    CLIENT,
-    GUARDS,
-    PAIR,
-    RUN,
-    SERVER,
-    comparison_failures,
-    evaluate_block,
-    evaluate_pair,
-    evaluate_run,
-    evaluate_server,
-    failed,
-    judged,
-    meanings,
-)
-from quantbench.records.block import GuardResult
-
-__all__ = [
-    "BLOCK",
-    "CLIENT",
-    "GUARDS",
-    "PAIR",
-    "RUN",
-    "SERVER",
-    "Guard",
-    "GuardResult",
-    "comparison_failures",
-    "evaluate_block",
-    "evaluate_pair",
-    "evaluate_run",
-    "evaluate_server",
-    "failed",
-    "judged",
-    "meanings",
-]
+from quantbench.judge.guards.evaluate import CLIENT as CLIENT
+from quantbench.judge.guards.evaluate import GUARDS as GUARDS
+from quantbench.judge.guards.evaluate import comparison_failures as comparison_failures
+from quantbench.judge.guards.evaluate import evaluate_block as evaluate_block
+from quantbench.judge.guards.evaluate import evaluate_pair as evaluate_pair
+from quantbench.judge.guards.evaluate import evaluate_run as evaluate_run
+from quantbench.judge.guards.evaluate import evaluate_server as evaluate_server
+from quantbench.judge.guards.evaluate import failed as failed
+from quantbench.judge.guards.evaluate import judged as judged
+from quantbench.judge.guards.evaluate import meanings as meanings

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from types import ModuleType
 from typing import Final
 
 from msgspec.structs import replace
 
-from quantbench.judge.guards import client, device, engine, load, pair, run, server
-from quantbench.judge.guards.base import BlockFacts, Guard, PairFacts, Source
+from quantbench.judge.guards import client, device, engine, load, pair, server
+from quantbench.judge.guards.base import BlockFacts, Guard, PairFacts, Scope, Source
 from quantbench.observe import bottleneck
 from quantbench.records.block import BlockContext, Calibration, GuardResult
 from quantbench.records.server import Ready, Session
 
-
-def _guards_of(*modules: ModuleType) -> tuple[Guard, ...]:
-    """The guards that modules define, in the order in which they stand there."""
-    return tuple(value for module in modules for value in vars(module).values() if isinstance(value, Guard))
-
-
-BLOCK: Final = _guards_of(load, engine, device, client)
-SERVER: Final = _guards_of(server)
-PAIR: Final = _guards_of(pair)
-RUN: Final = _guards_of(run)
-GUARDS: Final = (*BLOCK, *SERVER, *PAIR, *RUN)
-
+GUARDS: Final = tuple(
+    value
+    for module in (load, engine, device, client, server, pair)
+    for value in vars(module).values()
+    if isinstance(value, Guard)
+)
+"""In the order in which modules define them."""
 CLIENT: Final = ("client_cpu", "client_loop_lag", "client_limit")
 """Guards that say that the load client was the limit."""
+
+
+def _answers(scope: Scope, facts: object) -> list[GuardResult]:
+    return [guard.answer(facts) for guard in GUARDS if guard.scope == scope]
 
 
 def evaluate_block(
@@ -35,7 +33,7 @@ def evaluate_block(
 ) -> list[GuardResult]:
     """All guards of a block."""
     facts = BlockFacts(context, Source("ready", ready), Source("calibration", calibration))
-    return [guard.answer(facts) for guard in BLOCK]
+    return _answers("block", facts)
 
 
 def judged(context: BlockContext, ready: Ready | None, calibration: Calibration | None) -> BlockContext:
@@ -58,7 +56,7 @@ def judged(context: BlockContext, ready: Ready | None, calibration: Calibration 
 
 def evaluate_server(ready: Ready) -> list[GuardResult]:
     """All guards of a server."""
-    return [guard.answer(Source("ready", ready)) for guard in SERVER]
+    return _answers("server", Source("ready", ready))
 
 
 def evaluate_pair(
@@ -66,7 +64,7 @@ def evaluate_pair(
 ) -> list[GuardResult]:
     """All guards of the comparison of a baseline (a) and a variant (b): their servers and all their blocks."""
     facts = PairFacts(Source("ready_a", ready_a), Source("ready_b", ready_b), blocks_a, blocks_b)
-    return [guard.answer(facts) for guard in PAIR]
+    return _answers("pair", facts)
 
 
 def comparison_failures(
@@ -79,7 +77,7 @@ def comparison_failures(
 
 def evaluate_run(sessions: Mapping[str, Session]) -> list[GuardResult]:
     """All guards of a whole run; sessions: {model: session}."""
-    return [guard.answer(sessions) for guard in RUN]
+    return _answers("run", sessions)
 
 
 def failed(results: Iterable[GuardResult]) -> list[str]:

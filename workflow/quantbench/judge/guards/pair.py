@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from quantbench.judge.drift import DRIFT_ALPHA, DRIFT_PCT, drift_of
 from quantbench.judge.guards.base import Missing, PairFacts, Seen, guard, metric
-from quantbench.judge.pairing import block_of, pair_up
+from quantbench.judge.pairing import pair_up
 from quantbench.records.block import BlockContext
 
 
@@ -172,10 +172,7 @@ def server_changed(facts: PairFacts) -> Seen:
        remedy="Use a lane that can sleep or keep models resident; measure both arms in one run.")  # fmt: skip
 def not_interleaved(facts: PairFacts) -> Seen:
     """Slow drift of the machine cannot be told from a difference of the models."""
-    pairs = {
-        cell.key: pair_up([block_of(c) for c in a], [block_of(c) for c in b], ("baseline", "variant"))
-        for cell, (a, b) in facts.cells().items()
-    }
+    pairs = {cell.key: pair_up(a, b) for cell, (a, b) in facts.cells().items()}
     judged = {cell: these for cell, these in pairs.items() if len(these) > 1}
     if not judged:
         raise Missing("no cell has two pairs of valid blocks, so no order can be seen")
@@ -194,10 +191,8 @@ def not_interleaved(facts: PairFacts) -> Seen:
        remedy="Let the machine warm up first; look at clocks and temperature.")  # fmt: skip
 def drift(facts: PairFacts, *, limit_pct: float = DRIFT_PCT, alpha: float = DRIFT_ALPHA) -> Seen:
     """The machine changed during the session. Interleaving cancels most of it; figures of single blocks do not."""
-    rows = [
-        (cell, drift_of(cell, [block_of(c) for c in a], limit_pct=limit_pct, alpha=alpha))
-        for cell, (a, _) in facts.cells().items()
-    ]
+    cells = facts.cells().items()
+    rows = [(cell, drift_of(cell, a, limit_pct=limit_pct, alpha=alpha)) for cell, (a, _) in cells]
     trends = [
         (row.flagged, abs(row.percent), f"{cell.key}: {row.percent:+.1f} % over the session (p = {row.p_value:.3f})")
         for cell, row in rows

@@ -1,9 +1,11 @@
-"""Guards of a server: is it what its row says?"""
+"""Guards of a server: is it what its row says? And of the run: did all servers give their memory back?"""
 
 from __future__ import annotations
 
-from quantbench.judge.guards.base import Seen, Source, guard
-from quantbench.records.server import Ready
+from collections.abc import Mapping
+
+from quantbench.judge.guards.base import Missing, Seen, Source, guard
+from quantbench.records.server import Ready, Session
 
 _FALLBACKS = ("unquantized", "emulat", "dequant", "fallback", "reference", "naive")
 _PLAIN = ("", "none", "bf16", "bfloat16", "fp16", "float16")
@@ -53,3 +55,17 @@ def sampling_defaults(ready: Source[Ready]) -> Seen:
     """The repository's generation_config changes every request that leaves a field unset, per repository."""
     overridden = ready.need(lambda r: r.settings.sampling_defaults_overridden)
     return Seen(overridden, "the repository's generation_config is in force" if overridden else "vLLM's own")
+
+
+@guard("run", "fail", title="Memory returned",
+       detection="memory used after the stop is above that before the start (session.json)",
+       remedy="Look for left processes of the server; reset is yours to decide.")  # fmt: skip
+def memory_returned(sessions: Mapping[str, Session]) -> Seen:
+    """A server left memory behind: the next model had less, or a process is still there."""
+    if not sessions:
+        raise Missing("sessions are not known")
+    unknown = [model for model, session in sessions.items() if session.memory_returned is None]
+    held = [model for model, session in sessions.items() if session.memory_returned is False]
+    if unknown and not held:
+        raise Missing(f"memory_returned is not known for {', '.join(unknown)}")
+    return Seen(bool(held), f"memory not returned by {', '.join(held)}" if held else "all memory came back")

@@ -1,0 +1,72 @@
+"""Tables of docs/ that are made from the code: guards, metrics, columns of the tuple CSV, keys of the configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+from typing import Any, Final
+
+from quantbench.docs.markdown import table
+from quantbench.judge.guards import GUARDS
+from quantbench.judge.summary import columns
+from quantbench.records.metric import METRICS
+
+_SCOPES: Final = {"block": "Of a block", "server": "Of a server", "pair": "Of a comparison", "run": "Of a run"}
+
+
+def guards_table() -> str:
+    """`guards` of docs/measurement.md: the guards in a table per scope."""
+    head, parts = ("guard", "if found", "meaning", "detection", "remedy"), []
+    for scope, heading in _SCOPES.items():
+        rows = [(f"`{g.id}`", g.severity, g.meaning, g.detection, g.remedy) for g in GUARDS if g.scope == scope]
+        parts.append(f"### {heading}\n\n{table(head, rows)}")
+    return "\n\n".join(parts)
+
+
+def metrics_table() -> str:
+    """Every metric: name, unit, which direction is better, definition."""
+    rows = ((metric.name, (metric.unit, metric.better, metric.formula)) for metric in METRICS.values())
+    return _grouped(("metric", "unit", "better", "definition"), rows)
+
+
+def tuple_columns_table() -> str:
+    """Every column of the tuple CSV of a batch workload, which has the most."""
+    rows = ((column.name, (column.unit, column.meaning)) for column in columns("batch"))
+    return _grouped(("column", "unit", "meaning"), rows)
+
+
+def _grouped(header: tuple[str, ...], rows: Iterable[tuple[str, tuple[str, ...]]]) -> str:
+    """Neighbours of which the same is to be said share a row."""
+    groups = groupby(rows, key=lambda row: row[1])
+    return table(header, [(", ".join(f"`{name}`" for name, _ in names), *cells) for cells, names in groups])
+
+
+def keys_table(schema: Mapping[str, Any]) -> str:
+    """Every key of the configuration: dotted name, type, default, description."""
+    rows = ((f"`{key}`", _kind(node), _default(node), " ".join(node["description"].split()))
+            for key, node in _keys(schema, ""))  # fmt: skip
+    return table(("key", "type", "default", "meaning"), rows)
+
+
+def _keys(schema: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for key, node in schema.get("properties", {}).items():
+        yield f"{prefix}{key}", node
+        if not node.get("x-no-defaults"):
+            yield from _keys(node, f"{prefix}{key}.")
+            if isinstance(node.get("additionalProperties"), Mapping):
+                yield from _keys(node["additionalProperties"], f"{prefix}{key}.*.")
+
+
+def _kind(node: Mapping[str, Any]) -> str:
+    if "enum" in node:
+        return ", ".join("null" if value is None else str(value) for value in node["enum"])
+    kinds = node.get("type", "any")
+    return kinds if isinstance(kinds, str) else " or ".join(kinds)
+
+
+def _default(node: Mapping[str, Any]) -> str:
+    value = node.get("default", {})
+    if value == {}:
+        return ""
+    return f"`{json.dumps(value) if value is None or isinstance(value, bool) else value}`"
