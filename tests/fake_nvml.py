@@ -48,7 +48,6 @@ class FakeGpu:
     uuid: str = "GPU-11111111-2222-3333-4444-555555555555"
     total_mib: int = 81559
     used_mib: Scripted = 520
-    capability: Scripted = (9, 0)
     power_mw: Scripted = 300_000
     instant: bool = True
     energy_mj: Scripted = 0
@@ -60,6 +59,13 @@ class FakeGpu:
     old_driver: bool = False
     processes: Scripted = field(default_factory=list)  # [(pid, MiB or None)]
     mig: Scripted = NotSupported
+
+
+FIELDS = {
+    "nvmlDeviceGetName": "name", "nvmlDeviceGetUUID": "uuid", "nvmlDeviceGetMigMode": "mig",
+    "nvmlDeviceGetPowerUsage": "power_mw", "nvmlDeviceGetTotalEnergyConsumption": "energy_mj",
+    "nvmlDeviceGetCurrentClocksThrottleReasons": "reasons",
+}  # fmt: skip
 
 
 class FakeNvml:
@@ -115,17 +121,9 @@ class FakeNvml:
     def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
         return str(self._value(self.driver))
 
-    def nvmlDeviceGetName(self, gpu: FakeGpu) -> Any:  # noqa: N802
-        return self._value(gpu.name)
-
-    def nvmlDeviceGetUUID(self, gpu: FakeGpu) -> Any:  # noqa: N802
-        return self._value(gpu.uuid)
-
-    def nvmlDeviceGetCudaComputeCapability(self, gpu: FakeGpu) -> Any:  # noqa: N802
-        return self._value(gpu.capability)
-
-    def nvmlDeviceGetMigMode(self, gpu: FakeGpu) -> Any:  # noqa: N802
-        return self._value(gpu.mig)
+    def __getattr__(self, name: str) -> Any:
+        """The calls that give a field of the card as it is."""
+        return lambda gpu: self._value(getattr(gpu, FIELDS[name]))
 
     def nvmlDeviceGetMemoryInfo(self, gpu: FakeGpu) -> Any:  # noqa: N802
         used = self._value(gpu.used_mib)
@@ -140,12 +138,6 @@ class FakeNvml:
             return [SimpleNamespace(nvmlReturn=3, value=SimpleNamespace(uiVal=0))]
         return [SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(uiVal=int(self._value(gpu.power_mw))))]
 
-    def nvmlDeviceGetPowerUsage(self, gpu: FakeGpu) -> Any:  # noqa: N802
-        return self._value(gpu.power_mw)
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, gpu: FakeGpu) -> Any:  # noqa: N802
-        return self._value(gpu.energy_mj)
-
     def nvmlDeviceGetClockInfo(self, gpu: FakeGpu, kind: int) -> Any:  # noqa: N802
         return self._value(gpu.sm_mhz if kind == self.NVML_CLOCK_SM else gpu.mem_mhz)
 
@@ -158,7 +150,4 @@ class FakeNvml:
     def nvmlDeviceGetCurrentClocksEventReasons(self, gpu: FakeGpu) -> Any:  # noqa: N802
         if gpu.old_driver:
             raise NVMLError_FunctionNotFound
-        return self._value(gpu.reasons)
-
-    def nvmlDeviceGetCurrentClocksThrottleReasons(self, gpu: FakeGpu) -> Any:  # noqa: N802
         return self._value(gpu.reasons)

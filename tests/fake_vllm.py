@@ -14,7 +14,7 @@ Behaviour is a JSON object, from the variable FAKE_VLLM and, read anew at every 
     token_s         seconds per token and stream (0.0005)
     tokens          number of tokens per chunk (1)
     stream          what a streamed completion does after `after` tokens (10): ok | die (connection cut) | truncate (no
-                    finish, no [DONE]) | error (in-band error object) | hang | no_usage | http_500 (before anything);
+                    finish, no [DONE]) | error (in-band error object) | hang | http_500 (before anything);
                     of a list, one after the other
     refuse          list of sleep, wake, health, metrics, tokenize: answered with HTTP 500 (tokenize: 404)
     ignore_sigterm  true: SIGTERM does nothing, as with a request in flight
@@ -28,7 +28,6 @@ Behaviour is a JSON object, from the variable FAKE_VLLM and, read anew at every 
     salt            number added to every token id: another tokenizer
     bos             number of begin-of-text tokens at the head of a chat prompt (0)
     template        false: a chat prompt is the bare text of its messages
-    prefix_hits, preemptions    added to these counters
     grow            object: what each answered completion adds to a sample of /metrics (named without "vllm:")
     cache_dtype     as /metrics tells it ("auto")
     started         Unix time reported as process_start_time_seconds (a change looks like a restart)
@@ -195,19 +194,18 @@ class FakeServer:
         rules, c = behaviour(), self.counters
         if "metrics" in rules.get("refuse", []):
             return web.Response(status=500)
-        started, hits = rules.get("started", self.started), rules.get("prefix_hits", 0)
         cache = 'block_size="128",kv_cache_size_tokens="131072",kv_cache_max_concurrency="128.0"'
         cache += f',cache_dtype="{rules.get("cache_dtype", "auto")}"'
         label = f'{{engine="0",model_name="{self.name}"}}'
         rows = {
-            "process_start_time_seconds": started,
+            "process_start_time_seconds": rules.get("started", self.started),
             f'vllm:cache_config_info{{{cache},num_gpu_blocks="1024"}}': 1,
             f"vllm:num_requests_running{label}": c["running"],
             f"vllm:num_requests_waiting{label}": 0,
             f"vllm:kv_cache_usage_perc{label}": 0.01 * c["running"],
-            f"vllm:prefix_cache_queries_total{label}": c["prompt"] if self.args.enable_prefix_caching or hits else 0,
-            f"vllm:prefix_cache_hits_total{label}": hits,
-            f"vllm:num_preemptions_total{label}": rules.get("preemptions", 0),
+            f"vllm:prefix_cache_queries_total{label}": c["prompt"] if self.args.enable_prefix_caching else 0,
+            f"vllm:prefix_cache_hits_total{label}": 0,
+            f"vllm:num_preemptions_total{label}": 0,
             f"vllm:prompt_tokens_total{label}": c["prompt"],
             f"vllm:generation_tokens_total{label}": c["generation"],
             f"vllm:request_queue_time_seconds_sum{label}": 0.0,
@@ -349,7 +347,7 @@ class Reply:
                 await reply.write(b"".join(held))
                 held.clear()
         self.count()
-        if (self.body.get("stream_options") or {}).get("include_usage") and fault != "no_usage":
+        if (self.body.get("stream_options") or {}).get("include_usage"):
             await reply.write(self.event({**self.base, "choices": [], "usage": self.usage()}))
         await reply.write(b"data: [DONE]\n\n")
         await reply.write_eof()

@@ -20,6 +20,7 @@ from typing import Any
 from unittest import mock
 
 import orjson
+from msgspec import structs
 from quantbench import jobs, results
 from quantbench.client.concurrency import concurrency_held
 from quantbench.client.metrics import block_metrics, percentile_table
@@ -30,10 +31,12 @@ from quantbench.files import write_json, write_text
 from quantbench.judge.schedule import round_order
 from quantbench.observe.telemetry import FIELDS, NO_NVML
 from quantbench.records.base import convert
+from quantbench.records.block import Page
 from quantbench.records.cell import AA_SUFFIX, served_model
 from quantbench.records.plan import ReportPlan
 from quantbench.records.request import RequestRecord, spans
 from quantbench.records.run import Run
+from quantbench.records.server import Event
 from quantbench.serving import registry
 
 Json = dict[str, Any]
@@ -395,7 +398,7 @@ def _context(
 
 
 def _server(arm: str, cell: tuple[int, int], records: Sequence[RequestRecord]) -> Json:
-    page = metrics.snapshot("") | {"process_start_time": START - 900, "cache_dtype": "auto"}
+    page = Page(process_start_time=START - 900, cache_dtype="auto")
     answered = [r for r in records if r.ok]
     counted = {
         "prefix_cache_queries": 0,
@@ -408,15 +411,15 @@ def _server(arm: str, cell: tuple[int, int], records: Sequence[RequestRecord]) -
         "requests_succeeded": len(answered),
         "corrupted_requests": 0,
     }
-    before, after = page | dict.fromkeys(counted, 0), page | counted
+    before, after = structs.replace(page, **dict.fromkeys(counted, 0)), structs.replace(page, **counted)
     return {
         "spec_hash": f"hash-{served_model(arm)}",
         "source_id": f"files-{served_model(arm)}",
-        "process_start_time": page["process_start_time"],
+        "process_start_time": page.process_start_time,
         "fingerprints": [FINGERPRINT],
-        "before": before,
-        "after": after,
-        "delta": metrics.difference(before, after),
+        "before": before.as_dict(),
+        "after": after.as_dict(),
+        "delta": metrics.difference(before, after).as_dict(),
         "peak": {"running": cell[0], "waiting": 0, "kv_usage": 0.2},
         "incidents": [],
     }
@@ -565,7 +568,8 @@ def _session(model: str, s: Scenario, measured: Sequence[Json]) -> Json:
     memory = {"memory_before_mib": 310, "memory_after_stop_mib": 311, "memory_returned": True}
     start = {"t": START - 900, "event": "start", "model": model, "seconds": 60, "why": "start rule"}
     stop = {"t": leases[-1]["t"] + 60, "event": "stop", "model": model, "seconds": 1, "why": "stop rule", **memory}
-    return registry.session_of(model, "resident" if s.cpu else "sleep", [start, *leases, stop])
+    events = convert([start, *leases, stop], list[Event])
+    return registry.session_of(model, "resident" if s.cpu else "sleep", events).as_dict()
 
 
 def _starts(phases: Json) -> list[Json]:

@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 from ports import free_ports
-from quantbench.serving import lane, owner, processes
+from quantbench.records.base import convert
+from quantbench.records.server import Claimed, ServerSettings, ServerSpec
+from quantbench.records.serving import State
+from quantbench.serving import lane, owner, processes, registry
 
 FAKE = Path(__file__).parent / "fake_vllm.py"
 PATIENCE_S = 60.0
@@ -39,32 +42,40 @@ def no_tensors(size: int) -> bytes:
     return (size - 8).to_bytes(8, "little") + b"{}".ljust(size - 8)
 
 
-def fake_spec(folder: Path | None, model: str = "alpha", **changes: Any) -> dict[str, Any]:
-    """A spec for tests/fake_vllm.py; `folder` gets its source. `changes` are keys of the spec or of its settings."""
+def changed(spec: ServerSpec, **changes: Any) -> ServerSpec:
+    """The spec with other values of its keys, or of its settings' keys."""
+    values = spec.as_dict()
+    values["settings"] |= {key: changes.pop(key) for key in list(changes) if key in values["settings"]}
+    return convert(values | changes, ServerSpec)
+
+
+def fake_spec(folder: Path | None, model: str = "alpha", **changes: Any) -> ServerSpec:
+    """A spec for tests/fake_vllm.py; `folder` gets its source. `changes` as of `changed`."""
     source = (folder or Path()) / "models" / model
     if folder:
         source.mkdir(parents=True, exist_ok=True)
         (source / "config.json").write_text(json.dumps({"model_type": "fake"}))
         (source / "model.safetensors").write_bytes(no_tensors(64))
-    settings = {
-        "command": [sys.executable, str(FAKE)], "max_model_len": 1024, "gpu_memory_utilization": 0.9,
-        "max_num_seqs": 64, "dtype": "bfloat16", "quantization": None, "load_format": "auto", "kv_cache_gib": 0.125,
-        "tensor_parallel_size": 1, "enforce_eager": True, "prefix_caching": False, "threads": 1, "args": [],
-        "env": {}, "start_timeout_s": 60,
-    }  # fmt: skip
-    settings |= {key: changes.pop(key) for key in list(changes) if key in settings}
-    spec = {
-        "model": model, "lane": "cpu0", "devices": ["cpu"], "mode": "auto", "endpoint": None, "port": free_ports(1)[0],
-        "source": str(source), "served_name": model, "platform": "cpu",
-        "claimed": {"quantization": "none", "bits": 16.0}, "settings": settings,
-    }  # fmt: skip
-    return spec | changes
+    settings = ServerSettings(
+        command=(sys.executable, str(FAKE)), max_model_len=1024, gpu_memory_utilization=0.9, kv_cache_gib=0.125,
+        enforce_eager=True, threads=1, start_timeout_s=60,
+    )  # fmt: skip
+    spec = ServerSpec(
+        model=model, lane="cpu0", devices=("cpu",), port=free_ports(1)[0], source=str(source), served_name=model,
+        platform="cpu", claimed=Claimed(bits=16.0), settings=settings,
+    )  # fmt: skip
+    return changed(spec, **changes)
 
 
-def gpu_spec(folder: Path, model: str = "alpha", **changes: Any) -> dict[str, Any]:
+def gpu_spec(folder: Path, model: str = "alpha", **changes: Any) -> ServerSpec:
     """The same on a pretended GPU: the stand-in takes the device's memory while it is awake."""
     env = {"FAKE_GPU_DIR": str(folder / "gpu"), **changes.pop("env", {})}
-    return fake_spec(folder, model, platform="cuda", lane="gpu0", devices=["0"], env=env, **changes)
+    return fake_spec(folder, model, **{"platform": "cuda", "lane": "gpu0", "devices": ["0"], **changes}, env=env)
+
+
+def running(model: str) -> State:
+    """The state of a model's server."""
+    return next(state for state in registry.servers() if state.spec.model == model)
 
 
 def behave(folder: Path, **rules: Any) -> dict[str, str]:

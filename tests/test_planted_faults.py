@@ -21,30 +21,27 @@ from typing import Any
 
 import pytest
 from fake_nvml import FakeGpu, FakeNvml
+from msgspec.structs import replace
 from quantbench import block
 from quantbench.engines.vllm import client, installed, metrics
 from quantbench.errors import QuantbenchError
 from quantbench.judge import guards
 from quantbench.observe import gpu
-from quantbench.serving import (
-    lane,
-    memory,
-    processes,
-    registry,
-    server,
-)
+from quantbench.records.block import BlockContext, BlockKnobs, Calibration, GuardResult
+from quantbench.records.server import Ready
+from quantbench.serving import lane, memory, processes, registry, server
 from quantbench.serving import ready as ready_facts
-from servers import behave, gpu_spec, own_home
+from servers import behave, changed, gpu_spec, own_home, running
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.alone, pytest.mark.flaky(reruns=3, only_rerun="AssertionError")]
 TOKEN_S = 0.002
+Measured = tuple[Ready, list[BlockContext]]
 SEVERITY = {guard.id: guard.severity for guard in guards.GUARDS}
-CALIBRATION = {"concurrency": 2, "limit_tok_s": 50_000.0, "ttft_error_p50_ms": 0.05}
-KNOBS = {
-    "protocol": 1, "workload": "chat", "style": "chat", "concurrency": 2, "max_tokens": 8, "min_seconds": 0.2,
-    "min_requests": 4, "warmup_requests": 2, "warmup_max_tokens": 4, "timeout_s": 10.0, "endpoint": "completions",
-    "template": None,
-}  # fmt: skip
+CALIBRATION = Calibration(concurrency=2, limit_tok_s=50_000.0, ttft_error_p50_ms=0.05)
+KNOBS = BlockKnobs(
+    protocol=1, workload="chat", style="interactive", concurrency=2, max_tokens=8, min_seconds=0.2, min_requests=4,
+    warmup_requests=2, warmup_max_tokens=4, timeout_s=10.0, endpoint="completions", template=None,
+)  # fmt: skip
 W4 = {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 4}}}}
 FP8 = {"quant_method": "fp8"}
 NO_FP8 = (
@@ -88,31 +85,28 @@ class Arm:
         self.static = changes.pop("behaviour", {})
         self.spec = gpu_spec(folder, name, env=self.behave(), **changes)
         if claim:
-            Path(self.spec["source"], "config.json").write_text(json.dumps({"quantization_config": claim}))
+            Path(self.spec.source, "config.json").write_text(json.dumps({"quantization_config": claim}))
 
     def behave(self, **rules: Any) -> dict[str, str]:
         return behave(self.folder, **{"token_s": TOKEN_S, "weights_gib": 0.5, **self.static, **rules})
 
-    def ready(self) -> dict[str, Any]:
+    def ready(self) -> Ready:
         """As the rule start_server writes it."""
         with lane.lease(self.spec) as lease:
-            return dict(lease.state["ready"])
+            assert lease.ready is not None
+            return lease.ready
 
-    def measure(self, ready: dict[str, Any], prompts: str = "prompts.jsonl", **knobs: Any) -> dict[str, Any]:
+    def measure(self, ready: Ready, prompts: str = "prompts.jsonl", **knobs: Any) -> BlockContext:
         """The context of one more block, not judged."""
         self.blocks += 1
-        asked = block.BlockSpec(self.name, self.blocks, self.spec, KNOBS | knobs, "fake", Path(prompts))
-        return block.measure(asked, ready)[1]
+        one = block.BlockSpec(self.name, self.blocks, self.spec, replace(KNOBS, **knobs), "fake", Path(prompts))
+        return block.measure(one, ready)[1]
 
 
-def troubled(found: Any) -> set[tuple[str, str]]:
-    """(id, status) of all that is not ok, from guard results or from a judged context."""
-    rows = (
-        [(r["id"], r["status"]) for r in found["guards"]]
-        if isinstance(found, dict)
-        else [(r.id, r.status) for r in found]
-    )
-    return {row for row in rows if row[1] != "ok"}
+def troubled(judged: BlockContext | list[GuardResult]) -> set[tuple[str, str]]:
+    """(id, status) of all that is not ok."""
+    results = judged.guards if isinstance(judged, BlockContext) else judged
+    return {(result.id, result.status) for result in results if result.status != "ok"}
 
 
 def of(*ids: str) -> set[tuple[str, str]]:
@@ -214,15 +208,15 @@ CLIENT_SHOWS: list[tuple[str, dict[str, float]]] = [
 ]
 
 
-def judge(arm: Arm, calibration: dict[str, Any] | None = None, **knobs: Any) -> dict[str, Any]:
+def judge(arm: Arm, calibration: Calibration = CALIBRATION, **knobs: Any) -> BlockContext:
     ready = arm.ready()
-    return guards.judged(arm.measure(ready, **knobs), ready, calibration or CALIBRATION)
+    return guards.judged(arm.measure(ready, **knobs), ready, calibration)
 
 
 def test_a_clean_server_fails_no_guard_and_leaves_none_unknown(bf16: Arm) -> None:
     blocks = [judge(bf16) for _ in range(5)]
     for found in blocks:
-        assert troubled(found) <= noise(), found["guards"]
+        assert troubled(found) <= noise(), found.guards
     assert any(troubled(found) <= noise(*STALLED) for found in blocks), "a stall is in one block, a fault in all"
     assert troubled(guards.evaluate_server(bf16.ready())) == set()
 
@@ -235,19 +229,18 @@ def test_a_server_that_misbehaves_is_found_by_its_guard(
     bf16.behave(**rules)
     found = judge(bf16, **knobs)
     bad = {row for row in troubled(found) if row[1] != "unknown"}
-    assert of(*ids) <= bad <= of(*ids) | noise(*ids), found["guards"]
+    assert of(*ids) <= bad <= of(*ids) | noise(*ids), found.guards
     failing = {i for i in ids if SEVERITY[i] == "fail"}
-    assert failing <= set(found["reasons"]) <= failing | set(TIMING)
-    told = {row["id"]: row["detail"] for row in found["guards"]}
-    assert all(told[i] for i in ids)
+    assert failing <= set(found.reasons) <= failing | set(TIMING)
+    assert all(result.detail for result in found.guards if result.id in ids)
 
 
 def test_answers_of_another_length_are_named_as_the_cause(bf16: Arm) -> None:
     bf16.ready()
     bf16.behave(short=2)
     found = judge(bf16)
-    assert set(found["failure_reasons"]) == {"token_count"}
-    assert "token_count" in next(g["detail"] for g in found["guards"] if g["id"] == "failed_requests")
+    assert set(found.failure_reasons) == {"token_count"}
+    assert "token_count" in next(g.detail for g in found.guards if g.id == "failed_requests")
 
 
 @pytest.mark.parametrize(("guard", "figures"), NVML_SHOWS, ids=[f"{g}-{[*f]}" for g, f in NVML_SHOWS])
@@ -260,7 +253,7 @@ def test_a_card_in_trouble_is_found_by_its_guard(bf16: Arm, card: FakeGpu, guard
 
 @pytest.mark.parametrize(("guard", "figures"), CLIENT_SHOWS, ids=[g for g, _ in CLIENT_SHOWS])
 def test_a_client_that_is_the_limit_by_its_calibration(bf16: Arm, guard: str, figures: dict[str, float]) -> None:
-    assert of(guard) <= troubled(judge(bf16, CALIBRATION | figures)) <= of(guard) | noise(guard)
+    assert of(guard) <= troubled(judge(bf16, replace(CALIBRATION, **figures))) <= of(guard) | noise(guard)
 
 
 @contextmanager
@@ -298,7 +291,7 @@ def test_a_client_short_of_cpu(bf16: Arm) -> None:
     with ExitStack() as burning:
         for _ in range(8):
             burning.enter_context(beside(burn))
-        blocks = [guards.judged(bf16.measure(ready, min_seconds=1), ready, CALIBRATION)["reasons"] for _ in range(4)]
+        blocks = [guards.judged(bf16.measure(ready, min_seconds=1), ready, CALIBRATION).reasons for _ in range(4)]
     assert any("client_cpu" in failed for failed in blocks), blocks
     for failed in blocks:  # what a starved client does
         assert set(failed) <= {"client_cpu", "client_loop_lag", "concurrency_not_held"}
@@ -319,12 +312,12 @@ def test_a_client_that_is_late(bf16: Arm, guard: str, hold: float, free: float) 
 def test_a_server_that_dies_within_the_block_is_no_valid_block(home: Path, card: FakeGpu) -> None:
     arm = Arm(home, "mortal")
     ready = arm.ready()
-    leader = processes.pid_of(registry.leader(next(s for s in registry.servers() if s["spec"]["model"] == "mortal")))
+    leader = processes.pid_of(registry.leader(running("mortal").key))
 
     def answers() -> float:
-        return float(metrics.snapshot(client.metrics_page(ready["url"]))["requests_succeeded"] or 0)
+        return float(metrics.snapshot(client.metrics_page(ready.url)).requests_succeeded or 0)
 
-    in_the_block = answers() + KNOBS["warmup_requests"] + 4
+    in_the_block = answers() + KNOBS.warmup_requests + 4
 
     def kill() -> None:
         if processes.until(lambda: answers() >= in_the_block, 60):
@@ -335,9 +328,9 @@ def test_a_server_that_dies_within_the_block_is_no_valid_block(home: Path, card:
     found = guards.judged(arm.measure(ready, min_seconds=60), ready, CALIBRATION)
     killer.join()
     lane.stop(arm.spec)
-    assert found["valid"] is False
-    assert "failed_requests" in found["reasons"]
-    assert {"connect", "disconnected"} & set(found["failure_reasons"])
+    assert found.valid is False
+    assert "failed_requests" in found.reasons
+    assert {"connect", "disconnected"} & set(found.failure_reasons)
 
 
 # A server that is not what it should be: guard, changes of its spec or behaviour.
@@ -380,7 +373,8 @@ def test_not_quantized_is_refused_at_the_start_and_not_proven_at_an_endpoint(hom
     ):
         arm.ready()
     served = bf16.ready()
-    foreign = bf16.spec | {"model": "far", "endpoint": served["url"], "claimed": {"quantization": "awq", "bits": 4.0}}
+    claim = {"quantization": "awq", "bits": 4.0}
+    foreign = changed(bf16.spec, model="far", endpoint=served.url, claimed=claim)
     with lane.lease(foreign):
         found = guards.evaluate_server(ready_facts.of_endpoint(foreign))
     assert guards.failed(found) == []
@@ -402,14 +396,14 @@ PAIRS: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.fixture(scope="module")
-def arm_a(home: Path, baseline: Arm) -> dict[str, Any]:
+def arm_a(home: Path, baseline: Arm) -> Measured:
     """Ready record and one judged-free block of the baseline, for all comparisons."""
     patch = pytest.MonkeyPatch()
     patch.setattr(gpu, "pynvml", LiveNvml([FakeGpu(processes=ours, energy_mj=lambda t: 300_000 * t)]))
     try:
         baseline.behave()
         ready = baseline.ready()
-        return {"ready_a": ready, "contexts_a": [baseline.measure(ready)]}
+        return ready, [baseline.measure(ready)]
     finally:
         patch.undo()
 
@@ -418,29 +412,29 @@ UNKNOWN_OF_ONE = {("not_interleaved", "unknown"), ("drift", "unknown")}
 """One block of each arm tells no order and no trend."""
 
 
-def compare(arm_a: dict[str, Any], arm: Arm, **asked: Any) -> set[tuple[str, str]]:
+def compare(arm_a: Measured, arm: Arm, **asked: Any) -> set[tuple[str, str]]:
     ready = arm.ready()
-    facts = arm_a | {"ready_b": ready, "contexts_b": [arm.measure(ready, **asked)]}
-    found = troubled(guards.evaluate_pair(**facts))
-    refused = guards.comparison_failures(facts["ready_a"], ready, facts["contexts_a"], facts["contexts_b"])
+    facts = (arm_a[0], ready, arm_a[1], [arm.measure(ready, **asked)])
+    found = troubled(guards.evaluate_pair(*facts))
+    refused = guards.comparison_failures(*facts)
     assert set(refused) == {guard for guard, status in found if status == "fail"}
     return found
 
 
-def test_a_clean_pair_fails_no_guard(home: Path, card: FakeGpu, arm_a: dict[str, Any]) -> None:
+def test_a_clean_pair_fails_no_guard(home: Path, card: FakeGpu, arm_a: Measured) -> None:
     with variant(home) as arm:
         assert compare(arm_a, arm) == UNKNOWN_OF_ONE
 
 
 @pytest.mark.parametrize(("guard", "changes"), PAIRS, ids=[f"{g}-{next(iter(c))}" for g, c in PAIRS])
 def test_a_variant_that_differs_in_more_than_its_quantization(
-    home: Path, card: FakeGpu, arm_a: dict[str, Any], guard: str, changes: dict[str, Any]
+    home: Path, card: FakeGpu, arm_a: Measured, guard: str, changes: dict[str, Any]
 ) -> None:
     with variant(home, **changes) as arm:
         assert compare(arm_a, arm) == of(guard) | UNKNOWN_OF_ONE
 
 
-def test_another_tokenizer_and_another_template(home: Path, card: FakeGpu, arm_a: dict[str, Any]) -> None:
+def test_another_tokenizer_and_another_template(home: Path, card: FakeGpu, arm_a: Measured) -> None:
     with variant(home, behaviour={"salt": 7}) as arm:
         assert compare(arm_a, arm) == of("tokenizer", "template_differs") | UNKNOWN_OF_ONE
         arm.static |= {"salt": 0, "bos": 1}
@@ -448,11 +442,11 @@ def test_another_tokenizer_and_another_template(home: Path, card: FakeGpu, arm_a
         lane.stop(arm.spec)
         ready = arm.ready()  # a begin-of-text token changes plain prompts as well
         assert {"tokenizer", "template_differs"} == set(
-            guards.failed(guards.evaluate_pair(**arm_a, ready_b=ready, contexts_b=[]))
+            guards.failed(guards.evaluate_pair(arm_a[0], ready, arm_a[1], []))
         )
 
 
-def test_other_prompts_and_other_clocks(home: Path, card: FakeGpu, arm_a: dict[str, Any]) -> None:
+def test_other_prompts_and_other_clocks(home: Path, card: FakeGpu, arm_a: Measured) -> None:
     with variant(home) as arm:
         assert compare(arm_a, arm, prompts="longer.jsonl") == of("prompt_length") | UNKNOWN_OF_ONE
         card.sm_mhz = 1500
@@ -480,12 +474,12 @@ def test_order_change_of_configuration_and_restart_between_blocks(home: Path, bf
         assert troubled(found) - UNKNOWN_OF_ONE == of("server_changed")
 
 
-def test_a_machine_that_gets_slower_is_drift(bf16: Arm, arm_a: dict[str, Any]) -> None:
+def test_a_machine_that_gets_slower_is_drift(bf16: Arm, arm_a: Measured) -> None:
     ready, contexts = bf16.ready(), []
     for slower in range(5):
         bf16.behave(token_s=TOKEN_S * 1.4**slower)
         contexts.append(bf16.measure(ready))
-    found = guards.evaluate_pair(ready, ready, contexts, arm_a["contexts_a"])
+    found = guards.evaluate_pair(ready, ready, contexts, arm_a[1])
     assert ("drift", "warn") in troubled(found)
 
 
@@ -503,19 +497,17 @@ def test_memory_that_does_not_come_back_fails_the_run(home: Path, card: FakeGpu)
     assert troubled(guards.evaluate_run(sessions)) == of("memory_returned")
 
 
-def test_another_card_under_the_same_results_fails_the_comparison(
-    home: Path, card: FakeGpu, arm_a: dict[str, Any]
-) -> None:
+def test_another_card_under_the_same_results_fails_the_comparison(home: Path, card: FakeGpu, arm_a: Measured) -> None:
     with variant(home) as arm:
         same = arm.ready()
         card.name = "NVIDIA H200"
         lane.stop(arm.spec)
         other = arm.ready()
         block = arm.measure(other)
-    clean = guards.evaluate_pair(**arm_a, ready_b=same, contexts_b=[])
+    clean = guards.evaluate_pair(arm_a[0], same, arm_a[1], [])
     assert ("hardware", "fail") not in troubled(clean)
-    assert ("hardware", "fail") in troubled(guards.evaluate_pair(**arm_a, ready_b=other, contexts_b=[]))
-    assert ("hardware", "fail") in troubled(guards.evaluate_pair(**arm_a, ready_b=same, contexts_b=[block]))
+    assert ("hardware", "fail") in troubled(guards.evaluate_pair(arm_a[0], other, arm_a[1], []))
+    assert ("hardware", "fail") in troubled(guards.evaluate_pair(arm_a[0], same, arm_a[1], [block]))
 
 
 ONLY_BY_FACTS = {

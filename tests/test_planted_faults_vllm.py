@@ -8,7 +8,6 @@ server, `load` asks it, guards judge the facts.
 
 from __future__ import annotations
 
-import copy
 import json
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from typing import Any
 
 import pytest
 from box import ROOT
+from msgspec.structs import replace
 from quantbench import block
 from quantbench.client import load
 from quantbench.client.load_spec import LoadSpec
@@ -26,18 +26,20 @@ from quantbench.client.prompt_file import read_prompts
 from quantbench.engines.vllm import client, engine, metrics
 from quantbench.errors import QuantbenchError
 from quantbench.judge import guards
+from quantbench.records.block import BlockContext, BlockKnobs
+from quantbench.records.server import Ready, ServerSpec
 from quantbench.serving import lane, processes, registry
-from servers import fake_spec, own_home
+from servers import fake_spec, own_home, running
 
 PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
 pytestmark = [pytest.mark.vllm, pytest.mark.alone, pytest.mark.timeout(300)]
 MAX_LEN = 512
 LONG = "The capital of France is Paris, and the river that runs through the city is the Seine. " * 7
 SIX_BLOCKS_GIB = 2_400_000 / 2**30  # 3 072 bytes per token in float32, 128 tokens per block
-KNOBS = {
-    "protocol": 1, "workload": "chat", "style": "chat", "max_tokens": 16, "min_seconds": 0.5, "min_requests": 4,
-    "warmup_requests": 2, "warmup_max_tokens": 4, "timeout_s": 60.0, "endpoint": "completions", "template": None,
-}  # fmt: skip
+KNOBS = BlockKnobs(
+    protocol=1, workload="chat", style="interactive", concurrency=1, max_tokens=16, min_seconds=0.5, min_requests=4,
+    warmup_requests=2, warmup_max_tokens=4, timeout_s=60.0, endpoint="completions", template=None,
+)  # fmt: skip
 ALLOWED = {
     "concurrency_not_held",
     "client_loop_lag",
@@ -50,7 +52,7 @@ ALLOWED = {
 """What a short block on a busy machine may show beside the planted fault."""
 
 
-Server = tuple[dict[str, Any], dict[str, Any]]  # spec, ready record
+Server = tuple[ServerSpec, Ready]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def spec_of(home: Path, model: str, **changes: Any) -> dict[str, Any]:
+def spec_of(home: Path, model: str, **changes: Any) -> ServerSpec:
     """A server of a copy of the demo model, in models/{model}."""
     shutil.copytree(ROOT / "data" / "demo-model", home / "models" / model)
     asked = {"max_model_len": MAX_LEN, "max_num_seqs": 4, "prefix_caching": True, "start_timeout_s": 240} | changes
@@ -78,29 +80,30 @@ def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def started(spec: dict[str, Any]) -> Server:
+def started(spec: ServerSpec) -> Server:
     with lane.lease(spec) as lease:
-        return spec, dict(lease.state["ready"])
+        assert lease.ready is not None
+        return spec, lease.ready
 
 
 @pytest.fixture(scope="module")
 def server(home: Path) -> Server:
     """The first server."""
     spec = spec_of(home, "demo", max_num_seqs=2, args=["--generation-config", "auto"])
-    edit(Path(spec["source"], "generation_config.json"), temperature=0.7, top_p=0.8)
+    edit(Path(spec.source, "generation_config.json"), temperature=0.7, top_p=0.8)
     return started(spec)
 
 
 @pytest.fixture(scope="module")
-def killed(server: Server) -> dict[str, Any]:
+def killed(server: Server) -> BlockContext:
     """The context of the block in which the first server is killed, at its fourth answer."""
     spec, ready = server
-    succeeded = answers(ready["url"]) + KNOBS["warmup_requests"] + 4
-    state = next(s for s in registry.servers() if s["spec"]["model"] == spec["model"])
+    succeeded = answers(ready.url) + KNOBS.warmup_requests + 4
+    leader = registry.leader(running(spec.model).key)
 
     def kill() -> None:
-        if processes.until(lambda: answers(ready["url"]) >= succeeded, 60):
-            processes.signal_all([processes.pid_of(registry.leader(state))], 9)
+        if processes.until(lambda: answers(ready.url) >= succeeded, 60):
+            processes.signal_all([processes.pid_of(leader)], 9)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -110,7 +113,7 @@ def killed(server: Server) -> dict[str, Any]:
 
 
 def answers(url: str) -> float:
-    return float(metrics.snapshot(client.metrics_page(url))["requests_succeeded"] or 0)
+    return float(metrics.snapshot(client.metrics_page(url)).requests_succeeded or 0)
 
 
 POISON = """
@@ -123,36 +126,37 @@ save_file(tensors, sys.argv[1], metadata={"format": "pt"})
 
 
 @pytest.fixture(scope="module")
-def other(home: Path, server: Server, killed: dict[str, Any]) -> Server:
+def other(home: Path, server: Server, killed: BlockContext) -> Server:
     """The second server, on the port of the first."""
-    spec = spec_of(home, "other", port=server[0]["port"], dtype="float32", kv_cache_gib=SIX_BLOCKS_GIB)
-    tokenizer = Path(spec["source"], "tokenizer.json")
+    spec = spec_of(home, "other", port=server[0].port, dtype="float32", kv_cache_gib=SIX_BLOCKS_GIB)
+    tokenizer = Path(spec.source, "tokenizer.json")
     model = json.loads(tokenizer.read_text())["model"]
     edit(tokenizer, model=model | {"merges": model["merges"][:200]})  # of its parts, Transformers reads only the model
     bare = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
-    edit(Path(spec["source"], "tokenizer_config.json"), chat_template=bare)
-    subprocess.run([PYTHON, "-c", POISON, str(Path(spec["source"], "model.safetensors"))], check=True)
+    edit(Path(spec.source, "tokenizer_config.json"), chat_template=bare)
+    subprocess.run([PYTHON, "-c", POISON, str(Path(spec.source, "model.safetensors"))], check=True)
     return started(spec)
 
 
 def measured(server: Server, concurrency: int, prompts: str, **knobs: Any) -> Any:
     spec, ready = server
-    asked = KNOBS | {"concurrency": concurrency} | knobs
-    one = block.BlockSpec(spec["model"], 1, spec, asked, "cpu", Path(f"{prompts}.jsonl"))
+    one = block.BlockSpec(
+        spec.model, 1, spec, replace(KNOBS, concurrency=concurrency, **knobs), "cpu", Path(f"{prompts}.jsonl")
+    )
     records, context = block.measure(one, ready)
     return records, guards.judged(context, ready, None)
 
 
-def bad(found: dict[str, Any]) -> set[str]:
-    return {row["id"] for row in found["guards"] if row["status"] in ("fail", "warn")}
+def bad(found: BlockContext) -> set[str]:
+    return {result.id for result in found.guards if result.status in ("fail", "warn")}
 
 
 def test_distinct_requests_have_no_prefix_hits_even_where_prefixes_are_cached(server: Any) -> None:
     """The clean case: other requests of one seed share nothing, as each begins with a text of its own."""
     _, found = measured(server, 2, "long")
-    assert found["server"]["delta"]["prefix_cache_queries"] > 0
-    assert found["server"]["delta"]["prefix_cache_hits"] == 0
-    assert bad(found) <= ALLOWED, found["guards"]
+    assert found.server.delta.prefix_cache_queries > 0
+    assert found.server.delta.prefix_cache_hits == 0
+    assert bad(found) <= ALLOWED, found.guards
 
 
 def test_prefix_cache_hits_show_in_the_counters_of_the_block(server: Any) -> None:
@@ -169,21 +173,20 @@ def test_prefix_cache_hits_show_in_the_counters_of_the_block(server: Any) -> Non
         records = load.run_block(asked, before=poller.start, after=poller.stop).records
     assert all(record.ok for record in records)
     before, after = (metrics.snapshot(page) for page in (poller.page_before, poller.page_after))
-    repeated = copy.deepcopy(clean)
-    repeated["server"] |= {"before": before, "after": after, "delta": metrics.difference(before, after)}
-    repeated["metrics"]["tokens_out"] = 16 * len(records)
-    repeated["metrics"] |= {"n": len(records), "chunks": 16 * len(records)}
-    assert repeated["server"]["delta"]["prefix_cache_hits"] >= 4 * 128
+    facts = replace(clean.server, before=before, after=after, delta=metrics.difference(before, after))
+    figures = clean.metrics | {"n": len(records), "chunks": 16 * len(records), "tokens_out": 16 * len(records)}
+    repeated = replace(clean, server=facts, metrics=figures)
+    assert facts.delta.prefix_cache_hits >= 4 * 128
     found = guards.judged(repeated, ready, None)
-    assert "prefix_cache" in found["reasons"]
-    assert bad(found) - ALLOWED == {"prefix_cache"}, found["guards"]
+    assert "prefix_cache" in found.reasons
+    assert bad(found) - ALLOWED == {"prefix_cache"}, found.guards
 
 
 def test_more_requests_than_sequences_queue(server: Any) -> None:
     _, found = measured(server, 8, "short", min_requests=16)
     assert "queueing" in bad(found)
-    assert bad(found) <= ALLOWED | {"queueing"}, found["guards"]
-    assert found["valid"] or set(found["reasons"]) <= {"client_loop_lag"}
+    assert bad(found) <= ALLOWED | {"queueing"}, found.guards
+    assert found.valid or set(found.reasons) <= {"client_loop_lag"}
 
 
 def test_a_prompt_that_is_longer_than_the_model_takes_is_a_failed_request(server: Any) -> None:
@@ -194,7 +197,7 @@ def test_a_prompt_that_is_longer_than_the_model_takes_is_a_failed_request(server
     records, found = measured(server, 1, "huge", min_requests=9)
     assert {record.reason for record in records if record.prompt_id == "huge"} == {"http_4xx"}
     assert all(record.ok for record in records if record.prompt_id != "huge")
-    assert "failed_requests" in found["reasons"]
+    assert "failed_requests" in found.reasons
     with lane.lease(spec) as lease:
         assert lease.action == "reused"  # the server is well, only the request was not
 
@@ -207,30 +210,28 @@ def test_prompts_that_are_all_too_long_end_the_block_in_words(server: Any) -> No
 
 def test_the_server_record_shows_what_is_set_up_wrongly(server: Any) -> None:
     _, ready = server
-    assert ready["settings"]["max_model_len"] == MAX_LEN
+    assert ready.settings.max_model_len == MAX_LEN
     assert guards.failed(guards.evaluate_server(ready)) == ["sampling_defaults"]
-    assert ready["tokenizer"]["chat_is_plain"] is False
-    right = copy.deepcopy(ready)
-    right["settings"] |= {"max_model_len": 1024, "prefix_caching": False, "sampling_defaults_overridden": False}
+    assert ready.tokenizer.chat_is_plain is False
+    plain = {"max_model_len": 1024, "prefix_caching": False, "sampling_defaults_overridden": False}
+    right = replace(ready, settings=replace(ready.settings, **plain))
     _, clean = measured(server, 2, "short")
     failures = guards.comparison_failures(right, ready, [clean], [clean])
     assert failures == ["max_model_len", "prefix_caching", "sampling_defaults"]
 
 
-def test_a_server_that_is_killed_within_a_block_is_no_valid_block(killed: dict[str, Any]) -> None:
-    assert "failed_requests" in killed["reasons"]
-    assert set(killed["failure_reasons"]) <= {"disconnected", "connect"}
-    assert killed["metrics"]["n"] > killed["metrics"]["failures"]  # it did answer before
+def test_a_server_that_is_killed_within_a_block_is_no_valid_block(killed: BlockContext) -> None:
+    assert "failed_requests" in killed.reasons
+    assert set(killed.failure_reasons) <= {"disconnected", "connect"}
+    assert killed.metrics["n"] > killed.metrics["failures"]  # it did answer before
 
 
-def test_another_process_at_the_end_of_the_block_is_a_restart(killed: dict[str, Any], other: Server) -> None:
+def test_another_process_at_the_end_of_the_block_is_a_restart(killed: BlockContext, other: Server) -> None:
     """What the block would have seen, had the second server been there in time: same port, counters from zero."""
-    after = metrics.snapshot(client.metrics_page(other[1]["url"]))
-    before = killed["server"]["before"]
-    facts = copy.deepcopy(killed)
-    facts["server"] |= {"after": after, "delta": metrics.difference(before, after)}
-    facts["server"]["process_start_time"] = after["process_start_time"]
-    assert "server_restart" in guards.judged(facts, other[1], None)["reasons"]
+    after = metrics.snapshot(client.metrics_page(other[1].url))
+    delta = metrics.difference(killed.server.before, after)
+    facts = replace(killed.server, after=after, delta=delta, process_start_time=after.process_start_time)
+    assert "server_restart" in guards.judged(replace(killed, server=facts), other[1], None).reasons
 
 
 def test_a_variant_that_differs_in_dtype_tokenizer_and_template_is_not_compared(server: Server, other: Server) -> None:
@@ -242,14 +243,14 @@ def test_a_variant_that_differs_in_dtype_tokenizer_and_template_is_not_compared(
 def test_a_kv_cache_that_is_too_small_preempts(other: Server) -> None:
     """Four requests of two blocks each do not fit into six, of which vLLM keeps one for itself."""
     _, found = measured(other, 4, "short", max_tokens=200)
-    assert found["server"]["delta"]["preemptions"] > 0
+    assert found.server.delta.preemptions > 0
     assert "preemption" in bad(found)
-    assert bad(found) <= ALLOWED | {"preemption", "queueing", "nan_logits"}, found["guards"]
+    assert bad(found) <= ALLOWED | {"preemption", "queueing", "nan_logits"}, found.guards
 
 
 def test_one_weight_that_is_not_a_number_is_found_though_plain_requests_succeed(other: Server) -> None:
-    assert other[1]["test_completion"]["tokens"] == 16
-    assert other[1]["logits"]["finite"] is False
+    assert other[1].test_completion.tokens == 16
+    assert other[1].logits.finite is False
     _, found = measured(other, 1, "short")
-    assert "nan_logits" in found["reasons"]
-    assert "JSON" in next(row["detail"] for row in found["guards"] if row["id"] == "nan_logits")
+    assert "nan_logits" in found.reasons
+    assert "JSON" in next(result.detail for result in found.guards if result.id == "nan_logits")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,38 +17,36 @@ import psutil
 
 from quantbench import wording
 from quantbench.client import load, metrics
-from quantbench.client.load import BlockResult
 from quantbench.client.load_spec import LoadSpec
 from quantbench.client.prompt_file import read_prompts
 from quantbench.engines import openai_api
 from quantbench.engines.choose import engine_of
 from quantbench.engines.protocol import Engine
 from quantbench.observe.telemetry import Sampler
+from quantbench.records.block import BlockContext, BlockKnobs, ServerFacts
 from quantbench.records.cell import AA_SUFFIX
 from quantbench.records.request import RequestRecord
+from quantbench.records.server import Ready, ServerSpec
 from quantbench.serving import identity, lane, owner, processes, registry
-
-Json = dict[str, Any]
 
 POLL_S, PAGE_TIMEOUT_S = 1.0, 5.0
 
 
 @dataclass(frozen=True)
 class BlockSpec:
-    """What to measure. `spec` is the server's (`Plan.server_spec`), `knobs` the block's (`Plan.block_knobs`)."""
+    """What to measure, and where."""
 
     arm: str
     number: int
-    spec: Json
-    knobs: Json
+    spec: ServerSpec
+    knobs: BlockKnobs
     gpu: str
     prompts: Path
 
     @property
     def seed(self) -> str:
         """All arms get the same prompts in the same order."""
-        knobs = self.knobs
-        return f"{knobs['workload']}/c{knobs['concurrency']}_t{knobs['max_tokens']}/b{self.number}"
+        return f"{self.knobs.cell.key}/b{self.number}"
 
     @property
     def salt(self) -> str:
@@ -109,12 +106,12 @@ class MetricsPoller:
             self.pages.append(self.page())
 
 
-def measure(block: BlockSpec, ready: Json) -> tuple[list[RequestRecord], Json]:
-    """Run one block on its lane. Returns the requests and the context (docs/architecture.md), not yet judged."""
+def measure(block: BlockSpec, ready: Ready) -> tuple[list[RequestRecord], BlockContext]:
+    """Run one block on its lane. Returns the requests and the context, not yet judged."""
     prompts = read_prompts(block.prompts)
     with lane.lease(block.spec, why=block.seed) as lease:
         poller = MetricsPoller(engine_of(block.spec), lease.url, lease.log)
-        sampler = Sampler(block.spec["devices"], own_pids=lease.pids)
+        sampler = Sampler(block.spec.devices, own_pids=lease.pids)
 
         def begin() -> None:
             poller.start()
@@ -130,39 +127,31 @@ def measure(block: BlockSpec, ready: Json) -> tuple[list[RequestRecord], Json]:
         finally:
             sampler.stop()
             poller.close()
-        lease.measured_s = result.context["duration_s"]
+        lease.measured_s = result.duration_s
         _event(block, lease, "block ends")
-    return result.records, _context(block, result, sampler.result()) | {
-        "server": _server_facts(poller, ready, result.records)
-        | {"source_id": (lease.state.get("ready") or {}).get("source_id")},
-        "lane": lease.facts(),
-    }
+    knobs = block.knobs
+    return result.records, metrics.block_context(
+        result,
+        knobs.cell,
+        protocol=knobs.protocol,
+        gpu=block.gpu,
+        hardware=identity.hardware(block.spec),
+        model=block.arm,
+        style=knobs.style,
+        block=block.number,
+        min_seconds=knobs.min_seconds,
+        telemetry=sampler.result(),
+        server=_server_facts(poller, ready, lease, result.records),
+        lane=lease.facts(),
+    )
 
 
-def _context(block: BlockSpec, result: BlockResult, telemetry: Json) -> Json:
-    knobs, records = block.knobs, result.records
-    return {
-        "protocol": knobs["protocol"],
-        "gpu": block.gpu,
-        "hardware": None if block.spec["endpoint"] else identity.hardware(block.spec["devices"]),
-        "model": block.arm,
-        **{key: knobs[key] for key in ("workload", "style", "concurrency", "max_tokens")},
-        "block": block.number,
-        "min_seconds": knobs["min_seconds"],
-        **result.context,
-        "metrics": metrics.block_metrics(records, knobs["concurrency"], energy_j=telemetry.get("energy_j")),
-        "percentiles": {name: facts.as_dict() for name, facts in metrics.percentile_table(records).items()},
-        "failure_reasons": dict(Counter(record.reason for record in records if not record.ok)),
-        "telemetry": telemetry,
-    }
-
-
-def say_progress(block: BlockSpec, context: Mapping[str, Any]) -> None:
+def say_progress(block: BlockSpec, context: BlockContext) -> None:
     """One line on stderr: what was measured, how many blocks are kept, how long the rest will take."""
     on_disk = list(Path("results", block.gpu, "raw").glob("*/*/*/b*.json"))
     begun = psutil.Process(processes.pid_of(owner.current())).create_time()
     ended = sorted(path.stat().st_mtime for path in on_disk if path.stat().st_mtime >= begun)
-    figures = context["metrics"]
+    figures = context.metrics
     rate = figures["throughput_tok_s"]
     what = (
         f"{block.arm} {block.seed}: {f'{rate:.0f} tok/s' if rate else 'no throughput'}, {figures['failures']} failures"
@@ -185,40 +174,43 @@ def progress_line(ended: Sequence[float], planned: int, on_disk: int) -> str:
 
 def _event(block: BlockSpec, lease: lane.Lease, event: str) -> None:
     if lease.state:
-        registry.add_event(lease.state["home"], event, model=block.arm, lane=block.spec["lane"], cell=block.seed)
+        registry.add_event(lease.state.home, event, model=block.arm, lane=block.spec.lane, cell=block.seed)
 
 
 def _load_spec(block: BlockSpec, url: str, prompts: Sequence[Mapping[str, Any]]) -> LoadSpec:
     knobs = block.knobs
     return LoadSpec(
         url=f"{url}/v1",  # said in full: a gateway's URL has a path of its own before it
-        api_key=openai_api.api_key() if block.spec["endpoint"] else None,
-        model=block.spec["served_name"],
-        endpoint=knobs["endpoint"],
-        concurrency=knobs["concurrency"],
-        max_tokens=knobs["max_tokens"],
+        api_key=openai_api.api_key() if block.spec.endpoint else None,
+        model=block.spec.served_name,
+        endpoint=knobs.endpoint,
+        concurrency=knobs.concurrency,
+        max_tokens=knobs.max_tokens,
         prompts=prompts,
-        template=knobs["template"],
+        template=knobs.template,
         seed=block.seed,
         salt=block.salt,
-        min_seconds=knobs["min_seconds"],
-        min_requests=knobs["min_requests"],
-        warmup_requests=knobs["warmup_requests"],
-        warmup_max_tokens=knobs["warmup_max_tokens"],
-        timeout_s=knobs["timeout_s"],
+        min_seconds=knobs.min_seconds,
+        min_requests=knobs.min_requests,
+        warmup_requests=knobs.warmup_requests,
+        warmup_max_tokens=knobs.warmup_max_tokens,
+        timeout_s=knobs.timeout_s,
     )
 
 
-def _server_facts(poller: MetricsPoller, ready: Json, records: Sequence[RequestRecord]) -> Json:
+def _server_facts(
+    poller: MetricsPoller, ready: Ready, lease: lane.Lease, records: Sequence[RequestRecord]
+) -> ServerFacts:
     engine = poller.engine
     before, after = (engine.snapshot(page) for page in (poller.page_before, poller.page_after))
-    return {
-        "spec_hash": ready["spec_hash"],
-        "process_start_time": after.get("process_start_time"),
-        "fingerprints": sorted({record.fingerprint for record in records if record.fingerprint}),
-        "before": before,
-        "after": after,
-        "delta": engine.difference(before, after),
-        "peak": engine.peak([engine.snapshot(page) for page in poller.pages]),
-        "incidents": engine.incidents(poller.log_window()),
-    }
+    return ServerFacts(
+        spec_hash=ready.spec_hash,
+        source_id=lease.ready.source_id if lease.ready else None,
+        process_start_time=after.process_start_time,
+        fingerprints=tuple(sorted({record.fingerprint for record in records if record.fingerprint})),
+        before=before,
+        after=after,
+        delta=engine.difference(before, after),
+        peak=engine.peak([engine.snapshot(page) for page in poller.pages]),
+        incidents=engine.incidents(poller.log_window()),
+    )

@@ -17,8 +17,10 @@ from quantbench.config import settings
 from quantbench.config.configuration import Plan
 from quantbench.errors import QuantbenchError
 from quantbench.quality import prompt_set
+from quantbench.records.base import convert
 from quantbench.records.cell import Cell
 from quantbench.records.layout import Results
+from quantbench.records.server import ServerSpec
 from quantbench.serving import model_source
 
 
@@ -66,10 +68,10 @@ def _models(plan: Plan, root: Path) -> Iterator[str]:
 
 
 def _model(plan: Plan, name: str) -> None:
-    spec = plan.server_spec(name)
-    if spec["endpoint"] or plan.made_here(name):
+    spec = convert(plan.server_spec(name), ServerSpec)
+    if spec.endpoint or plan.made_here(name):
         return
-    if model_source.is_local(spec["source"]) or model_source.find_source(spec):
+    if model_source.is_local(spec.source) or model_source.find_source(spec):
         model_source.check_source(spec)
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from quantbench.config import configuration
 from quantbench.errors import QuantbenchError
+from quantbench.records.base import convert
+from quantbench.records.server import ServerSpec
 from quantbench.serving import owner
 
 
@@ -35,10 +37,10 @@ def run(job: Any, main: Callable[[Any], None]) -> None:
             _write(log, "done\n")
 
 
-def spec(job: Any) -> dict[str, Any]:
+def spec(job: Any) -> ServerSpec:
     """The whole spec of a job's server: what its result depends on is in the params, its place in the config."""
     measured = job.params.spec
-    return configuration.whole_spec(measured, job.config["places"][measured["model"]])
+    return convert(configuration.whole_spec(measured, job.config["places"][measured["model"]]), ServerSpec)
 
 
 def _fail(log: Path | None, whole: str, short: str) -> None:

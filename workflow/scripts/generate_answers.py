@@ -13,7 +13,7 @@ def main(job):
     prompts = prompt_set.parse(path.read_text(encoding="utf-8"), str(path))
     spec = jobs.spec(job)
     with lane.lease(spec, "answers") as lease:
-        answers = ask.answers(lease.url, spec["served_name"], prompts, job.params.floor)
+        answers = ask.answers(lease.url, spec.served_name, prompts, job.params.floor)
     base.write(job.output.answers, answers)
 
 

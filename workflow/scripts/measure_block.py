@@ -4,10 +4,9 @@ from pathlib import Path
 
 from quantbench import block, jobs
 from quantbench.client import tables_io
-from quantbench.files import read_json
 from quantbench.judge import guards
 from quantbench.records.base import convert, read, write
-from quantbench.records.block import BlockContext
+from quantbench.records.block import BlockKnobs
 from quantbench.records.server import Ready
 
 
@@ -16,13 +15,14 @@ def main(job):
         arm=job.wildcards.arm,
         number=int(job.wildcards.block),
         spec=jobs.spec(job),
-        knobs=job.params.knobs,
+        knobs=convert(job.params.knobs, BlockKnobs),
         gpu=job.params.gpu,
         prompts=Path(job.input.prompts),
     )
-    records, context = block.measure(wanted, read_json(job.input.ready, "spec_hash"))
+    ready = read(job.input.ready, Ready)
+    records, context = block.measure(wanted, ready)
     tables_io.write_records(job.output.records, records)
-    write(job.output.context, guards.judged(convert(context, BlockContext), read(job.input.ready, Ready), None))
+    write(job.output.context, guards.judged(context, ready, None))
     block.say_progress(wanted, context)
 
 

@@ -13,7 +13,7 @@ def main(job):
     blocks = results.judged_blocks(job.input.contexts, {ready.model: ready}, [calibration])
     records = [tables_io.read_records(path) for path in job.input.records]
     row = tuple_row(job.params.gpu_name, list(zip(records, blocks, strict=True)), calibration)
-    tables_io.write_row(job.output.csv, row)
+    tables_io.write_rows(job.output.csv, [row])
 
 
 jobs.run(snakemake, main)

@@ -16,7 +16,7 @@ def test_lane_lists_servers_and_sweeps_them(tmp_path, monkeypatch, capsys):
             pass
         assert main(["lane", "list"]) == 0
         key, url, state, *_ = capsys.readouterr().out.split()
-        assert (key, url, state) == (lease.state["key"], lease.url, "awake")
+        assert (key, url, state) == (lease.state.key, lease.url, "awake")
         assert main(["lane", "sweep"]) == 0
         assert capsys.readouterr().out == "stopped: alpha\n"
         assert main(["lane", "sweep"]) == 0

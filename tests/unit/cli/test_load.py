@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -23,10 +24,11 @@ from quantbench.cli.main import COMMANDS, main
 from quantbench.client import calibration, load
 from quantbench.client.load_spec import LoadSpec
 from quantbench.client.prompt_file import read_prompts
+from quantbench.client.records import BlockResult
 from quantbench.client.truth_server import TruthServer
 from quantbench.client.truth_stream import MODEL, Schedule
 from quantbench.errors import QuantbenchError
-from quantbench.records.block import BlockContext, Calibration
+from quantbench.records.block import BlockContext, Calibration, ClientFacts
 from request_records import block
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -42,7 +44,8 @@ def server() -> Iterator[TruthServer]:
 @pytest.fixture
 def prompts(tmp_path: Path) -> str:
     path = tmp_path / "prompts.jsonl"
-    path.write_text('{"id": "a", "prompt": "One?"}\n\n{"id": "b", "prompt": "Two?"}\n')
+    path.write_bytes(b'\xef\xbb\xbf{"id": "a", "prompt": "One?"}\n\n{"id": "b", "prompt": "Two?"}\n')
+    assert [prompt["id"] for prompt in read_prompts(path)] == ["a", "b"]
     return str(path)
 
 
@@ -70,22 +73,26 @@ def test_a_grid_appends_rows_to_one_csv(
     assert frame["ok"].all()
 
 
-def test_the_environment_names_the_defaults(
+def test_the_environment_names_the_defaults_and_a_calibration_goes_into_the_row(
     server: TruthServer, prompts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "deep" / "x.csv"
     environment = {"URL": f"{server.url}/v1/chat/completions", "OUT_CSV": str(out), "GPU_NAME": "RTX", "MODEL": MODEL}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(calibration, "calibrate", partial(calibration.calibrate, seconds=0.1, max_tokens=4))
     requests = tmp_path / "r.jsonl"
-    options = ["--style", "batch", "--quiet", "--requests", "1", "--requests-out", str(requests)]
+    options = ["--style", "batch", "--quiet", "--requests", "1", "--requests-out", str(requests), "--calibrate"]
     assert main(["load", "--prompts", prompts, "--max-tokens", "5", *options]) == 0
     [row] = rows_of(out)
     assert (row["gpu_name"], row["model"], row["p50_latency_ms"]) == ("RTX", MODEL, row["p50_e2e_ms"])
+    assert float(row["client_ttft_error_ms"]) > 0
     assert [json.loads(line)["ok"] for line in requests.read_text().splitlines()] == [True]
 
 
-def test_failures_are_written_and_make_the_exit_code_1(server: TruthServer, prompts: str, tmp_path: Path) -> None:
+def test_failures_are_written_said_and_make_the_exit_code_1(
+    server: TruthServer, prompts: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "x.csv"
     faulty = json.dumps({"truth": {"fault": "error", "after": 3}})
     arguments = ["load", "--url", server.url, "--prompts", prompts, "--out", str(out), "--extra-body", faulty]
@@ -94,62 +101,43 @@ def test_failures_are_written_and_make_the_exit_code_1(server: TruthServer, prom
     assert (row["n"], row["failures"], row["valid"]) == ("3", "3", "false")
     assert (row["failure_reasons"], row["p50_ttft_ms"]) == ("in_band_error:3", "")
     assert "failed_requests" in row["reasons"]
+    [line] = [x for x in capsys.readouterr().err.splitlines() if "in_band_error" in x]
+    assert line.startswith("1/1 c=1 t=9: 3 x in_band_error: ")
+    assert "EngineCore" in line
 
 
-def test_calibration_goes_into_the_row(
-    server: TruthServer, prompts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "x.csv"
-    monkeypatch.setattr(calibration, "calibrate", partial(calibration.calibrate, seconds=0.1, max_tokens=4))
-    arguments = ["load", "--url", server.url, "--prompts", prompts, "--out", str(out), "--quiet", "--calibrate"]
-    assert main([*arguments, "--max-tokens", "4", "--requests", "1"]) == 0
-    assert float(rows_of(out)[0]["client_ttft_error_ms"]) > 0
+GONE = ["--url", "http://127.0.0.1:9"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
         (["--prompts", "P"], "no URL"),
-        (["--url", "http://127.0.0.1:9", "--prompts", "P"], "does not answer"),
-        (["--url", "http://127.0.0.1:9", "--model", "m", "--prompts", "/nope.jsonl"], "/nope.jsonl"),
+        ([*GONE, "--prompts", "P"], "does not answer"),
+        ([*GONE, "--model", "m", "--prompts", "/nope.jsonl"], "/nope.jsonl"),
+        ([*GONE, "--model", "m", "--prompts", "{oops"], "line 2"),
+        ([*GONE, "--model", "m", "--prompts", "[1]"], "line 2"),
         (["--url", "nonsense", "--prompts", "P"], "'nonsense'"),
+        (["--url", "U", "--prompts", "P", "--out", "x.csv"], "x.csv has other columns"),
+        *((["--url", "U", "--out", place], f"cannot write {place}") for place in ("/proc/x/y.csv", ".")),
+        *((["--url", "U", "--requests-out", place], f"cannot write {place}") for place in ("/proc/x/y.csv", ".")),
     ],
 )
-def test_errors_of_the_user_are_named(
-    arguments: list[str], word: str, prompts: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("URL", raising=False)
-    monkeypatch.delenv("MODEL", raising=False)
-    assert main(["load", *(prompts if a == "P" else a for a in arguments)]) == 2
+def test_errors_of_the_user_are_named_before_anything_is_measured(
+    server: TruthServer, arguments: list[str], word: str, prompts: str, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    server.log()
+    monkeypatch.chdir(tmp_path)
+    for name in ("URL", "MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    Path("x.csv").write_text("a,b\n1,2\n")
+    for line in ("{oops", "[1]"):
+        Path(line).write_text(f'{{"prompt": "x"}}\n{line}\n')
+    meant = {"P": prompts, "U": server.url}
+    assert main(["load", "--requests", "1", *(meant.get(a, a) for a in arguments)]) == 2
     assert word in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("text", ["{oops\n", "[1]\n"])
-def test_bad_prompt_lines_are_named(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "bad.jsonl"
-    path.write_text('{"prompt": "x"}\n' + text)
-    assert main(["load", "--url", "http://127.0.0.1:9", "--model", "m", "--prompts", str(path)]) == 2
-    assert "line 2" in capsys.readouterr().err
-
-
-def test_a_csv_with_other_columns_is_not_spoilt(server: TruthServer, prompts: str, tmp_path: Path) -> None:
-    server.log()
-    out = tmp_path / "x.csv"
-    out.write_text("a,b\n1,2\n")
-    arguments = ["load", "--url", server.url, "--prompts", prompts, "--out", str(out), "--quiet"]
-    assert main([*arguments, "--requests", "1", "--max-tokens", "4"]) == 2
-    assert out.read_text() == "a,b\n1,2\n"
-    assert server.log() == [], "it was noticed before anything was measured"
-
-
-@pytest.mark.parametrize("option", ["--out", "--requests-out"])
-@pytest.mark.parametrize("place", ["/proc/x/y.csv", "."])
-def test_a_file_that_cannot_be_written_is_noticed_first(
-    server: TruthServer, prompts: str, option: str, place: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    server.log()
-    assert main(["load", "--url", server.url, "--prompts", prompts, "--requests", "1", option, place]) == 2
-    assert f"cannot write {place}" in capsys.readouterr().err
+    assert Path("x.csv").read_text() == "a,b\n1,2\n"
     assert server.log() == []
 
 
@@ -159,7 +147,7 @@ def test_finished_blocks_outlive_the_next_one(
 ) -> None:
     blocks = iter([load.run_block, load.run_block, None])
 
-    def run_block(*args: Any, **fields: Any) -> load.BlockResult:
+    def run_block(*args: Any, **fields: Any) -> BlockResult:
         measure = next(blocks)
         if measure is None:
             raise error
@@ -180,44 +168,34 @@ def test_finished_blocks_outlive_the_next_one(
     assert len(requests.read_text().splitlines()) == 4
 
 
-def test_what_the_server_said_reaches_the_user(
-    server: TruthServer, prompts: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    faulty = json.dumps({"truth": {"fault": "error", "after": 3}})
-    arguments = ["load", "--url", server.url, "--prompts", prompts, "--extra-body", faulty, "--quiet"]
-    assert main([*arguments, "--requests", "2", "--max-tokens", "9"]) == 1
-    [line] = [x for x in capsys.readouterr().err.splitlines() if "in_band_error" in x]
-    assert line.startswith("1/1 c=1 t=9: 2 x in_band_error: ")
-    assert "EngineCore" in line
-
-
 def judged(limit_tok_s: float | None = None, **client: Any) -> BlockContext:
-    facts = {"cpu_share": 0.2, "loop_lag_p50_ms": 0.1, "loop_lag_p99_ms": 1.0, "concurrency_held": 0.99, **client}
+    facts = ClientFacts(
+        **{"cpu_share": 0.2, "loop_lag_p50_ms": 0.1, "loop_lag_p99_ms": 1, "concurrency_held": 1, **client}
+    )
     spec = LoadSpec("http://h", "m", [{"prompt": "x"}], 2, 10)
     args = argparse.Namespace(gpu_name="cpu", workload="chat", style="interactive")
-    result = load.BlockResult(block(80, 2), {"started_at": "", "started_unix": 0, "duration_s": 4, "client": facts})
+    result = BlockResult(block(80, 2), datetime.now(), 4.0, facts)
     known = Calibration(concurrency=2, ttft_error_p50_ms=0.1, limit_tok_s=limit_tok_s) if limit_tok_s else None
     return cli_load._judged(args, spec, 1, result, known)
 
 
 @pytest.mark.parametrize(
-    ("client", "reason", "part"),
+    ("limit", "client", "reason", "part"),
     [
-        ({}, None, "engine"),
-        ({"cpu_share": 0.998}, "client_cpu", "client"),
-        ({"loop_lag_p50_ms": 9.0}, "client_loop_lag", "client"),
-        ({"concurrency_held": 0.5}, "concurrency_not_held", "engine"),
+        (None, {}, None, "engine"),
+        (1e6, {}, None, "engine"),
+        (None, {"cpu_share": 0.998}, "client_cpu", "client"),
+        (None, {"loop_lag_p50_ms": 9.0}, "client_loop_lag", "client"),
+        (None, {"concurrency_held": 0.5}, "concurrency_not_held", "engine"),
+        (100.0, {}, "client_limit", "client"),
     ],
 )
-def test_a_block_is_judged_by_the_guards_of_the_client(client: dict[str, Any], reason: str | None, part: str) -> None:
-    found = judged(**client)
-    assert (found.valid, found.reasons) == (reason is None, (reason,) if reason else ())
-    assert found.bottleneck.part == part
-
-
-def test_near_the_calibrated_limit_a_block_is_invalid() -> None:
-    assert judged(1e6).valid
-    assert judged(100.0).reasons == ("client_limit",)
+def test_a_block_is_judged_by_the_guards_of_the_client(
+    limit: float | None, client: dict[str, Any], reason: str | None, part: str
+) -> None:
+    block = judged(limit, **client)
+    assert (block.valid, block.reasons) == (reason is None, (reason,) if reason else ())
+    assert block.bottleneck.part == part
 
 
 def test_rich_takes_no_name_for_markup(capsys: pytest.CaptureFixture[str]) -> None:
@@ -227,31 +205,22 @@ def test_rich_takes_no_name_for_markup(capsys: pytest.CaptureFixture[str]) -> No
     assert "[/y]" in said
 
 
-def test_a_byte_order_mark_is_no_prompt(tmp_path: Path) -> None:
-    path = tmp_path / "bom.jsonl"
-    path.write_bytes(b'\xef\xbb\xbf{"prompt": "x"}\n')
-    assert read_prompts(path) == [{"id": "1", "prompt": "x"}]
-
-
 @pytest.mark.parametrize(
-    "arguments",
+    ("option", "values"),
     [
-        *(["--blocks", "0"], ["--blocks", "-1"], ["--requests", "-5"], ["--requests", "x"], ["--seconds", "-1"]),
-        *(["--seconds", "nan"], ["--warmup", "-1"], ["--timeout", "0"], ["--timeout", "nan"], ["--timeout", "inf"]),
-        *(["--extra-body", "5"], ["--extra-body", "[]"], ["--extra-body", "{bad"]),
+        ("--blocks", ["0", "-1"]), ("--requests", ["-5", "x"]), ("--seconds", ["-1", "nan"]), ("--warmup", ["-1"]),
+        ("--timeout", ["0", "nan", "inf"]), ("--extra-body", ["5", "[]", "{bad"]),
+        ("--concurrency", ["0", "1,x", "", "-3"]),
     ],
-)
-def test_numbers_that_mean_nothing_are_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exited:
-        main(["load", "--url", "http://h", "--prompts", "p", *arguments])
-    assert exited.value.code == 2
-    assert f"argument {arguments[0]}" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("bad", ["0", "1,x", "", "-3"])
-def test_bad_grids_are_refused(bad: str) -> None:
-    with pytest.raises(SystemExit):
-        main(["load", "--prompts", "p", "--concurrency", bad])
+)  # fmt: skip
+def test_numbers_that_mean_nothing_are_refused(
+    option: str, values: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for value in values:
+        with pytest.raises(SystemExit) as exited:
+            main(["load", "--url", "http://h", "--prompts", "p", option, value])
+        assert exited.value.code == 2
+        assert f"argument {option}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -6,28 +6,24 @@ import asyncio
 import gzip
 import json
 import socket
-import socketserver
 import ssl
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from itertools import takewhile
 from typing import Any
 
 import aiohttp
 import pytest
 from quantbench.client import load_spec, wire
-from quantbench.client.load import BlockResult, run_block
+from quantbench.client.load import run_block
 from quantbench.client.load_checks import transport_for, unreachable
-from quantbench.client.load_spec import LoadSpec, endpoint_of, is_loopback
-from quantbench.errors import QuantbenchError
+from quantbench.client.load_spec import LoadSpec
+from quantbench.client.records import BlockResult
+from quantbench.engines.openai_api import is_loopback
+from raw_server import sends, server
 
 BOTH = pytest.mark.parametrize("transport", ["wire", "aiohttp"])
 PROMPTS: list[dict[str, Any]] = [{"id": "p", "prompt": "Question"}]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 USAGE = {"prompt_tokens": 7, "completion_tokens": 4, "total_tokens": 11}
-Handler = Callable[[socket.socket, int], bool]
 
 
 def event(**fields: Any) -> bytes:
@@ -42,53 +38,12 @@ BODY = b"".join(event(choices=[{"index": 0, "text": "x", "finish_reason": None}]
 WHOLE = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
 
 
-class _Talk(socketserver.StreamRequestHandler):
-    """One connection: HEAD is answered with 405 (late, if `slow_head`), everything else by `handle`."""
-
-    handle_request: Handler
-    slow_head = False
-
-    def handle(self) -> None:
-        with suppress(OSError):
-            number = 0
-            while head := b"".join(takewhile(lambda line: line not in (b"\r\n", b""), self.rfile)):
-                if head.startswith(b"HEAD"):
-                    time.sleep(5 if self.slow_head else 0)
-                    self.connection.sendall(b"HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n")
-                    continue
-                self.rfile.read(int(head.lower().partition(b"content-length:")[2].split()[0]))
-                if not type(self).handle_request(self.connection, number):
-                    return
-                number += 1
-
-
-class _Server(socketserver.ThreadingTCPServer):
-    daemon_threads, block_on_close, allow_reuse_address = True, False, True
-
-
-@contextmanager
-def server(handle: Handler, *, slow_head: bool = False) -> Iterator[str]:
-    """A server on raw sockets: `handle(connection, number of its request)` answers; False closes the connection."""
-    talk = type("Talk", (_Talk,), {"handle_request": staticmethod(handle), "slow_head": slow_head})
-    with _Server(("127.0.0.1", 0), talk) as running:
-        threading.Thread(target=running.serve_forever, args=(0.05,), daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_address[1]}"
-        running.shutdown()
-
-
 def ask(url: str, transport: str, **over: Any) -> BlockResult:
     fields = {"min_requests": 4, "warmup_requests": 0, "timeout_s": 60.0, "transport": transport}
     return run_block(LoadSpec(url, "m", PROMPTS, 1, 4, **{**fields, **over}))  # type: ignore[arg-type]
 
 
-def whole(connection: socket.socket, number: int) -> bool:
-    connection.sendall(WHOLE)
-    return True
-
-
-def whole_once(connection: socket.socket, number: int) -> bool:
-    connection.sendall(WHOLE)
-    return False
+whole, whole_once = sends(WHOLE), sends(WHOLE, last=True)
 
 
 @pytest.fixture
@@ -103,8 +58,8 @@ def test_a_kept_connection_that_was_closed_silently_is_opened_anew_and_counted(t
     with server(whole_once) as url:
         result = ask(url, transport)
     assert [r.reason for r in result.records] == [None] * 4
-    assert result.context["client"]["connections_opened"] >= 4
-    assert result.context["client"]["resent"] <= 3
+    assert result.client.connections_opened >= 4
+    assert result.client.resent <= 3
 
 
 @pytest.mark.usefixtures("late_is_soon")
@@ -116,7 +71,7 @@ def test_a_request_that_a_kept_connection_loses_is_sent_once_more_with_a_new_sta
     with server(drops_the_second) as url:
         result = ask(url, "wire")
     assert [r.reason for r in result.records] == [None] * 4
-    assert result.context["client"]["resent"] == 3
+    assert result.client.resent == 3
     # All three waited for the loss; one that a busy machine delays as long is likely, three are not.
     assert min((r.first_ns or 0) - (r.sent_ns or 0) for r in result.records[1:]) < 0.5e9
 
@@ -139,7 +94,7 @@ def test_a_kept_connection_that_is_closed_late_is_a_failure() -> None:
     with server(thinks_then_drops) as url:
         result = ask(url, "wire", min_requests=2)
     assert [r.reason for r in result.records] == [None, "disconnected"]
-    assert result.context["client"]["resent"] == 0
+    assert result.client.resent == 0
 
 
 @BOTH
@@ -155,29 +110,21 @@ def test_a_stream_without_end_is_given_up(transport: str, monkeypatch: pytest.Mo
     assert [r.reason for r in result.records] == ["too_long"]
 
 
-@BOTH
-@pytest.mark.parametrize("code", [302, 307])
-def test_redirects_are_not_followed(transport: str, code: int) -> None:
-    def redirects(connection: socket.socket, number: int) -> bool:
-        connection.sendall(b"HTTP/1.1 %d Go\r\nLocation: /v1/other\r\nContent-Length: 0\r\n\r\n" % code)
-        return True
+PACKED = gzip.compress(BODY)
+REFUSED = {
+    302: b"HTTP/1.1 302 Go\r\nLocation: /v1/other\r\nContent-Length: 0\r\n\r\n",
+    307: b"HTTP/1.1 307 Go\r\nLocation: /v1/other\r\nContent-Length: 0\r\n\r\n",
+    200: HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(PACKED), PACKED),
+}
 
-    with server(redirects) as url:
+
+@BOTH
+@pytest.mark.parametrize("code", REFUSED)
+def test_redirects_are_not_followed_and_compressed_replies_not_unpacked(transport: str, code: int) -> None:
+    with server(sends(REFUSED[code])) as url:
         [record] = ask(url, transport, min_requests=1).records
-    assert (record.reason, record.http_status, record.detail) == ("bad_stream", code, f"HTTP {code}")
-
-
-@BOTH
-def test_a_compressed_reply_is_not_unpacked(transport: str) -> None:
-    packed = gzip.compress(BODY)
-    reply = HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(packed), packed)
-
-    def compresses(connection: socket.socket, number: int) -> bool:
-        connection.sendall(reply)
-        return True
-
-    with server(compresses) as url:
-        assert ask(url, transport, min_requests=1).records[0].reason == "bad_stream"
+    assert (record.reason, record.http_status) == ("bad_stream", code)
+    assert code == 200 or record.detail == f"HTTP {code}"
 
 
 def test_opening_a_connection_is_no_part_of_ttft_on_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,13 +135,7 @@ def test_opening_a_connection_is_no_part_of_ttft_on_aiohttp(monkeypatch: pytest.
         return await create(*args, **fields)
 
     monkeypatch.setattr(aiohttp.TCPConnector, "_create_connection", slowly)
-    reply = WHOLE.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
-
-    def closes(connection: socket.socket, number: int) -> bool:
-        connection.sendall(reply)
-        return False
-
-    with server(closes) as url:
+    with server(sends(WHOLE.replace(b"\r\n", b"\r\nConnection: close\r\n", 1), last=True)) as url:
         records = ask(url, "aiohttp", min_requests=4).records
     assert all(r.ok for r in records)
     # Each but the first opens a connection. A busy machine may delay one of them as long, but not all.
@@ -229,17 +170,3 @@ def test_tls_that_is_not_trusted_is_called_so() -> None:
     told = unreachable(LoadSpec("https://127.0.0.1:1", "m", PROMPTS, 1, 1), error)
     assert "TLS with https://127.0.0.1:1 fails" in told.what
     assert "SSL_CERT_FILE" in told.remedy
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["http://h:99999", "http://h:abc/v1", "http://h:0", "http://[::1/v1", f"http://{'a' * 70}.x/", "http://e x/v1"],
-)
-def test_what_cannot_be_a_url_is_named(url: str) -> None:
-    with pytest.raises(QuantbenchError, match="is not an http"):
-        LoadSpec(url, "m", PROMPTS, 1, 1)
-
-
-def test_a_url_names_its_endpoint() -> None:
-    assert endpoint_of("http://h/v1/chat/completions?api-version=1") == "chat"
-    assert endpoint_of("http://h/v1/completions/") == endpoint_of("http://h") == "completions"

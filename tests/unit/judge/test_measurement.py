@@ -22,7 +22,7 @@ from quantbench.records.block import (
     Telemetry,
 )
 from quantbench.records.measurement import Gap, GuardCount, Measurement, Share, Wall
-from quantbench.records.server import Session
+from quantbench.records.server import Event, Session
 
 ROOT = Path(__file__).parents[3]
 KEPT = ROOT / "docs/reference/h100"
@@ -49,7 +49,7 @@ def test_order_is_told_by_the_clock() -> None:
 def test_share_of_lane_time() -> None:
     def session(measured: float | None, held: float | None) -> Session:
         return Session(
-            model="m", mode="sleep", events=({"t": 1, "event": "woken"},) * 2, measured_s=measured, held_s=held
+            model="m", mode="sleep", events=(Event(t=1, event="woken"),) * 2, measured_s=measured, held_s=held
         )
 
     sessions = {"a": session(600, 640), "b": session(601, 640), "c": session(None, 5)}

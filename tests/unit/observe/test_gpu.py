@@ -7,6 +7,7 @@ import os
 import pytest
 from fake_nvml import FakeGpu, FakeNvml, NotSupported
 from quantbench.observe import gpu
+from quantbench.records.block import ForeignProcess
 
 OTHER = "GPU-99999999-8888-7777-6666-555555555555"
 
@@ -27,9 +28,6 @@ def test_available_lists_every_gpu_with_its_facts(two: FakeNvml) -> None:
         "total_mib": 81559,
         "driver": "580.95.05",
         "uuid": "GPU-11111111-2222-3333-4444-555555555555",
-        "compute_capability": "9.0",
-        "mig": False,
-        "missing": {},
     }
     assert (second["name"], second["total_mib"]) == ("NVIDIA L4", 23034)
     assert two.users == 0
@@ -57,37 +55,30 @@ def test_the_real_library_without_a_driver_gives_nothing_or_gpus() -> None:
     assert isinstance(gpu.available(), list)
 
 
-def test_unsupported_fields_are_none_with_nvmls_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    nvml = FakeNvml([FakeGpu(used_mib=NotSupported, capability=NotSupported, processes=NotSupported)])
-    monkeypatch.setattr(gpu, "pynvml", nvml)
-    (found,) = gpu.available("0")
-    assert found["total_mib"] is None
-    assert found["missing"] == {"total_mib": "NVML: Not Supported", "compute_capability": "NVML: Not Supported"}
-    snapshot = gpu.snapshot([0])
-    assert snapshot is not None
-    assert (snapshot["used_mib"], snapshot["processes"]) == (None, [])
-    assert snapshot["missing"]["processes"] == "NVML: Not Supported"
-
-
-def test_mig_is_said_not_to_be_supported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "pynvml", FakeNvml([FakeGpu(mig=(1, 1))]))
-    (found,) = gpu.available("0")
-    assert found["mig"] is True
-    assert "MIG is on" in found["missing"]["mig"]
+def test_unsupported_fields_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = FakeGpu(name=NotSupported, processes=NotSupported)
+    monkeypatch.setattr(gpu, "pynvml", FakeNvml([card]))
+    assert gpu.available("0")[0]["name"] is None
+    use = gpu.snapshot([0])
+    assert use is not None
+    assert (use.used_mib, use.processes) == (520, ())
+    card.used_mib = NotSupported
+    assert gpu.available("0")[0]["total_mib"] is None
+    assert gpu.snapshot([0]) is None, "without its memory it says nothing"
 
 
 def test_snapshot_sums_devices_and_lists_processes_once(two: FakeNvml) -> None:
     pid = os.getpid()
     two.gpus[0].processes = [(pid, 700), (2**22 + 1, None)]
     two.gpus[1].processes = [(pid, 300)]
-    snapshot = gpu.snapshot(["0", OTHER])
-    assert snapshot is not None
-    assert (snapshot["used_mib"], snapshot["total_mib"]) == (1500, 81559 + 23034)
-    assert snapshot["free_mib"] == snapshot["total_mib"] - 1500
-    mine, hidden = snapshot["processes"]
-    assert (mine["pid"], mine["mib"]) == (pid, 1000)
-    assert mine["name"]
-    assert hidden == {"pid": 2**22 + 1, "name": None, "mib": None}
+    use = gpu.snapshot(["0", OTHER])
+    assert use is not None
+    assert (use.driver, use.used_mib, use.total_mib) == ("580.95.05", 1500, 81559 + 23034)
+    assert use.free_mib == use.total_mib - 1500
+    mine, hidden = use.processes
+    assert (mine.pid, mine.mib) == (pid, 1000)
+    assert mine.name
+    assert hidden == ForeignProcess(pid=2**22 + 1)
 
 
 @pytest.mark.parametrize("devices", [["cpu"], [5], ["GPU-none"], []])
@@ -105,8 +96,6 @@ def test_nvml_that_disappears_between_two_calls_is_none(two: FakeNvml) -> None:
 
 def test_nvml_lost_within_a_snapshot(two: FakeNvml) -> None:
     two.gpus[0].used_mib = lambda t: setattr(two, "lost_at", 0.0) or 100
-    snapshot = gpu.snapshot([0])
-    assert snapshot is not None
-    assert snapshot["used_mib"] == 100
-    assert snapshot["processes"] == []
-    assert snapshot["missing"]["processes"] == "NVML: GPU is lost"
+    use = gpu.snapshot([0])
+    assert use is not None
+    assert (use.used_mib, use.driver, use.processes) == (100, None, ())

@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from msgspec.structs import replace
 from quantbench import block
 from quantbench.engines import openai_api
 from quantbench.errors import QuantbenchError
+from quantbench.records.block import BlockKnobs
+from quantbench.records.server import ServerSpec
 from quantbench.serving import preflight, ready
 from servers import fake_spec, own_home
 
-KNOBS = {
-    "protocol": 1, "workload": "chat", "style": "interactive", "concurrency": 2, "max_tokens": 4, "min_seconds": 0.05,
-    "min_requests": 2, "warmup_requests": 2, "warmup_max_tokens": 4, "timeout_s": 30.0, "endpoint": "completions",
-    "template": None,
-}  # fmt: skip
+KNOBS = BlockKnobs(
+    protocol=1, workload="chat", style="interactive", concurrency=2, max_tokens=4, min_seconds=0.05, min_requests=2,
+    warmup_requests=2, warmup_max_tokens=4, timeout_s=30.0, endpoint="completions", template=None,
+)  # fmt: skip
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -100,15 +102,15 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield folder
 
 
-def far(url: str) -> dict[str, Any]:
+def far(url: str) -> ServerSpec:
     return fake_spec(None, "far", endpoint=url, served_name="org/m:7b")
 
 
 def measured(url: str, **knobs: Any) -> dict[str, Any]:
     """Metrics of one block on an endpoint, its record made as start_server makes it."""
     spec = far(url)
-    asked = block.BlockSpec("far", 1, spec, KNOBS | knobs, "fake", Path("p.jsonl"))
-    return dict(block.measure(asked, ready.of_endpoint(spec))[1]["metrics"])
+    asked = block.BlockSpec("far", 1, spec, replace(KNOBS, **knobs), "fake", Path("p.jsonl"))
+    return block.measure(asked, ready.of_endpoint(spec))[1].metrics
 
 
 def refused(url: str) -> QuantbenchError:
@@ -118,11 +120,22 @@ def refused(url: str) -> QuantbenchError:
     return caught.value
 
 
-@pytest.mark.parametrize("ending", ["", "/", "/v1", "/v1/"])
-@pytest.mark.parametrize("prefix", ["", "/gateway/llm"])
-def test_a_server_behind_a_path_is_measured_with_and_without_v1(prefix: str, ending: str) -> None:
-    with serving(prefix=prefix) as url:
-        metrics = measured(url + ending)
+@pytest.mark.parametrize(
+    ("traits", "ending", "knobs"),
+    [
+        *(({"prefix": prefix}, ending, {}) for prefix in ("", "/gateway/llm") for ending in ("", "/", "/v1", "/v1/")),
+        ({"chat_only": True}, "", {"endpoint": "chat"}),
+    ],
+)
+def test_a_server_behind_a_path_or_for_chats_only_is_measured_past_a_proxy(
+    traits: dict[str, Any], ending: str, knobs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with serving(**traits) as url:
+        metrics = measured(url + ending, **knobs)
+        assert ready.of_endpoint(far(url)).test_completion.text == "x" * 16
     assert metrics["failures"] == 0
     assert metrics["n"] >= 2
 
@@ -136,26 +149,23 @@ def test_a_server_that_wants_a_key_gets_the_environments(monkeypatch: pytest.Mon
         assert measured(url)["failures"] == 0
 
 
-def test_a_server_for_chats_only_is_measured() -> None:
-    with serving(chat_only=True) as url:
-        assert measured(url, endpoint="chat")["failures"] == 0
-        assert ready.of_endpoint(far(url))["test_completion"]["text"] == "x" * 16
-
-
 @pytest.mark.parametrize("listed", [[], {"data": "m"}, {"data": ["m"]}, {}, b"<html>"])
-def test_another_list_of_models_is_an_error_in_words(listed: Any) -> None:
+def test_another_list_of_models_or_a_url_that_goes_too_far_is_an_error_in_words(listed: Any) -> None:
     with serving(models=listed) as url:
         assert f"{url}/v1/models" in refused(url).what
-
-
-def test_a_url_that_goes_too_far_says_so() -> None:
-    with serving(prefix="/a") as url:
         assert "/v1" in refused(f"{url}/b").remedy
 
 
-def test_a_proxy_in_the_environment_is_not_for_servers_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.delenv("no_proxy", raising=False)
+def test_tls_that_is_not_trusted_has_a_remedy_of_its_own() -> None:
     with serving() as url:
-        assert measured(url)["failures"] == 0
+        assert refused(url.replace("http:", "https:")).remedy == openai_api.TLS_REMEDY
+
+
+def test_what_nobody_tells_of_an_endpoint_has_its_reason() -> None:
+    with serving() as url:
+        facts = ready.of_endpoint(far(url))
+    assert (facts.mode, facts.log, facts.vram, facts.hardware, facts.quantization.verified) == ("endpoint", *[None] * 4)
+    for section in (facts.memory, facts.startup, facts.settings):
+        nulls = {field for field, value in section.as_dict().items() if value is None}
+        assert nulls == set(section.missing)
+        assert all("not ours" in reason for reason in section.missing.values())

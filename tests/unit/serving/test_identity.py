@@ -9,21 +9,22 @@ from pathlib import Path
 
 import pytest
 from quantbench.engines.vllm import installed
+from quantbench.records.server import Versions
 from quantbench.serving import identity
-from servers import fake_spec
+from servers import changed, fake_spec
 
 
 @pytest.fixture
 def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(installed, "_versions", lambda interpreter: {"vllm": "0.32.0"})
     made = fake_spec(tmp_path)
-    weights = Path(made["source"], "model.safetensors")
+    weights = Path(made.source, "model.safetensors")
     weights.write_bytes(b"head" + bytes(20 * 2**20))
     return made
 
 
 def weights(spec) -> Path:
-    return Path(spec["source"], "model.safetensors")
+    return Path(spec.source, "model.safetensors")
 
 
 def change(path: Path, at: int, text: bytes) -> None:
@@ -47,30 +48,30 @@ def test_scaled_weights_are_another_model(spec):
 
 
 def test_a_copy_is_the_same_model_and_another_config_is_not(spec, tmp_path):
-    copy = shutil.copytree(spec["source"], tmp_path / "copy")
-    assert identity.source_id({**spec, "source": str(copy)}) == identity.source_id(spec)
+    copy = shutil.copytree(spec.source, tmp_path / "copy")
+    assert identity.source_id(changed(spec, source=str(copy))) == identity.source_id(spec)
     (copy / "config.json").write_text('{"model_type": "other"}')
-    assert identity.source_id({**spec, "source": str(copy)}) != identity.source_id(spec)
+    assert identity.source_id(changed(spec, source=str(copy))) != identity.source_id(spec)
 
 
 def test_what_cannot_be_told_here_is_as_it_was_there(spec, tmp_path, monkeypatch):
     ready = tmp_path / "ready.json"
-    here = identity.planned(spec, ready, made_here=False)
+    here = identity.planned(spec.as_dict(), ready, made_here=False)
     assert here == {"vllm": "0.32.0", "source_id": identity.source_id(spec)}
     ready.write_text(json.dumps({"model": "alpha", "identity": here}))
-    shutil.rmtree(spec["source"])
+    shutil.rmtree(spec.source)
     monkeypatch.setattr(installed, "_versions", lambda interpreter: {})
-    assert identity.planned(spec, ready, made_here=False) == here
+    assert identity.planned(spec.as_dict(), ready, made_here=False) == here
     monkeypatch.setattr(installed, "_versions", lambda interpreter: {"vllm": "0.33.0"})
-    assert identity.planned(spec, ready, made_here=False) == {**here, "vllm": "0.33.0"}
+    assert identity.planned(spec.as_dict(), ready, made_here=False) == {**here, "vllm": "0.33.0"}
 
 
 def test_what_is_made_here_and_what_is_elsewhere_have_no_id(spec, tmp_path):
     ready = tmp_path / "ready.json"
     ready.write_text(json.dumps({"model": "alpha", "identity": {"vllm": "0.32.0", "source_id": None}}))
-    assert identity.planned(spec, ready, made_here=True)["source_id"] is None
-    endpoint = {**spec, "endpoint": "http://127.0.0.1:9"}
-    assert identity.planned(endpoint, ready, made_here=False) == {"vllm": None, "source_id": None}
+    assert identity.planned(spec.as_dict(), ready, made_here=True)["source_id"] is None
+    endpoint = changed(spec, endpoint="http://127.0.0.1:9")
+    assert identity.planned(endpoint.as_dict(), ready, made_here=False) == {"vllm": None, "source_id": None}
     assert identity.source_id(endpoint) is None
 
 
@@ -85,7 +86,7 @@ def test_a_run_asks_once_what_is_installed(tmp_path, monkeypatch):
             patch.delenv(name)
         for _ in range(2):
             installed._versions.cache_clear()  # as in another job of the run
-            assert installed.installed(spec) == {"vllm": "0.40.0", "torch": None, "python": "3.13"}
+            assert installed.installed(spec) == Versions(vllm="0.40.0", python="3.13")
         assert asked.read_text() == "x\n"
         for name in [name for name in os.environ if name.startswith("QUANTBENCH_VERSIONS_")]:
             patch.delenv(name)

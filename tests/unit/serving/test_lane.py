@@ -10,11 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from quantbench.engines import openai_api
 from quantbench.engines.vllm import engine as vllm
 from quantbench.errors import QuantbenchError
+from quantbench.observe import gpu
+from quantbench.records.block import ForeignProcess
 from quantbench.serving import claims, lane, memory, owner, processes, registry, server
-from servers import PATIENCE_S, behave, fake_spec, gpu_spec, left_over, own_home
+from servers import PATIENCE_S, behave, changed, fake_spec, gpu_spec, left_over, own_home, running
 
 GIB = 1024
 
@@ -26,12 +29,7 @@ def home(tmp_path, monkeypatch):
 
 
 def events(model, kind=None):
-    found = registry.read_events(owner.server_home(model))
-    return [e for e in found if kind in (None, e["event"])]
-
-
-def running(model):
-    return next(s for s in registry.servers() if s["spec"]["model"] == model)
+    return [e for e in registry.read_events(owner.server_home(model)) if kind in (None, e.event)]
 
 
 def run_lease(spec):
@@ -43,17 +41,17 @@ def test_start_reuse_stop(home):
     spec = fake_spec(home)
     first = run_lease(spec)
     assert (first.action, first.mode, first.note) == ("started", "resident", "")
-    assert first.state["ready"]["test_completion"]["tokens"] == 16
+    assert first.ready.test_completion.tokens == 16
     second = run_lease(spec)
     assert second.action == "reused"
-    assert second.state["mark"] == first.state["mark"]
+    assert second.state.mark == first.state.mark
     assert lane.stop(spec) is True
     (stop,) = events("alpha", "stop")
-    assert stop["memory_returned"] is True
-    assert stop["memory_held_mib"] > 10
-    assert stop["memory_after_stop_mib"] == 0
+    assert stop.memory_returned is True
+    assert stop.memory_held_mib > 10
+    assert stop.memory_after_stop_mib == 0
     assert lane.stop(spec) is False
-    assert [e["event"] for e in events("alpha")] == ["start", "lease", "lease", "stop"]
+    assert [e.event for e in events("alpha")] == ["start", "lease", "lease", "stop"]
 
 
 def test_cpu_servers_stay_and_the_idle_one_is_frozen(home):
@@ -66,7 +64,7 @@ def test_cpu_servers_stay_and_the_idle_one_is_frozen(home):
     assert run_lease(alpha).action == "woken"
     assert not {processes._stat(pid)[0] for pid in frozen} & {"T"}
     assert {processes._stat(pid)[0] for pid in registry.members(running("beta"))} == {"T"}
-    assert [e["event"] for e in events("alpha")] == ["start", "lease", "sleep", "wake", "lease"]
+    assert [e.event for e in events("alpha")] == ["start", "lease", "sleep", "wake", "lease"]
     assert sorted(lane.sweep()) == ["alpha", "beta"]  # a frozen server ends too
 
 
@@ -74,7 +72,7 @@ def test_gpu_servers_sleep_so_that_one_holds_the_memory(home):
     alpha, beta = gpu_spec(home, "alpha"), gpu_spec(home, "beta")
     assert run_lease(alpha).mode == "sleep"
     assert run_lease(beta).action == "started"
-    assert vllm.is_sleeping(running("alpha")["url"]) is True
+    assert vllm.is_sleeping(running("alpha").spec.url) is True
     assert [run_lease(s).action for s in (alpha, beta, beta, alpha)] == ["woken", "woken", "reused", "woken"]
     assert len(events("alpha", "start")) == len(events("beta", "start")) == 1
 
@@ -100,7 +98,7 @@ def test_a_failed_switch_falls_back_to_restart(home, fault):
 def test_a_fallback_of_an_earlier_run_does_not_last(home):
     lanes = owner.server_home("alpha").parent / "lanes.json"
     lanes.parent.mkdir(parents=True)
-    lanes.write_text(json.dumps({"gpu0": {"mode": "restart", "reason": "alpha did not wake up"}, "gpu1": {}}))
+    lanes.write_text(json.dumps({key: {"mode": "restart", "reason": "did not wake up"} for key in ("gpu0", "gpu1")}))
     run_lease(gpu_spec(home, "alpha"))
     assert "gpu0" in json.loads(lanes.read_text())
     run_lease(gpu_spec(home, "beta"))
@@ -111,16 +109,15 @@ def test_restart_mode_has_one_server(home):
     alpha, beta = gpu_spec(home, "alpha", mode="restart"), gpu_spec(home, "beta", mode="restart")
     run_lease(alpha)
     assert run_lease(beta).action == "started"
-    assert [s["spec"]["model"] for s in registry.servers()] == ["beta"]
-    assert events("alpha", "stop")[0]["why"] == "beta is next"
+    assert [s.spec.model for s in registry.servers()] == ["beta"]
+    assert events("alpha", "stop")[0].why == "beta is next"
 
 
 def card(monkeypatch, **memory):
     """A pretended NVML: used, free and total in MiB, changed by the test as it goes."""
-    state = {"name": "Fake", "driver": "1", "processes": [], "lost": False, **memory}
+    state = {"driver": "1", "processes": (), **memory}
     monkeypatch.setattr(
-        "quantbench.serving.memory.snapshot",
-        lambda devices: None if "cpu" in devices or state["lost"] else dict(state),
+        "quantbench.serving.memory.snapshot", lambda devices: None if "lost" in state else gpu.CardUse(**state)
     )
     return state
 
@@ -128,8 +125,7 @@ def card(monkeypatch, **memory):
 def holding(model, mib):
     """As if the model's server had taken this much at its start."""
     state = running(model)
-    state["ready"]["vram"]["delta_mib"] = mib
-    registry.save(state)
+    registry.save(replace(state, ready=replace(state.ready, vram=replace(state.ready.vram, delta_mib=mib))))
 
 
 def test_nvml_that_disappears_is_no_reason_to_give_sleep_mode_up(home, monkeypatch):
@@ -145,12 +141,12 @@ def test_nvml_that_disappears_is_no_reason_to_give_sleep_mode_up(home, monkeypat
     monkeypatch.setattr(vllm, "sleep", sleep)
     lease = run_lease(gpu_spec(home, "beta", gpu_memory_utilization=0.2))
     assert (lease.action, lease.mode, lease.note) == ("started", "sleep", "")
-    assert events("alpha", "memory_not_reported")[0]["why"] == "asleep, but NVML does not tell the device's memory"
+    assert events("alpha", "memory_not_reported")[0].why == "asleep, but NVML does not tell the device's memory"
     lane.sweep()
     for model in ("alpha", "beta"):
         stop = events(model, "stop")[0]
-        assert (stop["memory_returned"], stop["memory_after_stop_mib"]) == (None, None)
-        assert stop["memory_reason"] == "NVML does not tell the device's memory"
+        assert (stop.memory_returned, stop.memory_after_stop_mib) == (None, None)
+        assert stop.memory_reason == "NVML does not tell the device's memory"
 
 
 @pytest.mark.parametrize(("after", "returned"), [(12000, False), (7000, False), (500, True)])
@@ -173,8 +169,8 @@ def test_memory_beside_another_server_is_back_only_if_what_this_one_held_came_fr
     monkeypatch.setattr(server.processes, "supervisors", supervisors)
     lane.stop(beta)
     stop = events("beta", "stop")[0]
-    assert (stop["memory_returned"], stop["memory_after_stop_mib"]) == (returned, after)
-    assert stop["others_resident"] == ["alpha"]
+    assert (stop.memory_returned, stop.memory_after_stop_mib) == (returned, after)
+    assert stop.others_resident == ("alpha",)
 
 
 def test_too_little_gpu_memory_beside_a_sleeping_server(home, monkeypatch):
@@ -212,7 +208,7 @@ def test_the_arithmetic_of_a_second_server_is_on_record(home, monkeypatch):
     monkeypatch.setattr(memory, "FREED_S", 0.1)
     run_lease(gpu_spec(home, "alpha", gpu_memory_utilization=0.85))
     assert run_lease(gpu_spec(home, "beta", gpu_memory_utilization=0.85)).mode == "sleep"
-    assert events("beta", "fits")[0]["why"] == ("GPU 0: 14880 MiB free on the GPU, 0.85 × 16380 = 13923 MiB needed")
+    assert events("beta", "fits")[0].why == ("GPU 0: 14880 MiB free on the GPU, 0.85 × 16380 = 13923 MiB needed")
 
 
 def test_a_foreign_process_that_took_the_memory_is_named(home, monkeypatch):
@@ -221,10 +217,9 @@ def test_a_foreign_process_that_took_the_memory_is_named(home, monkeypatch):
     alpha, beta = gpu_spec(home, "alpha"), gpu_spec(home, "beta")
     run_lease(alpha)
     run_lease(beta)
-    thief = {"pid": 4711, "name": "thief", "mib": 9000}
-    nvml.update(used_mib=9000, free_mib=7000, processes=[thief])
-    state = running("alpha") | {"freed_mib": 12000.0}
-    registry.save(state)
+    thief = ForeignProcess(pid=4711, name="thief", mib=9000)
+    nvml.update(used_mib=9000, free_mib=7000, processes=(thief,))
+    registry.save(replace(running("alpha"), freed_mib=12000.0))
     with pytest.raises(QuantbenchError, match=r"GPU 0 is not free.*thief \(pid 4711, 9000 MiB\)"):
         run_lease(alpha)
 
@@ -238,12 +233,12 @@ def test_a_killed_server_is_started_anew(home, victim, who):
     run_lease(alpha)
     run_lease(beta)
     spec = beta if victim == "awake" else alpha
-    state = running(spec["model"])
-    server = processes.pid_of(registry.leader(state))
+    state = running(spec.model)
+    server = processes.pid_of(registry.leader(state.key))
     pids = {
         "server": [server],
         "engine": [pid for pid in registry.members(state) if pid != server],
-        "supervisor": processes.supervisors(state["mark"])[:1],
+        "supervisor": processes.supervisors(state.mark)[:1],
     }[who]
     assert pids
     tokens = [processes.token(pid) for pid in pids]
@@ -253,8 +248,8 @@ def test_a_killed_server_is_started_anew(home, victim, who):
         assert processes.until(lambda: not registry.members(state), PATIENCE_S)  # before anybody asks
     lease = run_lease(spec)
     assert (lease.action, lease.mode, lease.note) == ("started", "sleep", "")  # a death is no reason to fall back
-    assert lease.state["mark"] != state["mark"]
-    assert openai_api.complete(lease.url, spec["served_name"])["tokens"] == 16
+    assert lease.state.mark != state.mark
+    assert openai_api.complete(lease.url, spec.served_name).completion.tokens == 16
 
 
 def test_a_failing_job_keeps_a_healthy_server_and_drops_a_sick_one(home):
@@ -271,16 +266,16 @@ def test_a_failing_job_keeps_a_healthy_server_and_drops_a_sick_one(home):
 
 def test_one_lease_at_a_time_across_lanes_that_share_a_device(home):
     alpha = gpu_spec(home, "alpha")
-    both = {**gpu_spec(home, "beta"), "devices": ["0", "1"], "lane": "pair"}
+    both = gpu_spec(home, "beta", devices=["0", "1"], lane="pair")
     inside, most = [], []
 
     def job(spec):
         for _ in range(2):
             with lane.lease(spec):
-                inside.append(spec["model"])
+                inside.append(spec.model)
                 most.append(len(inside))
                 time.sleep(0.1)
-                inside.remove(spec["model"])
+                inside.remove(spec.model)
 
     threads = [threading.Thread(target=job, args=(spec,)) for spec in (alpha, both)]
     for thread in threads:
@@ -291,10 +286,12 @@ def test_one_lease_at_a_time_across_lanes_that_share_a_device(home):
 
 
 RUN = """
-import sys, json
+import sys
+from quantbench.records.base import parse
+from quantbench.records.server import ServerSpec
 from quantbench.serving import lane, owner
 owner.become_owner(["cpu"])
-with lane.lease(json.loads(sys.argv[1])) as lease:
+with lane.lease(parse(sys.argv[1].encode(), ServerSpec, "spec")) as lease:
     print(lease.action, flush=True)
     sys.stdin.read()
 lane.sweep()
@@ -304,7 +301,7 @@ lane.sweep()
 def other_run(spec):
     """A run of its own that holds one lease until its standard input ends."""
     env = {**os.environ, "PYTHONPATH": str(owner.LIBRARY)}
-    command = [sys.executable, "-c", RUN, json.dumps(spec)]
+    command = [sys.executable, "-c", RUN, json.dumps(spec.as_dict())]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=env, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
 
@@ -318,7 +315,7 @@ def test_a_second_run_waits_for_the_first_and_says_so(home):
     assert first.returncode == 0
     out, err = second.communicate(timeout=PATIENCE_S)
     assert (out, err, second.returncode) == ("started\n", "", 0)
-    assert not events("alpha", "stop")[0]["why"].startswith("beta")
+    assert not events("alpha", "stop")[0].why.startswith("beta")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -330,8 +327,8 @@ def test_the_end_of_the_owner_is_the_end_of_its_servers(home, number):
     run.send_signal(number)
     run.wait()
     assert processes.until(lambda: not left_over(home / "state"), PATIENCE_S)
-    assert events("alpha", "stop")[0]["why"] == "owner gone"
-    lease = run_lease(fake_spec(home, "alpha", port=state["spec"]["port"]))  # the dead run's claim is void
+    assert events("alpha", "stop")[0].why == "owner gone"
+    lease = run_lease(fake_spec(home, "alpha", port=state.spec.port))  # the dead run's claim is void
     assert lease.action == "started"
 
 
@@ -349,7 +346,7 @@ def test_claims_are_all_or_nothing(home):
         stranger.kill()
         stranger.wait()
     waiting.join(PATIENCE_S)
-    assert claims.claimed_by("a")["owner"] == claims.claimed_by("b")["owner"] == owner.current()
+    assert claims.claimed_by("a").owner == claims.claimed_by("b").owner == owner.current()
     claims.release()
     assert claims.claimed_by("a") is None
 
@@ -362,9 +359,9 @@ def test_endpoint_servers_are_used_and_left_alone(home):
     assert lane.stop(spec) is False
     assert openai_api.healthy(ours.url)
     with pytest.raises(QuantbenchError, match="serves alpha, not 'gamma'"):
-        run_lease({**spec, "served_name": "gamma"})
+        run_lease(changed(spec, served_name="gamma"))
     with pytest.raises(QuantbenchError, match="did not answer"):
-        run_lease({**spec, "endpoint": "http://127.0.0.1:9"})
+        run_lease(changed(spec, endpoint="http://127.0.0.1:9"))
 
 
 def test_a_server_that_nobody_leases_ends_by_itself(home, monkeypatch):
@@ -372,5 +369,5 @@ def test_a_server_that_nobody_leases_ends_by_itself(home, monkeypatch):
     state = run_lease(fake_spec(home)).state
     assert processes.until(lambda: bool(events("alpha", "stop")), PATIENCE_S)
     assert registry.members(state) == []
-    assert events("alpha", "stop")[0]["why"] == "idle"
-    assert run_lease(state["spec"] | {"mode": "auto"}).action == "started"
+    assert events("alpha", "stop")[0].why == "idle"
+    assert run_lease(state.spec).action == "started"

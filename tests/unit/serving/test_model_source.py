@@ -7,7 +7,7 @@ import json
 import pytest
 from quantbench.errors import QuantbenchError
 from quantbench.serving import identity, model_source
-from servers import fake_spec, no_tensors, own_home
+from servers import changed, fake_spec, no_tensors, own_home
 
 
 @pytest.fixture
@@ -49,9 +49,8 @@ def test_the_snapshot_is_the_one_that_the_revision_names_and_not_the_newest(home
     spec = fake_spec(home, source="org/name", env={"HF_HUB_CACHE": str(home / "hub")})
     assert model_source.find_source(spec) == main
     for args in (["--revision", "experiment"], ["--revision=def"]):
-        other = {**spec, "settings": spec["settings"] | {"args": args}}
-        assert model_source.find_source(other) == newer
-    gone = {**spec, "settings": spec["settings"] | {"args": ["--revision", "v2"]}}
+        assert model_source.find_source(changed(spec, args=args)) == newer
+    gone = changed(spec, args=["--revision", "v2"])
     with pytest.raises(QuantbenchError, match=r"nor in the hub cache .* \(revision v2\)") as caught:
         model_source.check_source(gone)
     assert "hf download org/name --revision v2" in caught.value.remedy
@@ -98,8 +97,7 @@ def test_damaged_weights_are_named_before_a_server_starts(home, damage):
         model_source.check_source(spec)
     assert caught.value.what.startswith("models.alpha.source: ")
     assert f"second.safetensors {words}" in caught.value.what
-    dummy = {**spec, "settings": spec["settings"] | {"load_format": "dummy"}}
-    model_source.check_source(dummy)
+    model_source.check_source(changed(spec, load_format="dummy"))
 
 
 def test_a_broken_model_that_was_made_here_is_made_again_by_removing_it(home):

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from quantbench.engines import openai_api
-from quantbench.engines.vllm import client, quantization
+from quantbench.engines.vllm import client, installed, quantization
 from quantbench.engines.vllm.evidence import Claim
 from quantbench.errors import QuantbenchError
+from quantbench.records.server import Tokenizer
 from quantbench.serving import lane, owner, registry, server
 from servers import PATIENCE_S, behave, fake_spec, gpu_spec, own_home
 
@@ -47,8 +48,8 @@ def test_a_failed_start_names_cause_remedy_and_log(home, changes, what):
     assert what in error.what
     assert error.log == "results/servers/alpha/server.log"
     assert (home / error.log).exists()
-    last = registry.read_events(owner.server_home("alpha"))[-1]
-    assert last["why"].startswith("start failed: server of alpha")
+    *_, last = registry.read_events(owner.server_home("alpha"))
+    assert last.why.startswith("start failed: server of alpha")
 
 
 def test_faults_seen_before_anything_is_started(home):
@@ -65,8 +66,7 @@ def test_faults_seen_before_anything_is_started(home):
     assert "models.alpha.source" in lease_error(fake_spec(home, source="models/none")).what
     assert "'./vllm' does not exist" in lease_error(fake_spec(home, command=["./vllm"])).what
     (home / "models/alpha/model.safetensors").unlink()
-    spec = {**fake_spec(home, "beta"), "source": str(home / "models/alpha")}
-    error = lease_error(spec)
+    error = lease_error(fake_spec(home, "beta", source=str(home / "models/alpha")))
     assert "has no weights" in error.what
     assert error.remedy == "copy the model again, or correct models.beta.source"
     assert not (home / "results").exists()
@@ -75,15 +75,15 @@ def test_faults_seen_before_anything_is_started(home):
 def quantized(home, **changes):
     spec = gpu_spec(home, "awq", claimed={"quantization": "awq", "bits": 4.0}, **changes)
     claim = {"quant_method": "awq", "bits": 4, "group_size": 128}
-    Path(spec["source"], "config.json").write_text(json.dumps({"quantization_config": claim}))
+    Path(spec.source, "config.json").write_text(json.dumps({"quantization_config": claim}))
     return spec
 
 
 def test_a_variant_that_is_not_quantized_is_never_measured(home):
     with lane.lease(quantized(home)) as lease:
-        facts = lease.state["ready"]["quantization"]
-    assert facts["verified"] is True
-    assert (facts["label"], facts["kernel"]) == ("W4A16", "MarlinLinearKernel")
+        facts = lease.ready.quantization
+    assert facts.verified is True
+    assert (facts.label, facts.kernel) == ("W4A16", "MarlinLinearKernel")
     lane.sweep()
     error = lease_error(quantized(home, env={"FAKE_VLLM": json.dumps({"unquantized": True})}))
     assert "is not what the config says (awq)" in error.what
@@ -110,25 +110,26 @@ def test_the_claims_of_config_and_checkpoint_must_agree(claimed, bits, claim, wo
 
 
 def test_what_ready_json_holds(home):
-    with lane.lease(fake_spec(home, env=behave(home, bos=2))) as lease:
-        facts = lease.state["ready"]
-    assert facts["spec_hash"] == lease.state["spec_hash"]
-    assert (facts["model"], facts["url"], facts["mode"]) == ("alpha", lease.url, "resident")
-    assert facts["log"] == "results/servers/alpha/server.log"
-    assert facts["versions"]["vllm"] == "0.32.0"
-    assert facts["startup"]["total_s"] == lease.state["start_s"] > 0.1
-    assert facts["startup"]["weights_s"] == 0.05
-    assert (facts["memory"]["kv_cache_tokens"], facts["memory"]["max_concurrency"]) == (131072, 128)
-    assert facts["memory"]["weights_gib"] is None
-    assert "not found" in facts["memory"]["missing"]["weights_gib"]
-    assert facts["vram"]["source"] == "rss"
-    assert facts["vram"]["delta_mib"] == facts["vram"]["after_mib"] > 10
-    assert facts["settings"]["max_model_len"] == 1024
-    assert facts["settings"]["prefix_caching"] is False
-    assert facts["test_completion"]["prompt"] == openai_api.TEST_PROMPT
-    assert facts["test_completion"]["e2e_ms"] > 0
-    assert facts["tokenizer"]["chat_bos_count"] == 2
-    assert facts["system_fingerprint"] == "fake-1"
+    spec = fake_spec(home, env=behave(home, bos=2))
+    with lane.lease(spec) as lease:
+        facts = lease.ready
+    assert facts.spec_hash == spec.hash
+    assert (facts.model, facts.url, facts.mode) == ("alpha", lease.url, "resident")
+    assert facts.log == "results/servers/alpha/server.log"
+    assert facts.versions.vllm == "0.32.0"
+    assert facts.startup.total_s == lease.state.start_s > 0.1
+    assert facts.startup.weights_s == 0.05
+    assert (facts.memory.kv_cache_tokens, facts.memory.max_concurrency) == (131072, 128)
+    assert facts.memory.weights_gib is None
+    assert "not found" in facts.memory.missing["weights_gib"]
+    assert facts.vram.source == "rss"
+    assert facts.vram.delta_mib == facts.vram.after_mib > 10
+    assert facts.settings.max_model_len == 1024
+    assert facts.settings.prefix_caching is False
+    assert facts.test_completion.prompt == openai_api.TEST_PROMPT
+    assert facts.test_completion.e2e_ms > 0
+    assert facts.tokenizer.chat_bos_count == 2
+    assert facts.system_fingerprint == "fake-1"
 
 
 def test_another_tokenizer_has_another_fingerprint(home):
@@ -139,9 +140,9 @@ def test_another_tokenizer_has_another_fingerprint(home):
         seen.append(client.tokenizer(lease.url, "alpha"))
         behave(home, refuse=["tokenize"])
         none = client.tokenizer(lease.url, "alpha")
-    assert seen[0]["probe_sha256"] != seen[1]["probe_sha256"]
-    assert seen[0]["chat_probe_sha256"] != seen[1]["chat_probe_sha256"]
-    assert set(none.values()) == {None}
+    assert seen[0].probe_sha256 != seen[1].probe_sha256
+    assert seen[0].chat_probe_sha256 != seen[1].chat_probe_sha256
+    assert none == Tokenizer()
 
 
 @pytest.mark.parametrize(
@@ -157,10 +158,10 @@ def test_another_tokenizer_has_another_fingerprint(home):
 def test_logits_are_known_to_be_numbers_by_their_logprobs(home, rule, finite, words):
     spec = fake_spec(home, env=behave(home, logprobs=rule))
     with lane.lease(spec) as lease:
-        facts = lease.state["ready"]["logits"]
-    assert facts["finite"] is finite
-    assert words in facts["seen"]
-    assert facts["missing"] == ({} if finite is not None else {"finite": facts["seen"]})
+        facts = lease.ready.logits
+    assert facts.finite is finite
+    assert words in facts.seen
+    assert facts.missing == ({} if finite is not None else {"finite": facts.seen})
 
 
 def test_a_server_that_ignores_sigterm_is_ended_all_the_same(home):
@@ -179,24 +180,25 @@ def test_session_adds_up_the_leases(home):
             lease.measured_s = measured
     lane.stop(spec)
     record = server.session_record(spec)
-    assert (record["model"], record["mode"], record["memory_returned"]) == ("alpha", "resident", True)
-    assert record["measured_s"] == 5.0, "the first lease started the server and is not counted"
-    assert record["held_s"] > 0
-    assert record["starting_s"] > 0
-    assert [e["event"] for e in record["events"]] == ["start", "lease", "lease", "lease", "stop"]
-    assert registry.session_of("never", "sleep", [])["memory_returned"] is None
+    assert (record.model, record.mode, record.memory_returned) == ("alpha", "resident", True)
+    assert record.measured_s == 5.0, "the first lease started the server and is not counted"
+    assert record.held_s > 0
+    assert record.starting_s > 0
+    assert [e.event for e in record.events] == ["start", "lease", "lease", "lease", "stop"]
+    assert registry.session_of("never", "sleep", []).memory_returned is None
 
 
 @pytest.mark.parametrize(
     ("changes", "version", "mode"),
     [
         ({}, "0.32.0", "resident"),
-        (CUDA | {"mode": "auto"}, "0.26.0", "sleep"),
-        (CUDA | {"mode": "auto"}, "0.8.5.post1", "restart"),
-        (CUDA | {"mode": "auto"}, None, "sleep"),
+        (CUDA, "0.26.0", "sleep"),
+        (CUDA, "0.8.5.post1", "restart"),
+        (CUDA, None, "sleep"),
         (CUDA | {"mode": "restart"}, "0.26.0", "restart"),
         ({"endpoint": "http://x"}, None, "endpoint"),
     ],
 )
-def test_mode(changes, version, mode):
-    assert server.resolve_mode(fake_spec(None) | changes, version)[0] == mode
+def test_mode(changes, version, mode, monkeypatch):
+    monkeypatch.setattr(installed, "_versions", lambda interpreter: {"vllm": version})
+    assert server.mode_of(fake_spec(None, **changes))[0] == mode

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from quantbench import files
 from quantbench.errors import QuantbenchError
 from quantbench.judge.memory import startup_rows
 from quantbench.records import base as records
 from quantbench.records.server import MeasuredStarts
 from quantbench.serving import lane, registry, startup
-from servers import fake_spec, gpu_spec, own_home
+from servers import changed, fake_spec, gpu_spec, own_home
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +21,7 @@ def home(tmp_path, monkeypatch):
 
 def table(starts):
     """The start-up table of these starts, read back from their file."""
-    files.write_json("startup.json", {"model": "alpha", "starts": starts})
+    records.write("startup.json", starts)
     return startup_rows({"alpha": "A"}, {}, {"alpha": records.read("startup.json", MeasuredStarts)})
 
 
@@ -31,7 +30,7 @@ def test_each_round_starts_cold_and_then_warm_alone_on_the_devices(home):
     with lane.lease(beta):
         pass
     starts = startup.measure(alpha, 2)
-    assert [(s["round"], s["wanted"], s["compile_cache"]) for s in starts] == [
+    assert [(s.round, s.wanted, s.compile_cache) for s in starts.starts] == [
         (1, "cold", "cold"), (1, "warm", "warm"), (2, "cold", "cold"), (2, "warm", "warm"),
     ]  # fmt: skip
     assert registry.servers() == []  # beta is gone too: it would have shared the card
@@ -46,13 +45,13 @@ def test_each_round_starts_cold_and_then_warm_alone_on_the_devices(home):
 
 def test_an_eager_server_compiles_nothing(home):
     starts = startup.measure(fake_spec(home), 1)
-    assert [s["compile_cache"] for s in starts] == ["off", "off"]
+    assert [s.compile_cache for s in starts.starts] == ["off", "off"]
     assert len(table(starts)) == 2
 
 
 def test_another_cache_than_wanted_is_an_error(home):
     spec = gpu_spec(home, "alpha", enforce_eager=False)
-    elsewhere = ["env", f"VLLM_CACHE_ROOT={home / 'kept'}", *spec["settings"]["command"]]
+    elsewhere = ["env", f"VLLM_CACHE_ROOT={home / 'kept'}", *spec.settings.command]
     with pytest.raises(QuantbenchError, match="its compile cache was warm in a start that was to find it cold"):
-        startup.measure({**spec, "settings": {**spec["settings"], "command": elsewhere}}, 2)
+        startup.measure(changed(spec, command=elsewhere), 2)
     assert registry.servers() == []

@@ -9,9 +9,11 @@ import sys
 import textwrap
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from quantbench import files
+from quantbench.records.base import write
+from quantbench.records.serving import Launch
 from quantbench.serving import owner, processes, registry
 from servers import PATIENCE_S
 
@@ -34,20 +36,19 @@ def supervised(tmp_path, monkeypatch):
     boss = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     mark, folder = uuid.uuid4().hex, tmp_path / "state" / "servers" / "x"
     (tmp_path / "scratch").mkdir()
-    launch = {
-        "argv": [sys.executable, "-c", SERVER], "env": {}, "unset": [], "owner": processes.token(boss.pid),
-        "mark": mark,
-        "log": str(tmp_path / "log"), "home": str(tmp_path / "home"), "devices": ["cpu"],
-        "scratch": str(tmp_path / "scratch"), "idle_s": 600, "grace_s": 0.5,
-    }  # fmt: skip
-    files.write_json(folder / "launch.json", launch)
+    launch = Launch(
+        argv=(sys.executable, "-c", SERVER), env={}, unset=(), owner=processes.token(boss.pid), mark=mark,
+        log=str(tmp_path / "log"), home=str(tmp_path / "home"), devices=("cpu",), scratch=str(tmp_path / "scratch"),
+        idle_s=600, grace_s=0.5,
+    )  # fmt: skip
+    write(folder / "launch.json", launch)
     env = {**os.environ, "PYTHONPATH": str(owner.LIBRARY), processes.SUPERVISES: mark}
     supervisor = subprocess.Popen([sys.executable, "-m", "quantbench.serving.supervisor", str(folder)], env=env)
-    state = {"key": "x", "mark": mark, "home": str(tmp_path / "home")}
+    state = SimpleNamespace(key="x", mark=mark)
     assert processes.until(lambda: (tmp_path / "log").exists() and "up" in (tmp_path / "log").read_text(), PATIENCE_S)
-    assert processes.until(lambda: bool(registry.shared_memory(state)), PATIENCE_S)
+    assert processes.until(lambda: bool(registry.shared_memory("x")), PATIENCE_S)
     yield state, boss, supervisor
-    processes.kill_members(mark, registry.leader(state))
+    processes.kill_members(mark, registry.leader("x"))
     for process in (boss, supervisor):
         process.kill()
         process.wait()
@@ -64,7 +65,7 @@ def test_the_child_without_environment_is_a_member(supervised, tmp_path):
     state, _, supervisor = supervised
     server, child = map(int, (tmp_path / "log").read_text().split()[1:3])
     assert {server, child} <= set(registry.members(state))
-    assert not processes._carries(child, processes.MARK, state["mark"])
+    assert not processes._carries(child, processes.MARK, state.mark)
     assert supervisor.pid not in registry.members(state)
     assert os.getpid() not in registry.members(state)
 
@@ -72,17 +73,17 @@ def test_the_child_without_environment_is_a_member(supervised, tmp_path):
 @pytest.mark.parametrize("cause", ["SIGTERM", "owner", "supervisor", "server"])
 def test_nothing_is_left(supervised, tmp_path, cause):
     state, boss, supervisor = supervised
-    bystander = Path("/dev/shm") / f"sem.mp-bystander-{state['mark'][:8]}"
+    bystander = Path("/dev/shm") / f"sem.mp-bystander-{state.mark[:8]}"
     bystander.write_bytes(b"")
     victim = {"SIGTERM": supervisor, "owner": boss, "supervisor": supervisor}.get(cause)
     try:
         if victim is None:
-            os.kill(processes.pid_of(registry.leader(state)), signal.SIGKILL)
+            os.kill(processes.pid_of(registry.leader("x")), signal.SIGKILL)
         else:
             victim.send_signal(signal.SIGTERM if cause == "SIGTERM" else signal.SIGKILL)
             victim.wait()
         assert processes.until(
-            lambda: registry.ended(state) is not None and not processes.supervisors(state["mark"]), PATIENCE_S
+            lambda: registry.ended("x") is not None and not processes.supervisors(state.mark), PATIENCE_S
         )
         everything_gone(state, tmp_path)
         assert bystander.exists()
@@ -94,7 +95,7 @@ def test_nothing_is_left(supervised, tmp_path, cause):
         "supervisor": "supervisor killed",
         "server": "ended by itself",
     }
-    assert registry.ended(state)["why"] == expected[cause]
+    assert registry.ended("x").why == expected[cause]
 
 
 def test_a_frozen_server_is_ended_too(supervised, tmp_path):
@@ -102,5 +103,5 @@ def test_a_frozen_server_is_ended_too(supervised, tmp_path):
     processes.signal_all(registry.members(state), signal.SIGSTOP)
     boss.kill()
     boss.wait()
-    assert processes.until(lambda: registry.ended(state) is not None, PATIENCE_S)
+    assert processes.until(lambda: registry.ended("x") is not None, PATIENCE_S)
     everything_gone(state, tmp_path)

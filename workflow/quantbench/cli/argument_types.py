@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import math
 from argparse import ArgumentTypeError
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 
+def _integer(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.removeprefix("-").isdecimal() or int(text) < least:
+            raise ArgumentTypeError(f"{text!r} is not an integer of {least} or more")
+        return int(text)
+
+    return parse
+
+
+positive_integer, count = _integer(1), _integer(0)
+
+
 def positive_integers(text: str) -> list[int]:
     """ "1,8,16" -> [1, 8, 16]."""
     try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 1:
-        raise ArgumentTypeError(f"{text!r} is not a list of positive integers like 1,8,16")
-    return numbers
-
-
-def positive_integer(text: str) -> int:
-    """1 or more."""
-    return _integer(text, least=1)
-
-
-def count(text: str) -> int:
-    """0 or more."""
-    return _integer(text, least=0)
+        return [positive_integer(part.strip()) for part in text.split(",")]
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"{text!r} is not a list of positive integers like 1,8,16") from None
 
 
 def non_negative_seconds(text: str) -> float:
@@ -58,13 +58,3 @@ def json_object(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ArgumentTypeError(f'{text!r} is not a JSON object like {{"top_k": 1}}')
     return value
-
-
-def _integer(text: str, least: int) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if number < least:
-        raise ArgumentTypeError(f"{text!r} is not an integer of {least} or more")
-    return number

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Calibrate at each concurrency and print a table."""
     from quantbench.client.calibration import calibrate
-    from quantbench.files import write_json
+    from quantbench.records.base import write
 
     rows = [
         calibrate(
@@ -34,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
         )
         for concurrency in args.concurrency
     ]
-    show_table("The client against the known truth", rows, list(rows[0]))
+    shown = [name for name in rows[0].as_dict() if name != "measured_unix"]
+    show_table("The client against the known truth", [row.as_dict() for row in rows], shown)
     if args.out:
-        write_json(args.out, rows)
+        write(args.out, rows)
     return 0

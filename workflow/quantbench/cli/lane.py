@@ -18,5 +18,5 @@ def run(args: argparse.Namespace) -> int:
         print("stopped:", ", ".join(lane.sweep("asked by hand")) or "nothing")
         return 0
     for state in registry.servers():
-        print(state["key"], state["url"], "asleep" if state["asleep"] else "awake", registry.members(state))
+        print(state.key, state.spec.url, "asleep" if state.asleep else "awake", registry.members(state))
     return 0

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import structs
 
@@ -24,13 +23,11 @@ from quantbench.cli.argument_types import (
 from quantbench.client.load_checks import models_at
 from quantbench.client.load_spec import Endpoint, LoadSpec, endpoint_of, endpoint_url
 from quantbench.client.prompt_file import read_prompts
+from quantbench.client.records import BlockResult
 from quantbench.errors import QuantbenchError
-from quantbench.records.base import convert
 from quantbench.records.block import BlockContext, Calibration
+from quantbench.records.cell import Cell
 from quantbench.records.request import RequestRecord
-
-if TYPE_CHECKING:
-    from quantbench.client.load import BlockResult
 
 Block = tuple[Sequence[RequestRecord], BlockContext]
 
@@ -99,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
                     blocks.append(block)
             finally:
                 if blocks:
-                    rows.append(_row(args, spec, blocks, calibration))
+                    rows.append(_row(args, blocks, calibration))
                     requests += _request_rows(args, spec, blocks)
                     _write(args, rows[-1], requests)
                     output.report_failures(place, blocks)
@@ -174,7 +171,7 @@ def _calibration(args: argparse.Namespace, spec: LoadSpec) -> Calibration | None
         return None
     from quantbench.client.calibration import calibrate
 
-    return convert(calibrate(spec.concurrency), Calibration)
+    return calibrate(spec.concurrency)
 
 
 def _blocks(args: argparse.Namespace, spec: LoadSpec, calibration: Calibration | None, place: str) -> Iterator[Block]:
@@ -195,23 +192,19 @@ def _judged(
 ) -> BlockContext:
     """The context with guards, bottleneck, valid and reasons, by the guards whose facts a lone client has."""
     # Here, as numpy and scipy take longer to import than a client should take to start.
-    from quantbench.client.metrics import block_metrics
+    from quantbench.client.metrics import block_context
     from quantbench.judge import guards
     from quantbench.observe import bottleneck
 
-    facts = {
-        **_names(args, spec.model),
-        **result.context,
-        "gpu": args.gpu_name,
-        "concurrency": spec.concurrency,
-        "max_tokens": spec.max_tokens,
-        "block": number,
-        "min_seconds": spec.min_seconds,
-        "metrics": block_metrics(result.records, spec.concurrency),
-        "failure_reasons": dict(Counter(r.reason for r in result.records if not r.ok)),
-        **{part: {} for part in ("telemetry", "server", "lane")},
-    }
-    block = convert(facts, BlockContext)
+    block = block_context(
+        result,
+        Cell.of(args.workload, spec.concurrency, spec.max_tokens),
+        gpu=args.gpu_name,
+        model=spec.model,
+        style=args.style,
+        block=number,
+        min_seconds=spec.min_seconds,
+    )
     known = ("failed_requests", "concurrency_not_held", *guards.CLIENT)
     results = [r for r in guards.evaluate_block(block, None, calibration) if r.id in known]
     failed = guards.failed(results)
@@ -220,13 +213,7 @@ def _judged(
     return structs.replace(block, bottleneck=limit, guards=tuple(results), valid=not failed, reasons=tuple(failed))
 
 
-def _names(args: argparse.Namespace, model: str) -> dict[str, Any]:
-    return {"gpu_name": args.gpu_name, "model": model, "workload": args.workload, "style": args.style}
-
-
-def _row(
-    args: argparse.Namespace, spec: LoadSpec, blocks: Sequence[Block], calibration: Calibration | None
-) -> dict[str, Any]:
+def _row(args: argparse.Namespace, blocks: Sequence[Block], calibration: Calibration | None) -> dict[str, Any]:
     """The CSV row of one point; one with fewer blocks than were asked for is not valid."""
     from quantbench.judge.summary import tuple_row
 
@@ -237,9 +224,10 @@ def _row(
 
 
 def _request_rows(args: argparse.Namespace, spec: LoadSpec, blocks: Sequence[Block]) -> list[dict[str, Any]]:
+    names = {"gpu_name": args.gpu_name, "model": spec.model, "workload": args.workload, "style": args.style}
     point = {"concurrency": spec.concurrency, "max_tokens": spec.max_tokens}
     return [
-        {**_names(args, spec.model), **point, "block": number, **record.row()}
+        {**names, **point, "block": number, **record.row()}
         for number, (records, _) in enumerate(blocks)
         for record in records
     ]

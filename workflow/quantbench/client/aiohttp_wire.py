@@ -8,9 +8,9 @@ from typing import Any
 
 import aiohttp
 
-from quantbench.client.load_spec import is_loopback
 from quantbench.client.records import Ending, Exchange
 from quantbench.client.wire import closed_soon
+from quantbench.engines.openai_api import is_loopback
 
 # For the answer to the HEAD request that opens a connection: some servers never give one.
 _HEAD_ANSWER_S = 5.0

@@ -43,9 +43,9 @@ def arrivals(messages: Sequence[Message], completion: int | None) -> Arrivals:
     """Where the `completion` tokens of a reply (usage; None if not told) arrived."""
     outputs = [m for m in messages if m.output]
     if any(m.ids for m in messages) and all(m.ids for m in outputs):
-        told = sum(m.ids for m in messages)
-        wrong = completion is not None and told != completion
-        problem = f"{told} token ids came, usage says {completion} tokens" if wrong else ""
+        ids = sum(m.ids for m in messages)
+        wrong = completion is not None and ids != completion
+        problem = f"{ids} token ids came, usage says {completion} tokens" if wrong else ""
         return replace(_credited((m.read, m.ids) for m in messages), problem=problem)
     running = _running(messages, outputs, completion)
     if running is not None:
@@ -70,10 +70,10 @@ def _running(
     """
     if any(m.total is None for m in outputs or messages):
         return None
-    told = [(m, m.total) for m in messages if m.total is not None]
-    steps = [(m, b - a) for (_, a), (m, b) in pairwise([(None, 0), *told]) if m is not None]
+    totals = [(m, m.total) for m in messages if m.total is not None]
+    steps = [(m, b - a) for (_, a), (m, b) in pairwise([(None, 0), *totals]) if m is not None]
     flat = sum(m.output and not step for m, step in steps)
-    if not told or told[-1][1] != completion or any(step < 0 for _, step in steps):
+    if not totals or totals[-1][1] != completion or any(step < 0 for _, step in steps):
         return None
     if flat > 1 or 0 < len(outputs) <= 2 * flat or (outputs and not outputs[0].total):
         return None

@@ -7,12 +7,14 @@ from itertools import islice
 from typing import Any
 
 from quantbench.client.concurrency import concurrency_held
-from quantbench.client.load import BlockResult, run_block
+from quantbench.client.load import run_block
 from quantbench.client.load_spec import LoadSpec, Transport
 from quantbench.client.prompts import requests_for
+from quantbench.client.records import BlockResult
 from quantbench.client.truth_server import TruthServer
 from quantbench.client.truth_stream import MODEL, Schedule
 from quantbench.errors import QuantbenchError
+from quantbench.records.block import Calibration
 from quantbench.records.metric import e2e_ms, ttft_ms
 from quantbench.stats import percentile
 
@@ -32,13 +34,11 @@ def calibrate(
     itl_ms: float = 5.0,
     ttft_ms_range: tuple[float, float] = (20.0, 70.0),
     transport: Transport = "auto",
-) -> dict[str, Any]:
+) -> Calibration:
     """Measure the client at one concurrency in about `seconds` + 1.
 
-    Returns {concurrency, n, ttft_error_p50_ms, ttft_error_p95_ms, e2e_error_p50_ms, cpu_share,
-    cpu_s_per_1k_tokens, loop_lag_p50_ms, loop_lag_p99_ms, concurrency_held, tokens_per_s, limit_tok_s}. Errors are
-    (client - server) of the same request; p95 is None below 72 requests. CPU per token includes the parsing after
-    the block. concurrency_held is the server's view. limit_tok_s is the rate at which receiving would fill
+    Errors are (client - server) of the same request; p95 is None below 72 requests. CPU per token includes the parsing
+    after the block. concurrency_held is the server's view. limit_tok_s is the rate at which receiving would fill
     80 % of a core, by the CPU time per token seen here. Raises QuantbenchError if a request fails.
     """
     low, high = ttft_ms_range
@@ -77,25 +77,25 @@ def _matched(result: BlockResult, truth: dict[str, dict[str, Any]]) -> list[dict
     return [by_nonce[prompt.nonce] for prompt in prompts]
 
 
-def _compared(result: BlockResult, truth: Sequence[dict[str, Any]], concurrency: int) -> dict[str, Any]:
+def _compared(result: BlockResult, truth: Sequence[dict[str, Any]], concurrency: int) -> Calibration:
     """Client minus server, request by request; and what the client cost."""
     pairs = list(zip(result.records, truth, strict=True))
     ttft = [(ttft_ms(r) or 0.0) - (t["first_ns"] - t["received_ns"]) / 1e6 for r, t in pairs]
     e2e = [(e2e_ms(r) or 0.0) - (t["last_ns"] - t["received_ns"]) / 1e6 for r, t in pairs]
-    client = result.context["client"]
-    tokens = sum(r.completion_tokens or 0 for r in result.records)
-    cpu_s = client["cpu_s"]
-    return {
-        "concurrency": concurrency,
-        "n": len(pairs),
-        "ttft_error_p50_ms": percentile(ttft, 50).value,
-        "ttft_error_p95_ms": percentile(ttft, 95).value,
-        "e2e_error_p50_ms": percentile(e2e, 50).value,
-        "cpu_share": client["cpu_share"],
-        "cpu_s_per_1k_tokens": (cpu_s + client["parse_cpu_s"]) / tokens * 1000,
-        "loop_lag_p50_ms": client["loop_lag_p50_ms"],
-        "loop_lag_p99_ms": client["loop_lag_p99_ms"],
-        "concurrency_held": concurrency_held([(t["received_ns"], t["last_ns"]) for t in truth], concurrency),
-        "tokens_per_s": tokens / result.context["duration_s"],
-        "limit_tok_s": SUSTAINABLE_SHARE * tokens / cpu_s if cpu_s else None,
-    }
+    client, tokens = result.client, sum(r.completion_tokens or 0 for r in result.records)
+    cpu_s = client.cpu_s or 0.0
+    return Calibration(
+        measured_unix=result.started.timestamp(),
+        concurrency=concurrency,
+        n=len(pairs),
+        ttft_error_p50_ms=percentile(ttft, 50).value,
+        ttft_error_p95_ms=percentile(ttft, 95).value,
+        e2e_error_p50_ms=percentile(e2e, 50).value,
+        cpu_share=client.cpu_share,
+        cpu_s_per_1k_tokens=(cpu_s + (client.parse_cpu_s or 0.0)) / tokens * 1000,
+        loop_lag_p50_ms=client.loop_lag_p50_ms,
+        loop_lag_p99_ms=client.loop_lag_p99_ms,
+        concurrency_held=concurrency_held([(t["received_ns"], t["last_ns"]) for t in truth], concurrency),
+        tokens_per_s=tokens / result.duration_s,
+        limit_tok_s=SUSTAINABLE_SHARE * tokens / cpu_s if cpu_s else None,
+    )

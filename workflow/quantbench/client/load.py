@@ -13,11 +13,11 @@ import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 import uvloop
+from msgspec import structs
 
 from quantbench.client.concurrency import concurrency_held
 from quantbench.client.load_checks import check_reply, transport_for, unreachable
@@ -25,9 +25,10 @@ from quantbench.client.load_phase import Phase
 from quantbench.client.load_spec import LoadSpec, endpoint_url, headers
 from quantbench.client.loop_lag import LagProbe
 from quantbench.client.prompts import requests_for
-from quantbench.client.records import Exchange
+from quantbench.client.records import BlockResult, Exchange
 from quantbench.client.sse import record
 from quantbench.client.wire import Connection
+from quantbench.records.block import ClientFacts
 from quantbench.records.request import RequestRecord, spans
 
 Hook = Callable[[], Awaitable[None] | None]
@@ -35,18 +36,6 @@ Progress = Callable[[int, float], None]
 # An idle connection may be closed by the server (uvicorn: after 5 s) just as we use it: open it anew before that.
 _IDLE_LIMIT_S = 2.0
 _PROGRESS_EVERY_S = 1.0
-
-
-@dataclass(frozen=True)
-class BlockResult:
-    """The records of one block, times relative to its clock zero, and the client's part of its context.
-
-    context: started_at (ISO, UTC), started_unix, duration_s, client {cpu_s, cpu_share, loop_lag_p50_ms,
-    loop_lag_p99_ms, connections_opened, resent, coalesced_share, concurrency_held, parse_cpu_s, transport}.
-    """
-
-    records: list[RequestRecord]
-    context: dict[str, Any]
 
 
 async def _slot(phase: Phase, connection: Connection) -> None:
@@ -147,7 +136,7 @@ def _quiet_gc() -> Iterator[None]:
 
 async def _run(
     spec: LoadSpec, before: Hook | None, after: Hook | None, progress: Progress | None
-) -> tuple[Phase, dict[str, Any]]:
+) -> tuple[Phase, datetime, ClientFacts]:
     url, head = endpoint_url(spec.url, spec.endpoint), headers(spec)
     make = transport_for(spec)
     connections = [make(url, head) for _ in range(spec.concurrency)]
@@ -167,22 +156,17 @@ async def _run(
         _check_answered(phase)
     finally:
         await asyncio.gather(*(connection.close() for connection in connections))
-    duration = (max(e.end_ns or 0 for e in phase.exchanges) - phase.started_ns) / 1e9
-    client = {
-        "cpu_s": cpu,
-        "cpu_share": cpu / duration if duration > 0 else None,
-        **lag.summary(),
-        "connections_opened": sum(connection.opened for connection in connections),
-        "resent": phase.resent,
-        "transport": make.__name__,
-    }
-    context = {
-        "started_at": started.isoformat(timespec="milliseconds"),
-        "started_unix": started.timestamp(),
-        "duration_s": duration,
-        "client": client,
-    }
-    return phase, context
+    duration = phase.duration_s()
+    client = ClientFacts(
+        cpu_s=cpu,
+        cpu_share=cpu / duration if duration > 0 else None,
+        loop_lag_p50_ms=lag.percentile_ms(50),
+        loop_lag_p99_ms=lag.percentile_ms(99),
+        connections_opened=sum(connection.opened for connection in connections),
+        resent=phase.resent,
+        transport=make.__name__,
+    )
+    return phase, started, client
 
 
 def run_block(
@@ -201,7 +185,7 @@ def run_block(
     """
     terminated = False
 
-    async def main() -> tuple[Phase, dict[str, Any]]:
+    async def main() -> tuple[Phase, datetime, ClientFacts]:
         def cancel() -> None:
             nonlocal terminated
             terminated = True
@@ -215,26 +199,27 @@ def run_block(
     previous = signal.getsignal(signal.SIGTERM)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            phase, context = runner.run(main())
+            phase, started, client = runner.run(main())
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, previous)
         if terminated:
             signal.raise_signal(signal.SIGTERM)
-    return _parse(spec, phase, context)
+    return _parse(spec, phase, started, client)
 
 
-def _parse(spec: LoadSpec, phase: Phase, context: dict[str, Any]) -> BlockResult:
-    """Exchanges become records, in the order of issue; what only they tell goes into the context."""
+def _parse(spec: LoadSpec, phase: Phase, started: datetime, client: ClientFacts) -> BlockResult:
+    """Exchanges become records, in the order of issue; what only they tell of the client is added."""
     cpu = time.process_time()
     ordered = sorted(phase.exchanges, key=lambda e: e.index)
     records = [record(e, expected_tokens=spec.expected_tokens, zero_ns=phase.started_ns) for e in ordered]
-    context["client"] |= {
-        "parse_cpu_s": time.process_time() - cpu,
-        "coalesced_share": _coalesced(records),
-        "concurrency_held": concurrency_held(spans(records), spec.concurrency),
-    }
-    return BlockResult(records, context)
+    client = structs.replace(
+        client,
+        parse_cpu_s=time.process_time() - cpu,
+        coalesced_share=_coalesced(records),
+        concurrency_held=concurrency_held(spans(records), spec.concurrency),
+    )
+    return BlockResult(records, started, phase.duration_s(), client)
 
 
 def _coalesced(records: list[RequestRecord]) -> float | None:

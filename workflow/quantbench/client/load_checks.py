@@ -5,17 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import ssl
-import urllib.error
 import urllib.request
 from collections.abc import Callable
-from http.client import HTTPException
 from urllib.parse import urlsplit
 
 import orjson
 
-from quantbench.client.load_spec import LoadSpec, is_loopback, models_url
+from quantbench.client.load_spec import LoadSpec, models_url
 from quantbench.client.records import Exchange
 from quantbench.client.wire import Connection, WireConnection
+from quantbench.engines import openai_api
 from quantbench.errors import QuantbenchError
 
 # Replies that say that every such request will be refused, load or no load.
@@ -29,7 +28,7 @@ def transport_for(spec: LoadSpec) -> Callable[[str, dict[str, str]], Connection]
     if kind == "auto":
         host = url.hostname or ""
         proxied = "http" in urllib.request.getproxies() and not urllib.request.proxy_bypass(host)
-        proxied = proxied and not is_loopback(spec.url)
+        proxied = proxied and not openai_api.is_loopback(spec.url)
         kind = "aiohttp" if url.scheme == "https" or proxied else "wire"
     if kind == "wire":
         if url.scheme == "https":
@@ -56,29 +55,26 @@ def unreachable(spec: LoadSpec, error: OSError) -> QuantbenchError:
 
 
 def _no_tls(url: str, error: ssl.SSLError) -> QuantbenchError:
-    return QuantbenchError(
-        f"TLS with {url} fails: {error}",
-        remedy="for a certificate of your own, name its CA's file in SSL_CERT_FILE; for a plain server, write http://",
-    )
+    return QuantbenchError(f"TLS with {url} fails: {error}", remedy=openai_api.TLS_REMEDY)
 
 
 def check_reply(spec: LoadSpec, exchange: Exchange) -> None:
     """Raise QuantbenchError for a reply that every further request would get as well."""
     if exchange.status not in _REFUSALS:
         return
-    said = _message(b"".join(exchange.parts))
+    words = _message(b"".join(exchange.parts))
     remedy = (
         "check the model's name, and prompts plus max_tokens against the server's max_model_len; for a server that is "
         "not vLLM, `quantbench load` has --openai-only"
     )
     if exchange.status == 404:
-        names = served_models(spec)
+        names = models_at(spec.url, spec.endpoint, spec.api_key)
         known = f"the server has: {', '.join(names)}" if names else "the server does not list its models"
         remedy = f"{known}; or the endpoint {spec.endpoint!r} does not exist there"
     elif exchange.status in (401, 403):
         remedy = "give the API key that the server wants"
     raise QuantbenchError(
-        f"{spec.url} refuses requests for model {spec.model!r}: HTTP {exchange.status} {said}", remedy=remedy
+        f"{spec.url} refuses requests for model {spec.model!r}: HTTP {exchange.status} {words}", remedy=remedy
     )
 
 
@@ -93,25 +89,14 @@ def _message(body: bytes) -> str:
     return " ".join(text.split())[:300]
 
 
-def served_models(spec: LoadSpec) -> list[str]:
-    """Names from /v1/models; empty if the server does not tell."""
-    return models_at(spec.url, spec.endpoint, spec.api_key)
-
-
 def models_at(url: str, endpoint: str = "completions", api_key: str | None = None) -> list[str]:
     """Names of the models that the server at `url` lists; empty if it does not tell.
 
     Raises QuantbenchError if its TLS is not trusted.
     """
-    request = urllib.request.Request(models_url(url, endpoint))
-    if api_key:
-        request.add_header("Authorization", f"Bearer {api_key}")
-    proxies = urllib.request.ProxyHandler({} if is_loopback(url) else None)
     try:
-        with urllib.request.build_opener(proxies).open(request, timeout=5) as reply:
-            listed = orjson.loads(reply.read())
-        return [str(entry["id"]) for entry in listed["data"]]
-    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, urllib.error.URLError) and isinstance(error.reason, ssl.SSLError):
-            raise _no_tls(url, error.reason) from error
+        return openai_api.models(models_url(url, endpoint), api_key)
+    except openai_api.ClientError as error:
+        if error.tls:
+            raise _no_tls(url, error.tls) from error
         return []

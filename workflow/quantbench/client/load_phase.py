@@ -52,6 +52,10 @@ class Phase:
             return False
         return self.issued >= self.min_requests and self.elapsed_s() >= self.min_seconds
 
+    def duration_s(self) -> float:
+        """From the start to the end of the last exchange."""
+        return (max(exchange.end_ns or 0 for exchange in self.exchanges) - self.started_ns) / 1e9
+
     def elapsed_s(self) -> float:
         return (time.monotonic_ns() - self.started_ns) / 1e9
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
@@ -91,15 +90,6 @@ def _split(url: str) -> SplitResult:
 def endpoint_of(url: str) -> Endpoint:
     """The endpoint that a URL names; completions if it names none. Raises QuantbenchError."""
     return "chat" if _split(url).path.rstrip("/").endswith("/chat/completions") else "completions"
-
-
-def is_loopback(url: str) -> bool:
-    """True for a server on this machine: no proxy stands between, whatever the environment says."""
-    host = _split(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def endpoint_url(url: str, endpoint: str) -> str:

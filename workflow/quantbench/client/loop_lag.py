@@ -35,10 +35,7 @@ class LagProbe:
         self._late_ns.append(time.monotonic_ns() - self._due_ns)
         self._arm()
 
-    def summary(self) -> dict[str, float | None]:
-        """loop_lag_p50_ms and loop_lag_p99_ms (order statistics); None before the first tick."""
+    def percentile_ms(self, q: int) -> float | None:
+        """The lag as an order statistic; None before the first tick."""
         late = sorted(self._late_ns)
-        return {
-            f"loop_lag_p{q}_ms": max(0.0, late[min(len(late) - 1, len(late) * q // 100)] / 1e6) if late else None
-            for q in (50, 99)
-        }
+        return max(0.0, late[min(len(late) - 1, len(late) * q // 100)] / 1e6) if late else None

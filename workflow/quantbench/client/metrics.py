@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
 from quantbench import stats
 from quantbench.client.concurrency import steady_window
+from quantbench.client.records import BlockResult
 from quantbench.records.base import Number
-from quantbench.records.block import Percentile
+from quantbench.records.block import BlockContext, LaneFacts, Percentile, ServerFacts, Telemetry
+from quantbench.records.cell import Cell
 from quantbench.records.codes import code
 from quantbench.records.metric import METRICS, Metric, quantiles
 from quantbench.records.pool import Measured, Pool, Quantile
@@ -61,6 +65,39 @@ def block_metrics(
     """All metrics of one block; what the data cannot support is None."""
     pool = Pool([measured(records, concurrency, energy_j=energy_j)])
     return {name: figure(metric, pool) for name, metric in METRICS.items() if metric.block}
+
+
+def block_context(
+    result: BlockResult,
+    cell: Cell,
+    *,
+    gpu: str,
+    model: str,
+    style: Literal["interactive", "batch"],
+    block: int,
+    min_seconds: float,
+    telemetry: Telemetry | None = None,
+    **facts: Any,
+) -> BlockContext:
+    """All that is known of a measured block; not yet judged. `facts` are further fields of the record."""
+    records, telemetry = result.records, telemetry or Telemetry()
+    return BlockContext(
+        gpu=gpu,
+        model=model,
+        **cell.columns,
+        style=style,
+        block=block,
+        min_seconds=min_seconds,
+        started_at=result.started.isoformat(timespec="milliseconds"),
+        started_unix=result.started.timestamp(),
+        duration_s=result.duration_s,
+        client=result.client,
+        metrics=block_metrics(records, cell.concurrency, energy_j=telemetry.energy_j),
+        percentiles=percentile_table(records),
+        failure_reasons=dict(Counter(str(record.reason) for record in records if not record.ok)),
+        telemetry=telemetry,
+        **{"server": ServerFacts(), "lane": LaneFacts(), **facts},
+    )
 
 
 def percentile_table(records: Sequence[RequestRecord]) -> dict[str, Percentile]:

@@ -1,10 +1,14 @@
-"""What a connection saw of one request. What it amounts to is a `records.request.RequestRecord`."""
+"""What a connection saw of one request, and what a block of load gives."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
+
+from quantbench.records.block import ClientFacts
+from quantbench.records.request import RequestRecord
 
 # stale: a reused connection closed before any byte of the reply; the load client asks once more and never records it.
 Ending = Literal["complete", "connect", "disconnected", "stale", "timeout", "too_long", "cancelled", "bad_http"]
@@ -27,3 +31,13 @@ class Exchange:
     status: int | None
     ending: Ending
     detail: str = ""
+
+
+@dataclass(frozen=True)
+class BlockResult:
+    """The records of one block, times relative to its clock zero; when that was, how long it took, and the client."""
+
+    records: list[RequestRecord]
+    started: datetime
+    duration_s: float
+    client: ClientFacts

@@ -38,12 +38,7 @@ def read_records(path: Path | str) -> list[RequestRecord]:
         raise damaged(path, f"{type(error).__name__}: {error}") from None
 
 
-def write_row(path: Path | str, row: Mapping[str, Any]) -> None:
-    """One CSV row with a header, columns in the mapping's order; None is an empty field."""
-    write_rows(path, [row])
-
-
 def write_rows(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """CSV with a header; all rows must have the same columns; None is an empty field."""
+    """CSV with a header, columns in the mappings' order, which is the same in all; None is an empty field."""
     with atomic(path) as part:
-        pl.DataFrame(rows, infer_schema_length=None).write_csv(part, float_precision=None)
+        pl.DataFrame(rows, infer_schema_length=None).write_csv(part)

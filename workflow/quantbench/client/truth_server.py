@@ -18,7 +18,6 @@ import struct
 import subprocess
 import sys
 import time
-import urllib.request
 from collections import deque
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -29,10 +28,10 @@ import orjson
 import uvloop
 
 from quantbench.client.truth_stream import FAULTS, MODEL, Plan, Schedule, plan
+from quantbench.engines.openai_api import request
 from quantbench.errors import QuantbenchError
 
 _EARLY_NS = 20_000  # what is due within 20 us is sent now: another wake-up would cost more
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # whatever proxy the environment names
 _LOG_FIELDS = ("key", "received_ns", "first_ns", "last_ns", "late_max_ns", "tokens")
 
 
@@ -263,8 +262,7 @@ class TruthServer:
 
     def log(self) -> list[dict[str, Any]]:
         """The truth on the requests since the last call: key, received_ns, first_ns, last_ns, late_max_ns, tokens."""
-        with _DIRECT.open(f"{self.url}/truth", timeout=30) as reply:
-            rows: list[dict[str, Any]] = orjson.loads(reply.read())
+        rows: list[dict[str, Any]] = orjson.loads(request(f"{self.url}/truth", timeout=30))
         return rows
 
     def __exit__(

@@ -79,8 +79,8 @@ def plan(schedule: Schedule, body: Mapping[str, Any], *, chat: bool, number: int
     step_ns = int(schedule.itl_ms * schedule.tokens_per_chunk * 1e6)
     if fault in _PAGES:
         return Plan(b"", (), _PAGES[fault], "close" if fault == "garbage" else "keep", first_ns, 0, 0)
-    asked = int(body.get("max_tokens") or body.get("max_completion_tokens") or 16)
-    count = asked - 1 if fault == "short" else asked
+    wanted = int(body.get("max_tokens") or body.get("max_completion_tokens") or 16)
+    count = wanted - 1 if fault == "short" else wanted
     pieces = _pieces(chat, count, schedule.tokens_per_chunk, fault != "no_usage")
     tail = _tail(chat, count, fault)
     closing: Closing = "keep"

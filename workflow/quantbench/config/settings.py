@@ -14,10 +14,11 @@ from quantbench.config import detect
 from quantbench.config.configuration import Plan, make_plan, needed_files
 from quantbench.config.schema import deep_merge
 from quantbench.errors import QuantbenchError
-from quantbench.files import read_json
 from quantbench.observe import gpu
+from quantbench.records.base import read
 from quantbench.records.cell import Cell
 from quantbench.records.layout import Results
+from quantbench.records.server import LaneRecord
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
 
@@ -114,8 +115,11 @@ def blocks_on_disk(results: Results, arm: str, cell: Cell) -> int:
 
 def lane_modes(plan: Plan, results: Results) -> dict[str, str]:
     """Mode per lane for the order of blocks: as configured, or `restart` where an earlier run had to fall back."""
-    recorded = read_json(path) if (path := results.file("lanes")).exists() else {}
-    return {name: recorded.get(name, {}).get("mode", lane["mode"]) for name, lane in plan.config["lanes"].items()}
+    path = results.file("lanes")
+    recorded = read(path, dict[str, LaneRecord]) if path.exists() else {}
+    return {name: lane["mode"] for name, lane in plan.config["lanes"].items()} | {
+        name: lane.mode for name, lane in recorded.items() if name in plan.config["lanes"]
+    }
 
 
 def _matches(root: Path) -> dict[str, Any]:

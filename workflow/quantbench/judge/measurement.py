@@ -193,7 +193,7 @@ def _wall(lane: str, times: Sequence[tuple[float, float]]) -> Wall:
 
 def _session(record: Session) -> SessionUse:
     same: dict[str, Any] = {name: getattr(record, name) for name in SessionUse.__struct_fields__ if name != "events"}
-    return SessionUse(**same, events=dict(Counter(str(event["event"]) for event in record.events)))
+    return SessionUse(**same, events=dict(Counter(event.event for event in record.events)))
 
 
 def _client(blocks: Sequence[BlockContext]) -> ClientUse:

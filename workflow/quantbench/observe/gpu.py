@@ -10,17 +10,34 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypedDict
 
 import pynvml
+
+from quantbench.records.block import ForeignProcess
 
 MIB = 1024**2
 MIG = "MIG is on: memory and clocks of a MIG slice, and its processes, are not read; measure on a whole GPU"
 
 
-def nvml_reason(error: BaseException) -> str:
-    """NVML's own words for an error, e.g. `NVML: Not Supported`."""
-    return f"NVML: {error}"
+class Card(TypedDict):
+    """A GPU; None where NVML does not tell."""
+
+    index: int
+    name: str | None
+    total_mib: int | None
+    driver: str | None
+    uuid: str | None
+
+
+class CardUse(NamedTuple):
+    """Memory (MiB) and processes of some GPUs together."""
+
+    driver: str | None
+    used_mib: int
+    free_mib: int
+    total_mib: int
+    processes: tuple[ForeignProcess, ...]
 
 
 def connect() -> Any:
@@ -65,7 +82,7 @@ def ask(missing: dict[str, str], field: str, call: Callable[..., Any], *args: An
     try:
         return call(*args)
     except (pynvml.NVMLError, OSError, AttributeError, UnicodeDecodeError) as error:
-        missing.setdefault(field, nvml_reason(error))
+        missing.setdefault(field, f"NVML: {error}")
         return None
 
 
@@ -73,8 +90,8 @@ def _text(value: Any) -> str | None:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def available(visible: str | None = None) -> list[dict[str, Any]]:
-    """`[{index, name, total_mib, driver, uuid, compute_capability, mig, missing}]` of the GPUs that CUDA would see.
+def available(visible: str | None = None) -> list[Card]:
+    """The GPUs that CUDA would see.
 
     `visible` stands for CUDA_VISIBLE_DEVICES (default: the environment's): indices, UUIDs or their beginnings, in
     CUDA's order; -1 or an unknown entry ends the list. Empty where there is no NVML.
@@ -88,30 +105,26 @@ def available(visible: str | None = None) -> list[dict[str, Any]]:
     return gpus if wanted is None else _visible(gpus, wanted)
 
 
-def _describe(nvml: Any, index: int) -> dict[str, Any] | None:
-    missing: dict[str, str] = {}
-    handle = ask(missing, "handle", nvml.nvmlDeviceGetHandleByIndex, index)
+def _describe(nvml: Any, index: int) -> Card | None:
+    handle = ask({}, "handle", nvml.nvmlDeviceGetHandleByIndex, index)
     if handle is None:
         return None
-    memory = ask(missing, "total_mib", nvml.nvmlDeviceGetMemoryInfo, handle)
-    capability = ask(missing, "compute_capability", nvml.nvmlDeviceGetCudaComputeCapability, handle)
-    mig = ask({}, "mig", nvml.nvmlDeviceGetMigMode, handle)
-    if mig and mig[0]:
-        missing["mig"] = MIG
+    memory = ask({}, "memory", nvml.nvmlDeviceGetMemoryInfo, handle)
     return {
         "index": index,
-        "name": _text(ask(missing, "name", nvml.nvmlDeviceGetName, handle)),
+        "name": _text(ask({}, "name", nvml.nvmlDeviceGetName, handle)),
         "total_mib": memory.total // MIB if memory else None,
-        "driver": _text(ask(missing, "driver", nvml.nvmlSystemGetDriverVersion)),
-        "uuid": _text(ask(missing, "uuid", nvml.nvmlDeviceGetUUID, handle)),
-        "compute_capability": ".".join(map(str, capability)) if capability else None,
-        "mig": bool(mig and mig[0]),
-        "missing": missing,
+        "driver": _driver(nvml),
+        "uuid": _text(ask({}, "uuid", nvml.nvmlDeviceGetUUID, handle)),
     }
 
 
-def _visible(gpus: list[dict[str, Any]], wanted: str) -> list[dict[str, Any]]:
-    chosen: list[dict[str, Any]] = []
+def _driver(nvml: Any) -> str | None:
+    return _text(ask({}, "driver", nvml.nvmlSystemGetDriverVersion))
+
+
+def _visible(gpus: list[Card], wanted: str) -> list[Card]:
+    chosen: list[Card] = []
     for entry in (e.strip() for e in wanted.split(",")):
         if entry.isdecimal():
             match = [g for g in gpus if g["index"] == int(entry)]
@@ -123,40 +136,24 @@ def _visible(gpus: list[dict[str, Any]], wanted: str) -> list[dict[str, Any]]:
     return chosen
 
 
-def snapshot(devices: Iterable[int | str]) -> dict[str, Any] | None:
-    """Memory and processes of the devices (as of `handle_of`) now, summed over them; None without NVML.
+def snapshot(devices: Iterable[int | str]) -> CardUse | None:
+    """Memory and processes of the devices (as of `handle_of`) now, summed over them.
 
-    `{name, driver, used_mib, free_mib, total_mib, processes: [{pid, name, mib}], missing}`. A field that NVML does not
-    give for each of the devices is None (processes: []), with the reason in `missing`.
+    None without NVML, and where it does not tell the memory of each of them; no processes where it does not list them.
     """
-    wanted = list(devices)
     with session() as nvml:
         if nvml is None:
             return None
-        missing: dict[str, str] = {}
-        handles = [handle_of(nvml, device, missing) for device in wanted]
-        known = [h for h in handles if h is not None]
-        if not known or len(known) < len(handles):
+        handles = [handle_of(nvml, device, {}) for device in devices]
+        memory = [ask({}, "memory", nvml.nvmlDeviceGetMemoryInfo, h) for h in handles if h is not None]
+        if not memory or len(memory) < len(handles) or None in memory:
             return None
-        memory = [ask(missing, "memory", nvml.nvmlDeviceGetMemoryInfo, h) for h in known]
-        names = [_text(ask(missing, "name", nvml.nvmlDeviceGetName, h)) for h in known]
-        return {
-            "name": next((n for n in names if n), None),
-            "driver": _text(ask(missing, "driver", nvml.nvmlSystemGetDriverVersion)),
-            "used_mib": _sum_mib(memory, "used"),
-            "free_mib": _sum_mib(memory, "free"),
-            "total_mib": _sum_mib(memory, "total"),
-            "processes": processes(nvml, known, missing) or [],
-            "missing": missing,
-        }
+        used, free, total = (int(sum(getattr(m, what) for m in memory)) // MIB for what in ("used", "free", "total"))
+        return CardUse(_driver(nvml), used, free, total, processes(nvml, handles, {}) or ())
 
 
-def _sum_mib(memory: Sequence[Any], what: str) -> int | None:
-    return None if None in memory else int(sum(getattr(m, what) for m in memory)) // MIB
-
-
-def processes(nvml: Any, handles: Sequence[Any], missing: dict[str, str]) -> list[dict[str, Any]] | None:
-    """Compute processes on the devices: `[{pid, name, mib}]`, mib None where the driver does not tell; None if unknown.
+def processes(nvml: Any, handles: Sequence[Any], missing: dict[str, str]) -> tuple[ForeignProcess, ...] | None:
+    """Compute processes on the devices, mib None where the driver does not tell; None if unknown.
 
     In a container NVML may hide other processes, or give pids of the host.
     """
@@ -169,7 +166,7 @@ def processes(nvml: Any, handles: Sequence[Any], missing: dict[str, str]) -> lis
             mib = None if process.usedGpuMemory is None else process.usedGpuMemory // MIB
             before = used.get(process.pid)
             used[process.pid] = mib if before is None else before + (mib or 0)
-    return [{"pid": pid, "name": _process_name(pid), "mib": mib} for pid, mib in sorted(used.items())]
+    return tuple(ForeignProcess(pid=pid, name=_process_name(pid), mib=mib) for pid, mib in sorted(used.items()))
 
 
 def _process_name(pid: int) -> str | None:

@@ -14,11 +14,9 @@ from itertools import pairwise
 from typing import Any
 
 from quantbench.observe import gpu
+from quantbench.records.block import ForeignProcess, Telemetry
 
-FIELDS = (
-    "power_w_mean", "energy_j", "energy_from_power_j", "sm_clock_mhz_mean", "sm_clock_mhz_min", "mem_clock_mhz_mean",
-    "temperature_c_max", "utilisation_pct_mean", "memory_used_mib_max", "throttle_reasons", "foreign_processes",
-)  # fmt: skip
+FIELDS = tuple(name for name in Telemetry.__struct_fields__ if name not in ("samples", "missing"))
 NO_NVML = "no NVML"
 # Bits of nvmlDeviceGetCurrentClocksEventReasons (nvml.h). GpuIdle (1) and None are states, no throttling.
 THROTTLE = {
@@ -46,11 +44,11 @@ class Reading:
     utilisation_pct: list[float] | None
     memory_mib: list[float] | None
     reasons: list[int] | None
-    processes: list[dict[str, Any]] | None
+    processes: tuple[ForeignProcess, ...] | None
 
 
 class Sampler:
-    """Samples the devices between `start` and `stop`; `result` is the contract's `telemetry`.
+    """Samples the devices between `start` and `stop`.
 
     `devices`: as of `gpu.handle_of`; `own_pids`: our server's processes, all others on the card are foreign.
     `stop` may be called more than once. Costs well under 1 % of a core (measured: see tests/unit/test_telemetry.py).
@@ -131,12 +129,10 @@ class Sampler:
             )
         )
 
-    def result(self) -> dict[str, Any]:
-        """The contract's `telemetry`: its fields, `samples`, and `missing` with a reason for each that is None."""
+    def result(self) -> Telemetry:
+        """What the readings amount to."""
         if not self._readings:
-            why = self._missing.get("device") or NO_NVML
-            nothing = dict.fromkeys(FIELDS)
-            return {**nothing, "samples": 0, "missing": dict.fromkeys(FIELDS, why)}
+            return Telemetry(missing=dict.fromkeys(FIELDS, self._missing.get("device") or NO_NVML))
         return summarise(self._readings, self._own, self._missing)
 
 
@@ -158,45 +154,47 @@ def _reasons(nvml: Any, handle: Any) -> int:
         return int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
 
 
-def summarise(readings: Sequence[Reading], own: frozenset[int], reasons: dict[str, str]) -> dict[str, Any]:
-    """Readings → the contract's `telemetry`.
+def summarise(readings: Sequence[Reading], own: frozenset[int], reasons: dict[str, str]) -> Telemetry:
+    """What readings amount to.
 
     Sums power, energy and memory over the devices; means over time are trapezoids; clocks and utilisation are means
     over the devices, sm_clock_mhz_min the lowest reading of any.
     """
-    missing: dict[str, str] = {}
-    seconds = readings[-1].t - readings[0].t
+    times = [r.t for r in readings]
+    seconds = times[-1] - times[0]
 
     def column(name: str) -> list[list[float]] | None:
         values = [getattr(r, name) for r in readings]
         return None if None in values else values
 
-    def put(field: str, value: Any, reading: str | None = None) -> Any:
-        if value is None:
-            missing[field] = reasons.get(reading or field) or "needs two readings"
-        return value
-
-    energy, power, sm = column("energy_j"), column("power_w"), column("sm_mhz")
-    mem, memory = column("mem_mhz"), column("memory_mib")
-    temperature, busy, bits = column("temperature_c"), column("utilisation_pct"), column("reasons")
-    times = [r.t for r in readings]
+    power, sm = column("power_w"), column("sm_mhz")
+    memory, temperature = column("memory_mib"), column("temperature_c")
     joules = _integral(times, [sum(p) for p in power]) if power else None
+    foreign, unknown = _foreign(readings, own, reasons)
     values: dict[str, Any] = {
-        "power_w_mean": put(
-            "power_w_mean", _round(joules / seconds, 2) if joules is not None and seconds > 0 else None
-        ),
-        "energy_j": put("energy_j", _counted(energy)),
-        "energy_from_power_j": put("energy_from_power_j", _round(joules, 2), "power_w_mean"),
-        "sm_clock_mhz_mean": put("sm_clock_mhz_mean", _mean(times, sm)),
-        "sm_clock_mhz_min": put("sm_clock_mhz_min", min(map(min, sm)) if sm else None, "sm_clock_mhz_mean"),
-        "mem_clock_mhz_mean": put("mem_clock_mhz_mean", _mean(times, mem)),
-        "temperature_c_max": put("temperature_c_max", max(map(max, temperature)) if temperature else None),
-        "utilisation_pct_mean": put("utilisation_pct_mean", _mean(times, busy)),
-        "memory_used_mib_max": put("memory_used_mib_max", round(max(map(sum, memory))) if memory else None),
-        "throttle_reasons": put("throttle_reasons", _names(bits)),
-        "foreign_processes": _foreign(readings, own, reasons, missing),
+        "power_w_mean": _round(joules / seconds, 2) if joules is not None and seconds > 0 else None,
+        "energy_j": _counted(column("energy_j")),
+        "energy_from_power_j": _round(joules, 2),
+        "sm_clock_mhz_mean": _mean(times, sm),
+        "sm_clock_mhz_min": min(map(min, sm)) if sm else None,
+        "mem_clock_mhz_mean": _mean(times, column("mem_mhz")),
+        "temperature_c_max": max(map(max, temperature)) if temperature else None,
+        "utilisation_pct_mean": _mean(times, column("utilisation_pct")),
+        "memory_used_mib_max": round(max(map(sum, memory))) if memory else None,
+        "throttle_reasons": _names(column("reasons")),
+        "foreign_processes": foreign,
     }
-    return {**values, "samples": len(readings), "missing": missing}
+    reasons = reasons | {"foreign_processes": unknown}
+    missing = {
+        name: reasons.get(_READ_WITH.get(name, name)) or "needs two readings"
+        for name, value in values.items()
+        if value is None
+    }
+    return Telemetry(**values, samples=len(readings), missing=missing)
+
+
+_READ_WITH = {"energy_from_power_j": "power_w_mean", "sm_clock_mhz_min": "sm_clock_mhz_mean"}
+"""Fields that come of the reading of another one."""
 
 
 def _integral(times: Sequence[float], values: Sequence[float]) -> float | None:
@@ -225,30 +223,22 @@ def _counted(energy: list[list[float]] | None) -> float | None:
     return round(sum(rises), 3) if min(rises) >= 0 else None
 
 
-def _names(bits: Sequence[Sequence[float]] | None) -> list[str] | None:
+def _names(bits: Sequence[Sequence[float]] | None) -> tuple[str, ...] | None:
     if bits is None:
         return None
-    seen = 0
-    for row in bits:
-        for value in row:
-            seen |= int(value)
-    return [name for bit, name in THROTTLE.items() if seen & bit]
+    seen = {int(value) for row in bits for value in row}
+    return tuple(name for bit, name in THROTTLE.items() if any(value & bit for value in seen))
 
 
 def _foreign(
-    readings: Sequence[Reading], own: frozenset[int], reasons: dict[str, str], missing: dict[str, str]
-) -> list[dict[str, Any]] | None:
-    """Processes seen on the devices that are not ours; None where that is unknown."""
+    readings: Sequence[Reading], own: frozenset[int], reasons: dict[str, str]
+) -> tuple[tuple[ForeignProcess, ...] | None, str]:
+    """Processes seen on the devices that are not ours; None, and why, where that is unknown."""
     if any(r.processes is None for r in readings):
-        missing["foreign_processes"] = reasons.get("processes", "NVML did not list processes")
-        return None
-    seen = {p["pid"]: p for r in readings for p in r.processes or []}
+        return None, reasons.get("processes", "NVML did not list processes")
+    seen = {p.pid or 0: p for r in readings for p in r.processes or ()}
     if not own:
-        missing["foreign_processes"] = "the server's own processes are not known"
-        return None
+        return None, "the server's own processes are not known"
     if own.isdisjoint(seen):  # a list that lacks what is surely there says nothing about what may be there
-        missing["foreign_processes"] = (
-            f"NVML lists {len(seen)} processes, none of them the server's own (usual in a container)"
-        )
-        return None
-    return [p for pid, p in sorted(seen.items()) if pid not in own]
+        return None, f"NVML lists {len(seen)} processes, none of them the server's own (usual in a container)"
+    return tuple(seen[pid] for pid in sorted(seen) if pid not in own), ""

@@ -13,6 +13,7 @@ from typing import Any
 from quantbench.errors import QuantbenchError
 from quantbench.files import write_json
 from quantbench.observe import checkpoint
+from quantbench.records.server import ServerSpec
 from quantbench.serving import model_source
 
 MARKER = "provenance.json"
@@ -23,7 +24,7 @@ def find(name: str, source: str) -> Path:
 
     Raises QuantbenchError with the command that gets it.
     """
-    spec = {"model": name, "source": source, "settings": {}}
+    spec = ServerSpec(model=name, source=source)
     model_source.check_source(spec)
     found = model_source.find_source(spec)
     if found is None or not found.is_dir():

@@ -60,6 +60,11 @@ def write(path: Path | str, value: Any) -> None:
     write_bytes(path, msgspec.json.format(msgspec.json.encode(value, enc_hook=_encode), indent=2) + b"\n")
 
 
+def line(value: Any) -> bytes:
+    """One record as a line of a JSON-lines file."""
+    return msgspec.json.encode(value, enc_hook=_encode) + b"\n"
+
+
 def _without_retired(value: Any, kind: Any) -> Any:
     retired: tuple[str, ...] = getattr(kind, "retired", ())
     if not retired or not isinstance(value, dict):

@@ -88,6 +88,20 @@ class Incident(Record, frozen=True, kw_only=True):
     line: str
 
 
+class BlockKnobs(InCell, frozen=True, kw_only=True):
+    """What a block's result depends on beside the server and the prompts (`Plan.block_knobs`); times in s."""
+
+    protocol: int
+    style: Literal["interactive", "batch"]
+    endpoint: Literal["completions", "chat"]
+    template: str | None
+    min_seconds: Number
+    min_requests: int
+    warmup_requests: int
+    warmup_max_tokens: int | None
+    timeout_s: Number
+
+
 class ServerFacts(Record, frozen=True, kw_only=True):
     """The server that answered the block: which one, its counters, its log."""
 

@@ -1,11 +1,74 @@
-"""A server as it is kept: `servers/{model}/ready.json`, `session.json`, `startup.json`; `servers/lanes.json`."""
+"""A server: its spec, and what is kept of it in `servers/`: ready.json, session.json, startup.json, lanes.json."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+import hashlib
+import json
+from typing import ClassVar, Literal
 
 from quantbench.records.base import Number, OpenRecord, Record
 from quantbench.records.block import Hardware
+
+Mode = Literal["sleep", "resident", "restart", "endpoint"]
+"""How a lane changes models: `serving.server.mode_of`."""
+
+
+class ServerSettings(Record, frozen=True, kw_only=True):
+    """`server` of the configuration as one model has it; null is the engine's own choice."""
+
+    command: tuple[str, ...] = ("vllm",)
+    max_model_len: int = 4096
+    gpu_memory_utilization: Number = 0.85
+    max_num_seqs: int = 64
+    dtype: str = "bfloat16"
+    quantization: str | None = None
+    load_format: str = "auto"
+    kv_cache_gib: Number | None = None
+    tensor_parallel_size: int = 1
+    enforce_eager: bool = False
+    prefix_caching: bool = False
+    threads: int | None = None
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    start_timeout_s: Number = 900
+
+
+class Claimed(Record, frozen=True, kw_only=True):
+    """What the configuration says of a model's quantization; bits per quantized weight."""
+
+    quantization: str = "none"
+    bits: Number | None = None
+
+
+class ServerSpec(Record, frozen=True, kw_only=True):
+    """All that defines a server, and nothing else (`Plan.server_spec`). devices: NVML indices, UUIDs, or `cpu`."""
+
+    model: str
+    lane: str = ""
+    devices: tuple[str, ...] = ()
+    mode: Literal["auto", "sleep", "resident", "restart"] = "auto"
+    endpoint: str | None = None
+    port: int = 0
+    source: str
+    served_name: str = ""
+    platform: Literal["cuda", "cpu"] = "cuda"
+    claimed: Claimed = Claimed()
+    settings: ServerSettings = ServerSettings()
+
+    @property
+    def hash(self) -> str:
+        """12 hex digits that name this exact server."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def url(self) -> str:
+        """Base URL without a trailing slash (and without /v1). Our servers listen on the loopback interface only."""
+        if self.endpoint:
+            return self.endpoint.rstrip("/").removesuffix("/v1")
+        return f"http://{HOST}:{self.port}"
+
+
+HOST = "127.0.0.1"
 
 
 class Versions(Record, frozen=True, kw_only=True):
@@ -155,16 +218,30 @@ class Ready(Record, frozen=True, kw_only=True):
     identity: Identity = Identity()
 
 
-class Event(OpenRecord, frozen=True, kw_only=True):
-    """One line of a server's life (`events.jsonl`): t is Unix time in s. Kinds of events have further keys."""
+class Event(OpenRecord, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of a server's life (`events.jsonl`), t in Unix seconds; each kind of event has some of the other keys.
+
+    seconds: what it took. mode: of a start; action, measured_s: of a lease; lane, cell: of a block of the arm `model`.
+    returncode and memory (MiB): of a stop; `memory_returned` is null where it is unknown, for `memory_reason`.
+    """
 
     t: float
     event: str
     model: str = ""
     seconds: float | None = None
-    action: str | None = None
     why: str | None = None
+    mode: str | None = None
+    action: str | None = None
     measured_s: float | None = None
+    lane: str | None = None
+    cell: str | None = None
+    returncode: int | None = None
+    memory_before_mib: float | None = None
+    memory_held_mib: float | None = None
+    memory_after_stop_mib: float | None = None
+    memory_returned: bool | None = None
+    memory_reason: str | None = None
+    others_resident: tuple[str, ...] = ()
 
 
 class Session(Record, frozen=True, kw_only=True):
@@ -176,7 +253,7 @@ class Session(Record, frozen=True, kw_only=True):
 
     model: str
     mode: str | None
-    events: tuple[dict[str, Any], ...]
+    events: tuple[Event, ...]
     memory_before_mib: float | None = None
     memory_after_stop_mib: float | None = None
     memory_returned: bool | None = None
@@ -203,4 +280,4 @@ class LaneRecord(Record, frozen=True, kw_only=True):
     """An entry of `servers/lanes.json`: a lane that had to fall back to restarting its servers, and why."""
 
     mode: str
-    note: str = ""
+    reason: str = ""

@@ -14,10 +14,10 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-from quantbench import files
 from quantbench.errors import QuantbenchError
+from quantbench.records.base import read, write
+from quantbench.records.serving import Claim
 from quantbench.serving import owner, processes
 
 _POLL_S = 0.25
@@ -63,13 +63,12 @@ def try_hold(devices: Iterable[str]) -> Iterator[bool]:
             yield True
 
 
-def claimed_by(device: str) -> dict[str, Any] | None:
-    """The living claim of a device: {owner, folder, since}; None if it is free."""
-    try:
-        claim = files.read_json(_file(device, "json"))
-    except (FileNotFoundError, QuantbenchError):
-        return None
-    return claim if isinstance(claim, dict) and processes.alive(claim.get("owner")) else None
+def claimed_by(device: str) -> Claim | None:
+    """The living claim of a device; None if it is free, or its file is not one."""
+    with contextlib.suppress(FileNotFoundError, QuantbenchError):
+        claim = read(_file(device, "json"), Claim)
+        return claim if processes.alive(claim.owner) else None
+    return None
 
 
 def claim(devices: Iterable[str]) -> float:
@@ -77,28 +76,24 @@ def claim(devices: Iterable[str]) -> float:
     mine, wanted, start, announced = owner.current(), sorted(set(devices)), time.monotonic(), False
     while True:
         with _flock(_folder() / "claims.lock"):
-            held = [c for c in map(claimed_by, wanted) if c and c["owner"] != mine]
+            held = [c for c in map(claimed_by, wanted) if c and c.owner != mine]
             if not held:
                 for device in wanted:
                     if not claimed_by(device):
-                        entry = {"owner": mine, "folder": str(Path.cwd()), "since": time.time()}
-                        files.write_json(_file(device, "json"), entry)
+                        write(_file(device, "json"), Claim(owner=mine, folder=str(Path.cwd()), since=time.time()))
                 return time.monotonic() - start
         if not announced:
             announced = True
-            pid, folder = processes.pid_of(held[0]["owner"]), held[0]["folder"]
-            names = ", ".join(wanted)
-            print(
-                f"waiting for device {names}: another run (pid {pid} in {folder}) uses it", file=sys.stderr, flush=True
-            )
+            who = f"another run (pid {processes.pid_of(held[0].owner)} in {held[0].folder})"
+            print(f"waiting for device {', '.join(wanted)}: {who} uses it", file=sys.stderr, flush=True)
         time.sleep(_POLL_S)
 
 
-def release(tok: str | None = None) -> None:
+def release() -> None:
     """Give back every device that this owner has claimed."""
-    mine = tok or owner.current()
+    mine = owner.current()
     with _flock(_folder() / "claims.lock"):
         for path in _folder().glob("*.json"):
             with contextlib.suppress(FileNotFoundError, QuantbenchError):
-                if files.read_json(path).get("owner") == mine:
+                if read(path, Claim).owner == mine:
                     path.unlink()

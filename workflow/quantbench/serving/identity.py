@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from quantbench import files
 from quantbench.engines.choose import engine_of
-from quantbench.engines.protocol import Spec
 from quantbench.observe import gpu
+from quantbench.records.base import OpenRecord, convert, read
+from quantbench.records.block import Hardware
+from quantbench.records.server import Identity, ServerSpec
 from quantbench.serving import model_source
 
 _WHOLE, _SAMPLES, _PIECE = 2**22, 128, 4096
 _TEXTS = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
-def source_id(spec: Spec) -> str | None:
+class _Planned(OpenRecord, frozen=True, kw_only=True):
+    """What a plan reads of ready.json, which may be of another version."""
+
+    model: str
+    identity: Identity = Identity()
+
+
+def source_id(spec: ServerSpec) -> str | None:
     """12 hex digits for the model's files; None for an endpoint and where they are not here.
 
     Names and sizes; small files whole; of large weight files the beginning, where the header is, and 128 pieces that
     lie evenly in the rest. Times do not count, so a copy is the same model. A change that misses all pieces is missed.
     """
-    source = None if spec["endpoint"] else model_source.find_source(spec)
+    source = None if spec.endpoint else model_source.find_source(spec)
     if source is None:
         return None
     weights = [source] if source.is_file() else model_source.weight_files(source)
@@ -47,39 +55,41 @@ def _sample(path: Path, digest: Any) -> None:
             digest.update(file.read(_PIECE))
 
 
-def planned(spec: Spec, ready: Path, *, made_here: bool) -> dict[str, str | None]:
-    """{engine's name: version, source_id} as a start would see them: start_server runs again when one changes.
+def planned(server: Mapping[str, Any], ready: Path, *, made_here: bool) -> dict[str, str | None]:
+    """{vllm, source_id} of a `Plan.server_spec` as a start would see them: start_server runs again when one changes.
 
     Where they are unknown (results looked at on another machine) it is what ready.json has of the last start, so
     that nothing is measured again for that. What is made here has its own record.
     """
-    engine = engine_of(spec)
-    if spec["endpoint"]:
-        return {engine.NAME: None, "source_id": None}
-    recorded = (files.read_json(ready, "model").get("identity") if ready.exists() else None) or {}
-    here = {engine.NAME: engine.installed(spec)[engine.NAME], "source_id": None if made_here else source_id(spec)}
-    return {key: here[key] or recorded.get(key) for key in here}
+    spec = convert(server, ServerSpec)
+    if spec.endpoint:
+        return Identity().as_dict()
+    recorded = read(ready, _Planned).identity if ready.exists() else Identity()
+    version, files = engine_of(spec).installed(spec).vllm, None if made_here else source_id(spec)
+    return Identity(vllm=version or recorded.vllm, source_id=files or recorded.source_id).as_dict()
 
 
-def hardware(devices: Sequence[str]) -> dict[str, Any]:
-    """`{names, uuids, driver}` of the devices of a spec: NVML indices, UUIDs, or `cpu`.
+def hardware(spec: ServerSpec) -> Hardware | None:
+    """The devices of a server of ours.
 
     names holds one name per device (`NVIDIA H100 80GB HBM3`; of the CPU its model and how many of them Linux shows),
     sorted; empty where NVML does not report them.
     """
-    if "cpu" in devices:
-        return {"names": _cpu(), "uuids": [], "driver": None}
-    cards = gpu.available(",".join(devices))
-    return {
-        "names": sorted(str(card["name"]) for card in cards if card["name"]),
-        "uuids": sorted(str(card["uuid"]) for card in cards if card["uuid"]),
-        "driver": next((card["driver"] for card in cards), None),
-    }
+    if spec.endpoint:
+        return None
+    if "cpu" in spec.devices:
+        return Hardware(names=_cpu())
+    cards = gpu.available(",".join(spec.devices))
+    return Hardware(
+        names=tuple(sorted(card["name"] for card in cards if card["name"])),
+        uuids=tuple(sorted(card["uuid"] for card in cards if card["uuid"])),
+        driver=next((card["driver"] for card in cards), None),
+    )
 
 
-def _cpu() -> list[str]:
+def _cpu() -> tuple[str, ...]:
     try:
         names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.M)
     except OSError:
         names = []
-    return [f"{names[0].strip()} x {len(names)}"] if names else []
+    return (f"{names[0].strip()} x {len(names)}",) if names else ()

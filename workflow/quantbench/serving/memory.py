@@ -6,16 +6,17 @@ A spec names its devices as text: NVML indices, UUIDs, or `cpu`. What NVML does 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
+from msgspec import structs
 
-from quantbench.engines.protocol import Spec
 from quantbench.errors import QuantbenchError
 from quantbench.observe import gpu
+from quantbench.records.server import Event, ServerSpec
+from quantbench.records.serving import State
 from quantbench.serving import processes
 
 HOST_RESERVE_MIB = 2048.0
@@ -27,34 +28,28 @@ NOT_REPORTED = "NVML does not tell the device's memory"
 # What is used
 
 
-def snapshot(devices: Sequence[str]) -> dict[str, Any] | None:
-    """`gpu.snapshot` of these devices; None for the CPU, without NVML, or where it does not report the memory."""
+def snapshot(devices: Sequence[str]) -> gpu.CardUse | None:
+    """`gpu.snapshot` of these devices; None for the CPU as well, and where CUDA would not see each of them."""
     if "cpu" in devices:
         return None
     indices = [card["index"] for card in gpu.available(",".join(devices))]
-    card = gpu.snapshot(indices) if len(indices) == len(devices) else None
-    if card is None or None in (card["used_mib"], card["free_mib"], card["total_mib"]):
-        return None
-    return card
+    return gpu.snapshot(indices) if len(indices) == len(devices) else None
 
 
-def used_mib(spec: Spec) -> float | None:
+def used_mib(spec: ServerSpec) -> float | None:
     """Memory in use on the spec's devices in MiB; None as for `snapshot`."""
-    card = snapshot(spec["devices"])
-    return float(card["used_mib"]) if card else None
+    card = snapshot(spec.devices)
+    return float(card.used_mib) if card else None
 
 
-def held_mib(spec: Spec, members: Sequence[int]) -> float | None:
+def held_mib(spec: ServerSpec, members: Sequence[int]) -> float | None:
     """What the spec's devices hold now; on the CPU the resident memory of the server's processes."""
-    return processes.rss_mib(members) if spec["platform"] == "cpu" else used_mib(spec)
+    return processes.rss_mib(members) if spec.platform == "cpu" else used_mib(spec)
 
 
-def users(card: Mapping[str, Any]) -> str:
+def users(card: gpu.CardUse) -> str:
     """The processes on a card in words: `python (pid 12, 900 MiB), …`."""
-    named = []
-    for process in card["processes"] or []:
-        mib = "memory unknown" if process["mib"] is None else f"{process['mib']} MiB"
-        named.append(f"{process['name']} (pid {process['pid']}, {mib})")
+    named = (f"{p.name} (pid {p.pid}, {'memory unknown' if p.mib is None else f'{p.mib} MiB'})" for p in card.processes)
     return ", ".join(named) or "processes that NVML does not name"
 
 
@@ -98,21 +93,21 @@ def host_fit(available_mib: float, to_park_mib: float) -> Fit:
     return Fit(available_mib >= need, words)
 
 
-def check_gpu_memory(spec: Spec) -> list[str]:
+def check_gpu_memory(spec: ServerSpec) -> list[str]:
     """Enough memory must be free on each of the server's GPUs; the error names who holds it.
 
     Returns the arithmetic per GPU; empty on the CPU and without NVML, where nothing can be checked.
     """
     sums = []
-    for device in spec["devices"]:
+    for device in spec.devices:
         card = snapshot([device])
         if card is None:
             return []
-        fit = gpu_fit(card["free_mib"], card["total_mib"], float(spec["settings"]["gpu_memory_utilization"]))
+        fit = gpu_fit(card.free_mib, card.total_mib, spec.settings.gpu_memory_utilization)
         sums.append(f"GPU {device}: {fit.arithmetic}")
         if not fit.fits:
             raise QuantbenchError(
-                f"server of {spec['model']}: GPU {device} is not free: {fit.arithmetic}; used by {users(card)}",
+                f"server of {spec.model}: GPU {device} is not free: {fit.arithmetic}; used by {users(card)}",
                 remedy="end those processes, or lower server.gpu_memory_utilization",
             )
     return sums
@@ -121,7 +116,7 @@ def check_gpu_memory(spec: Spec) -> list[str]:
 # Whether a server gives it back
 
 
-def freed_mib(spec: Spec, used: float, least: float) -> float | None:
+def freed_mib(spec: ServerSpec, used: float, least: float) -> float | None:
     """MiB that are free again, of `used`; waits up to FREED_S for `least`. None where NVML stops reporting."""
     end = time.monotonic() + FREED_S
     while (now := used_mib(spec)) is not None and used - now < least and time.monotonic() < end:
@@ -129,47 +124,40 @@ def freed_mib(spec: Spec, used: float, least: float) -> float | None:
     return None if now is None else used - now
 
 
-def after_stop(
-    state: Mapping[str, Any], held: float | None, left: Sequence[int], others: Sequence[str]
-) -> dict[str, Any]:
-    """What the stop's event says of memory.
+def after_stop(stop: Event, state: State, held: float | None, left: Sequence[int], others: Sequence[str]) -> Event:
+    """The stop's event with what it says of memory.
 
     `held`: as of `held_mib` before the stop; `left`: processes that are still there; `others`: models whose servers
     are on the same devices. `memory_returned` is True where the device is back within SLACK_MIB of what was used before
-    the start, or, beside others, where half of what this server held came free; False where it is not; None, with
-    `memory_reason`, where it is unknown.
+    the start, or, beside others, where half of what this server held came free; False where it is not, or processes are
+    left; None, with `memory_reason`, where it is unknown.
     """
-    spec, before = state["spec"], state["before_mib"]
-    if spec["platform"] == "cpu":
-        return _event(0.0, held, processes.rss_mib(left), not left)
-    unknown = False if left else None
-    if before is None or held is None:
-        return _event(before, held, None, unknown, NOT_REPORTED)
+    before, after, freed, least, reason = state.before_mib, None, None, 0.0, None
     own = _own_mib(state)
-    if others and own is None:
-        return _event(before, held, None, unknown, "it is not known what this server held itself")
-    least = own / 2 if others and own is not None else held - before - SLACK_MIB
-    freed = freed_mib(spec, held, least)
-    if freed is None:
-        return _event(before, held, None, unknown, NOT_REPORTED) | {"others_resident": list(others)}
-    return _event(before, held, held - freed, freed >= least and not left) | {"others_resident": list(others)}
+    if state.spec.platform == "cpu":
+        before, after, freed, others = 0.0, processes.rss_mib(left), 0.0, ()
+    elif before is None or held is None:
+        reason, others = NOT_REPORTED, ()
+    elif others and own is None:
+        reason, others = "it is not known what this server held itself", ()
+    else:
+        least = own / 2 if others and own is not None else held - before - SLACK_MIB
+        freed = freed_mib(state.spec, held, least)
+        after, reason = (None, NOT_REPORTED) if freed is None else (held - freed, None)
+    returned = False if left else None if freed is None else freed >= least
+    return structs.replace(
+        stop,
+        memory_before_mib=before,
+        memory_held_mib=held,
+        memory_after_stop_mib=after,
+        memory_returned=returned,
+        memory_reason=reason,
+        others_resident=tuple(others),
+    )
 
 
-def _own_mib(state: Mapping[str, Any]) -> float | None:
-    """What the server took at its start, less what it gave back when it went to sleep."""
-    took = ((state.get("ready") or {}).get("vram") or {}).get("delta_mib")
-    if not took:
+def _own_mib(state: State) -> float | None:
+    """What the server took at its start, less what it gave back when it went to sleep; None where that is unknown."""
+    if not state.ready or not state.ready.vram or not state.ready.vram.delta_mib:
         return None
-    return float(took) - (float(state.get("freed_mib") or 0.0) if state["asleep"] else 0.0)
-
-
-def _event(
-    before: float | None, held: float | None, after: float | None, returned: bool | None, reason: str = ""
-) -> dict[str, Any]:
-    event = {
-        "memory_before_mib": before,
-        "memory_held_mib": held,
-        "memory_after_stop_mib": after,
-        "memory_returned": returned,
-    }
-    return event | ({"memory_reason": reason} if reason else {})
+    return state.ready.vram.delta_mib - ((state.freed_mib or 0.0) if state.asleep else 0.0)

@@ -10,20 +10,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from quantbench.engines.choose import engine_of
-from quantbench.engines.protocol import Hub, Spec
+from quantbench.engines.protocol import Hub
 from quantbench.errors import QuantbenchError
 from quantbench.observe import checkpoint
+from quantbench.records.server import ServerSpec
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
 _TEXTS = (".json", ".jinja", ".model", ".txt", ".py")
 
 
-def find_source(spec: Spec) -> Path | None:
+def find_source(spec: ServerSpec) -> Path | None:
     """The model's folder (or file): local, or its snapshot in the hub's cache; None where it is not here."""
-    local = Path(spec["source"] or "no source")
+    local = Path(spec.source or "no source")
     if local.exists():
         return local
-    folder = snapshot(str(spec["source"]), engine_of(spec).hub(spec))
+    folder = snapshot(spec.source, engine_of(spec).hub(spec))
     return folder if folder.is_dir() else None
 
 
@@ -39,9 +40,9 @@ def is_local(source: str) -> bool:
     return source.startswith((".", "/", "models/")) or source.count("/") != 1 or Path(source).exists()
 
 
-def check_source(spec: Spec) -> None:
+def check_source(spec: ServerSpec) -> None:
     """Raise QuantbenchError if the model is not here, or not whole: a folder with config.json and all its weights."""
-    source, model = str(spec["source"]), spec["model"]
+    source, model = spec.source, spec.model
     path = find_source(spec)
     if path is None:
         hub = engine_of(spec).hub(spec)
@@ -52,7 +53,7 @@ def check_source(spec: Spec) -> None:
             if is_local(source)
             else f"get it with: {_download(spec)}, or correct models.{model}.source",
         )
-    if path.is_dir() and (fault := _fault_of(path, dummy=spec["settings"].get("load_format") == "dummy")):
+    if path.is_dir() and (fault := _fault_of(path, dummy=spec.settings.load_format == "dummy")):
         raise QuantbenchError(f"models.{model}.source: {fault}", remedy=_remedy(spec, path))
 
 
@@ -73,17 +74,17 @@ def _fault_of(folder: Path, *, dummy: bool) -> str:
     return next((f"{path} {damage}" for path, damage in damaged if damage), "")
 
 
-def _remedy(spec: Spec, path: Path) -> str:
-    if path != Path(spec["source"]):
+def _remedy(spec: ServerSpec, path: Path) -> str:
+    if path != Path(spec.source):
         return f"complete it with: {_download(spec)} (with --force-download if a file is damaged)"
     if (path / "provenance.json").exists():  # made here: its rule makes it again when the record is gone
         return f"remove the folder {path} and run again"
-    return f"copy the model again, or correct models.{spec['model']}.source"
+    return f"copy the model again, or correct models.{spec.model}.source"
 
 
-def _download(spec: Spec) -> str:
+def _download(spec: ServerSpec) -> str:
     revision = engine_of(spec).hub(spec).revision
-    return f"hf download {spec['source']}" + ("" if revision == "main" else f" --revision {revision}")
+    return f"hf download {spec.source}" + ("" if revision == "main" else f" --revision {revision}")
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -92,10 +93,10 @@ def weight_files(folder: Path) -> list[Path]:
     return next((paths for paths in by_format if paths), [])
 
 
-def checkpoint_mib(spec: Spec) -> float | None:
+def checkpoint_mib(spec: ServerSpec) -> float | None:
     """Size of the weight files in MiB; None for dummy weights and where they cannot be found."""
     path = find_source(spec)
-    if path is None or spec["settings"].get("load_format") == "dummy":
+    if path is None or spec.settings.load_format == "dummy":
         return None
     paths = [path] if path.is_file() else weight_files(path)
     return round(sum(file.stat().st_size for file in paths) / 2**20, 2) if paths else None

@@ -3,163 +3,143 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import psutil
+from msgspec.structs import replace
 
 from quantbench.engines import openai_api
 from quantbench.engines.choose import engine_of
-from quantbench.engines.protocol import UNQUANTIZED, Spec, spec_hash, url_of
+from quantbench.engines.protocol import UNQUANTIZED
 from quantbench.errors import QuantbenchError
+from quantbench.records.block import Page
+from quantbench.records.server import (
+    Memory,
+    Mode,
+    Quantization,
+    Ready,
+    ServerSpec,
+    Settings,
+    Startup,
+    Versions,
+    Vram,
+)
+from quantbench.records.serving import State
 from quantbench.serving import identity, memory, model_source, preflight, processes, registry
 
-Json = dict[str, Any]
-
-_SETTINGS = (
-    "max_model_len", "dtype", "kv_cache_dtype", "enforce_eager", "prefix_caching", "attention_backend", "cuda_graphs",
-    "speculative", "sampling_defaults_overridden", "jit_monitor",
-)  # fmt: skip
+T = TypeVar("T", Memory, Startup, Settings)
+_NOT_OURS = "not known: the server is not ours, so its log is not at hand"
 
 
-def gather(state: registry.State) -> Json:
+def gather(state: State) -> Ready:
     """Everything about a server of ours that has just become ready (ready.json).
 
     Raises QuantbenchError if it does not answer, or is not quantized the way its config says.
     """
-    spec, url = state["spec"], state["url"]
-    engine, log = engine_of(spec), registry.log_text(state)
-    start = engine.start_facts(log)
-    page = engine.snapshot(engine.metrics_page(url))
-    folder = model_source.find_source(spec)
-    quantization = engine.check_quantization(spec, log, display(state["log"]), folder, _baseline_weights(spec))
+    spec, log = state.spec, registry.log_text(state)
+    engine, folder = engine_of(spec), model_source.find_source(spec)
+    start, page = engine.start_facts(log), engine.snapshot(engine.metrics_page(spec.url))
+    quantization = engine.check_quantization(spec, log, display(state.log), folder, _baseline_weights(spec))
     try:
-        test = openai_api.complete(url, spec["served_name"])
+        answer = openai_api.complete(spec.url, spec.served_name)
     except openai_api.ClientError as error:
         raise QuantbenchError(
-            f"server of {spec['model']} is healthy but completes nothing: {error}",
+            f"server of {spec.model} is healthy but completes nothing: {error}",
             remedy="read the log",
-            log=display(state["log"]),
+            log=display(state.log),
         ) from error
-    facts = _frame(spec, url) | {
-        "mode": state["mode"],
-        "started_at": state["started_at"],
-        "log": display(state["log"]),
-        "quantization": quantization,
-        "memory": _memory(spec, start.memory, page),
-        "vram": _vram(state),
-        "startup": start.startup,
-        "settings": _settings(start.settings) | {"inherited_env": engine.inherited(spec, state["mode"])},
-    }
-    facts["startup"]["total_s"] = state["start_s"]
-    facts["startup"]["missing"].pop("total_s", None)
-    return facts | _identity(test, url, spec)
+    missing = {field: reason for field, reason in start.startup.missing.items() if field != "total_s"}
+    installed, card = engine.installed(spec), memory.snapshot(spec.devices)
+    version = engine.version(spec.url) or installed.vllm
+    return replace(
+        _asked(spec, answer, state.mode, quantization),
+        versions=replace(installed, vllm=version, driver=card.driver if card else None),
+        started_at=state.started_at,
+        log=display(state.log),
+        memory=_memory(spec, start.memory, page),
+        vram=_vram(state),
+        startup=replace(start.startup, total_s=state.start_s, missing=missing),
+        settings=replace(start.settings, inherited_env=engine.inherited(spec, state.mode)),
+    )
 
 
-def of_endpoint(spec: Spec) -> Json:
+def of_endpoint(spec: ServerSpec) -> Ready:
     """The same of a server that is not ours: without log and memory, and so without proof of its quantization."""
-    engine, url = engine_of(spec), url_of(spec)
-    page = engine.snapshot(engine.metrics_page(url))
-    reason = "not known: the server is not ours, so its log is not at hand"
-    claimed = spec["claimed"]["quantization"]
-    empty = engine.start_facts("")
-    startup, sizes = ({key: None for key in section if key != "missing"} for section in (empty.startup, empty.memory))
-    sizes |= {key: page[key] for key in ("kv_cache_tokens", "max_concurrency")}
+    engine, claimed = engine_of(spec), spec.claimed.quantization
+    page = engine.snapshot(engine.metrics_page(spec.url))
     try:
-        test = openai_api.complete(url, spec["served_name"])
+        answer = openai_api.complete(spec.url, spec.served_name)
     except openai_api.ClientError as error:
         raise QuantbenchError(
-            f"models.{spec['model']}.endpoint: {error}", remedy=preflight.endpoint_remedy(error)
+            f"models.{spec.model}.endpoint: {error}", remedy=preflight.endpoint_remedy(error)
         ) from error
-    facts = _frame(spec, url) | {
-        "mode": "endpoint",
-        "started_at": None,
-        "log": None,
-        "quantization": {
-            "claimed": claimed, "method": None, "label": claimed, "kernel": None, "bits_per_weight": None,
-            "verified": None, "evidence": [f"The config says {claimed}; no log, no proof."],
-        },
-        "memory": sizes | {"checkpoint_gib": None, "missing": {k: reason for k, v in sizes.items() if v is None}},
-        "vram": None,
-        "startup": startup | {"missing": dict.fromkeys(startup, reason)},
-        "settings": dict.fromkeys(_SETTINGS) | {"missing": dict.fromkeys(_SETTINGS, reason)},
-    }  # fmt: skip
-    facts["versions"] = dict.fromkeys(facts["versions"]) | {engine.NAME: engine.version(url)}
-    return facts | _identity(test, url, spec)
+    words = f"The config says {claimed}; no log, no proof."
+    sizes = Memory(kv_cache_tokens=page.kv_cache_tokens, max_concurrency=page.max_concurrency)
+    return replace(
+        _asked(spec, answer, "endpoint", Quantization(claimed=claimed, label=claimed, evidence=(words,))),
+        versions=Versions(vllm=engine.version(spec.url)),
+        memory=_unknown(sizes),
+    )
 
 
-def _frame(spec: Spec, url: str) -> Json:
-    return {
-        "model": spec["model"],
-        "spec_hash": spec_hash(spec),
-        "source": spec["source"],
-        "source_id": identity.source_id(spec),
-        "served_name": spec["served_name"],
-        "url": url,
-        "hardware": None if spec["endpoint"] else identity.hardware(spec["devices"]),
-        "lane": spec["lane"],
-        "devices": list(spec["devices"]),
-        "versions": _versions(spec, url),
-    }
-
-
-def _identity(test: Json, url: str, spec: Spec) -> Json:
-    fingerprint = test.pop("system_fingerprint")
-    return {
-        "test_completion": test,
-        "logits": engine_of(spec).logits(url, spec["served_name"]),
-        "tokenizer": engine_of(spec).tokenizer(url, spec["served_name"]),
-        "system_fingerprint": fingerprint,
-    }
-
-
-def _versions(spec: Spec, url: str) -> Json:
+def _asked(spec: ServerSpec, answer: openai_api.Answer, mode: Mode, quantization: Quantization) -> Ready:
+    """What spec and API tell of any server; all that only our own servers tell is unknown."""
     engine = engine_of(spec)
-    installed = engine.installed(spec) if not spec["endpoint"] else {}
-    card = memory.snapshot(spec["devices"])
-    return {
-        engine.NAME: engine.version(url) or installed.get(engine.NAME),
-        "torch": installed.get("torch"),
-        "driver": card["driver"] if card else None,
-        "python": installed.get("python"),
-    }
+    return Ready(
+        model=spec.model,
+        spec_hash=spec.hash,
+        source=spec.source,
+        source_id=identity.source_id(spec),
+        served_name=spec.served_name,
+        url=spec.url,
+        hardware=identity.hardware(spec),
+        lane=spec.lane,
+        devices=spec.devices,
+        versions=Versions(),
+        mode=mode,
+        started_at=None,
+        log=None,
+        quantization=quantization,
+        memory=Memory(),
+        vram=None,
+        startup=_unknown(Startup()),
+        settings=_unknown(Settings()),
+        test_completion=answer.completion,
+        logits=engine.logits(spec.url, spec.served_name),
+        tokenizer=engine.tokenizer(spec.url, spec.served_name),
+        system_fingerprint=answer.fingerprint,
+    )
 
 
-def _baseline_weights(spec: Spec) -> float | None:
+def _unknown(section: T) -> T:
+    """The section with the reason for each of its nulls."""
+    nulls = [field for field in section.__struct_fields__ if getattr(section, field) is None]
+    return replace(section, missing=dict.fromkeys(nulls, _NOT_OURS))
+
+
+def _baseline_weights(spec: ServerSpec) -> float | None:
     """Weight memory of an unquantized server beside this one, if there is one."""
-    for state in registry.servers(spec["devices"]):
-        other = state.get("ready") or {}
-        if other and str(state["spec"]["claimed"]["quantization"]) in UNQUANTIZED:
-            weights = other["memory"].get("weights_gib")
-            return float(weights) if weights else None
-    return None
+    beside = [state for state in registry.servers(spec.devices) if state.spec.claimed.quantization in UNQUANTIZED]
+    return next((state.ready.memory.weights_gib or None for state in beside if state.ready), None)
 
 
-def _memory(spec: Spec, logged: Json, page: Json) -> Json:
+def _memory(spec: ServerSpec, logged: Memory, page: Page) -> Memory:
     """What the log says of memory, completed from the metrics page and by the size of the weight files."""
-    for key in ("kv_cache_tokens", "max_concurrency"):
-        if logged.get(key) is None and page.get(key) is not None:
-            logged[key] = page[key]
-            logged["missing"].pop(key, None)
     size = model_source.checkpoint_mib(spec)
-    return {**logged, "checkpoint_gib": round(size / 1024, 4) if size else None}
+    pairs = {key: (getattr(logged, key), getattr(page, key)) for key in ("kv_cache_tokens", "max_concurrency")}
+    known = {key: by_log if by_log is not None else by_page for key, (by_log, by_page) in pairs.items()}
+    missing = {field: reason for field, reason in logged.missing.items() if known.get(field) is None}
+    return replace(logged, **known, checkpoint_gib=round(size / 1024, 4) if size else None, missing=missing)
 
 
-def _settings(logged: Json) -> Json:
-    missing = {key: why for key, why in logged["missing"].items() if key in _SETTINGS}
-    return {key: logged.get(key) for key in _SETTINGS} | {"missing": missing}
-
-
-def _vram(state: registry.State) -> Json:
+def _vram(state: State) -> Vram:
     """Memory before the start and now: NVML's device total, or the resident memory of the server's processes."""
-    spec, before = state["spec"], state["before_mib"]
-    card = memory.snapshot(spec["devices"])
+    card, before = memory.snapshot(state.spec.devices), state.before_mib
     if card and before is not None:
-        after, total, source = float(card["used_mib"]), float(card["total_mib"]), "nvml"
-    else:
-        before, after, source = 0.0, processes.rss_mib(registry.members(state)), "rss"
-        total = round(psutil.virtual_memory().total / 2**20, 1)
-    delta = round(after - before, 1)
-    return {"source": source, "before_mib": before, "after_mib": after, "delta_mib": delta, "total_mib": total}
+        after, delta = float(card.used_mib), round(card.used_mib - before, 1)
+        return Vram(source="nvml", before_mib=before, after_mib=after, delta_mib=delta, total_mib=card.total_mib)
+    after, total = processes.rss_mib(registry.members(state)), round(psutil.virtual_memory().total / 2**20, 1)
+    return Vram(source="rss", before_mib=0.0, after_mib=after, delta_mib=after, total_mib=total)
 
 
 def display(path: Path | str) -> str:

@@ -1,8 +1,8 @@
 """The detached parent of one server: it ends the server when its run ends, however that happens.
 
-`python -m quantbench.serving.supervisor FOLDER` reads FOLDER/launch.json {argv, env, unset, owner, mark, log, home,
-devices, scratch, idle_s, grace_s}. The server ends when its owner is gone (pidfd), on SIGTERM, or when it was not
-leased for `idle_s`. A guardian, forked before the server, does the same if the supervisor itself is killed.
+`python -m quantbench.serving.supervisor FOLDER` reads FOLDER/launch.json. The server ends when its owner is gone
+(pidfd), on SIGTERM, or when it was not leased for `idle_s`. A guardian, forked before the server, does the same if the
+supervisor itself is killed.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-from quantbench import files
+from quantbench.records.base import read, write
+from quantbench.records.serving import Ended, Launch, Pair
 from quantbench.serving import claims, owner, processes, registry
 
-Json = dict[str, Any]
 _LOOK_S = 1.0
 
 
@@ -54,16 +53,16 @@ class EndSignals:
         return "ended by itself" if server in ready else None
 
 
-def clean(folder: Path, launch: Json) -> list[str]:
+def clean(folder: Path, launch: Launch) -> list[str]:
     """SIGKILL what is left of a server, remove its shared memory and sockets; returns the names in /dev/shm."""
-    mark, leader = launch["mark"], registry.leader({"key": folder.name})
-    seen = registry.shared_memory({"key": folder.name}) | processes.shared_memory(processes.members(mark, leader))
+    mark, leader = launch.mark, registry.leader(folder.name)
+    seen = registry.shared_memory(folder.name) | processes.shared_memory(processes.members(mark, leader))
     processes.kill_members(mark, leader)
-    shutil.rmtree(launch["scratch"], ignore_errors=True)
+    shutil.rmtree(launch.scratch, ignore_errors=True)
     return processes.remove_shared_memory(seen)
 
 
-def guardian(folder: Path, launch: Json, supervisor: str) -> None:
+def guardian(folder: Path, launch: Launch, supervisor: str) -> None:
     """The guardian's life: wait for the supervisor's end, then clean up what it may have left."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -72,23 +71,23 @@ def guardian(folder: Path, launch: Json, supervisor: str) -> None:
         select.select([fd], [], [])
     clean(folder, launch)
     if folder.exists() and not (folder / "ended.json").exists():
-        files.write_json(folder / "ended.json", {"why": "supervisor killed", "returncode": None})
-        registry.add_event(launch["home"], "stop", why="supervisor killed")
+        write(folder / "ended.json", Ended(why="supervisor killed"))
+        registry.add_event(launch.home, "stop", why="supervisor killed")
 
 
-def spawn(launch: Json) -> subprocess.Popen[bytes]:
+def spawn(launch: Launch) -> subprocess.Popen[bytes]:
     """Start the server in a session of its own; it dies with this process."""
-    dropped = {*launch["unset"], processes.SUPERVISES}
+    dropped = {*launch.unset, processes.SUPERVISES}
     env = {key: value for key, value in os.environ.items() if key not in dropped}
     # The server leaves its sockets in the temporary folder, so it gets its own; PyTorch's compile cache does not move.
     env.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}")
     paths = [p for p in env.pop("PYTHONPATH", "").split(os.pathsep) if p and p != str(owner.LIBRARY)]
     if paths:  # our own library is not for the server
         env["PYTHONPATH"] = os.pathsep.join(paths)
-    env |= launch["env"] | {processes.MARK: launch["mark"], "TMPDIR": launch["scratch"]}
-    with Path(launch["log"]).open("ab") as log:
+    env |= launch.env | {processes.MARK: launch.mark, "TMPDIR": launch.scratch}
+    with Path(launch.log).open("ab") as log:
         return subprocess.Popen(
-            launch["argv"],
+            launch.argv,
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -105,7 +104,7 @@ def idle(folder: Path, idle_s: float) -> bool:
     return False
 
 
-def watch_server(folder: Path, launch: Json, server: subprocess.Popen[bytes], signals: EndSignals) -> str:
+def watch_server(folder: Path, launch: Launch, server: subprocess.Popen[bytes], signals: EndSignals) -> str:
     """Wait until the server has to end or has ended; keeps the list of its shared memory up to date."""
     fd = os.pidfd_open(server.pid)
     leader = processes.token(server.pid)
@@ -116,11 +115,11 @@ def watch_server(folder: Path, launch: Json, server: subprocess.Popen[bytes], si
             return why
         if (now := processes.shm_listing()) != listing:
             listing = now
-            seen |= processes.shared_memory(processes.members(launch["mark"], leader))
-            files.write_json(folder / "shm.json", seen)
-        if idle(folder, launch["idle_s"]):
-            with claims.try_hold(launch["devices"]) as free:
-                if free and idle(folder, launch["idle_s"]):
+            seen |= processes.shared_memory(processes.members(launch.mark, leader))
+            write(folder / "shm.json", seen)
+        if idle(folder, launch.idle_s):
+            with claims.try_hold(launch.devices) as free:
+                if free and idle(folder, launch.idle_s):
                     return "idle"
 
 
@@ -139,8 +138,8 @@ def terminate(server: subprocess.Popen[bytes], mark: str, leader: str, grace_s: 
 
 def supervise(folder: Path) -> None:
     """Start the server and stay until it has ended."""
-    launch = files.read_json(folder / "launch.json")
-    signals, me = EndSignals(launch["owner"]), processes.token(os.getpid())
+    launch = read(folder / "launch.json", Launch)
+    signals, me = EndSignals(launch.owner), processes.token(os.getpid())
     if os.fork() == 0:
         try:
             guardian(folder, launch, me)
@@ -148,18 +147,18 @@ def supervise(folder: Path) -> None:
             os._exit(0)
     server = spawn(launch)
     leader, why, code = processes.token(server.pid), "supervisor failed", None
-    files.write_json(folder / "process.json", {"server": leader, "supervisor": me})
+    write(folder / "process.json", Pair(server=leader, supervisor=me))
     try:
         why = watch_server(folder, launch, server, signals)
         if why != "ended by itself":
-            code = terminate(server, launch["mark"], leader, launch["grace_s"])
+            code = terminate(server, launch.mark, leader, launch.grace_s)
     finally:
         code = server.poll() if code is None else code
         removed = clean(folder, launch)
         server.poll()
-        files.write_json(folder / "ended.json", {"why": why, "returncode": code, "shared_memory_removed": removed})
+        write(folder / "ended.json", Ended(why=why, returncode=code, shared_memory_removed=tuple(removed)))
         if why != "requested":  # else the one who requested it records it
-            registry.add_event(launch["home"], "stop", why=why, returncode=code)
+            registry.add_event(launch.home, "stop", why=why, returncode=code)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-
 import pytest
 from quantbench.engines import openai_api
 from quantbench.engines.vllm import client
+from raw_server import sends, server
 
 BROKEN = {
     "cut body": b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nabc",
@@ -18,33 +16,21 @@ BROKEN = {
 }
 
 
-def serving(reply: bytes) -> str:
-    """The URL of a server that sends these bytes to each of its first few connections."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def answer() -> None:
-        for _ in range(4):
-            connection, _ = listener.accept()
-            with connection:
-                connection.recv(65536)
-                connection.sendall(reply)
-
-    threading.Thread(target=answer, daemon=True).start()
-    return f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
 @pytest.mark.parametrize("reply", BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_reply_is_no_page_and_no_health(reply: bytes) -> None:
-    url = serving(reply)
-    assert client.metrics_page(url) == ""
-    assert openai_api.healthy(url) is False
-    assert client.version(url) is None
-    with pytest.raises(openai_api.ClientError, match="did not answer"):
-        openai_api.models(url)
+    with server(sends(reply, last=True)) as url:
+        assert client.metrics_page(url) == ""
+        assert openai_api.healthy(url) is False
+        assert client.version(url) is None
+        assert client.is_sleeping(url) is None
+        with pytest.raises(openai_api.ClientError, match="did not answer"):
+            openai_api.models(f"{url}/v1/models")
 
 
-def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    url = serving(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-    assert client.metrics_page(url) == "ok"
-    assert openai_api.healthy(url) is True
+def test_a_proxy_of_the_environment_is_asked_for_other_machines_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    with server(sends(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")) as url:
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+        assert client.metrics_page(url) == "ok"
+        assert openai_api.healthy(url) is True
+        monkeypatch.setenv("http_proxy", url)
+        assert client.metrics_page("http://far.example") == "ok"

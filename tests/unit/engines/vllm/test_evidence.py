@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from quantbench.engines.vllm import evidence
 from quantbench.engines.vllm import log as vllm_log
 from quantbench.engines.vllm.evidence import Claim, ServedModel, claim_of, judge
 from quantbench.engines.vllm.evidence_sizes import expected_share, linear_modules, sizes_of, stored_bits
@@ -40,72 +39,72 @@ def log(name: str) -> vllm_log.LogFacts:
     return vllm_log.parse((LOGS / f"{name}.log").read_text(encoding="utf-8"))
 
 
-def decide(
-    name: str, model: dict[str, Any], stated: dict[str, Any] | None, flag: str | None = None
-) -> evidence.Verdict:
+W8A8, W4A16 = compressed(8, 8, None), compressed(4, None, 32)
+REFUSED, BASELINE, UNKNOWN = "do not measure it", "unquantized checkpoint", "VLLM_LOG_MODEL_INSPECTION=1"
+# log, model, what its config.json states, --quantization: the label of what runs, words of the remedy if refused
+CASES = [
+    ("cpu-0.32.0-w8a8", TINY, W8A8, None, "W8A8", ""),
+    ("cpu-0.32.0-w8a8-no-inspection", TINY, W8A8, None, "W8A8", ""),
+    ("cpu-0.32.0-w4a16", TINY, W4A16, None, "W4A16", ""),
+    ("cpu-0.32.0-w4a16-no-inspection", TINY, W4A16, None, "W4A16", ""),
+    ("cpu-0.32.0-awq", TINY, AWQ, None, "W4A16", ""),
+    ("cpu-0.32.0-gptq", TINY, GPTQ, None, "W4A16", ""),
+    ("cpu-0.32.0-fp8-online", TINY, None, "fp8_per_channel", "W8A8", ""),
+    ("cpu-0.32.0-fp8-online-no-inspection", TINY, None, "fp8_per_channel", "W8A8", ""),
+    ("h200-vllm-0.26.0-fp8", QWEN_1_5B, None, "fp8", "W8A8", ""),
+    ("h200-vllm-0.26.0-awq-no-memory-left", QWEN_1_5B, AWQ, None, "W4A16", ""),
+    ("h100-vllm-0.26.0-awq", QWEN_1_5B, AWQ, None, "W4A16", ""),
+    ("h100-vllm-0.26.0-gptq", QWEN_1_5B, GPTQ, None, "W4A16", ""),
+    ("cuda-0.33.0-awq-warm", QWEN_1_5B, AWQ, None, "W4A16", ""),
+    ("cuda-0.26.0-fp8-weight-only-eager", QWEN_1_5B, None, "fp8", "W8A16", ""),
+    ("cuda-0.33.0-fp8-weight-only-eager", QWEN_1_5B, None, "fp8", "W8A16", ""),
+    # it only says so
+    ("cpu-0.32.0-silent-int8", TINY, None, "int8_per_channel_weight_only", "BF16", REFUSED),
+    ("cpu-0.32.0-silent-experts-int8", TINY, None, "experts_int8", "BF16", REFUSED),
+    ("cpu-0.32.0-silent-nvfp4", TINY, None, "nvfp4_per_token", "BF16", REFUSED),
+    ("cpu-0.32.0-gptq-served-plain", TINY, GPTQ, None, "BF16", REFUSED),
+    ("h200-vllm-0.26.0-gptq-served-unquantized", QWEN_1_5B, GPTQ, None, "BF16", REFUSED),
+    ("cuda-0.26.0-gptq-served-plain", QWEN_1_5B, GPTQ, None, "BF16", REFUSED),
+    ("cpu-0.32.0-bf16", TINY, AWQ, None, "BF16", REFUSED),
+    ("cpu-0.32.0-silent-experts-int8-no-inspection", TINY, None, "experts_int8", "W8A16", UNKNOWN),
+    # eight bits are not four
+    ("cpu-0.32.0-w8a8", TINY, compressed(4, None, 128), None, "W4A16", REFUSED),
+    ("h200-vllm-0.26.0-fp8", QWEN_1_5B, AWQ, None, "W4A16", REFUSED),
+    ("cuda-0.26.0-awq-warm", QWEN_1_5B, {**GPTQ, "bits": 8}, None, "W8A16", REFUSED),
+    # baselines
+    ("cpu-0.32.0-bf16", TINY, None, None, "BF16", ""),
+    ("cpu-0.32.0-bf16-no-inspection", TINY, None, None, "BF16", ""),
+    ("h200-vllm-0.26.0-bf16", QWEN_1_5B, None, None, "BF16", ""),
+    ("cpu-0.32.0-w8a8", TINY, None, None, "BF16", BASELINE),
+    ("cpu-0.32.0-fp8-online-no-inspection", TINY, None, None, "BF16", BASELINE),
+    ("h200-vllm-0.26.0-fp8", QWEN_1_5B, None, None, "BF16", BASELINE),
+    ("cuda-0.26.0-awq-warm", QWEN_1_5B, None, None, "BF16", BASELINE),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "stated", "flag", "label", "remedy"), CASES, ids=[f"{c[0]}-{c[4]}-{c[5]}" for c in CASES]
+)
+def test_a_claim_is_decided_on_recorded_logs(
+    name: str, model: dict[str, Any], stated: dict[str, Any] | None, flag: str | None, label: str, remedy: str
+) -> None:
     config = {**model, "quantization_config": stated} if stated else model
-    return judge(claim_of(config, flag), ServedModel(log(name), config))
-
-
-REAL = [
-    ("cpu-0.32.0-w8a8", TINY, compressed(8, 8, None), None, "W8A8"),
-    ("cpu-0.32.0-w8a8-no-inspection", TINY, compressed(8, 8, None), None, "W8A8"),
-    ("cpu-0.32.0-w4a16", TINY, compressed(4, None, 32), None, "W4A16"),
-    ("cpu-0.32.0-w4a16-no-inspection", TINY, compressed(4, None, 32), None, "W4A16"),
-    ("cpu-0.32.0-awq", TINY, AWQ, None, "W4A16"),
-    ("cpu-0.32.0-gptq", TINY, GPTQ, None, "W4A16"),
-    ("cpu-0.32.0-fp8-online", TINY, None, "fp8_per_channel", "W8A8"),
-    ("cpu-0.32.0-fp8-online-no-inspection", TINY, None, "fp8_per_channel", "W8A8"),
-    ("h200-vllm-0.26.0-fp8", QWEN_1_5B, None, "fp8", "W8A8"),
-    ("h200-vllm-0.26.0-awq-no-memory-left", QWEN_1_5B, AWQ, None, "W4A16"),
-    ("h100-vllm-0.26.0-awq", QWEN_1_5B, AWQ, None, "W4A16"),
-    ("h100-vllm-0.26.0-gptq", QWEN_1_5B, GPTQ, None, "W4A16"),
-    ("cuda-0.33.0-awq-warm", QWEN_1_5B, AWQ, None, "W4A16"),
-    ("cuda-0.26.0-fp8-weight-only-eager", QWEN_1_5B, None, "fp8", "W8A16"),
-    ("cuda-0.33.0-fp8-weight-only-eager", QWEN_1_5B, None, "fp8", "W8A16"),
-]
-
-
-@pytest.mark.parametrize(("name", "model", "stated", "flag", "label"), REAL, ids=[row[0] for row in REAL])
-def test_what_is_quantized_is_verified(
-    name: str, model: dict[str, Any], stated: dict[str, Any] | None, flag: str | None, label: str
-) -> None:
-    verdict = decide(name, model, stated, flag)
-    assert verdict.verified, verdict.sentences
-    assert (verdict.label, verdict.remedy) == (label, "")
-    assert verdict.kernel
-    if label == "W8A16":
+    claim = claim_of(config, flag)
+    verdict = judge(claim, ServedModel(log(name), config))
+    assert (verdict.verified, verdict.label) == (not remedy, label), verdict.sentences
+    assert remedy in verdict.remedy
+    if verdict.verified:
+        assert (verdict.remedy, bool(verdict.kernel)) == ("", claim is not None)
+    assert (verdict.bits_source is None) == (verdict.bits_per_weight is None)
+    if claim is None:
+        assert verdict.method == "none"
+    if label == "W8A16" and verdict.verified:
         assert "the computation is in 16 bit" in verdict.sentences[-1]
-
-
-SILENT = [
-    ("cpu-0.32.0-silent-int8", TINY, None, "int8_per_channel_weight_only"),
-    ("cpu-0.32.0-silent-experts-int8", TINY, None, "experts_int8"),
-    ("cpu-0.32.0-silent-nvfp4", TINY, None, "nvfp4_per_token"),
-    ("cpu-0.32.0-gptq-served-plain", TINY, GPTQ, None),
-    ("h200-vllm-0.26.0-gptq-served-unquantized", QWEN_1_5B, GPTQ, None),
-    ("cuda-0.26.0-gptq-served-plain", QWEN_1_5B, GPTQ, None),
-    ("cpu-0.32.0-bf16", TINY, AWQ, None),
-]
-
-
-@pytest.mark.parametrize(("name", "model", "stated", "flag"), SILENT, ids=[row[0] for row in SILENT])
-def test_what_only_says_so_is_refused_with_the_evidence(
-    name: str, model: dict[str, Any], stated: dict[str, Any] | None, flag: str | None
-) -> None:
-    verdict = decide(name, model, stated, flag)
-    assert not verdict.verified
-    assert verdict.label == "BF16"
-    assert verdict.remedy.startswith("do not measure it")
-    first = verdict.sentences[0]
-    assert "0% of the linear layers" in first or "4.2 are expected" in first or "quantization=None" in first
-
-
-def test_without_any_proof_the_missing_evidence_is_named() -> None:
-    verdict = decide("cpu-0.32.0-silent-experts-int8-no-inspection", TINY, None, "experts_int8")
-    assert not verdict.verified
-    assert "VLLM_LOG_MODEL_INSPECTION=1" in verdict.remedy
-    assert "Nothing proves experts_int8" in verdict.sentences[-1]
+    if label == "BF16" and remedy == REFUSED:
+        signs = ("0% of the linear layers", "4.2 are expected", "quantization=None")
+        assert any(sign in verdict.sentences[0] for sign in signs)
+    if remedy == UNKNOWN:
+        assert "Nothing proves experts_int8" in verdict.sentences[-1]
 
 
 def test_an_empty_log_proves_nothing_and_refutes_no_baseline() -> None:
@@ -114,40 +113,9 @@ def test_an_empty_log_proves_nothing_and_refutes_no_baseline() -> None:
     assert judge(None, empty).verified
 
 
-@pytest.mark.parametrize(
-    ("name", "model"),
-    [("cpu-0.32.0-bf16", TINY), ("cpu-0.32.0-bf16-no-inspection", TINY), ("h200-vllm-0.26.0-bf16", QWEN_1_5B)],
-)
-def test_an_unquantized_baseline_is_verified(name: str, model: dict[str, Any]) -> None:
-    verdict = decide(name, model, None)
-    assert verdict.verified
-    assert (verdict.label, verdict.method, verdict.kernel) == ("BF16", "none", None)
-
-
-@pytest.mark.parametrize(
-    ("name", "model"),
-    [
-        ("cpu-0.32.0-w8a8", TINY),
-        ("cpu-0.32.0-fp8-online-no-inspection", TINY),
-        ("h200-vllm-0.26.0-fp8", QWEN_1_5B),
-        ("cuda-0.26.0-awq-warm", QWEN_1_5B),
-    ],
-)
-def test_a_baseline_that_is_quantized_is_refused(name: str, model: dict[str, Any]) -> None:
-    verdict = decide(name, model, None)
-    assert not verdict.verified
-    assert "unquantized checkpoint" in verdict.remedy
-
-
-def test_eight_bits_are_not_four() -> None:
-    assert not decide("cpu-0.32.0-w8a8", TINY, compressed(4, None, 128)).verified
-    assert not decide("h200-vllm-0.26.0-fp8", QWEN_1_5B, AWQ).verified
-    assert not decide("cuda-0.26.0-awq-warm", QWEN_1_5B, {**GPTQ, "bits": 8}).verified
-
-
 def test_an_unknown_method_is_decided_by_what_memory_excludes() -> None:
-    stated = {"quant_method": "something_new"}
-    assert not decide("h200-vllm-0.26.0-gptq-served-unquantized", QWEN_1_5B, stated).verified
+    unknown = claim_of({"quantization_config": {"quant_method": "something_new"}})
+    assert not judge(unknown, ServedModel(log("h200-vllm-0.26.0-gptq-served-unquantized"), QWEN_1_5B)).verified
     assert not judge(claim_of({}, "gptq"), ServedModel(log("cuda-0.26.0-gptq-served-plain"), QWEN_1_5B)).verified
 
 
@@ -187,22 +155,23 @@ def test_weight_memory_never_proves_two_claims_at_once(gib: float) -> None:
     assert sum(judge(c, ServedModel(facts, config)).verified for c in claims) <= 1
 
 
-def test_claims() -> None:
-    assert claim_of({}) is None
-    assert claim_of({"quantization_config": {}}, "none") is None
-    gptq, ct4, ct8 = (
-        claim_of({"quantization_config": q}) for q in (GPTQ, compressed(4, None, 128), compressed(8, 8, None))
-    )
-    assert gptq
-    assert ct4
-    assert ct8
-    assert (gptq.label, gptq.bits) == ("W4A16", 4 + 20 / 128)
-    assert (ct4.label, ct4.bits, ct4.ignored) == ("W4A16", 4.125, ("lm_head",))
-    assert (ct8.label, ct8.bits) == ("W8A8", 8)
-    online = claim_of({}, "fp8")
-    assert online
-    assert online.online
-    assert online.label == "W8A8"
+@pytest.mark.parametrize(
+    ("config", "flag", "label", "bits"),
+    [
+        ({"quantization_config": GPTQ}, None, "W4A16", 4 + 20 / 128),
+        ({"quantization_config": compressed(4, None, 128)}, None, "W4A16", 4.125),
+        ({"quantization_config": W8A8}, None, "W8A8", 8),
+        ({}, "fp8", "W8A8", 8),
+        ({}, None, None, None),
+        ({"quantization_config": {}}, "none", None, None),
+    ],
+)
+def test_claims(config: dict[str, Any], flag: str | None, label: str | None, bits: float | None) -> None:
+    claim = claim_of(config, flag)
+    assert (claim and claim.label, claim and claim.bits) == (label, bits)
+    if claim:
+        assert claim.online == (flag is not None)
+        assert claim.ignored == (("lm_head",) if claim.method == "compressed-tensors" else ())
 
 
 def test_sizes_are_those_of_the_real_model() -> None:
@@ -255,6 +224,9 @@ def test_a_checkpoint_in_16_bit_contradicts_its_config() -> None:
     verdict = judge(claim_of(config), facts)
     assert not verdict.verified
     assert "16.00 bits per weight" in verdict.sentences[0]
+    packed = {f"{LAYER}.weight_packed": ("I32", (256, 64)), f"{LAYER}.weight_scale": ("BF16", (256, 4))}
+    right = judge(claim_of(config), replace(facts, tensors=packed))
+    assert (right.bits_source, right.bits_per_weight) == ("checkpoint", 4.125)
 
 
 def test_a_baseline_stored_in_8_bit_is_refused() -> None:

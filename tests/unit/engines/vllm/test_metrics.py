@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from quantbench.engines.vllm import metrics
 from quantbench.engines.vllm.metrics import COUNTERS
+from quantbench.records.block import Delta, Page, Peak
 
 PAGES = Path(__file__).parents[3] / "data" / "metrics"
 BEFORE, AFTER = (PAGES.joinpath(f"cpu-0.32.0-{n}.txt").read_text(encoding="utf-8") for n in ("before", "after"))
@@ -21,21 +23,20 @@ NEW_SINCE_026 = (
 
 def test_a_recorded_page() -> None:
     got = metrics.snapshot(AFTER)
-    assert got["generation_tokens"] == 48
-    assert got["prompt_tokens"] == got["prefix_cache_queries"] == 1025
-    assert (got["requests_succeeded"], got["queue_time_count"], got["preemptions"]) == (2, 2, 0)
-    assert 0 < got["queue_time_sum_s"] < got["prefill_time_sum_s"] < got["decode_time_sum_s"]
-    assert (got["requests_running"], got["requests_waiting"], got["kv_usage"]) == (0, 0, 0.0)
-    assert (got["kv_cache_tokens"], got["max_concurrency"], got["num_gpu_blocks"]) == (87296, 85.25, 682)
-    assert (got["block_size"], got["cache_dtype"]) == (128, "auto")
-    assert got["process_start_time"] > 1.7e9
-    assert (got["corrupted_requests"], got["spec_decode_drafts"]) == (None, None)
+    assert got.generation_tokens == 48
+    assert got.prompt_tokens == got.prefix_cache_queries == 1025
+    assert (got.requests_succeeded, got.queue_time_count, got.preemptions) == (2, 2, 0)
+    assert 0 < got.queue_time_sum_s < got.prefill_time_sum_s < got.decode_time_sum_s
+    assert (got.requests_running, got.requests_waiting, got.kv_usage) == (0, 0, 0.0)
+    assert (got.kv_cache_tokens, got.max_concurrency, got.num_gpu_blocks) == (87296, 85.25, 682)
+    assert (got.block_size, got.cache_dtype) == (128, "auto")
+    assert got.process_start_time > 1.7e9
+    assert (got.corrupted_requests, got.spec_decode_drafts) == (None, None)
 
 
 def test_the_difference_of_two_recorded_pages() -> None:
     delta = metrics.difference(metrics.snapshot(BEFORE), metrics.snapshot(AFTER))
-    assert set(delta) == set(COUNTERS)
-    assert (delta["generation_tokens"], delta["requests_succeeded"], delta["corrupted_requests"]) == (48, 2, None)
+    assert (delta.generation_tokens, delta.requests_succeeded, delta.corrupted_requests) == (48, 2, None)
 
 
 def test_a_page_of_026_gives_the_same() -> None:
@@ -47,7 +48,7 @@ def test_a_page_of_026_gives_the_same() -> None:
 def test_older_names_are_understood() -> None:
     page = "vllm:gpu_prefix_cache_hits_total 5\nvllm:gpu_cache_usage_perc 0.25\n"
     got = metrics.snapshot(page)
-    assert (got["prefix_cache_hits"], got["kv_usage"]) == (5, 0.25)
+    assert (got.prefix_cache_hits, got.kv_usage) == (5, 0.25)
 
 
 def test_engines_are_summed_and_the_fullest_cache_counts() -> None:
@@ -58,13 +59,13 @@ def test_engines_are_summed_and_the_fullest_cache_counts() -> None:
         for e in range(3)
     )
     got = metrics.snapshot(page)
-    assert (got["generation_tokens"], got["kv_usage"], got["kv_cache_tokens"], got["num_gpu_blocks"]) == (
+    assert (got.generation_tokens, got.kv_usage, got.kv_cache_tokens, got.num_gpu_blocks) == (
         33,
         0.3,
         300,
         21,
     )
-    assert (got["block_size"], got["max_concurrency"]) == (16, None)
+    assert (got.block_size, got.max_concurrency) == (16, None)
 
 
 def test_aborted_requests_are_no_successes() -> None:
@@ -72,28 +73,28 @@ def test_aborted_requests_are_no_successes() -> None:
         f'vllm:request_success_total{{finished_reason="{r}"}} {n}\n'
         for r, n in (("stop", 3), ("length", 4), ("abort", 9))
     )
-    assert metrics.snapshot(page)["requests_succeeded"] == 7
+    assert metrics.snapshot(page).requests_succeeded == 7
 
 
 @pytest.mark.parametrize("page", ["", "\n", "<html><body>502 Bad Gateway</body></html>", "not a page\n", '{"a": 1}\n'])
 def test_no_page_is_all_none(page: str) -> None:
-    assert set(metrics.snapshot(page).values()) == {None}
+    assert metrics.snapshot(page) == Page()
 
 
 def test_a_restart_is_told() -> None:
     first, later = metrics.snapshot(BEFORE), metrics.snapshot(AFTER)
-    assert metrics.difference(later, first) == {"restarted": True}
-    other = {**later, "process_start_time": later["process_start_time"] + 5}
-    assert metrics.difference(first, other) == {"restarted": True}
+    assert metrics.difference(later, first) == Delta(restarted=True)
+    other = replace(later, process_start_time=later.process_start_time + 5)
+    assert metrics.difference(first, other) == Delta(restarted=True)
     nothing = metrics.snapshot("")
-    assert metrics.difference(first, nothing) == dict.fromkeys(COUNTERS)
+    assert metrics.difference(first, nothing) == Delta()
 
 
 @given(st.integers(0, len(AFTER)))
 def test_a_page_cut_anywhere_holds_no_wrong_number(end: int) -> None:
     cut, whole = metrics.snapshot(AFTER[:end]), metrics.snapshot(AFTER)
-    assert all(value is None or value <= whole[name] for name, value in cut.items() if name in COUNTERS)
-    assert cut["process_start_time"] in (None, whole["process_start_time"])
+    assert all(getattr(cut, name) is None or getattr(cut, name) <= getattr(whole, name) for name in COUNTERS)
+    assert cut.process_start_time in (None, whole.process_start_time)
 
 
 @given(st.text(max_size=300))
@@ -102,11 +103,9 @@ def test_garbage_never_crashes(page: str) -> None:
 
 
 def test_the_peak_over_pages() -> None:
-    pages = [
-        {"requests_running": r, "requests_waiting": None, "kv_usage": u} for r, u in ((3, 0.1), (5, 0.4), (None, 0.2))
-    ]
-    assert metrics.peak(pages) == {"running": 5, "waiting": None, "kv_usage": 0.4}
-    assert metrics.peak([]) == {"running": None, "waiting": None, "kv_usage": None}
+    pages = [Page(requests_running=r, kv_usage=u) for r, u in ((3, 0.1), (5, 0.4), (None, 0.2))]
+    assert metrics.peak(pages) == Peak(running=5, kv_usage=0.4)
+    assert metrics.peak([]) == Peak()
 
 
 def test_an_engine_that_starts_anew_is_not_hidden_by_another() -> None:
@@ -116,6 +115,6 @@ def test_an_engine_that_starts_anew_is_not_hidden_by_another() -> None:
         return head + "".join(f'vllm:generation_tokens_total{{engine="{n}"}} {t}\n' for n, t in enumerate(tokens))
 
     before, after = metrics.snapshot(page(1000, 100)), metrics.snapshot(page(10, 2000))
-    assert metrics.difference(before, after) == {"restarted": True}
-    assert metrics.difference(before, metrics.snapshot(page(1010, 2000)))["generation_tokens"] == 1910
-    assert metrics.snapshot(page("+Inf", "1e400"))["generation_tokens"] is None
+    assert metrics.difference(before, after) == Delta(restarted=True)
+    assert metrics.difference(before, metrics.snapshot(page(1010, 2000))).generation_tokens == 1910
+    assert metrics.snapshot(page("+Inf", "1e400")).generation_tokens is None

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import time
 from typing import Any
 
-from quantbench.engines.openai_api import TEST_PROMPT, ClientError, parse_object, request
-
-Json = dict[str, Any]
+from quantbench.engines.openai_api import TEST_PROMPT, ClientError, ask, request
+from quantbench.records.server import Logits, Tokenizer
 
 PROBES = (
     "Hello, world!", " leading space", "trailing space ", "two  spaces", "tab\tand\nnewline", "MiXeD CaSe WoRdS",
@@ -28,7 +26,7 @@ _NOT_A_NUMBER = "Out of range float values are not JSON compliant"
 def version(url: str) -> str | None:
     """vLLM's version, None where the server does not say."""
     try:
-        return str(parse_object(request(f"{url}/version"), url)["version"])
+        return str(ask(f"{url}/version")["version"])
     except (ClientError, KeyError):
         return None
 
@@ -41,15 +39,15 @@ def metrics_page(url: str, timeout: float = 10.0) -> str:
         return ""
 
 
-def logits(url: str, model: str, *, tokens: int = 4, timeout: float = 120.0) -> Json:
-    """Are the log-probabilities of a short greedy answer numbers? {finite: true | false | null, seen, missing}.
+def logits(url: str, model: str) -> Logits:
+    """Are the log-probabilities of a short greedy answer numbers?
 
     A model whose logits are NaN answers plain requests with success and empty text. Asked for logprobs, vLLM cannot
     write them as JSON and answers HTTP 400; others send null or NaN. Null where the server gives no logprobs at all.
     """
-    body = {"model": model, "prompt": TEST_PROMPT, "max_tokens": tokens, "temperature": 0.0, "logprobs": 1}
+    body = {"model": model, "prompt": TEST_PROMPT, "max_tokens": 4, "temperature": 0.0, "logprobs": 1}
     try:
-        answer = parse_object(request(f"{url}/v1/completions", body, timeout=timeout), url)
+        answer = ask(f"{url}/v1/completions", body, timeout=120)
         values = list(answer["choices"][0]["logprobs"]["token_logprobs"])
     except ClientError as error:
         return _logits(False if _NOT_A_NUMBER in str(error) else None, str(error))
@@ -59,21 +57,21 @@ def logits(url: str, model: str, *, tokens: int = 4, timeout: float = 120.0) -> 
     return _logits(finite if values else None, f"logprobs of {len(values)} tokens: {', '.join(map(str, values))}")
 
 
-def _logits(finite: bool | None, seen: str) -> Json:
-    return {"finite": finite, "seen": seen, "missing": {"finite": seen} if finite is None else {}}
+def _logits(finite: bool | None, seen: str) -> Logits:
+    return Logits(finite=finite, seen=seen, missing={"finite": seen} if finite is None else {})
 
 
 def _token_ids(url: str, **body: Any) -> list[int]:
-    return [int(token) for token in parse_object(request(f"{url}/tokenize", body), url)["tokens"]]
+    return [int(token) for token in ask(f"{url}/tokenize", body)["tokens"]]
 
 
-def tokenizer(url: str, model: str) -> Json:
-    """Fingerprints of the tokenizer: {probe_sha256, chat_probe_sha256, chat_bos_count, chat_is_plain}.
+def tokenizer(url: str, model: str) -> Tokenizer:
+    """Fingerprints of the tokenizer.
 
     `chat_bos_count` counts the tokenizer's begin-of-text token at the head of a chat prompt (2 is a known fault);
     `chat_is_plain`: a chat prompt has the ids of its bare text, so no template was applied. Null where not offered.
     """
-    facts: Json = dict.fromkeys(("probe_sha256", "chat_probe_sha256", "chat_bos_count", "chat_is_plain"))
+    facts: dict[str, Any] = {}  # what is known when the server stops answering stands
     try:
         ids = [_token_ids(url, model=model, prompt=text) if text else [] for text in PROBES]
         facts["probe_sha256"] = hashlib.sha256(json.dumps(ids).encode()).hexdigest()
@@ -85,30 +83,26 @@ def tokenizer(url: str, model: str) -> Json:
         facts["chat_bos_count"] = _leading(chat, head[0]) if head and ids[0][0] == head[0] else 0
     except (ClientError, KeyError, TypeError, ValueError):
         pass
-    return facts
+    return Tokenizer(**facts)
 
 
 def _leading(ids: list[int], token: int) -> int:
     return next((n for n, other in enumerate(ids) if other != token), len(ids))
 
 
-def sleep(url: str, timeout: float = 60.0) -> float:
-    """Send the server to sleep: weights to host memory, KV cache dropped; returns seconds."""
-    start = time.monotonic()
-    request(f"{url}/sleep?level=1", post=True, timeout=timeout)
-    return time.monotonic() - start
+def sleep(url: str) -> None:
+    """Send the server to sleep: weights to host memory, KV cache dropped."""
+    request(f"{url}/sleep?level=1", post=True, timeout=60)
 
 
-def wake(url: str, timeout: float = 60.0) -> float:
-    """Wake the server up; returns seconds."""
-    start = time.monotonic()
-    request(f"{url}/wake_up", post=True, timeout=timeout)
-    return time.monotonic() - start
+def wake(url: str) -> None:
+    """Wake the server up."""
+    request(f"{url}/wake_up", post=True, timeout=60)
 
 
 def is_sleeping(url: str) -> bool | None:
     """Does the server say that it sleeps? None where it does not tell."""
     try:
-        return bool(parse_object(request(f"{url}/is_sleeping"), url)["is_sleeping"])
+        return bool(ask(f"{url}/is_sleeping")["is_sleeping"])
     except (ClientError, KeyError):
         return None

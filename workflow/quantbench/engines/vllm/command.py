@@ -6,8 +6,9 @@ import os
 import shlex
 from pathlib import Path
 
-from quantbench.engines.protocol import HOST, Hub, Spec, spec_hash
+from quantbench.engines.protocol import Hub
 from quantbench.errors import QuantbenchError
+from quantbench.records.server import HOST, Mode, ServerSettings, ServerSpec
 
 UNSET: tuple[str, ...] = (
     "VLLM_CPU_KVCACHE_SPACE",
@@ -26,35 +27,35 @@ UNSET: tuple[str, ...] = (
 """Variables that would overrule the spec, lock us out, or hide what the log says; `threads` and `env` set them anew."""
 
 
-def command(spec: Spec, mode: str) -> tuple[list[str], dict[str, str]]:
+def command(spec: ServerSpec, mode: Mode) -> tuple[list[str], dict[str, str]]:
     """Return (argv, additions to the environment).
 
-    `mode` is the resolved one (`serving.server.resolve_mode`): sleep mode adds a flag. Raises QuantbenchError for a
+    `mode` is the resolved one (`serving.server.mode_of`): sleep mode adds a flag. Raises QuantbenchError for a
     CPU server without `kv_cache_gib`, which would take 92 % of the machine's memory.
     """
-    settings = spec["settings"]
-    argv = [*map(str, settings["command"]), "serve", str(spec["source"])]
-    argv += ["--served-model-name", str(spec["served_name"]), "--host", HOST, "--port", str(spec["port"])]
-    argv += ["--max-model-len", str(settings["max_model_len"]), "--max-num-seqs", str(settings["max_num_seqs"])]
-    argv += ["--dtype", str(settings["dtype"])]
-    argv += ["--enable-prefix-caching" if settings.get("prefix_caching") else "--no-enable-prefix-caching"]
+    settings = spec.settings
+    argv = [*settings.command, "serve", spec.source]
+    argv += ["--served-model-name", spec.served_name, "--host", HOST, "--port", str(spec.port)]
+    argv += ["--max-model-len", str(settings.max_model_len), "--max-num-seqs", str(settings.max_num_seqs)]
+    argv += ["--dtype", settings.dtype]
+    argv += ["--enable-prefix-caching" if settings.prefix_caching else "--no-enable-prefix-caching"]
     # vLLM's own sampling defaults, not those that a checkpoint brings; and no line per request in the log
     argv += ["--generation-config", "vllm", "--disable-uvicorn-access-log"]
-    if settings.get("quantization"):
-        argv += ["--quantization", str(settings["quantization"])]
-    if settings.get("load_format", "auto") != "auto":
-        argv += ["--load-format", str(settings["load_format"])]
-    if settings.get("kv_cache_gib"):
-        argv += ["--kv-cache-memory-bytes", str(int(settings["kv_cache_gib"] * 2**30))]
+    if settings.quantization:
+        argv += ["--quantization", settings.quantization]
+    if settings.load_format != "auto":
+        argv += ["--load-format", settings.load_format]
+    if settings.kv_cache_gib:
+        argv += ["--kv-cache-memory-bytes", str(int(settings.kv_cache_gib * 2**30))]
     env = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     # Each layer's quantization method in the log: the evidence that a variant is quantized.
     env |= {"VLLM_LOGGING_LEVEL": "INFO", "VLLM_LOG_MODEL_INSPECTION": "1"}
-    more, more_env = _cpu(settings) if spec["platform"] == "cpu" else _cuda(spec, settings, mode)
-    return [*argv, *more, *map(str, settings.get("args") or [])], env | more_env | dict(settings.get("env") or {})
+    more, more_env = _cpu(settings) if spec.platform == "cpu" else _cuda(spec, mode)
+    return [*argv, *more, *settings.args], env | more_env | settings.env
 
 
-def _cpu(settings: Spec) -> tuple[list[str], dict[str, str]]:
-    if not settings.get("kv_cache_gib"):
+def _cpu(settings: ServerSettings) -> tuple[list[str], dict[str, str]]:
+    if not settings.kv_cache_gib:
         raise QuantbenchError(
             "config: server.kv_cache_gib is not set; without it a CPU server takes 92 % of the memory",
             remedy="set server.kv_cache_gib (for example 0.25)",
@@ -67,30 +68,31 @@ def _cpu(settings: Spec) -> tuple[list[str], dict[str, str]]:
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         # Eager means all of it: a stray kernel (the ranks of logprobs) would compile for 20 s at its first request.
         "TORCHDYNAMO_DISABLE": "1",
-        "OMP_NUM_THREADS": str(settings.get("threads") or 1),
+        "OMP_NUM_THREADS": str(settings.threads or 1),
     }
     return ["--enforce-eager"], env
 
 
-def _cuda(spec: Spec, settings: Spec, mode: str) -> tuple[list[str], dict[str, str]]:
-    env = {"CUDA_VISIBLE_DEVICES": ",".join(spec["devices"]), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    argv = ["--gpu-memory-utilization", str(settings["gpu_memory_utilization"])]
-    if int(settings.get("tensor_parallel_size") or 1) > 1:
-        argv += ["--tensor-parallel-size", str(settings["tensor_parallel_size"])]
-    if settings.get("enforce_eager"):
+def _cuda(spec: ServerSpec, mode: Mode) -> tuple[list[str], dict[str, str]]:
+    settings = spec.settings
+    env = {"CUDA_VISIBLE_DEVICES": ",".join(spec.devices), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    argv = ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
+    if settings.tensor_parallel_size > 1:
+        argv += ["--tensor-parallel-size", str(settings.tensor_parallel_size)]
+    if settings.enforce_eager:
         argv += ["--enforce-eager"]
-    if settings.get("threads"):
-        env["OMP_NUM_THREADS"] = str(settings["threads"])
+    if settings.threads:
+        env["OMP_NUM_THREADS"] = str(settings.threads)
     if mode == "sleep":
         argv += ["--enable-sleep-mode"]
         env["VLLM_SERVER_DEV_MODE"] = "1"  # without it there is no /sleep; the server listens on loopback only
     return argv, env
 
 
-def serve_script(spec: Spec, mode: str) -> str:
+def serve_script(spec: ServerSpec, mode: Mode) -> str:
     """The same command as a script to run by hand, in the folder where snakemake runs."""
     argv, env = command(spec, mode)
-    lines = ["#!/bin/sh", f"# The server of {spec['model']}, exactly as quantbench starts it (spec {spec_hash(spec)})."]
+    lines = ["#!/bin/sh", f"# The server of {spec.model}, exactly as quantbench starts it (spec {spec.hash})."]
     lines += [f"unset {' '.join(UNSET)}"]
     lines += [f"export {key}={shlex.quote(value)}" for key, value in env.items()]
     groups: list[list[str]] = [[]]
@@ -102,7 +104,7 @@ def serve_script(spec: Spec, mode: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def inherited(spec: Spec, mode: str) -> dict[str, str]:
+def inherited(spec: ServerSpec, mode: Mode) -> dict[str, str]:
     """Variables of the caller that vLLM reads and the spec does not set: not part of the spec, but of the result."""
     own = command(spec, mode)[1]
     return {
@@ -120,9 +122,9 @@ def compile_caches(folder: Path) -> dict[str, str]:
     return {key: str(folder / name) for key, name in _COMPILE_CACHES.items()}
 
 
-def hub(spec: Spec) -> Hub:
+def hub(spec: ServerSpec) -> Hub:
     """Where vLLM looks for a hub model, by its arguments and by huggingface_hub's variables."""
-    env = {**os.environ, **(spec["settings"].get("env") or {})}
+    env = {**os.environ, **spec.settings.env}
     if path := _argument(spec, "--download-dir") or env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE"):
         cache = Path(path)
     else:
@@ -131,9 +133,9 @@ def hub(spec: Spec) -> Hub:
     return Hub(cache, _argument(spec, "--revision") or "main")
 
 
-def _argument(spec: Spec, name: str) -> str | None:
+def _argument(spec: ServerSpec, name: str) -> str | None:
     """The value of an argument of `server.args`, in any of its spellings (--a-b v, --a_b=v); None without it."""
-    words = [str(word) for word in spec["settings"].get("args") or []]
+    words = spec.settings.args
     for at, word in enumerate(words):
         flag, equals, value = word.partition("=")
         if flag.replace("_", "-") == name.replace("_", "-"):

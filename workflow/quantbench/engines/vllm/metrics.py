@@ -12,6 +12,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from quantbench.records.block import Delta, Page, Peak
+
 # contract name → sample names, newest first; the first one on the page is taken
 COUNTERS: dict[str, tuple[str, ...]] = {
     "prefix_cache_queries": ("vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total"),
@@ -40,48 +42,50 @@ _FINISHED_BADLY = ("abort", "error")
 Samples = dict[str, list[tuple[Mapping[str, str], float]]]
 
 
-def snapshot(page: str) -> dict[str, Any]:
+def snapshot(page: str) -> Page:
     """All figures of one page; None for each that it does not hold (all None for an empty or an HTML error page).
 
     kv_usage is the fullest engine's share in 0…1; process_start_time is in Unix seconds; kv_cache_tokens,
     max_concurrency and num_gpu_blocks are summed over engines. engine_tokens: generation tokens by engine and model.
     """
     samples = _samples(page)
-    values: dict[str, Any] = {name: _total(samples, keys, name) for name, keys in {**COUNTERS, **GAUGES}.items()}
+    totals: dict[str, Any] = {name: _total(samples, keys, name) for name, keys in {**COUNTERS, **GAUGES}.items()}
     usage = [value for key in _KV_USAGE for _, value in samples.get(key, [])]
     starts = [value for _, value in samples.get(_START, [])]
-    values["kv_usage"] = max(usage, default=None)
-    values["process_start_time"] = max(starts, default=None)
-    values["engine_tokens"] = _per_engine(samples, COUNTERS["generation_tokens"])
-    return {**values, **_cache_facts([labels for labels, _ in samples.get(_CACHE, [])])}
+    return Page(
+        **totals,
+        kv_usage=max(usage, default=None),
+        process_start_time=max(starts, default=None),
+        engine_tokens=_per_engine(samples, COUNTERS["generation_tokens"]),
+        **_cache_facts([labels for labels, _ in samples.get(_CACHE, [])]),
+    )
 
 
-def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+def difference(before: Page, after: Page) -> Delta:
     """Counters of `after` minus those of `before`; None where either lacks one.
 
-    `{"restarted": True}` when the process started anew or a counter went down: then no difference means anything.
+    `restarted` when the process started anew or a counter went down: then no difference means anything.
     """
-    starts = before.get("process_start_time"), after.get("process_start_time")
-    if None not in starts and starts[0] != starts[1]:
-        return {"restarted": True}
-    old_engines, new_engines = before.get("engine_tokens") or {}, after.get("engine_tokens") or {}
-    if any(new_engines.get(engine, tokens) < tokens for engine, tokens in old_engines.items()):
-        return {"restarted": True}  # one engine anew, hidden in the sum by the growth of another
-    delta: dict[str, Any] = {}
-    for name in COUNTERS:
-        old, new = before.get(name), after.get(name)
-        delta[name] = None if old is None or new is None else new - old
-        if delta[name] is not None and delta[name] < 0:
-            return {"restarted": True}
-        if name in _SECONDS and delta[name] is not None:
-            delta[name] = round(delta[name], 9)
-    return delta
+    starts = {before.process_start_time, after.process_start_time} - {None}
+    old_engines, new_engines = before.engine_tokens or {}, after.engine_tokens or {}
+    # One engine anew is hidden in the sum by the growth of another.
+    anew = any(new_engines.get(engine, tokens) < tokens for engine, tokens in old_engines.items())
+    pairs = {name: (getattr(before, name), getattr(after, name)) for name in COUNTERS}
+    delta: dict[str, Any] = {
+        name: None if None in pair else round(pair[1] - pair[0], 9) for name, pair in pairs.items()
+    }
+    if len(starts) > 1 or anew or any(rise < 0 for rise in delta.values() if rise is not None):
+        return Delta(restarted=True)
+    return Delta(**delta)
 
 
-def peak(snapshots: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The highest running, waiting and kv_usage over several snapshots; None where none of them tells."""
-    names = {"running": "requests_running", "waiting": "requests_waiting", "kv_usage": "kv_usage"}
-    return {k: max((s[n] for s in snapshots if s.get(n) is not None), default=None) for k, n in names.items()}
+def peak(pages: Sequence[Page]) -> Peak:
+    """The highest running, waiting and kv_usage over several pages; None where none of them tells."""
+
+    def highest(name: str) -> Any:
+        return max((value for page in pages if (value := getattr(page, name)) is not None), default=None)
+
+    return Peak(running=highest("requests_running"), waiting=highest("requests_waiting"), kv_usage=highest("kv_usage"))
 
 
 def _samples(page: str) -> Samples:

@@ -5,30 +5,30 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from quantbench.engines.protocol import UNQUANTIZED, Spec
+from quantbench.engines.protocol import UNQUANTIZED
 from quantbench.engines.vllm import evidence
 from quantbench.engines.vllm import log as vllm_log
 from quantbench.errors import QuantbenchError
 from quantbench.observe import checkpoint
+from quantbench.records.server import Quantization, ServerSpec
 
 
 def check_quantization(
-    spec: Spec, log: str, log_path: str, folder: Path | None, baseline_weights_gib: float | None
-) -> dict[str, Any]:
+    spec: ServerSpec, log: str, log_path: str, folder: Path | None, baseline_weights_gib: float | None
+) -> Quantization:
     """The `quantization` entry of ready.json. Raises QuantbenchError where the model is not what its config says.
 
     log: text of the server's log, `log_path` its name in messages. folder: the model's files.
     baseline_weights_gib: weight memory of an unquantized server beside this one.
     """
     config = checkpoint.config(folder) if folder else {}
-    settings, claimed = spec["settings"], str(spec["claimed"]["quantization"] or "none").lower()
-    dummy = settings.get("load_format") == "dummy"
-    claim = evidence.claim_of(config, settings.get("quantization"))
-    if mismatch := claim_mismatch(claimed, spec["claimed"].get("bits"), claim):
+    settings, claimed = spec.settings, spec.claimed.quantization.lower() or "none"
+    dummy = settings.load_format == "dummy"
+    claim = evidence.claim_of(config, settings.quantization)
+    if mismatch := claim_mismatch(claimed, spec.claimed.bits, claim):
         raise QuantbenchError(
-            f"models.{spec['model']}.quantization: {mismatch} ({spec['source']})",
+            f"models.{spec.model}.quantization: {mismatch} ({spec.source})",
             remedy="correct `quantization` (or `quantize_flag`) in config, or take the right checkpoint",
         )
     served = evidence.ServedModel(
@@ -36,24 +36,25 @@ def check_quantization(
         config=config,
         tensors=None if dummy or not folder else checkpoint.tensors(folder),
         baseline_weights_gib=baseline_weights_gib,
-        host_w4a8=spec["platform"] == "cpu" and _amx(settings.get("env") or {}),
+        host_w4a8=spec.platform == "cpu" and _amx(settings.env),
     )
     verdict = evidence.judge(claim, served)
     if not verdict.verified:
         raise QuantbenchError(
-            f"server of {spec['model']} is not what the config says ({claimed}): " + " ".join(verdict.sentences),
+            f"server of {spec.model} is not what the config says ({claimed}): " + " ".join(verdict.sentences),
             remedy=verdict.remedy,
             log=log_path,
         )
-    return {
-        "claimed": claimed,
-        "method": verdict.method,
-        "label": verdict.label,
-        "kernel": verdict.kernel,
-        "bits_per_weight": verdict.bits_per_weight,
-        "verified": True,
-        "evidence": list(verdict.sentences),
-    }
+    return Quantization(
+        claimed=claimed,
+        method=verdict.method,
+        label=verdict.label,
+        kernel=verdict.kernel,
+        bits_per_weight=verdict.bits_per_weight,
+        bits_source=verdict.bits_source,
+        verified=True,
+        evidence=verdict.sentences,
+    )
 
 
 def claim_mismatch(claimed: str, bits: float | None, claim: evidence.Claim | None) -> str | None:
