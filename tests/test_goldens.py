@@ -139,7 +139,7 @@ def test_every_sentence_is_said() -> None:
     page_facts.differences()
     ids = {(id_, form) for id_, words in catalogue().items() for form in (words if isinstance(words, dict) else [""])}
     unsaid = {".".join(filter(None, pair)) for pair in ids} - Speech.said
-    assert {id_ for id_ in unsaid if not id_.startswith(("code.", "question."))} == ELSEWHERE
+    assert {id_ for id_ in unsaid if not id_.startswith(("code.", "question."))} <= ELSEWHERE
 
 
 def test_kept_results_are_judged_anew_with_the_same_figures() -> None:
