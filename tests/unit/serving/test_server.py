@@ -133,16 +133,14 @@ def test_what_ready_json_holds(home):
 
 
 def test_another_tokenizer_has_another_fingerprint(home):
-    spec = fake_spec(home, env=behave(home))
-    with lane.lease(spec) as lease:
-        seen = [client.tokenizer(lease.url, "alpha")]
-        behave(home, salt=1)
-        seen.append(client.tokenizer(lease.url, "alpha"))
-        behave(home, refuse=["tokenize"])
-        none = client.tokenizer(lease.url, "alpha")
+    seen = []
+    with lane.lease(fake_spec(home, env=behave(home))) as lease:
+        for rules in ({}, {"salt": 1}, {"refuse": ["tokenize"]}):
+            behave(home, **rules)
+            seen.append(client.tokenizer(lease.url, "alpha"))
     assert seen[0].probe_sha256 != seen[1].probe_sha256
     assert seen[0].chat_probe_sha256 != seen[1].chat_probe_sha256
-    assert none == Tokenizer()
+    assert seen[2] == Tokenizer()
 
 
 @pytest.mark.parametrize(
