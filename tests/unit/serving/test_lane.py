@@ -232,6 +232,18 @@ def test_a_killed_server_is_started_anew(home, victim, who):
     assert openai_api.complete(lease.url, spec.served_name).completion.tokens == 16
 
 
+def test_a_server_that_was_just_frozen_is_not_called_dead_when_the_switch_fails(home):
+    alpha, beta = fake_spec(home, "alpha"), fake_spec(home, "beta")
+    run_lease(alpha)
+    run_lease(beta)
+    state = running("alpha")
+    engines = set(registry.members(state)) - {processes.pid_of(registry.leader(state.key))}
+    processes.signal_all(engines, signal.SIGKILL)
+    lease = run_lease(alpha)  # beta is frozen for it, then it does not wake up
+    assert (lease.action, lease.mode) == ("started", "restart")
+    assert events("beta", "stop")[0].why == "alpha is next"
+
+
 def test_a_failing_job_keeps_a_healthy_server_and_drops_a_sick_one(home):
     spec = fake_spec(home, env=behave(home))
     with pytest.raises(ZeroDivisionError), lane.lease(spec):
