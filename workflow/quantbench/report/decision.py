@@ -324,12 +324,14 @@ def _line(run: Run, say: Speech, choice: Choice) -> str:
 
 def predictions(run: Run, say: Speech) -> Section:
     """The questions that had a prediction, what was measured, and the scores."""
-    asked = run.decision.predictions if run.decision else ()
-    predicted = [question for question in asked if question.predicted is not None]
+    questions = run.decision.predictions if run.decision else ()
+    predicted = [question for question in questions if question.predicted is not None]
     if not predicted:
         return Section("Predictions", (text(say("prediction_page.none")),))
-    everything = len(predicted) == len(asked)
-    intro = say("prediction_page.all") if everything else say("prediction_page.some", n=len(predicted), of=len(asked))
+    everything = len(predicted) == len(questions)
+    intro = (
+        say("prediction_page.all") if everything else say("prediction_page.some", n=len(predicted), of=len(questions))
+    )
     lines = []
     for question in predicted:
         measured = {answer.variant: say.all(answer.measured, ", ") for answer in question.answers}

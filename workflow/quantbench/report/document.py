@@ -110,8 +110,8 @@ def text(*sentences: str) -> Paragraph:
 
 def bullets(items: Sequence[str]) -> tuple[Part, ...]:
     """A list, or nothing where there is nothing to list."""
-    kept = tuple(item for item in items if item)
-    return (Bullets(kept),) if kept else ()
+    present = tuple(item for item in items if item)
+    return (Bullets(present),) if present else ()
 
 
 def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:

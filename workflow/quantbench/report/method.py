@@ -69,7 +69,7 @@ def _machine(run: Run, say: Speech) -> Iterator[str]:
         for name, version in versions.as_dict().items():
             if version:
                 kinds.setdefault(name, {})[str(version)] = None
-    named = ", ".join(f"{name} {', '.join(found)}" for name, found in kinds.items())
+    named = ", ".join(f"{name} {', '.join(versions)}" for name, versions in kinds.items())
     first, last = run.measurement.first_block_at or "", run.measurement.last_block_at or ""
     when = {"first": _minute(first), "last": _minute(last, of=first)}
     own = [

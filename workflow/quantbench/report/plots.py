@@ -33,11 +33,11 @@ PART_COLORS = ("#2b8fd9", "#9fb8cf", "#e0762f", "#c9a11a", "#8b929c")
 
 def draw_all(run: Run) -> dict[str, Chart]:
     """All charts that the run has data for, by file name."""
-    found = {"throughput_ratio": forest(run), "memory": memory(run), "cost": cost(run)}
+    charts = {"throughput_ratio": forest(run), "memory": memory(run), "cost": cost(run)}
     for workload in run.workloads():
-        found[f"throughput_{workload}"] = throughput(run, workload)
-        found[f"latency_{workload}"] = latency(run, workload)
-    return {name: chart for name, chart in found.items() if chart is not None}
+        charts[f"throughput_{workload}"] = throughput(run, workload)
+        charts[f"latency_{workload}"] = latency(run, workload)
+    return {name: chart for name, chart in charts.items() if chart is not None}
 
 
 def svg_inline(chart: Chart) -> str:

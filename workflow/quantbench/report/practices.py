@@ -59,11 +59,11 @@ def _ports(run: Run, say: Speech) -> str:
 
 def _impact(run: Run, say: Speech) -> str:
     known = grouped([row for row in run.impact if not why_not(row)], helps)
-    found = [
+    readings = [
         say("practices.reading", models=[row.variant for row in rows], reading=say(words))
         for words, rows in known.items()
     ]
-    return say("practices.impact", here="; ".join(found) or say("practices.impact_unknown"))
+    return say("practices.impact", here="; ".join(readings) or say("practices.impact_unknown"))
 
 
 def _cost(run: Run, say: Speech) -> str:

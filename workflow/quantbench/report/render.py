@@ -111,7 +111,7 @@ def _heading(text: str) -> Markup:
 
 def _squeeze(text: str) -> str:
     """At most one blank line in a row outside fences, none at the start, one newline at the end."""
-    kept: list[str] = []
+    lines: list[str] = []
     fence = ""
     for line in text.splitlines():
         mark = re.match(r"`{3,}", line)
@@ -119,6 +119,6 @@ def _squeeze(text: str) -> str:
             fence = mark[0]
         elif fence and line == fence:
             fence = ""
-        if line.strip() or fence or (kept and kept[-1].strip()):
-            kept.append(line if fence else line.rstrip())
-    return "\n".join(kept).strip("\n") + "\n"
+        if line.strip() or fence or (lines and lines[-1].strip()):
+            lines.append(line if fence else line.rstrip())
+    return "\n".join(lines).strip("\n") + "\n"

@@ -333,13 +333,13 @@ def _surprises(run: Run, say: Speech, workload: str, variant: str) -> str:
         "first_token": cells("p50_ttft_ms", "worse") - cells("p50_e2e_ms", "worse"),
     }
     rows = list(run.compared(workload, variant, THROUGHPUT))
-    found = [
+    surprises = [
         say("speed.odd", form=form, at=[cell.label(row.cell for row in rows) for cell in sorted(places)])
         for form, places in odd.items()
         if places
     ]
-    if found:
-        return say("speed.surprises", odd=found)
+    if surprises:
+        return say("speed.surprises", odd=surprises)
     return say("speed.no_surprises") if any(row.decided for row in rows) else ""
 
 
