@@ -19,8 +19,8 @@ from ports import free_ports
 from quantbench.config.schema import deep_merge
 from quantbench.serving import owner, processes
 from servers import FAKE, left_over
+from source import ROOT
 
-ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "rules", "workflow", "config", "data", "profiles", "envs")
 GPU = "fake"
 

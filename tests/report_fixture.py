@@ -45,8 +45,8 @@ from quantbench.records.server import Event, Ready
 from quantbench.serving import registry
 from runs import START
 from snakemake.iocontainers import Namedlist
+from source import ROOT
 
-ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs" / "reference" / "h100"
 COMMAND = ["snakemake", "--cores", "1", "--configfile", "my gpu.yaml", "--config", "gpu=test-gpu", "blocks=6"]
 SPEED = {"awq": (1.45, 1.05), "gptq": (1.4, 1.0), "fp8": (1.2, 1.25), "int8": (0.9, 1.01), "slow": (0.7, 0.8)}

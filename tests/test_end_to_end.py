@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from box import ROOT, Box, jobs
+from box import Box, jobs
 from ports import free_ports
 from quantbench.config.schema import deep_merge
+from source import VLLM_PYTHON
 
 W8 = "int8_per_channel_weight_only"
-PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
 pytestmark = [pytest.mark.vllm, pytest.mark.alone, pytest.mark.timeout(1200)]
 
 SPEC_COLUMNS = [
@@ -38,8 +38,8 @@ class RealBox(Box):
         self.configure(
             gpu="cpu",
             select=["bf16", "int8"],
-            vllm_python=str(PYTHON),
-            server={"command": [str(PYTHON), "-m", "vllm.entrypoints.cli.main"]},
+            vllm_python=str(VLLM_PYTHON),
+            server={"command": [str(VLLM_PYTHON), "-m", "vllm.entrypoints.cli.main"]},
             models={name: {"port": port} for name, port in ports.items()},
             workloads={
                 "chat": {"concurrency": [1, 4], "max_tokens": [32]},
@@ -62,7 +62,7 @@ class RealBox(Box):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealBox]:
-    if not PYTHON.exists():
+    if not VLLM_PYTHON.exists():
         pytest.fail("no .venv-vllm: run `make setup`")
     box = RealBox(tmp_path_factory.mktemp("real") / "box")
     try:

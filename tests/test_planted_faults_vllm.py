@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from box import ROOT
 from msgspec.structs import replace
 from quantbench import block
 from quantbench.client import load
@@ -30,8 +29,8 @@ from quantbench.records.request import RequestRecord
 from quantbench.records.server import Ready, ServerSpec
 from quantbench.serving import lane
 from servers import fake_spec, killed_in_a_block, measured, own_home, started, write_prompts
+from source import ROOT, VLLM_PYTHON
 
-PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
 pytestmark = [pytest.mark.vllm, pytest.mark.alone, pytest.mark.timeout(300)]
 MAX_LEN = 512
 LONG = "The capital of France is Paris, and the river that runs through the city is the Seine. " * 7
@@ -47,7 +46,7 @@ Server = tuple[ServerSpec, Ready]
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A working folder with prompts, and a state folder of its own; nothing may be left behind."""
-    if not PYTHON.exists():
+    if not VLLM_PYTHON.exists():
         pytest.fail("no .venv-vllm: run `make setup`")
     with pytest.MonkeyPatch.context() as patch, own_home(tmp_path_factory.mktemp("planted"), patch) as folder:
         for name, text in (("short", "Once upon a time"), ("long", LONG)):
@@ -59,7 +58,7 @@ def spec_of(home: Path, model: str, **changes: Any) -> ServerSpec:
     """A server of a copy of the demo model, in models/{model}."""
     shutil.copytree(ROOT / "data" / "demo-model", home / "models" / model)
     changes = {"max_model_len": MAX_LEN, "max_num_seqs": 4, "prefix_caching": True, "start_timeout_s": 240} | changes
-    command = [str(PYTHON), "-m", "vllm.entrypoints.cli.main"]
+    command = [str(VLLM_PYTHON), "-m", "vllm.entrypoints.cli.main"]
     return fake_spec(None, model, source=str(home / "models" / model), command=command, **changes)
 
 
@@ -101,7 +100,7 @@ def other(home: Path, server: Server, killed: BlockContext) -> Server:
     edit(tokenizer, model=model | {"merges": model["merges"][:200]})  # of its parts, Transformers reads only the model
     bare = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     edit(Path(spec.source, "tokenizer_config.json"), chat_template=bare)
-    subprocess.run([PYTHON, "-c", POISON, str(Path(spec.source, "model.safetensors"))], check=True)
+    subprocess.run([VLLM_PYTHON, "-c", POISON, str(Path(spec.source, "model.safetensors"))], check=True)
     return spec, started(spec)
 
 
