@@ -64,7 +64,7 @@ class FakeGpu:
 FIELDS = {
     "nvmlDeviceGetName": "name", "nvmlDeviceGetUUID": "uuid", "nvmlDeviceGetMigMode": "mig",
     "nvmlDeviceGetPowerUsage": "power_mw", "nvmlDeviceGetTotalEnergyConsumption": "energy_mj",
-    "nvmlDeviceGetCurrentClocksThrottleReasons": "reasons",
+    "nvmlDeviceGetCurrentClocksThrottleReasons": "reasons", "nvmlDeviceGetTemperature": "temperature_c",
 }  # fmt: skip
 
 
@@ -86,9 +86,7 @@ class FakeNvml:
     def _value(self, scripted: Scripted) -> Any:
         if self.now >= self.lost_at:
             raise Gone
-        value = scripted
-        if callable(value) and not isinstance(value, type):
-            value = value(self.now)
+        value = scripted(self.now) if callable(scripted) and scripted is not NotSupported else scripted
         if value is NotSupported:
             raise NotSupported
         return value
@@ -113,17 +111,17 @@ class FakeNvml:
         return self.gpus[index]
 
     def nvmlDeviceGetHandleByUUID(self, uuid: str) -> FakeGpu:  # noqa: N802
-        found = [g for g in self.gpus if g.uuid == uuid]
-        if not found:
-            raise NVMLError("Not Found")
-        return found[0]
+        for gpu in self.gpus:
+            if gpu.uuid == uuid:
+                return gpu
+        raise NVMLError("Not Found")
 
     def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
         return str(self._value(self.driver))
 
     def __getattr__(self, name: str) -> Any:
         """The calls that give a field of the card as it is."""
-        return lambda gpu: self._value(getattr(gpu, FIELDS[name]))
+        return lambda gpu, *_: self._value(getattr(gpu, FIELDS[name]))
 
     def nvmlDeviceGetMemoryInfo(self, gpu: FakeGpu) -> Any:  # noqa: N802
         used = self._value(gpu.used_mib)
@@ -134,15 +132,11 @@ class FakeNvml:
         return [SimpleNamespace(pid=p, usedGpuMemory=None if mib is None else mib * MIB) for p, mib in rows]
 
     def nvmlDeviceGetFieldValues(self, gpu: FakeGpu, fields: list[int]) -> Any:  # noqa: N802
-        if not gpu.instant:
-            return [SimpleNamespace(nvmlReturn=3, value=SimpleNamespace(uiVal=0))]
-        return [SimpleNamespace(nvmlReturn=0, value=SimpleNamespace(uiVal=int(self._value(gpu.power_mw))))]
+        value = SimpleNamespace(uiVal=int(self._value(gpu.power_mw)))
+        return [SimpleNamespace(nvmlReturn=0 if gpu.instant else 3, value=value)]
 
     def nvmlDeviceGetClockInfo(self, gpu: FakeGpu, kind: int) -> Any:  # noqa: N802
         return self._value(gpu.sm_mhz if kind == self.NVML_CLOCK_SM else gpu.mem_mhz)
-
-    def nvmlDeviceGetTemperature(self, gpu: FakeGpu, sensor: int) -> Any:  # noqa: N802
-        return self._value(gpu.temperature_c)
 
     def nvmlDeviceGetUtilizationRates(self, gpu: FakeGpu) -> Any:  # noqa: N802
         return SimpleNamespace(gpu=self._value(gpu.utilisation), memory=0)

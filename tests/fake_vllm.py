@@ -16,7 +16,7 @@ Behaviour is a JSON object, from the variable FAKE_VLLM and, read anew at every 
     stream          what a streamed completion does after `after` tokens (10): ok | die (connection cut) | truncate (no
                     finish, no [DONE]) | error (in-band error object) | hang | http_500 (before anything);
                     of a list, one after the other
-    refuse          list of sleep, wake, health, metrics, tokenize: answered with HTTP 500 (tokenize: 404)
+    refuse          list of sleep, wake, health, tokenize: answered with HTTP 500 (tokenize: 404)
     ignore_sigterm  true: SIGTERM does nothing, as with a request in flight
     drop            n: every n-th completion gets its connection closed instead of an answer
     slow            [n, s]: every n-th completion takes s seconds more
@@ -30,7 +30,6 @@ Behaviour is a JSON object, from the variable FAKE_VLLM and, read anew at every 
     template        false: a chat prompt is the bare text of its messages
     grow            object: what each answered completion adds to a sample of /metrics (named without "vllm:")
     cache_dtype     as /metrics tells it ("auto")
-    started         Unix time reported as process_start_time_seconds (a change looks like a restart)
     unquantized     true: the log shows plain layers though config.json claims a quantization
     incident        text: logged as a WARNING (or at `incident_level`) at every completion
     say             list of texts: logged by the engine while it starts
@@ -192,13 +191,11 @@ class FakeServer:
 
     async def metrics(self, _: web.Request) -> web.Response:
         rules, c = behaviour(), self.counters
-        if "metrics" in rules.get("refuse", []):
-            return web.Response(status=500)
         cache = 'block_size="128",kv_cache_size_tokens="131072",kv_cache_max_concurrency="128.0"'
         cache += f',cache_dtype="{rules.get("cache_dtype", "auto")}"'
         label = f'{{engine="0",model_name="{self.name}"}}'
         rows = {
-            "process_start_time_seconds": rules.get("started", self.started),
+            "process_start_time_seconds": self.started,
             f'vllm:cache_config_info{{{cache},num_gpu_blocks="1024"}}': 1,
             f"vllm:num_requests_running{label}": c["running"],
             f"vllm:num_requests_waiting{label}": 0,
@@ -223,16 +220,15 @@ class FakeServer:
         return [int(hashlib.sha256(w.encode()).hexdigest()[:4], 16) + 10 + salt for w in text.split(" ")]
 
     async def tokenize(self, request: web.Request) -> web.Response:
-        if "tokenize" in behaviour().get("refuse", []):
+        rules, body = behaviour(), await request.json()
+        if "tokenize" in rules.get("refuse", []):
             return web.Response(status=404)
-        body = await request.json()
+        bos = rules.get("bos", 0)
         if "messages" in body:
-            text = " ".join(str(m["content"]) for m in body["messages"])
-            ids = [2, *self._ids(text), 3] if behaviour().get("template", True) else self._ids(text)
-            ids = [1] * behaviour().get("bos", 0) + ids
+            ids = self._ids(" ".join(str(m["content"]) for m in body["messages"]))
+            ids = [1] * bos + ([2, *ids, 3] if rules.get("template", True) else ids)
         else:
-            bos = behaviour().get("bos", 0) and body.get("add_special_tokens", True)
-            ids = [1] * bool(bos) + self._ids(body["prompt"])
+            ids = [1] * bool(bos and body.get("add_special_tokens", True)) + self._ids(body["prompt"])
         return web.json_response({"tokens": ids, "count": len(ids), "max_model_len": self.args.max_model_len})
 
     async def sleep(self, _: web.Request) -> web.Response:
@@ -290,13 +286,7 @@ class Reply:
         fingerprint = rules.get("fingerprint", "fake-1")
         if isinstance(fingerprint, list):
             fingerprint = fingerprint[server.counters["asked"] % len(fingerprint)]
-        self.base = {
-            "id": "fake",
-            "object": kind,
-            "created": 0,
-            "model": server.name,
-            "system_fingerprint": fingerprint,
-        }
+        self.base = {"id": "fake", "object": kind, "model": server.name, "system_fingerprint": fingerprint}
 
     def usage(self) -> dict[str, int]:
         return {"prompt_tokens": self.prompt, "completion_tokens": self.n, "total_tokens": self.prompt + self.n}
@@ -330,9 +320,8 @@ class Reply:
         reply = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await reply.prepare(request)
         if self.chat:
-            await reply.write(
-                self.event({**self.base, "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
-            )
+            first = {"index": 0, "delta": {"role": "assistant", "content": ""}}
+            await reply.write(self.event({**self.base, "choices": [first]}))
         fault, after = self.rules.get("stream", "ok"), self.rules.get("after", 10)
         per_chunk, burst, sent = self.rules.get("tokens", 1), self.rules.get("burst", 1), 0
         held: list[bytes] = []
@@ -359,10 +348,8 @@ class Reply:
         if fault == "die" and request.transport:
             request.transport.abort()
         if fault == "error":
-            await reply.write(
-                self.event({"error": {"message": "EngineDeadError", "type": "InternalServerError", "code": 500}})
-            )
-            await reply.write(b"data: [DONE]\n\n")
+            error = {"message": "EngineDeadError", "type": "InternalServerError", "code": 500}
+            await reply.write(self.event({"error": error}) + b"data: [DONE]\n\n")
         if fault in ("error", "truncate"):
             await reply.write_eof()
         return reply
@@ -388,20 +375,17 @@ def arguments() -> argparse.Namespace:
 
 async def serve(fake: FakeServer) -> None:
     app = web.Application()
-    app.add_routes(
-        [
-            web.get("/health", fake.health),
-            web.get("/version", fake.version),
-            web.get("/metrics", fake.metrics),
-            web.get("/v1/models", fake.models),
-            web.post("/tokenize", fake.tokenize),
-            web.post("/v1/completions", fake.completions),
-            web.post("/v1/chat/completions", fake.completions),
-        ]
-    )
+    for path, answer in (
+        ("/health", fake.health), ("/version", fake.version), ("/metrics", fake.metrics), ("/v1/models", fake.models),
+    ):  # fmt: skip
+        app.router.add_get(path, answer)
+    app.router.add_post("/tokenize", fake.tokenize)
+    for path in ("/v1/completions", "/v1/chat/completions"):
+        app.router.add_post(path, fake.completions)
     if fake.args.enable_sleep_mode and os.environ.get("VLLM_SERVER_DEV_MODE") == "1":
-        app.add_routes([web.post("/sleep", fake.sleep), web.post("/wake_up", fake.wake_up)])
-        app.add_routes([web.get("/is_sleeping", fake.is_sleeping)])
+        app.router.add_post("/sleep", fake.sleep)
+        app.router.add_post("/wake_up", fake.wake_up)
+        app.router.add_get("/is_sleeping", fake.is_sleeping)
     stop = asyncio.Event()
     ignore = behaviour().get("ignore_sigterm")
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None if ignore else stop.set())

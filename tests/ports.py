@@ -9,19 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 FIRST, LAST = 20_000, 32_000
-
-
-def _numbers(start: int) -> Iterator[int]:
-    """From `start` on, once around."""
-    span = LAST - FIRST
-    return (FIRST + (start - FIRST + step) % span for step in range(span))
 
 
 def _is_free(port: int) -> bool:
@@ -37,9 +31,10 @@ def free_ports(count: int) -> list[int]:
     with counter.open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
-        given = int(file.read() or FIRST - 1)
-        free = (port for port in _numbers(given + 1) if _is_free(port))
-        ports = [next(free) for _ in range(count)]
+        last = int(file.read() or LAST)
+        after, before = range(last + 1, LAST), range(FIRST, last + 1)
+        free = filter(_is_free, itertools.chain(after, before))
+        ports = list(itertools.islice(free, count))
         file.truncate(0)
         file.write(str(ports[-1]))
     return ports

@@ -1,19 +1,26 @@
-"""Specs of stand-in servers, and a place for them to live in: shared by the tests of lanes and servers."""
+"""Servers for tests: specs of stand-ins, a place to live in, blocks measured on them, and a violent end."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from msgspec.structs import replace
 from ports import free_ports
+from quantbench import block
+from quantbench.engines.vllm import client, metrics
 from quantbench.records.base import convert
-from quantbench.records.server import Claimed, ServerSettings, ServerSpec
+from quantbench.records.block import BlockContext, BlockKnobs
+from quantbench.records.request import RequestRecord
+from quantbench.records.server import Claimed, Ready, ServerSettings, ServerSpec
 from quantbench.records.serving import State
 from quantbench.serving import lane, owner, processes, registry
 
@@ -85,15 +92,60 @@ def behave(folder: Path, **rules: Any) -> dict[str, str]:
     return {"FAKE_VLLM_CONTROL": str(path)}
 
 
-def left_over(state_dir: Path) -> list[str]:
-    """Processes that belong to the servers of a state folder (their supervisors included)."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            environ = (entry / "environ").read_bytes()
-            ours = f"QUANTBENCH_STATE_DIR={state_dir}".encode() in environ.split(b"\0")
-            if ours and int(entry.name) != os.getpid() and processes.alive(processes.token(int(entry.name))):
-                found.append(f"{entry.name} {(entry / 'cmdline').read_text()[:120]}")
-        except (OSError, ValueError):
-            continue
-    return found
+KNOBS = BlockKnobs(
+    protocol=1, workload="chat", style="interactive", concurrency=2, max_tokens=8, min_seconds=0.2, min_requests=4,
+    warmup_requests=2, warmup_max_tokens=4, timeout_s=60.0, endpoint="completions", template=None,
+)  # fmt: skip
+"""A block of a fraction of a second."""
+
+
+def write_prompts(name: str, texts: Iterable[str]) -> None:
+    """`{name}.jsonl` in the working folder."""
+    lines = [json.dumps({"id": str(number), "prompt": text}) for number, text in enumerate(texts)]
+    Path(f"{name}.jsonl").write_text("\n".join(lines))
+
+
+def started(spec: ServerSpec) -> Ready:
+    """The server's record, as the rule start_server writes it."""
+    with lane.lease(spec) as lease:
+        assert lease.ready is not None
+        return lease.ready
+
+
+def measured(
+    spec: ServerSpec, ready: Ready, prompts: str, number: int = 1, **knobs: Any
+) -> tuple[list[RequestRecord], BlockContext]:
+    """A block of the prompts in `{prompts}.jsonl`, not judged."""
+    one = block.BlockSpec(spec.model, number, spec, replace(KNOBS, **knobs), "test", Path(f"{prompts}.jsonl"))
+    return block.measure(one, ready)
+
+
+@contextmanager
+def killed_in_a_block(ready: Ready) -> Iterator[None]:
+    """Kill the server when the block that is measured within has its fourth answer."""
+    leader = processes.pid_of(registry.leader(running(ready.model).key))
+
+    def answered() -> float:
+        return float(metrics.snapshot(client.metrics_page(ready.url)).requests_succeeded or 0)
+
+    in_the_block = answered() + KNOBS.warmup_requests + 4
+
+    def kill() -> None:
+        if processes.until(lambda: answered() >= in_the_block, PATIENCE_S):
+            processes.signal_all([leader], 9)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    yield
+    killer.join()
+
+
+def left_over(state: Path) -> dict[int, str]:
+    """{pid: command line} of the living processes that carry this state folder in their environment."""
+    return {
+        process.pid: " ".join(process.info["cmdline"] or ())
+        for process in psutil.process_iter(["environ", "cmdline", "status"])
+        if (process.info["environ"] or {}).get(owner.STATE) == str(state)
+        and process.info["status"] != psutil.STATUS_ZOMBIE
+        and process.pid != os.getpid()
+    }

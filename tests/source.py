@@ -1,4 +1,4 @@
-"""What each module imports, and the rules, read from the source."""
+"""Where the project is, what needs vLLM's environment, what each module imports, and the rules."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
 from quantbench.docs.modules import modules
 
 ROOT = Path(__file__).parents[1]
+VLLM_PYTHON = ROOT / ".venv-vllm/bin/python"
+needs_vllm = [
+    pytest.mark.vllm,
+    pytest.mark.skipif(not VLLM_PYTHON.exists(), reason="the vLLM environment is not set up"),
+]
 RULES = {
     name: text
     for path in (ROOT / "rules").glob("*.smk")
@@ -19,13 +25,13 @@ RULES = {
 
 def names(path: Path) -> set[str]:
     """Every imported name of a file, dotted; of `from a import b` both `a` and `a.b`."""
-    found: set[str] = set()
+    imports: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imports |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+            imports |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return imports
 
 
 def imported(path: Path) -> set[str]:

@@ -23,23 +23,18 @@ from quantbench.quality import code_check, prompt_set
 from quantbench.quality.checks import run_checks
 from quantbench.quality.made_models import sha256
 from quantbench.quality.score import passed
+from source import ROOT, VLLM_PYTHON, needs_vllm
 
-ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "data/demo-model"
 PROMPTS = ROOT / "config/prompts/quality_demo.jsonl"
-PYTHON = ROOT / ".venv-vllm/bin/python"
 MADE = json.loads((SHIPPED / "made.json").read_text(encoding="utf-8"))
 INPUTS = [ROOT / "workflow/demo/corpus.py", ROOT / "workflow/demo/train.py"]
 PINS = ("numpy", "safetensors", "tokenizers", "torch", "transformers")
-needs_vllm = [
-    pytest.mark.vllm,
-    pytest.mark.skipif(not PYTHON.exists(), reason="the vLLM environment is not set up"),
-]
 
 
 def run(module: str, *argv: object) -> str:
     env = {**os.environ, "PYTHONPATH": str(ROOT / "workflow"), "HF_HUB_OFFLINE": "1"}
-    command = [str(PYTHON), "-m", module, *map(str, argv)]
+    command = [str(VLLM_PYTHON), "-m", module, *map(str, argv)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -61,8 +56,8 @@ def here() -> dict[str, object]:
     cpu = {"vendor": lines["vendor_id"], "family": int(lines["cpu family"]), "model": int(lines["model"])}
     cpu["vectors"] = sorted(flag for flag in lines["flags"].split() if flag.startswith(("avx", "amx", "fma")))
     (site,) = (ROOT / ".venv-vllm/lib").glob("python3*/site-packages")
-    found = {d.name: d.version for d in importlib.metadata.distributions(path=[str(site)])}
-    return {"cpu": cpu, **{name: found[name] for name in ("torch", "transformers", "tokenizers")}}
+    versions = {d.name: d.version for d in importlib.metadata.distributions(path=[str(site)])}
+    return {"cpu": cpu, **{name: versions[name] for name in ("torch", "transformers", "tokenizers")}}
 
 
 def made_of() -> str:

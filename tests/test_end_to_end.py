@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from box import ROOT, Box, jobs
+from box import Box, jobs
 from ports import free_ports
+from quantbench.config.schema import deep_merge
+from source import VLLM_PYTHON
 
-PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
+W8 = "int8_per_channel_weight_only"
 pytestmark = [pytest.mark.vllm, pytest.mark.alone, pytest.mark.timeout(1200)]
 
 SPEC_COLUMNS = [
-    *("gpu_name", "model", "workload", "concurrency", "max_tokens", "p50_ttft_ms", "p95_ttft_ms"),
-    *("p50_e2e_ms", "p95_e2e_ms", "throughput_tok_s"),
-]
+    "gpu_name", "model", "workload", "concurrency", "max_tokens", "p50_ttft_ms", "p95_ttft_ms", "p50_e2e_ms",
+    "p95_e2e_ms", "throughput_tok_s",
+]  # fmt: skip
 
 
 class RealBox(Box):
@@ -30,39 +32,29 @@ class RealBox(Box):
 
     def __init__(self, path: Path) -> None:
         self.copy_project(path)
-        ports = free_ports(3)
-        self.config = {
-            "gpu": "cpu",
-            "select": ["bf16", "int8"],
-            "vllm_python": str(PYTHON),
-            "server": {"command": [str(PYTHON), "-m", "vllm.entrypoints.cli.main"]},
-            "models": {
-                "bf16": {"grow": 1024, "port": ports[0]},
-                "int8": {"port": ports[1]},
-                "int4": {"port": ports[2]},
-            },
-            "workloads": {
+        self.profile = ["--configfile", "mine.yaml"]
+        ports = dict(zip(("bf16", "int8", "int4"), free_ports(3), strict=True))
+        self.config = {}
+        self.configure(
+            gpu="cpu",
+            select=["bf16", "int8"],
+            vllm_python=str(VLLM_PYTHON),
+            server={"command": [str(VLLM_PYTHON), "-m", "vllm.entrypoints.cli.main"]},
+            models={name: {"port": port} for name, port in ports.items()},
+            workloads={
                 "chat": {"concurrency": [1, 4], "max_tokens": [32]},
                 "batch_summarize": {"concurrency": [4], "max_tokens": [48]},
             },
-            "primary": {"concurrency": 4},
-            "aa_control": True,
-            "blocks": 3,
-            "block": {"min_seconds": 1.5},
-        }
-        self.save()
+            primary={"concurrency": 4},
+            aa_control=True,
+            blocks=3,
+            block={"min_seconds": 1.5},
+        )
+        self.configure(models={"bf16": {"grow": 1024}})
 
-    def save(self) -> None:
+    def configure(self, **changes: Any) -> None:
+        self.config = deep_merge(self.config, changes)
         (self.path / "mine.yaml").write_text(json.dumps(self.config))
-
-    def command_line(self, *args: str, cores: int = 1) -> list[str]:
-        line = super().command_line(*args, cores=cores)
-        at = line.index("--config")
-        line[at : at + 2] = ["--configfile", "mine.yaml"]
-        return line
-
-    def file(self, path: str) -> Path:
-        return self.path / "results" / self.gpu / path
 
     def json(self, path: str) -> Any:
         return json.loads(self.file(path).read_text())
@@ -70,7 +62,7 @@ class RealBox(Box):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealBox]:
-    if not PYTHON.exists():
+    if not VLLM_PYTHON.exists():
         pytest.fail("no .venv-vllm: run `make setup`")
     box = RealBox(tmp_path_factory.mktemp("real") / "box")
     try:
@@ -151,15 +143,13 @@ def test_reports_are_written_and_hold_no_holes(finished: RealBox) -> None:
         for hole in (" nan", "None", "{{", "undefined"):
             assert hole not in text, f"{name} holds {hole!r}"
     notes = finished.file("report/notes.md").read_text()
-    sections = ("Model & VRAM Baseline", "Chat Capacity", "Batch Capacity", "Quality Sanity Check")
-    for section in sections:
+    for section in ("Model & VRAM Baseline", "Chat Capacity", "Batch Capacity", "Quality Sanity Check"):
         assert section in notes
 
 
 def test_a_second_run_has_nothing_to_do_and_a_price_remakes_only_costs_and_reports(finished: RealBox) -> None:
     assert "Nothing to be done" in finished.run()
-    finished.config["cost"] = {"hourly_price": 7.5}
-    finished.save()
+    finished.configure(cost={"hourly_price": 7.5})
     made = jobs(finished.run())
     assert made, "a new price must remake the cost report"
     assert not set(made) & {"start_server", "measure_block", "summarize_tuple", "generate_answers", "stop_server"}
@@ -167,15 +157,8 @@ def test_a_second_run_has_nothing_to_do_and_a_price_remakes_only_costs_and_repor
 
 
 def test_a_variant_that_is_not_really_quantized_stops_before_anything_is_measured(finished: RealBox) -> None:
-    finished.config["models"]["fake8"] = {
-        "source": "models/cpu/bf16",
-        "quantization": "int8_per_channel_weight_only",
-        "quantize_flag": "int8_per_channel_weight_only",
-        "bits": 8,
-        "port": free_ports(1)[0],
-    }
-    finished.config["select"] = ["bf16", "int8", "fake8"]
-    finished.save()
+    claim = {"quantization": W8, "quantize_flag": W8, "bits": 8, "port": free_ports(1)[0]}
+    finished.configure(models={"fake8": {"source": "models/cpu/bf16", **claim}}, select=["bf16", "int8", "fake8"])
     printed = finished.run("results/cpu/cells/fake8/chat/c1_t32.csv", ok=False)
     assert "fake8" in printed
     assert "remedy" in printed

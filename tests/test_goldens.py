@@ -36,7 +36,7 @@ SCENARIOS = {
     "control_fails": Scenario(aa_speed=1.1),
     "no_price_no_quality": Scenario(price=False, quality=False),
     "lost_answers": Scenario(variants=("fp8",), lost=4),
-    "cpu": Scenario(variants=("int8",), cpu=True, telemetry=False, memory=False),
+    "cpu": Scenario(variants=("int8",), cpu=True),
     "short_blocks": Scenario(p95=False),
     "not_interleaved": Scenario(interleaved=False, predictions=False),
     "dummy_weights": Scenario(dummy=True, quality=False),

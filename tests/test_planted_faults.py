@@ -22,26 +22,21 @@ from typing import Any
 import pytest
 from fake_nvml import FakeGpu, FakeNvml
 from msgspec.structs import replace
-from quantbench import block
-from quantbench.engines.vllm import client, installed, metrics
+from quantbench.engines.vllm import installed
 from quantbench.errors import QuantbenchError
 from quantbench.judge import guards
 from quantbench.observe import gpu
-from quantbench.records.block import BlockContext, BlockKnobs, Calibration, GuardResult
+from quantbench.records.block import BlockContext, Calibration, GuardResult
 from quantbench.records.server import Ready
-from quantbench.serving import lane, memory, processes, registry, server
+from quantbench.serving import lane, memory, registry, server
 from quantbench.serving import ready as ready_facts
-from servers import behave, changed, gpu_spec, own_home, running
+from servers import behave, changed, gpu_spec, killed_in_a_block, measured, own_home, started, write_prompts
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.alone, pytest.mark.flaky(reruns=3, only_rerun="AssertionError")]
 TOKEN_S = 0.002
 Measured = tuple[Ready, list[BlockContext]]
 SEVERITY = {guard.id: guard.severity for guard in guards.GUARDS}
 CALIBRATION = Calibration(concurrency=2, limit_tok_s=50_000.0, ttft_error_p50_ms=0.05)
-KNOBS = BlockKnobs(
-    protocol=1, workload="chat", style="interactive", concurrency=2, max_tokens=8, min_seconds=0.2, min_requests=4,
-    warmup_requests=2, warmup_max_tokens=4, timeout_s=10.0, endpoint="completions", template=None,
-)  # fmt: skip
 W4 = {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 4}}}}
 FP8 = {"quant_method": "fp8"}
 NO_FP8 = (
@@ -56,10 +51,11 @@ JIT = "Triton kernel JIT compilation during inference: _fwd_kernel"
 STALLED = ("concurrency_not_held", "ramp_share", "short_block")
 """Where the client or a slot stands still at an end of a block of a fifth of a second."""
 TIMING = (
-    *("client_loop_lag_tail", "client_loop_lag", "coalesced_reads", "energy_mismatch", "client_error"),
-    *STALLED,
-)
+    "client_loop_lag_tail", "client_loop_lag", "coalesced_reads", "energy_mismatch", "client_error", *STALLED,
+)  # fmt: skip
 """Guards of timing: on a busy machine, which stalls any process for a second, they may rightly speak up as well."""
+Troubles = set[tuple[str, str]]
+"""(guard, status) of all that is not ok."""
 
 
 class LiveNvml(FakeNvml):
@@ -91,30 +87,28 @@ class Arm:
         return behave(self.folder, **{"token_s": TOKEN_S, "weights_gib": 0.5, **self.static, **rules})
 
     def ready(self) -> Ready:
-        """As the rule start_server writes it."""
-        with lane.lease(self.spec) as lease:
-            assert lease.ready is not None
-            return lease.ready
+        return started(self.spec)
 
-    def measure(self, ready: Ready, prompts: str = "prompts.jsonl", **knobs: Any) -> BlockContext:
+    def measure(self, ready: Ready, prompts: str = "prompts", **knobs: Any) -> BlockContext:
         """The context of one more block, not judged."""
         self.blocks += 1
-        one = block.BlockSpec(self.name, self.blocks, self.spec, replace(KNOBS, **knobs), "fake", Path(prompts))
-        return block.measure(one, ready)[1]
+        return measured(self.spec, ready, prompts, self.blocks, **{"timeout_s": 10.0, **knobs})[1]
+
+    def judge(self, calibration: Calibration = CALIBRATION, **knobs: Any) -> BlockContext:
+        ready = self.ready()
+        return guards.judged(self.measure(ready, **knobs), ready, calibration)
 
 
-def troubled(judged: BlockContext | list[GuardResult]) -> set[tuple[str, str]]:
-    """(id, status) of all that is not ok."""
+def troubled(judged: BlockContext | list[GuardResult]) -> Troubles:
     results = judged.guards if isinstance(judged, BlockContext) else judged
     return {(result.id, result.status) for result in results if result.status != "ok"}
 
 
-def of(*ids: str) -> set[tuple[str, str]]:
+def of(*ids: str) -> Troubles:
     return {(guard, SEVERITY[guard]) for guard in ids}
 
 
-def noise(*but: str) -> set[tuple[str, str]]:
-    return of(*(guard for guard in TIMING if guard not in but))
+NOISE = of(*TIMING)
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +119,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(installed, "_versions", lambda interpreter: versions)
         patch.setattr(memory, "FREED_S", 0.1)
         for name, words in (("prompts", 12), ("longer", 24)):
-            lines = [json.dumps({"id": str(n), "prompt": f"{n} " + "word " * words}) for n in range(8)]
-            Path(f"{name}.jsonl").write_text("\n".join(lines))
+            write_prompts(name, (f"{number} " + "word " * words for number in range(8)))
         yield folder
 
 
@@ -135,12 +128,16 @@ def ours(_: float) -> list[tuple[int, int]]:
     return [(pid, 500) for state in registry.servers() for pid in registry.members(state)]
 
 
+def healthy(patch: pytest.MonkeyPatch) -> FakeGpu:
+    """Put one GPU in place that has no trouble."""
+    card = FakeGpu(processes=ours, energy_mj=lambda t: 300_000 * t)
+    patch.setattr(gpu, "pynvml", LiveNvml([card]))
+    return card
+
+
 @pytest.fixture
 def card(home: Path, monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
-    """The one GPU, healthy."""
-    healthy = FakeGpu(processes=ours, energy_mj=lambda t: 300_000 * t)
-    monkeypatch.setattr(gpu, "pynvml", LiveNvml([healthy]))
-    return healthy
+    return healthy(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -166,94 +163,85 @@ def variant(home: Path, **changes: Any) -> Iterator[Arm]:
         lane.stop(arm.spec)
 
 
-# A block whose server misbehaves: expected guards, the server's behaviour, knobs of the block.
-SERVER_SHOWS: list[tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]] = [
-    (("failed_requests",), {"stream": "truncate", "after": 4}, {}),
-    (("failed_requests",), {"stream": "error", "after": 4}, {}),
-    (("resent_requests",), {"drop": 5}, {}),
-    (("failed_requests", "short_block"), {"stream": "die", "after": 4}, {}),
-    (("short_block", "ramp_share"), {"token_s": 0.05}, {"min_requests": 0}),
-    (("ramp_share",), {"slow": [24, 1.5]}, {"min_seconds": 0.01, "min_requests": 24}),
-    (("concurrency_not_held", "ramp_share", "short_block"), {"slow": [4, 0.7]}, ONE_WAVE),
-    (("output_length", "failed_requests", "token_count"), {"short": 2}, {}),
-    (("prefix_cache",), {"grow": {"prefix_cache_queries_total": 20, "prefix_cache_hits_total": 16}}, {}),
-    (("jit_compilation",), {"incident": JIT}, {}),
-    (("jit_compilation",), {"incident": "Capturing CUDA graphs (decode, FULL)", "incident_level": "INFO"}, {}),
-    (("nan_logits",), {"grow": {"corrupted_requests_total": 1}}, {}),
-    (("nan_logits",), {"incident": "NaNs detected in logits"}, {}),
-    (("server_error",), {"incident": "EngineCore hit an error", "incident_level": "ERROR"}, {}),
-    (("server_error",), {"incident": "torch.OutOfMemoryError: CUDA out of memory"}, {}),
-    (("server_restart",), {"grow": {"process_start_time_seconds": 1}}, {}),
-    (("server_restart",), {"grow": {"num_preemptions_total": -1}}, {}),
-    (("config_drift",), {"fingerprint": ["fake-1", "fake-1", "fake-1", "fake-2"]}, {}),
-    (("config_drift",), {"fingerprint": "fake-2"}, {}),
-    (("token_count",), {"grow": {"generation_tokens_total": 3}}, {}),
-    (("preemption",), {"grow": {"num_preemptions_total": 1}}, {}),
-    (("queueing",), {"grow": {"request_queue_time_seconds_sum": 0.01}}, {}),
-    (("speculative",), {"grow": {"spec_decode_num_drafts_total": 4}}, {}),
-    (("coalesced_reads",), {"burst": 8}, {}),
-    (("merged_chunks",), {"tokens": 4}, {}),
-]  # fmt: skip
-NVML_SHOWS: list[tuple[str, dict[str, Any]]] = [
-    ("thermal_throttling", {"reasons": 0x20}),
-    ("thermal_throttling", {"reasons": 0x40}),
-    ("thermal_throttling", {"reasons": 0x80}),
-    ("power_cap", {"reasons": 0x4}),
-    ("foreign_process", {"processes": lambda t: [*ours(t), (1, 9000)]}),
-    ("energy_mismatch", {"energy_mj": lambda t: 200_000 * t}),
-]
-CLIENT_SHOWS: list[tuple[str, dict[str, float]]] = [
-    ("client_limit", {"limit_tok_s": 100.0}),
-    ("client_error", {"ttft_error_p50_ms": 2.0}),
-]
+class Fault:
+    """What is planted, and the ids of the guards that must see it.
+
+    `rules`: how the server behaves, or else keys of its spec. `card`: what NVML says. `reason`: why requests fail.
+    """
+
+    def __init__(
+        self, *ids: str, card: Any = (), knobs: Any = (), calibration: Any = (), reason: str = "", **rules: Any
+    ) -> None:
+        self.ids, self.rules, self.card, self.knobs, self.reason = ids, rules, dict(card), dict(knobs), reason
+        self.calibration = replace(CALIBRATION, **dict(calibration))
+
+    def __str__(self) -> str:
+        planted = self.rules.get("behaviour", self.rules) | self.card | self.knobs
+        return f"{'+'.join(self.ids) or 'clean'}-{'+'.join(planted)}"
 
 
-def judge(arm: Arm, calibration: Calibration = CALIBRATION, **knobs: Any) -> BlockContext:
-    ready = arm.ready()
-    return guards.judged(arm.measure(ready, **knobs), ready, calibration)
+IN_A_BLOCK = [
+    Fault("failed_requests", stream="truncate", after=4, reason="truncated"),
+    Fault("failed_requests", stream="error", after=4, reason="in_band_error"),
+    Fault("resent_requests", drop=5),
+    Fault("failed_requests", "short_block", stream="die", after=4, reason="disconnected"),
+    Fault("short_block", "ramp_share", token_s=0.05, knobs={"min_requests": 0}),
+    Fault("ramp_share", slow=[24, 1.5], knobs={"min_seconds": 0.01, "min_requests": 24}),
+    Fault("concurrency_not_held", "ramp_share", "short_block", slow=[4, 0.7], knobs=ONE_WAVE),
+    Fault("output_length", "failed_requests", "token_count", short=2, reason="token_count"),
+    Fault("prefix_cache", grow={"prefix_cache_queries_total": 20, "prefix_cache_hits_total": 16}),
+    Fault("jit_compilation", incident=JIT),
+    Fault("jit_compilation", incident="Capturing CUDA graphs (decode, FULL)", incident_level="INFO"),
+    Fault("nan_logits", grow={"corrupted_requests_total": 1}),
+    Fault("nan_logits", incident="NaNs detected in logits"),
+    Fault("server_error", incident="EngineCore hit an error", incident_level="ERROR"),
+    Fault("server_error", incident="torch.OutOfMemoryError: CUDA out of memory"),
+    Fault("server_restart", grow={"process_start_time_seconds": 1}),
+    Fault("server_restart", grow={"num_preemptions_total": -1}),
+    Fault("config_drift", fingerprint=["fake-1", "fake-1", "fake-1", "fake-2"]),
+    Fault("config_drift", fingerprint="fake-2"),
+    Fault("token_count", grow={"generation_tokens_total": 3}),
+    Fault("preemption", grow={"num_preemptions_total": 1}),
+    Fault("queueing", grow={"request_queue_time_seconds_sum": 0.01}),
+    Fault("speculative", grow={"spec_decode_num_drafts_total": 4}),
+    Fault("coalesced_reads", burst=8),
+    Fault("merged_chunks", tokens=4),
+    Fault("thermal_throttling", card={"reasons": 0x20}),
+    Fault("thermal_throttling", card={"reasons": 0x40}),
+    Fault("thermal_throttling", card={"reasons": 0x80}),
+    Fault("power_cap", card={"reasons": 0x4}),
+    Fault("foreign_process", card={"processes": lambda t: [*ours(t), (1, 9000)]}),
+    Fault("energy_mismatch", card={"energy_mj": lambda t: 200_000 * t}),
+    Fault("client_limit", calibration={"limit_tok_s": 100.0}),
+    Fault("client_error", calibration={"ttft_error_p50_ms": 2.0}),
+]
+"""A block whose server, card or client misbehaves."""
 
 
 def test_a_clean_server_fails_no_guard_and_leaves_none_unknown(bf16: Arm) -> None:
-    blocks = [judge(bf16) for _ in range(5)]
-    for found in blocks:
-        assert troubled(found) <= noise(), found.guards
-    assert any(troubled(found) <= noise(*STALLED) for found in blocks), "a stall is in one block, a fault in all"
+    blocks = [bf16.judge() for _ in range(5)]
+    for block in blocks:
+        assert troubled(block) <= NOISE, block.guards
+    assert any(troubled(block) <= NOISE - of(*STALLED) for block in blocks), "a stall is in one block, a fault in all"
     assert troubled(guards.evaluate_server(bf16.ready())) == set()
 
 
-@pytest.mark.parametrize(("ids", "rules", "knobs"), SERVER_SHOWS, ids=[f"{i[0]}-{[*r]}" for i, r, _ in SERVER_SHOWS])
-def test_a_server_that_misbehaves_is_found_by_its_guard(
-    bf16: Arm, ids: tuple[str, ...], rules: dict[str, Any], knobs: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("fault", IN_A_BLOCK, ids=str)
+def test_a_fault_within_a_block_is_seen_by_its_guards(bf16: Arm, card: FakeGpu, fault: Fault) -> None:
     bf16.ready()
-    bf16.behave(**rules)
-    found = judge(bf16, **knobs)
-    bad = {row for row in troubled(found) if row[1] != "unknown"}
-    assert of(*ids) <= bad <= of(*ids) | noise(*ids), found.guards
-    failing = {i for i in ids if SEVERITY[i] == "fail"}
-    assert failing <= set(found.reasons) <= failing | set(TIMING)
-    assert all(result.detail for result in found.guards if result.id in ids)
-
-
-def test_answers_of_another_length_are_named_as_the_cause(bf16: Arm) -> None:
-    bf16.ready()
-    bf16.behave(short=2)
-    found = judge(bf16)
-    assert set(found.failure_reasons) == {"token_count"}
-    assert "token_count" in next(g.detail for g in found.guards if g.id == "failed_requests")
-
-
-@pytest.mark.parametrize(("guard", "figures"), NVML_SHOWS, ids=[f"{g}-{[*f]}" for g, f in NVML_SHOWS])
-def test_a_card_in_trouble_is_found_by_its_guard(bf16: Arm, card: FakeGpu, guard: str, figures: dict[str, Any]) -> None:
-    bf16.ready()
-    for name, value in figures.items():
+    bf16.behave(**fault.rules)
+    for name, value in fault.card.items():
         setattr(card, name, value)
-    assert of(guard) <= troubled(judge(bf16)) <= of(guard) | noise(guard)
-
-
-@pytest.mark.parametrize(("guard", "figures"), CLIENT_SHOWS, ids=[g for g, _ in CLIENT_SHOWS])
-def test_a_client_that_is_the_limit_by_its_calibration(bf16: Arm, guard: str, figures: dict[str, float]) -> None:
-    assert of(guard) <= troubled(judge(bf16, replace(CALIBRATION, **figures))) <= of(guard) | noise(guard)
+    block = bf16.judge(fault.calibration, **fault.knobs)
+    bad = {row for row in troubled(block) if row[1] != "unknown"}
+    assert of(*fault.ids) <= bad <= of(*fault.ids) | NOISE, block.guards
+    failing = {guard for guard in fault.ids if SEVERITY[guard] == "fail"}
+    assert failing <= set(block.reasons) <= failing | set(TIMING)
+    details = {result.id: result.detail for result in block.guards}
+    assert all(details[guard] for guard in fault.ids)
+    if fault.reason:
+        assert set(block.failure_reasons) == {fault.reason}
+        assert fault.reason in details["failed_requests"]
 
 
 @contextmanager
@@ -305,65 +293,51 @@ def test_a_client_that_is_late(bf16: Arm, guard: str, hold: float, free: float) 
     with beside(lambda: hold_interpreter(hold, free)):
         context = bf16.measure(ready)
     assert (
-        of(guard) <= troubled(guards.judged(context, ready, CALIBRATION)) <= of(guard, "concurrency_not_held") | noise()
+        of(guard) <= troubled(guards.judged(context, ready, CALIBRATION)) <= of(guard, "concurrency_not_held") | NOISE
     )
 
 
 def test_a_server_that_dies_within_the_block_is_no_valid_block(home: Path, card: FakeGpu) -> None:
     arm = Arm(home, "mortal")
     ready = arm.ready()
-    leader = processes.pid_of(registry.leader(running("mortal").key))
-
-    def answers() -> float:
-        return float(metrics.snapshot(client.metrics_page(ready.url)).requests_succeeded or 0)
-
-    in_the_block = answers() + KNOBS.warmup_requests + 4
-
-    def kill() -> None:
-        if processes.until(lambda: answers() >= in_the_block, 60):
-            processes.signal_all([leader], 9)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    found = guards.judged(arm.measure(ready, min_seconds=60), ready, CALIBRATION)
-    killer.join()
+    with killed_in_a_block(ready):
+        block = guards.judged(arm.measure(ready, min_seconds=60), ready, CALIBRATION)
     lane.stop(arm.spec)
-    assert found.valid is False
-    assert "failed_requests" in found.reasons
-    assert {"connect", "disconnected"} & set(found.failure_reasons)
+    assert block.valid is False
+    assert "failed_requests" in block.reasons
+    assert {"connect", "disconnected"} & set(block.failure_reasons)
 
 
-# A server that is not what it should be: guard, changes of its spec or behaviour.
-SERVERS: list[tuple[str, dict[str, Any]]] = [
-    ("kernel_fallback", {"behaviour": {"kernel": "DequantFallbackLinearKernel"}}),
-    ("kernel_fallback", {"claim": FP8, "behaviour": {"say": [NO_FP8]}}),
-    ("chat_template", {"behaviour": {"bos": 2}}),
-    ("chat_template", {"behaviour": {"template": False}}),
-    ("chat_template", {"behaviour": {"template": False, "bos": 1}}),
-    ("sampling_defaults", {"behaviour": {"say": [OVERRIDDEN]}}),
-]  # fmt: skip
+SERVERS = [
+    Fault(),
+    Fault("kernel_fallback", behaviour={"kernel": "DequantFallbackLinearKernel"}),
+    Fault("kernel_fallback", claim=FP8, behaviour={"say": [NO_FP8]}),
+    Fault("chat_template", behaviour={"bos": 2}),
+    Fault("chat_template", behaviour={"template": False}),
+    Fault("chat_template", behaviour={"template": False, "bos": 1}),
+    Fault("sampling_defaults", behaviour={"say": [OVERRIDDEN]}),
+]
+"""A quantized server that is not what it should be."""
 
 
-def test_a_clean_quantized_server_fails_no_guard(home: Path, card: FakeGpu) -> None:
-    with variant(home) as arm:
-        assert troubled(guards.evaluate_server(arm.ready())) == set()
+@pytest.mark.parametrize("fault", SERVERS, ids=str)
+def test_a_server_that_is_not_as_it_should_be(home: Path, card: FakeGpu, fault: Fault) -> None:
+    with variant(home, **fault.rules) as arm:
+        assert troubled(guards.evaluate_server(arm.ready())) == of(*fault.ids)
 
 
-@pytest.mark.parametrize(("guard", "changes"), SERVERS, ids=[f"{g}-{next(iter(c['behaviour']))}" for g, c in SERVERS])
-def test_a_server_that_is_not_as_it_should_be(home: Path, card: FakeGpu, guard: str, changes: dict[str, Any]) -> None:
-    with variant(home, **changes) as arm:
-        assert troubled(guards.evaluate_server(arm.ready())) == of(guard)
+EVERY_BLOCK = [
+    Fault("nan_logits", behaviour={"logprobs": "nan"}),
+    Fault("nan_logits", behaviour={"logprobs": "null"}),
+    Fault("speculative", behaviour={"engine": {"speculative_config": "SpeculativeConfig(method='ngram')"}}),
+]
+"""A fault of the server that fails each of its blocks."""
 
 
-@pytest.mark.parametrize("logprobs", ["nan", "null"])
-def test_a_model_that_computes_nan_fails_every_block(home: Path, card: FakeGpu, logprobs: str) -> None:
-    with variant(home, behaviour={"logprobs": logprobs}) as arm:
-        assert of("nan_logits") <= troubled(judge(arm)) <= of("nan_logits") | noise()
-
-
-def test_speculative_decoding_in_the_settings_fails_every_block(home: Path, card: FakeGpu) -> None:
-    with variant(home, behaviour={"engine": {"speculative_config": "SpeculativeConfig(method='ngram')"}}) as arm:
-        assert of("speculative") <= troubled(judge(arm)) <= of("speculative") | noise()
+@pytest.mark.parametrize("fault", EVERY_BLOCK, ids=str)
+def test_a_server_whose_blocks_all_fail(home: Path, card: FakeGpu, fault: Fault) -> None:
+    with variant(home, **fault.rules) as arm:
+        assert of(*fault.ids) <= troubled(arm.judge()) <= of(*fault.ids) | NOISE
 
 
 def test_not_quantized_is_refused_at_the_start_and_not_proven_at_an_endpoint(home: Path, bf16: Arm) -> None:
@@ -372,85 +346,58 @@ def test_not_quantized_is_refused_at_the_start_and_not_proven_at_an_endpoint(hom
         pytest.raises(QuantbenchError, match="not what the config"),
     ):
         arm.ready()
-    served = bf16.ready()
     claim = {"quantization": "awq", "bits": 4.0}
-    foreign = changed(bf16.spec, model="far", endpoint=served.url, claimed=claim)
+    foreign = changed(bf16.spec, model="far", endpoint=bf16.ready().url, claimed=claim)
     with lane.lease(foreign):
-        found = guards.evaluate_server(ready_facts.of_endpoint(foreign))
-    assert guards.failed(found) == []
-    assert ("not_quantized", "unknown") in troubled(found)
+        results = guards.evaluate_server(ready_facts.of_endpoint(foreign))
+    assert guards.failed(results) == []
+    assert ("not_quantized", "unknown") in troubled(results)
 
 
-# A variant that differs in more than its quantization: guard, changes of its spec or behaviour.
-PAIRS: list[tuple[str, dict[str, Any]]] = [
-    ("execution_mode", {"enforce_eager": False}),
-    ("kv_cache_dtype", {"behaviour": {"engine": {"kv_cache_dtype": "fp8"}}}),
-    ("kv_cache_dtype", {"behaviour": {"cache_dtype": "fp8_e4m3"}}),
-    ("dtype", {"dtype": "float16"}),
-    ("max_model_len", {"max_model_len": 2048}),
-    ("prefix_caching", {"prefix_caching": True}),
-    ("attention_backend", {"behaviour": {"attention": "FLASHINFER"}}),
-    ("versions", {"behaviour": {"version": "0.33.0"}}),
-    ("memory_breakdown", {"behaviour": {"weights_gib": 0.5}}),
+PAIRS = [
+    Fault(),
+    Fault("execution_mode", enforce_eager=False),
+    Fault("kv_cache_dtype", behaviour={"engine": {"kv_cache_dtype": "fp8"}}),
+    Fault("kv_cache_dtype", behaviour={"cache_dtype": "fp8_e4m3"}),
+    Fault("dtype", dtype="float16"),
+    Fault("max_model_len", max_model_len=2048),
+    Fault("prefix_caching", prefix_caching=True),
+    Fault("attention_backend", behaviour={"attention": "FLASHINFER"}),
+    Fault("versions", behaviour={"version": "0.33.0"}),
+    Fault("memory_breakdown", behaviour={"weights_gib": 0.5}),
+    Fault("tokenizer", "template_differs", behaviour={"salt": 7}),
+    Fault("tokenizer", "template_differs", behaviour={"bos": 1}),  # a begin-of-text token changes plain prompts as well
+    Fault("prompt_length", knobs={"prompts": "longer"}),
+    Fault("clocks_differ", card={"sm_mhz": 1500}),
 ]
+"""A variant that differs in more than its quantization."""
 
 
 @pytest.fixture(scope="module")
 def arm_a(home: Path, baseline: Arm) -> Measured:
-    """Ready record and one judged-free block of the baseline, for all comparisons."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(gpu, "pynvml", LiveNvml([FakeGpu(processes=ours, energy_mj=lambda t: 300_000 * t)]))
-    try:
+    """Ready record and one block of the baseline, not judged, for all comparisons."""
+    with pytest.MonkeyPatch.context() as patch:
+        healthy(patch)
         baseline.behave()
         ready = baseline.ready()
         return ready, [baseline.measure(ready)]
-    finally:
-        patch.undo()
 
 
 UNKNOWN_OF_ONE = {("not_interleaved", "unknown"), ("drift", "unknown")}
 """One block of each arm tells no order and no trend."""
 
 
-def compare(arm_a: Measured, arm: Arm, **asked: Any) -> set[tuple[str, str]]:
-    ready = arm.ready()
-    facts = (arm_a[0], ready, arm_a[1], [arm.measure(ready, **asked)])
-    found = troubled(guards.evaluate_pair(*facts))
-    refused = guards.comparison_failures(*facts)
-    assert set(refused) == {guard for guard, status in found if status == "fail"}
-    return found
-
-
-def test_a_clean_pair_fails_no_guard(home: Path, card: FakeGpu, arm_a: Measured) -> None:
-    with variant(home) as arm:
-        assert compare(arm_a, arm) == UNKNOWN_OF_ONE
-
-
-@pytest.mark.parametrize(("guard", "changes"), PAIRS, ids=[f"{g}-{next(iter(c))}" for g, c in PAIRS])
+@pytest.mark.parametrize("fault", PAIRS, ids=str)
 def test_a_variant_that_differs_in_more_than_its_quantization(
-    home: Path, card: FakeGpu, arm_a: Measured, guard: str, changes: dict[str, Any]
+    home: Path, card: FakeGpu, arm_a: Measured, fault: Fault
 ) -> None:
-    with variant(home, **changes) as arm:
-        assert compare(arm_a, arm) == of(guard) | UNKNOWN_OF_ONE
-
-
-def test_another_tokenizer_and_another_template(home: Path, card: FakeGpu, arm_a: Measured) -> None:
-    with variant(home, behaviour={"salt": 7}) as arm:
-        assert compare(arm_a, arm) == of("tokenizer", "template_differs") | UNKNOWN_OF_ONE
-        arm.static |= {"salt": 0, "bos": 1}
-        arm.behave()
-        lane.stop(arm.spec)
-        ready = arm.ready()  # a begin-of-text token changes plain prompts as well
-        assert {"tokenizer", "template_differs"} == set(
-            guards.failed(guards.evaluate_pair(arm_a[0], ready, arm_a[1], []))
-        )
-
-
-def test_other_prompts_and_other_clocks(home: Path, card: FakeGpu, arm_a: Measured) -> None:
-    with variant(home) as arm:
-        assert compare(arm_a, arm, prompts="longer.jsonl") == of("prompt_length") | UNKNOWN_OF_ONE
-        card.sm_mhz = 1500
-        assert compare(arm_a, arm) == of("clocks_differ") | UNKNOWN_OF_ONE
+    for name, value in fault.card.items():
+        setattr(card, name, value)
+    with variant(home, **fault.rules) as arm:
+        ready = arm.ready()
+        facts = (arm_a[0], ready, arm_a[1], [arm.measure(ready, **fault.knobs)])
+    assert troubled(guards.evaluate_pair(*facts)) == of(*fault.ids) | UNKNOWN_OF_ONE
+    assert set(guards.comparison_failures(*facts)) == {guard for guard in fault.ids if SEVERITY[guard] == "fail"}
 
 
 def test_order_change_of_configuration_and_restart_between_blocks(home: Path, bf16: Arm) -> None:
@@ -458,20 +405,22 @@ def test_order_change_of_configuration_and_restart_between_blocks(home: Path, bf
         ready_a, ready_b = bf16.ready(), arm.ready()
         arm.blocks = bf16.blocks
         a1, b1, b2, a2 = (x.measure(r) for x, r in ((bf16, ready_a), (arm, ready_b), (arm, ready_b), (bf16, ready_a)))
-        assert troubled(guards.evaluate_pair(ready_a, ready_b, [a1, a2], [b1, b2])) == {("drift", "unknown")}
         arm.blocks -= 2
-        one_arm = [arm.measure(ready_b) for _ in range(2)]
-        found = guards.evaluate_pair(ready_a, ready_b, [a1, a2], one_arm)
-        assert troubled(found) == of("not_interleaved") | {("drift", "unknown")}
+        c1, c2 = arm.measure(ready_b), arm.measure(ready_b)
         arm.behave(fingerprint="fake-2")
         drifted = arm.measure(ready_b)
-        found = guards.evaluate_pair(ready_a, ready_b, [a1, a2], [b1, drifted])
-        assert guards.failed(found) == ["fingerprint_drift"]
         arm.behave()
         lane.stop(arm.spec)
         again = arm.measure(arm.ready())
-        found = guards.evaluate_pair(ready_a, ready_b, [a1], [b1, again])
-        assert troubled(found) - UNKNOWN_OF_ONE == of("server_changed")
+
+    def compared(*blocks_of_b: BlockContext) -> list[GuardResult]:
+        return guards.evaluate_pair(ready_a, ready_b, [a1, a2], list(blocks_of_b))
+
+    assert troubled(compared(b1, b2)) == {("drift", "unknown")}
+    assert troubled(compared(c1, c2)) == of("not_interleaved") | {("drift", "unknown")}
+    assert guards.failed(compared(b1, drifted)) == ["fingerprint_drift"]
+    restarted = guards.evaluate_pair(ready_a, ready_b, [a1], [b1, again])
+    assert troubled(restarted) - UNKNOWN_OF_ONE == of("server_changed")
 
 
 def test_a_machine_that_gets_slower_is_drift(bf16: Arm, arm_a: Measured) -> None:
@@ -479,8 +428,7 @@ def test_a_machine_that_gets_slower_is_drift(bf16: Arm, arm_a: Measured) -> None
     for slower in range(5):
         bf16.behave(token_s=TOKEN_S * 1.4**slower)
         contexts.append(bf16.measure(ready))
-    found = guards.evaluate_pair(ready, ready, contexts, arm_a[1])
-    assert ("drift", "warn") in troubled(found)
+    assert ("drift", "warn") in troubled(guards.evaluate_pair(ready, ready, contexts, arm_a[1]))
 
 
 def test_memory_that_does_not_come_back_fails_the_run(home: Path, card: FakeGpu) -> None:
@@ -504,10 +452,8 @@ def test_another_card_under_the_same_results_fails_the_comparison(home: Path, ca
         lane.stop(arm.spec)
         other = arm.ready()
         block = arm.measure(other)
-    clean = guards.evaluate_pair(arm_a[0], same, arm_a[1], [])
-    assert ("hardware", "fail") not in troubled(clean)
-    assert ("hardware", "fail") in troubled(guards.evaluate_pair(arm_a[0], other, arm_a[1], []))
-    assert ("hardware", "fail") in troubled(guards.evaluate_pair(arm_a[0], same, arm_a[1], [block]))
+    for ready, blocks, differs in ((same, [], False), (other, [], True), (same, [block], True)):
+        assert (of("hardware") <= troubled(guards.evaluate_pair(arm_a[0], ready, arm_a[1], blocks))) == differs
 
 
 ONLY_BY_FACTS = {
@@ -517,15 +463,13 @@ ONLY_BY_FACTS = {
 """Guards that no server can trouble over the whole path; tests/unit/judge/test_guards.py plants them in facts."""
 
 ELSEWHERE = {
-    "client_cpu", "client_loop_lag", "client_loop_lag_tail", "not_quantized", "tokenizer", "template_differs",
-    "prompt_length", "clocks_differ", "fingerprint_drift", "server_changed", "not_interleaved", "drift",
-    "memory_returned", "hardware",
+    "client_cpu", "client_loop_lag", "client_loop_lag_tail", "not_quantized", "fingerprint_drift", "server_changed",
+    "not_interleaved", "drift", "memory_returned", "hardware",
 }  # fmt: skip
 """Planted above in tests of their own."""
 
 
 def test_no_guard_is_forgotten() -> None:
-    planted = {guard for ids, _, _ in SERVER_SHOWS for guard in ids} | ELSEWHERE
-    planted |= {guard for guard, _ in (*NVML_SHOWS, *CLIENT_SHOWS, *SERVERS, *PAIRS)}
+    planted = {guard for fault in (*IN_A_BLOCK, *SERVERS, *EVERY_BLOCK, *PAIRS) for guard in fault.ids} | ELSEWHERE
     assert planted.isdisjoint(ONLY_BY_FACTS)
     assert planted | set(ONLY_BY_FACTS) == {guard.id for guard in guards.GUARDS}

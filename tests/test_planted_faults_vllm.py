@@ -11,13 +11,11 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from box import ROOT
 from msgspec.structs import replace
 from quantbench import block
 from quantbench.client import load
@@ -26,53 +24,42 @@ from quantbench.client.prompt_file import read_prompts
 from quantbench.engines.vllm import client, engine, metrics
 from quantbench.errors import QuantbenchError
 from quantbench.judge import guards
-from quantbench.records.block import BlockContext, BlockKnobs
+from quantbench.records.block import BlockContext
+from quantbench.records.request import RequestRecord
 from quantbench.records.server import Ready, ServerSpec
-from quantbench.serving import lane, processes, registry
-from servers import fake_spec, own_home, running
+from quantbench.serving import lane
+from servers import fake_spec, killed_in_a_block, measured, own_home, started, write_prompts
+from source import ROOT, VLLM_PYTHON
 
-PYTHON = ROOT / ".venv-vllm" / "bin" / "python"
 pytestmark = [pytest.mark.vllm, pytest.mark.alone, pytest.mark.timeout(300)]
 MAX_LEN = 512
 LONG = "The capital of France is Paris, and the river that runs through the city is the Seine. " * 7
 SIX_BLOCKS_GIB = 2_400_000 / 2**30  # 3 072 bytes per token in float32, 128 tokens per block
-KNOBS = BlockKnobs(
-    protocol=1, workload="chat", style="interactive", concurrency=1, max_tokens=16, min_seconds=0.5, min_requests=4,
-    warmup_requests=2, warmup_max_tokens=4, timeout_s=60.0, endpoint="completions", template=None,
-)  # fmt: skip
 ALLOWED = {
-    "concurrency_not_held",
-    "client_loop_lag",
-    "client_loop_lag_tail",
-    "coalesced_reads",
-    "short_block",
-    "ramp_share",
+    "concurrency_not_held", "client_loop_lag", "client_loop_lag_tail", "coalesced_reads", "short_block", "ramp_share",
     "client_error",
-}
+}  # fmt: skip
 """What a short block on a busy machine may show beside the planted fault."""
-
-
 Server = tuple[ServerSpec, Ready]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A working folder with prompts, and a state folder of its own; nothing may be left behind."""
-    if not PYTHON.exists():
+    if not VLLM_PYTHON.exists():
         pytest.fail("no .venv-vllm: run `make setup`")
     with pytest.MonkeyPatch.context() as patch, own_home(tmp_path_factory.mktemp("planted"), patch) as folder:
         for name, text in (("short", "Once upon a time"), ("long", LONG)):
-            lines = [json.dumps({"id": str(n), "prompt": f"{text} {n}"}) for n in range(8)]
-            (folder / f"{name}.jsonl").write_text("\n".join(lines))
+            write_prompts(name, (f"{text} {number}" for number in range(8)))
         yield folder
 
 
 def spec_of(home: Path, model: str, **changes: Any) -> ServerSpec:
     """A server of a copy of the demo model, in models/{model}."""
     shutil.copytree(ROOT / "data" / "demo-model", home / "models" / model)
-    asked = {"max_model_len": MAX_LEN, "max_num_seqs": 4, "prefix_caching": True, "start_timeout_s": 240} | changes
-    command = [str(PYTHON), "-m", "vllm.entrypoints.cli.main"]
-    return fake_spec(None, model, source=str(home / "models" / model), command=command, **asked)
+    changes = {"max_model_len": MAX_LEN, "max_num_seqs": 4, "prefix_caching": True, "start_timeout_s": 240} | changes
+    command = [str(VLLM_PYTHON), "-m", "vllm.entrypoints.cli.main"]
+    return fake_spec(None, model, source=str(home / "models" / model), command=command, **changes)
 
 
 def edit(path: Path, **changes: Any) -> None:
@@ -80,40 +67,19 @@ def edit(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def started(spec: ServerSpec) -> Server:
-    with lane.lease(spec) as lease:
-        assert lease.ready is not None
-        return spec, lease.ready
-
-
 @pytest.fixture(scope="module")
 def server(home: Path) -> Server:
     """The first server."""
     spec = spec_of(home, "demo", max_num_seqs=2, args=["--generation-config", "auto"])
     edit(Path(spec.source, "generation_config.json"), temperature=0.7, top_p=0.8)
-    return started(spec)
+    return spec, started(spec)
 
 
 @pytest.fixture(scope="module")
 def killed(server: Server) -> BlockContext:
     """The context of the block in which the first server is killed, at its fourth answer."""
-    spec, ready = server
-    succeeded = answers(ready.url) + KNOBS.warmup_requests + 4
-    leader = registry.leader(running(spec.model).key)
-
-    def kill() -> None:
-        if processes.until(lambda: answers(ready.url) >= succeeded, 60):
-            processes.signal_all([processes.pid_of(leader)], 9)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    _, context = measured(server, 2, "short", min_seconds=90)
-    killer.join()
-    return context
-
-
-def answers(url: str) -> float:
-    return float(metrics.snapshot(client.metrics_page(url)).requests_succeeded or 0)
+    with killed_in_a_block(server[1]):
+        return judged(server, 2, "short", min_seconds=90)[1]
 
 
 POISON = """
@@ -134,88 +100,85 @@ def other(home: Path, server: Server, killed: BlockContext) -> Server:
     edit(tokenizer, model=model | {"merges": model["merges"][:200]})  # of its parts, Transformers reads only the model
     bare = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     edit(Path(spec.source, "tokenizer_config.json"), chat_template=bare)
-    subprocess.run([PYTHON, "-c", POISON, str(Path(spec.source, "model.safetensors"))], check=True)
-    return started(spec)
+    subprocess.run([VLLM_PYTHON, "-c", POISON, str(Path(spec.source, "model.safetensors"))], check=True)
+    return spec, started(spec)
 
 
-def measured(server: Server, concurrency: int, prompts: str, **knobs: Any) -> Any:
-    spec, ready = server
-    one = block.BlockSpec(
-        spec.model, 1, spec, replace(KNOBS, concurrency=concurrency, **knobs), "cpu", Path(f"{prompts}.jsonl")
-    )
-    records, context = block.measure(one, ready)
-    return records, guards.judged(context, ready, None)
+def judged(server: Server, concurrency: int, prompts: str, **knobs: Any) -> tuple[list[RequestRecord], BlockContext]:
+    """A block of 16 tokens per answer."""
+    knobs = {"max_tokens": 16, "min_seconds": 0.5, "concurrency": concurrency} | knobs
+    records, context = measured(*server, prompts, **knobs)
+    return records, guards.judged(context, server[1], None)
 
 
-def bad(found: BlockContext) -> set[str]:
-    return {result.id for result in found.guards if result.status in ("fail", "warn")}
+def bad(context: BlockContext) -> set[str]:
+    return {result.id for result in context.guards if result.status in ("fail", "warn")}
 
 
-def test_distinct_requests_have_no_prefix_hits_even_where_prefixes_are_cached(server: Any) -> None:
+def test_distinct_requests_have_no_prefix_hits_even_where_prefixes_are_cached(server: Server) -> None:
     """The clean case: other requests of one seed share nothing, as each begins with a text of its own."""
-    _, found = measured(server, 2, "long")
-    assert found.server.delta.prefix_cache_queries > 0
-    assert found.server.delta.prefix_cache_hits == 0
-    assert bad(found) <= ALLOWED, found.guards
+    _, context = judged(server, 2, "long")
+    assert context.server.delta.prefix_cache_queries > 0
+    assert context.server.delta.prefix_cache_hits == 0
+    assert bad(context) <= ALLOWED, context.guards
 
 
-def test_prefix_cache_hits_show_in_the_counters_of_the_block(server: Any) -> None:
+def test_prefix_cache_hits_show_in_the_counters_of_the_block(server: Server) -> None:
     """The same seed twice without a word of difference is what a client without distinct prompts would send."""
     spec, ready = server
-    _, clean = measured(server, 2, "long")
+    _, clean = judged(server, 2, "long")
     with lane.lease(spec) as lease:
-        asked = LoadSpec(
+        load_spec = LoadSpec(
             url=lease.url, model="demo", prompts=read_prompts(Path("long.jsonl")), concurrency=2, max_tokens=16,
             min_requests=4, warmup_requests=0, seed="again",
         )  # fmt: skip
-        load.run_block(asked)
+        load.run_block(load_spec)
         poller = block.MetricsPoller(engine, lease.url, lease.log)
-        records = load.run_block(asked, before=poller.start, after=poller.stop).records
+        records = load.run_block(load_spec, before=poller.start, after=poller.stop).records
     assert all(record.ok for record in records)
     before, after = (metrics.snapshot(page) for page in (poller.page_before, poller.page_after))
     facts = replace(clean.server, before=before, after=after, delta=metrics.difference(before, after))
     figures = clean.metrics | {"n": len(records), "chunks": 16 * len(records), "tokens_out": 16 * len(records)}
     repeated = replace(clean, server=facts, metrics=figures)
     assert facts.delta.prefix_cache_hits >= 4 * 128
-    found = guards.judged(repeated, ready, None)
-    assert "prefix_cache" in found.reasons
-    assert bad(found) - ALLOWED == {"prefix_cache"}, found.guards
+    context = guards.judged(repeated, ready, None)
+    assert "prefix_cache" in context.reasons
+    assert bad(context) - ALLOWED == {"prefix_cache"}, context.guards
 
 
-def test_more_requests_than_sequences_queue(server: Any) -> None:
-    _, found = measured(server, 8, "short", min_requests=16)
-    assert "queueing" in bad(found)
-    assert bad(found) <= ALLOWED | {"queueing"}, found.guards
-    assert found.valid or set(found.reasons) <= {"client_loop_lag"}
+def test_more_requests_than_sequences_queue(server: Server) -> None:
+    _, context = judged(server, 8, "short", min_requests=16)
+    assert "queueing" in bad(context)
+    assert bad(context) <= ALLOWED | {"queueing"}, context.guards
+    assert context.valid or set(context.reasons) <= {"client_loop_lag"}
 
 
-def test_a_prompt_that_is_longer_than_the_model_takes_is_a_failed_request(server: Any) -> None:
+def test_a_prompt_that_is_longer_than_the_model_takes_is_a_failed_request(server: Server) -> None:
     """One among many makes the block invalid: without some of its prompts it would be another workload."""
     spec, _ = server
-    lines = [*Path("short.jsonl").read_text().splitlines(), json.dumps({"id": "huge", "prompt": LONG * 5})]
-    Path("huge.jsonl").write_text("\n".join(lines))
-    records, found = measured(server, 1, "huge", min_requests=9)
-    assert {record.reason for record in records if record.prompt_id == "huge"} == {"http_4xx"}
-    assert all(record.ok for record in records if record.prompt_id != "huge")
-    assert "failed_requests" in found.reasons
+    write_prompts("huge", [*(f"Once upon a time {number}" for number in range(8)), LONG * 5])
+    records, context = judged(server, 1, "huge", min_requests=9)
+    assert {record.reason for record in records if record.prompt_id == "8"} == {"http_4xx"}
+    assert all(record.ok for record in records if record.prompt_id != "8")
+    assert "failed_requests" in context.reasons
     with lane.lease(spec) as lease:
         assert lease.action == "reused"  # the server is well, only the request was not
 
 
-def test_prompts_that_are_all_too_long_end_the_block_in_words(server: Any) -> None:
-    Path("huge.jsonl").write_text(json.dumps({"id": "huge", "prompt": LONG * 5}))
+def test_prompts_that_are_all_too_long_end_the_block_in_words(server: Server) -> None:
+    write_prompts("huge", [LONG * 5])
     with pytest.raises(QuantbenchError, match=f"HTTP 400 .*maximum context length is {MAX_LEN} tokens"):
-        measured(server, 1, "huge", min_requests=3)
+        judged(server, 1, "huge", min_requests=3)
 
 
-def test_the_server_record_shows_what_is_set_up_wrongly(server: Any) -> None:
+def test_the_server_record_shows_what_is_set_up_wrongly(server: Server) -> None:
     _, ready = server
     assert ready.settings.max_model_len == MAX_LEN
     assert guards.failed(guards.evaluate_server(ready)) == ["sampling_defaults"]
     assert ready.tokenizer.chat_is_plain is False
     plain = {"max_model_len": 1024, "prefix_caching": False, "sampling_defaults_overridden": False}
     right = replace(ready, settings=replace(ready.settings, **plain))
-    _, clean = measured(server, 2, "short")
+    _, clean = judged(server, 2, "short")
     failures = guards.comparison_failures(right, ready, [clean], [clean])
     assert failures == ["max_model_len", "prefix_caching", "sampling_defaults"]
 
@@ -235,22 +198,22 @@ def test_another_process_at_the_end_of_the_block_is_a_restart(killed: BlockConte
 
 
 def test_a_variant_that_differs_in_dtype_tokenizer_and_template_is_not_compared(server: Server, other: Server) -> None:
-    found = guards.evaluate_pair(server[1], other[1], [], [])
-    assert guards.failed(found) == ["dtype", "tokenizer", "template_differs"]
+    failed = guards.failed(guards.evaluate_pair(server[1], other[1], [], []))
+    assert failed == ["dtype", "tokenizer", "template_differs"]
     assert guards.failed(guards.evaluate_server(other[1])) == ["chat_template"]
 
 
 def test_a_kv_cache_that_is_too_small_preempts(other: Server) -> None:
     """Four requests of two blocks each do not fit into six, of which vLLM keeps one for itself."""
-    _, found = measured(other, 4, "short", max_tokens=200)
-    assert found.server.delta.preemptions > 0
-    assert "preemption" in bad(found)
-    assert bad(found) <= ALLOWED | {"preemption", "queueing", "nan_logits"}, found.guards
+    _, context = judged(other, 4, "short", max_tokens=200)
+    assert context.server.delta.preemptions > 0
+    assert "preemption" in bad(context)
+    assert bad(context) <= ALLOWED | {"preemption", "queueing", "nan_logits"}, context.guards
 
 
 def test_one_weight_that_is_not_a_number_is_found_though_plain_requests_succeed(other: Server) -> None:
     assert other[1].test_completion.tokens == 16
     assert other[1].logits.finite is False
-    _, found = measured(other, 1, "short")
-    assert "nan_logits" in found.reasons
-    assert "JSON" in next(result.detail for result in found.guards if result.id == "nan_logits")
+    _, context = judged(other, 1, "short")
+    assert "nan_logits" in context.reasons
+    assert "JSON" in next(result.detail for result in context.guards if result.id == "nan_logits")

@@ -14,30 +14,29 @@ from quantbench.records.layout import Results
 from quantbench.records.plan import ComparisonPlan, ReportPlan
 from quantbench.records.tables import ImpactRow
 from quantbench.results import columns_of
-from report_fixture import ROOT, Named, Scenario, evidence, facts, run, write_tree
+from report_fixture import ROOT, Scenario, evidence, facts, run, write_tree
 
 
 def test_from_blocks_to_pages(tmp_path: Path) -> None:
-    scenario = Scenario(variants=("awq", "fp8"))
-    config = write_tree(tmp_path, scenario).plan.as_dict()
-    inputs = evidence(tmp_path, scenario.models, pages=True, decision=[str(tmp_path / "decision.json")])
+    scenario, tree = Scenario(variants=("awq", "fp8")), Results("test-gpu", tmp_path)
+    params = {"report": write_tree(tmp_path, scenario).plan}
+    inputs = evidence(tree, scenario.models)
     for page in report_plan.PAGES:
-        outputs = Named(page=str(tmp_path / f"{page}.md"))
-        run("write_page", inputs, outputs, params={"report": config}, wildcards={"page": page})
-    outputs = Named(page=str(tmp_path / "report.html"), plots=str(tmp_path / "plots"))
-    run("write_report", inputs, outputs, params={"report": config})
+        run("write_page", inputs, {"page": tree.file("page", page=page)}, params, page=page)
+    report = {"page": tree.file("report"), "plots": tree.file("plots")}
+    run("write_report", inputs, report, params)
 
-    chat = pl.read_csv(tmp_path / "comparison/chat.csv")
+    chat = pl.read_csv(tree.file("comparison", workload="chat"))
     assert tuple(chat.columns) == COMPARISON_COLUMNS
     assert chat.height == 3 * 2 * 7
     assert set(chat["workload"]) == {"chat"}
-    assert tuple(pl.read_csv(tmp_path / "comparison/chat_vs_batch.csv").columns) == columns_of(ImpactRow)
-    assert pl.read_csv(tmp_path / "capacity/chat_awq.csv")["concurrency"].to_list() == [1, 8, 16]
-    checks = read_json(tmp_path / "measurement.json")["checks"]
+    assert tuple(pl.read_csv(tree.file("impact")).columns) == columns_of(ImpactRow)
+    assert pl.read_csv(tree.file("capacity", workload="chat", model="awq"))["concurrency"].to_list() == [1, 8, 16]
+    checks = read_json(tree.file("measurement"))["checks"]
     assert {check["of"] for check in checks} == {"bf16", "awq", "fp8", "run"}
     for page in (*(f"{page}.md" for page in report_plan.PAGES), "report.html"):
-        assert len((tmp_path / page).read_text()) > 1000
-    assert (tmp_path / "plots/throughput_ratio.png").stat().st_size > 1000
+        assert len((tree.file("report").parent / page).read_text()) > 1000
+    assert (tree.file("plots") / "throughput_ratio.png").stat().st_size > 1000
 
 
 def test_a_row_of_short_or_refused_blocks_says_so() -> None:

@@ -83,7 +83,7 @@ def test_the_report_is_one_file_and_well_formed(page: str) -> None:
 
 
 def test_the_report_prints_no_broken_value(page: str) -> None:
-    for scenario in (None, Scenario(p95=False, price=False, quality=False, memory=False, telemetry=False, blocks=1)):
+    for scenario in (None, Scenario(p95=False, price=False, quality=False, cpu=True, blocks=1)):
         parser = Balance()
         parser.feed(page if scenario is None else _report(scenario))
         words = " ".join(parser.words).replace(guards.meanings()["nan_logits"], "title")
