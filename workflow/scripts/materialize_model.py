@@ -4,13 +4,14 @@ from pathlib import Path
 
 from quantbench import jobs
 from quantbench.quality import made_models
+from quantbench.records.server import Provenance
 
 
 def main(job):
     source = Path(job.input.model[0]).parent
     size = job.params.grow or "0"
     command = [job.params.python, str(job.input.program), str(source), "--intermediate-size", str(size)]
-    facts = {"model": job.wildcards.model, "source": "demo", "intermediate_size": job.params.grow}
+    facts = Provenance(model=job.wildcards.model, source="demo", intermediate_size=job.params.grow)
     made_models.build(job.output.marker, command, job.log[0], facts)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from quantbench import jobs
 from quantbench.quality import made_models
+from quantbench.records.server import Provenance
 
 
 def main(job):
@@ -15,7 +16,7 @@ def main(job):
         calibration = recipe["calibration"]
         command += ["--method", recipe["method"]]
         command += ["--calibration", calibration["file"], "--samples", str(calibration["samples"])]
-    facts = {"model": job.wildcards.model, "source": job.params.source, "quantize": recipe}
+    facts = Provenance(model=job.wildcards.model, source=job.params.source, quantize=dict(recipe))
     made_models.build(job.output.marker, command, job.log[0], facts)
     made_models.require_quantized(Path(job.output.marker).parent)
 

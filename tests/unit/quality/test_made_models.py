@@ -8,8 +8,10 @@ import pytest
 from quantbench.errors import QuantbenchError
 from quantbench.files import read_json
 from quantbench.quality import made_models
+from quantbench.records.server import Provenance
 from servers import no_tensors
 
+FACTS = Provenance(model="m", source="Org/Model", quantize={"scheme": "W8A8"})
 MAKES = """
 import pathlib, sys
 out = pathlib.Path(sys.argv[-1])
@@ -30,9 +32,9 @@ def test_a_folder_appears_whole_with_its_record(tmp_path: Path) -> None:
     marker = tmp_path / "models/m/provenance.json"
     (marker.parent).mkdir(parents=True)
     (marker.parent / "stale").write_text("from before")
-    made_models.build(marker, program(tmp_path, MAKES), tmp_path / "log", {"scheme": "W8A8"})
+    made_models.build(marker, program(tmp_path, MAKES), tmp_path / "log", FACTS)
     record = read_json(marker)
-    assert record["scheme"] == "W8A8"
+    assert record["quantize"] == {"scheme": "W8A8"}
     assert record["weights_bytes"] == 7
     assert set(record["sha256"]) == {"model.safetensors"}
     assert sorted(p.name for p in marker.parent.iterdir()) == ["config.json", "model.safetensors", "provenance.json"]
@@ -50,9 +52,9 @@ def test_a_folder_appears_whole_with_its_record(tmp_path: Path) -> None:
 )
 def test_a_failure_keeps_the_old_folder(tmp_path: Path, text: str, words: str) -> None:
     marker = tmp_path / "models/m/provenance.json"
-    made_models.build(marker, program(tmp_path, MAKES), tmp_path / "log", {})
+    made_models.build(marker, program(tmp_path, MAKES), tmp_path / "log", FACTS)
     with pytest.raises(QuantbenchError, match=words) as error:
-        made_models.build(marker, program(tmp_path, text), tmp_path / "log", {})
+        made_models.build(marker, program(tmp_path, text), tmp_path / "log", FACTS)
     assert "log" in str(error.value)
     assert marker.exists()
     assert [p.name for p in (tmp_path / "models").iterdir()] == ["m"]
@@ -60,7 +62,7 @@ def test_a_failure_keeps_the_old_folder(tmp_path: Path, text: str, words: str) -
 
 def test_a_missing_interpreter_is_named(tmp_path: Path) -> None:
     with pytest.raises(QuantbenchError, match="absent-python does not exist"):
-        made_models.build(tmp_path / "m/provenance.json", ["absent-python", "x.py"], tmp_path / "log", {})
+        made_models.build(tmp_path / "m/provenance.json", ["absent-python", "x.py"], tmp_path / "log", FACTS)
 
 
 def test_a_hub_model_that_is_not_cached_comes_with_its_command(monkeypatch, tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ def test_what_ready_json_holds(home):
     assert facts.versions.vllm == "0.32.0"
     assert facts.startup.total_s == lease.state.start_s > 0.1
     assert facts.startup.weights_s == 0.05
+    assert "total_s" not in facts.startup.missing
     assert (facts.memory.kv_cache_tokens, facts.memory.max_concurrency) == (131072, 128)
     assert facts.memory.weights_gib is None
     assert "not found" in facts.memory.missing["weights_gib"]
@@ -133,16 +134,14 @@ def test_what_ready_json_holds(home):
 
 
 def test_another_tokenizer_has_another_fingerprint(home):
-    spec = fake_spec(home, env=behave(home))
-    with lane.lease(spec) as lease:
-        seen = [client.tokenizer(lease.url, "alpha")]
-        behave(home, salt=1)
-        seen.append(client.tokenizer(lease.url, "alpha"))
-        behave(home, refuse=["tokenize"])
-        none = client.tokenizer(lease.url, "alpha")
+    seen = []
+    with lane.lease(fake_spec(home, env=behave(home))) as lease:
+        for rules in ({}, {"salt": 1}, {"refuse": ["tokenize"]}):
+            behave(home, **rules)
+            seen.append(client.tokenizer(lease.url, "alpha"))
     assert seen[0].probe_sha256 != seen[1].probe_sha256
     assert seen[0].chat_probe_sha256 != seen[1].chat_probe_sha256
-    assert none == Tokenizer()
+    assert seen[2] == Tokenizer()
 
 
 @pytest.mark.parametrize(
@@ -185,6 +184,8 @@ def test_session_adds_up_the_leases(home):
     assert record.held_s > 0
     assert record.starting_s > 0
     assert [e.event for e in record.events] == ["start", "lease", "lease", "lease", "stop"]
+    unmeasured = registry.new_event("alpha", "stop", why="owner gone")
+    assert registry.session_of("alpha", "resident", [*record.events, unmeasured]).memory_returned is True
     assert registry.session_of("never", "sleep", []).memory_returned is None
 
 

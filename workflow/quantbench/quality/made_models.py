@@ -6,14 +6,15 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from msgspec.structs import replace
 
 from quantbench.errors import QuantbenchError
-from quantbench.files import write_json
 from quantbench.observe import checkpoint
-from quantbench.records.server import ServerSpec
+from quantbench.records.base import write
+from quantbench.records.server import Provenance, ServerSpec
 from quantbench.serving import model_source
 
 MARKER = "provenance.json"
@@ -32,10 +33,10 @@ def find(name: str, source: str) -> Path:
     return found
 
 
-def build(marker: Path | str, command: Sequence[str], log: Path | str, facts: Mapping[str, Any]) -> None:
+def build(marker: Path | str, command: Sequence[str], log: Path | str, made: Provenance) -> None:
     """Run `command` with the new folder as its last argument; on success the folder of `marker` is replaced.
 
-    `marker` is the folder's provenance.json: `facts`, the SHA-256 of every weight file and their bytes. The
+    `marker` is the folder's provenance.json: `made` with the SHA-256 of every weight file and their bytes. The
     program's output goes to `log`. Raises QuantbenchError when it fails or leaves no weights.
     """
     folder, log = Path(marker).parent, Path(log)
@@ -49,7 +50,7 @@ def build(marker: Path | str, command: Sequence[str], log: Path | str, facts: Ma
             raise QuantbenchError(f"{folder}: the program left no weights or no config.json", log=log)
         hashes = {path.name: sha256(path) for path in weights}
         bytes_ = sum(path.stat().st_size for path in weights)
-        write_json(part / MARKER, {**facts, "weights_bytes": bytes_, "sha256": hashes})
+        write(part / MARKER, replace(made, weights_bytes=bytes_, sha256=hashes))
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
     finally:

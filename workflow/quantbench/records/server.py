@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from quantbench.records.base import Number, OpenRecord, Record
 from quantbench.records.block import Hardware
@@ -281,3 +281,17 @@ class LaneRecord(Record, frozen=True, kw_only=True):
 
     mode: str
     reason: str = ""
+
+
+class Provenance(Record, frozen=True, kw_only=True):
+    """`models/{gpu}/{model}/provenance.json`: how a model was made here, and what came of it.
+
+    intermediate_size: of the grown demo model; quantize: the recipe of a quantized one. sha256: of each weight file.
+    """
+
+    model: str
+    source: str
+    intermediate_size: int | None = None
+    quantize: dict[str, Any] | None = None
+    weights_bytes: int = 0
+    sha256: dict[str, str] = {}

@@ -47,7 +47,7 @@ class Launch(Record, frozen=True, kw_only=True):
     grace_s: float
 
 
-class Pair(Record, frozen=True, kw_only=True):
+class ServerProcesses(Record, frozen=True, kw_only=True):
     """`servers/{key}/process.json`: tokens of the API server and of its supervisor."""
 
     server: str

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from quantbench.errors import QuantbenchError
 from quantbench.records import base
 from quantbench.records.server import Event, Session
-from quantbench.records.serving import Ended, Pair, State
+from quantbench.records.serving import Ended, ServerProcesses, State
 from quantbench.serving import owner, processes
 
 T = TypeVar("T")
@@ -57,8 +57,8 @@ def servers(devices: Iterable[str] | None = None) -> list[State]:
 
 def leader(key: str) -> str | None:
     """Token of the API server's process, None before it was spawned."""
-    pair = _read(folder(key) / "process.json", Pair)
-    return pair.server if pair else None
+    tokens = _read(folder(key) / "process.json", ServerProcesses)
+    return tokens.server if tokens else None
 
 
 def ended(key: str) -> Ended | None:
@@ -83,8 +83,8 @@ def is_up(state: State) -> bool:
 
 def supervised(state: State) -> bool:
     """Does its supervisor live?"""
-    pair = _read(folder(state.key) / "process.json", Pair)
-    return processes.alive(pair.supervisor) if pair else bool(processes.supervisors(state.mark))
+    tokens = _read(folder(state.key) / "process.json", ServerProcesses)
+    return processes.alive(tokens.supervisor) if tokens else bool(processes.supervisors(state.mark))
 
 
 def log_text(state: State) -> str:

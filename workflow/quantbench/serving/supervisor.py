@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from quantbench.records.base import read, write
-from quantbench.records.serving import Ended, Launch, Pair
+from quantbench.records.serving import Ended, Launch, ServerProcesses
 from quantbench.serving import claims, owner, processes, registry
 
 _LOOK_S = 1.0
@@ -147,7 +147,7 @@ def supervise(folder: Path) -> None:
             os._exit(0)
     server = spawn(launch)
     leader, why, code = processes.token(server.pid), "supervisor failed", None
-    write(folder / "process.json", Pair(server=leader, supervisor=me))
+    write(folder / "process.json", ServerProcesses(server=leader, supervisor=me))
     try:
         why = watch_server(folder, launch, server, signals)
         if why != "ended by itself":
