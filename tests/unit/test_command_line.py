@@ -11,7 +11,7 @@ import pytest
 from quantbench.cli import refine as cli_refine
 from quantbench.config.command_line import repeat, text, with_value
 from quantbench.errors import QuantbenchError
-from quantbench.report import decision, doubts, method
+from quantbench.report import decision, method
 from quantbench.report.say import Speech
 from report_fixture import Scenario, facts
 
@@ -44,7 +44,7 @@ def test_pages_print_the_whole_line() -> None:
     found = facts(Scenario(variants=("awq", "fp8")))
     say = Speech.of(found)
     line = "snakemake --cores 1 --configfile 'my gpu.yaml' --config gpu=test-gpu blocks=6"
-    assert line in str(doubts.provenance(found, say))
+    assert line in str(method.provenance(found, say))
     assert line in str(decision.memo(found, say)[-1])
     assert found.verdict.precision.extra_blocks
     [sentence] = [part for part in map(str, method.section(found, say).parts) if "would reach it" in part]

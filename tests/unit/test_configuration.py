@@ -73,6 +73,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"primary": {"workload": "batch"}}, "primary.workload 'batch' is not among the workloads that are measured (chat"),
     ({"primary": {"concurrency": 3}}, "primary.concurrency 3 is not in the workload's grid"),
     ({"extra_blocks": {"c8": 1}}, "extra_blocks 'c8' is not a cell"),
+    ({"extra_blocks": {"chart/c8_t128": 1}}, "extra_blocks 'chart/c8_t128' is not a cell"),
     ({"server": {"max_model_len": 64}}, "workloads.chat.max_tokens 128 leaves no room"),
     ({"models": {"awq": {"server": {"max_model_len": 128}}}}, "(models.awq.server.max_model_len 128)"),
     ({"models": {"own": {"port": 8002}}}, "models.own needs one of source, quantize, endpoint"),
@@ -131,6 +132,7 @@ def test_numbers_given_as_text_on_the_command_line_are_understood() -> None:
     assert plan(extra_blocks={"chat/c8_t128": "4"}, blocks="3").blocks(Cell.of("chat", 8, 128)) == 7
     assert plan(aa_control="false").arms == ["bf16", "awq"]
     assert plan(precision="0.05").config["precision"] == 0.05
+    assert plan(precision="none").config["precision"] is None
     assert plan(precision="null", cost={"hourly_price": "2"}).config["cost"]["hourly_price"] == 2
 
 

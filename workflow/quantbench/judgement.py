@@ -32,8 +32,8 @@ JUDGING = (
 
 def files(workflow: Path = WORKFLOW) -> list[Path]:
     """Every file that judges or words, sorted by its path."""
-    found = {path for pattern in JUDGING for path in workflow.glob(pattern)}
-    return sorted(path for path in found if path.is_file() and path.suffix != ".pyc")
+    paths = {path for pattern in JUDGING for path in workflow.glob(pattern)}
+    return sorted(path for path in paths if path.is_file() and path.suffix != ".pyc")
 
 
 def judgement(workflow: Path = WORKFLOW) -> str:

@@ -134,8 +134,8 @@ def combine_capacity(paths: Iterable[PathLike], model: str, workload: str) -> pl
     table = pl.concat(map(_tuple_frame, paths), how="diagonal_relaxed").sort("max_tokens", "concurrency")
     strangers = table.filter((pl.col("model") != model) | (pl.col("workload") != workload))
     if strangers.height:
-        found = strangers.select("model", "workload").unique().rows()
-        raise QuantbenchError(f"capacity of {model}, {workload}: found rows of {found}", remedy="delete the moved CSVs")
+        rows = strangers.select("model", "workload").unique().rows()
+        raise QuantbenchError(f"capacity of {model}, {workload}: found rows of {rows}", remedy="delete the moved CSVs")
     if table.select("max_tokens", "concurrency").is_duplicated().any():
         raise QuantbenchError(f"capacity of {model}, {workload}: a tuple occurs twice", remedy="delete the copy")
     return table

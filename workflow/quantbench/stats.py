@@ -158,11 +158,11 @@ def spread(
     stages = [x]
     if first is not None and max(first, MIN_PAIRS) < x.size:
         stages.append(x[: max(first, MIN_PAIRS)])
-    found = [
+    spreads = [
         (math.sqrt(float(((y - (y.mean() if centre is None else centre)) ** 2).sum()) / (y.size - 1)), y.size - 1)
         for y in stages
     ]
-    return max(found, key=lambda sd_df: sd_df[0] * t_quantile(0.5 + confidence / 2, sd_df[1]))
+    return max(spreads, key=lambda sd_df: sd_df[0] * t_quantile(0.5 + confidence / 2, sd_df[1]))
 
 
 def _unusable(values: Sequence[float]) -> str | None:

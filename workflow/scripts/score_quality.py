@@ -6,7 +6,7 @@ from quantbench import jobs
 from quantbench.quality import code_check, prompt_set, score
 from quantbench.records import base
 from quantbench.records.quality import Answer
-from quantbench.report import quality_words
+from quantbench.report import quality
 from quantbench.report.say import Speech
 
 
@@ -22,7 +22,7 @@ def main(job):
         code_check.run_python,
     )
     base.write(job.output.pairs, score.plain(baseline, variant))
-    base.write(job.output.details, quality_words.with_words(details, Speech()))
+    base.write(job.output.details, quality.with_words(details, Speech()))
 
 
 jobs.run(snakemake, main)

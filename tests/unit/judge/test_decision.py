@@ -45,7 +45,7 @@ def test_quality_forbids_and_speed_alone_never_recommends(code: str, quality: st
     assert use.variant == ("awq" if action in ("use", "check") else None)
     [choice] = use.choices
     assert (choice.quality, choice.code, choice.cell) == (quality, code, runs.CHAT)
-    assert compared or choice.quality_because == (finding("confidence.answers_not_compared"),)
+    assert compared or choice.quality_because == ()
 
 
 def test_each_use_has_the_quality_that_it_needs() -> None:

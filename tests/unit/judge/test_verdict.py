@@ -82,7 +82,7 @@ def test_words_carry_the_interval_and_agree_with_the_figures():
     ]),
     (run(EQUAL, sd=0.03, seed=3), 7, "undecided", ["more than 7 blocks in all would be needed to resolve 2.0 %"]),
     (run(EQUAL, sd=0.2, seed=3), 40, "undecided", ["more than 40 blocks in all would be needed to resolve 2.0 %"]),
-    (run(FASTER, blocks=2), 40, "no_test", ["no test possible (2 pairs of blocks, a test needs 3): "]),
+    (run(FASTER, blocks=2), 40, "no_test", ["no test possible: a test needs at least 3 pairs of blocks: "]),
 ])  # fmt: skip
 def test_what_is_not_shown_says_what_the_data_allow_and_what_would_help(contexts, most, code, words):
     found = verdict(contexts, target=0.02, planned_blocks=6, most_blocks=most)
@@ -171,7 +171,7 @@ def test_short_blocks_get_a_pooled_p95_and_without_requests_a_reason():
     ttft, e2e = row(found, "p95_ttft_ms"), row(found, "p95_e2e_ms")
     assert (ttft.code, ttft.ci_low < 1 / 1.5 < ttft.ci_high, ttft.reasons) == ("better", True, ("P95_POOLED",))
     assert (e2e.code, e2e.ratio, e2e.reasons) == ("no_test", None, ("P95_NEEDS_N72",))
-    assert e2e.words == "no test possible: a 95th percentile needs 72 requests per arm"
+    assert e2e.words == "no test possible: a p95 needs at least 72 requests; longer blocks give them"
 
 
 @pytest.mark.parametrize(("speeds", "blocks", "present", "trusted", "words"), [

@@ -11,7 +11,7 @@ from quantbench.quality import score
 from quantbench.records import base
 from quantbench.records.finding import finding
 from quantbench.records.quality import Answer, CheckResult, Floor, Item, QualityDetails, QualityVerdict, Repeat
-from quantbench.report.quality_words import bound, with_words
+from quantbench.report.quality import bound, with_words
 from quantbench.report.say import Speech
 from scipy.stats import beta, binom
 

@@ -204,14 +204,14 @@ def whole_spec(measured: Mapping[str, Any], place: Mapping[str, Any]) -> Json:
 def make_plan(config: Mapping[str, Any], config_schema: Mapping[str, Any]) -> Plan:
     """Validate, fill defaults and cross-check. Raises QuantbenchError with one line that names every faulty key."""
     plan = Plan(schema.validate(config, config_schema))
-    found = list(cross_checks.of_workload_names(plan.config))
-    if not found:
+    faults = list(cross_checks.of_workload_names(plan.config))
+    if not faults:
         wanted = plan.config["select_workloads"] or list(plan.config["workloads"])
         plan.config["workloads"] = {name: w for name, w in plan.config["workloads"].items() if name in wanted}
-        found = list(cross_checks.of_config(plan.config))
-    if found:
-        remedies = dict.fromkeys(fault.remedy or "see config/README.md for every key" for fault in found)
-        raise QuantbenchError(f"config: {'; '.join(fault.what for fault in found)}", remedy="; ".join(remedies))
+        faults = list(cross_checks.of_config(plan.config))
+    if faults:
+        remedies = dict.fromkeys(fault.remedy or "see config/README.md for every key" for fault in faults)
+        raise QuantbenchError(f"config: {'; '.join(fault.what for fault in faults)}", remedy="; ".join(remedies))
     return plan
 
 

@@ -45,17 +45,17 @@ def choose_profile(gpus: Sequence[Mapping[str, Any]], profiles: Mapping[str, Map
     return Choice(best[0], f"NVML shows {words}{others}")
 
 
-def _fit(found: Mapping[str, Any], match: Mapping[str, Any]) -> int:
+def _fit(device: Mapping[str, Any], match: Mapping[str, Any]) -> int:
     """0 where the profile does not fit, else the length of the longest substring that does: more exact is better."""
-    name, total = str(found.get("name") or "").lower(), found.get("total_mib")
+    name, total = str(device.get("name") or "").lower(), device.get("total_mib")
     hits = [len(part) for part in match.get("name", []) if part and str(part).lower() in name]
     low, high = (match.get("memory_gib") or [0, float("inf")])[:2]
     in_range = low <= total / 1024 <= high if total is not None else not match.get("memory_gib")
     return max(hits, default=0) if in_range else 0
 
 
-def _how_to_write(found: Mapping[str, Any], profiles: Mapping[str, Mapping[str, Any]]) -> str:
-    memory = float(found.get("total_mib") or 0) / 1024
+def _how_to_write(device: Mapping[str, Any], profiles: Mapping[str, Mapping[str, Any]]) -> str:
+    memory = float(device.get("total_mib") or 0) / 1024
 
     def distance(name: str) -> float:
         low, high = (profiles[name].get("memory_gib") or [0, 0])[:2]
@@ -65,12 +65,12 @@ def _how_to_write(found: Mapping[str, Any], profiles: Mapping[str, Mapping[str, 
     nearest = known[0] if known else CPU
     return (
         f"copy config/gpus/{nearest}.yaml (the nearest in memory) to a file for this GPU, set its "
-        f"match: {{name: ['{found.get('name')}'], memory_gib: [{memory * 0.95:.0f}, {memory * 1.05:.0f}]}} "
+        f"match: {{name: ['{device.get('name')}'], memory_gib: [{memory * 0.95:.0f}, {memory * 1.05:.0f}]}} "
         "and its memory settings, or name a profile: snakemake --configfile config/gpus/<profile>.yaml"
     )
 
 
-def describe(found: Mapping[str, Any]) -> str:
+def describe(device: Mapping[str, Any]) -> str:
     """One GPU in words, e.g. `NVIDIA H100 80GB HBM3 (79.6 GiB, driver 580.1)`."""
-    memory = f"{found['total_mib'] / 1024:.1f} GiB" if found.get("total_mib") else "memory unknown"
-    return f"{found.get('name') or 'a GPU without a name'} ({memory}, driver {found.get('driver') or 'unknown'})"
+    memory = f"{device['total_mib'] / 1024:.1f} GiB" if device.get("total_mib") else "memory unknown"
+    return f"{device.get('name') or 'a GPU without a name'} ({memory}, driver {device.get('driver') or 'unknown'})"

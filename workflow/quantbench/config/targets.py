@@ -15,11 +15,11 @@ _CSV = re.compile(r"(?:\./)?results/([^/]+)/cells/([^/]+)/([^/]+)/([^/]+)\.csv")
 
 def check(plan: Plan, words: Iterable[str]) -> None:
     """Raise QuantbenchError for every CSV of a tuple that this configuration cannot measure; `words` may be others."""
-    asked = [(target, match) for target in words if (match := _CSV.fullmatch(target))]
-    found = [(target, fault) for target, match in asked for fault in _faults(plan, *match.groups())]
-    if found:
-        what = "; ".join(f"{target}: {fault.what}" for target, fault in found)
-        raise QuantbenchError(what, remedy="; ".join(dict.fromkeys(fault.remedy for _, fault in found)))
+    named = [(target, match) for target in words if (match := _CSV.fullmatch(target))]
+    faults = [(target, fault) for target, match in named for fault in _faults(plan, *match.groups())]
+    if faults:
+        what = "; ".join(f"{target}: {fault.what}" for target, fault in faults)
+        raise QuantbenchError(what, remedy="; ".join(dict.fromkeys(fault.remedy for _, fault in faults)))
 
 
 def _faults(plan: Plan, gpu: str, arm: str, workload: str, point: str) -> Iterator[Fault]:

@@ -79,7 +79,7 @@ def _choice(run: Run, style: Style, workload: str, variant: str) -> Choice:
 def _quality(run: Run, variant: str, use: UseId) -> tuple[QualityStatus, tuple[Finding, ...]]:
     judged = run.quality[variant].use(use) if variant in run.quality else None
     if judged is None:
-        return "not measured", (finding("confidence.answers_not_compared"),)
+        return "not measured", ()
     return judged.status, judged.because
 
 

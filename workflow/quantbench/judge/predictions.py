@@ -105,7 +105,7 @@ def _vram(run: Run, variant: str) -> Evidence:
         finding("predictions.whole_server", reduction=whole),
         finding("predictions.checkpoint", reduction=files),
     )
-    known = tuple(found for found in findings if found.values["reduction"] is not None)
+    known = tuple(item for item in findings if item.values["reduction"] is not None)
     return Evidence(known or (finding("predictions.not_measured"),), weights)
 
 

@@ -69,24 +69,24 @@ def contains(text: str, check: Check) -> Outcome:
 
 def not_contains(text: str, check: Check) -> Outcome:
     """None of `any` may occur."""
-    found = [w for w in check.get("any", []) if _fold(w, check) in _fold(text, check)]
-    return not found, f"found: {', '.join(found)}" if found else "none found"
+    hits = [w for w in check.get("any", []) if _fold(w, check) in _fold(text, check)]
+    return not hits, f"found: {', '.join(hits)}" if hits else "none found"
 
 
 def regex(text: str, check: Check) -> Outcome:
     """`pattern` must be found; `ignore_case`. The pattern comes from the prompt file, never from a model."""
     flags = re.IGNORECASE if check.get("ignore_case") else 0
-    found = re.search(check["pattern"], text, flags)
-    return bool(found), f"matched {_clip(found.group(0))!r}" if found else f"no match of {check['pattern']}"
+    match = re.search(check["pattern"], text, flags)
+    return bool(match), f"matched {_clip(match.group(0))!r}" if match else f"no match of {check['pattern']}"
 
 
 def exact_number(text: str, check: Check) -> Outcome:
     """The last number of the answer is `value` (± `tolerance`); thousands commas are understood."""
-    found = [float(n.replace(",", "")) for n in NUMBER.findall(text)]
-    if not found:
+    numbers = [float(n.replace(",", "")) for n in NUMBER.findall(text)]
+    if not numbers:
         return False, f"no number, wanted {check['value']}"
-    ok = abs(found[-1] - check["value"]) <= check.get("tolerance", 0)
-    return ok, f"last number {found[-1]:g}, wanted {check['value']}"
+    ok = abs(numbers[-1] - check["value"]) <= check.get("tolerance", 0)
+    return ok, f"last number {numbers[-1]:g}, wanted {check['value']}"
 
 
 def fenced(text: str) -> str:

@@ -27,10 +27,10 @@ def find(name: str, source: str) -> Path:
     """
     spec = ServerSpec(model=name, source=source)
     model_source.check_source(spec)
-    found = model_source.find_source(spec)
-    if found is None or not found.is_dir():
+    folder = model_source.find_source(spec)
+    if folder is None or not folder.is_dir():
         raise QuantbenchError(f"models.{name}.source: {source} is not a model folder")
-    return found
+    return folder
 
 
 def build(marker: Path | str, command: Sequence[str], log: Path | str, made: Provenance) -> None:

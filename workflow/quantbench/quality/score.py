@@ -270,7 +270,7 @@ def _repeats(prompts: Sequence[Prompt], baseline: Sequence[Answer], run_code: Co
 def score(
     items: Sequence[Item], floor: Floor, *, baseline: str, variant: str, notes: Sequence[str] = ()
 ) -> QualityDetails:
-    """All that is known about one pair; `items` come from `compare`. Words are left blank (report/quality_words.py)."""
+    """All that is known about one pair; `items` come from `compare`. Words are left blank (report/quality.py)."""
     judged = verdict(items, floor)
     same = sum(item.identical for item in items)
     forks = [item.first_divergence_token for item in items if item.first_divergence_token is not None]

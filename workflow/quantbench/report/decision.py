@@ -1,53 +1,23 @@
-"""The decision in words: the headline of each use, and the one-page memo. What to do is in decision.json."""
+"""What decision.json says, in words: the headline and the card of each use, the memo, the predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from quantbench.config import command_line
-from quantbench.judge.predictions import prompts_lost
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import Comparison
 from quantbench.records.decision import Choice, UseDecision
-from quantbench.records.finding import Finding, finding
-from quantbench.records.metric import METRICS, Style
+from quantbench.records.finding import Finding
+from quantbench.records.metric import METRICS
 from quantbench.records.run import Run
 from quantbench.report import cost, speed
-from quantbench.report.document import Code, Part, Section, Table, bullets, table, text
+from quantbench.report.document import Code, Part, Section, Table, bullets, grouped, table, text
 from quantbench.report.say import Speech
-from quantbench.wording import integer, listing, number, sentence
+from quantbench.wording import capitalized, change, integer, listing, number, sentence
 
-USES: Final[dict[Style, str]] = {"interactive": "decision.chat", "batch": "decision.batch"}
-ACTIONS: Final = {
-    # what a headline begins with; `check` names what the variant does better
-    "use": "decision.use",
-    "check": "decision.check_faster",
-    "check slower": "decision.check_more_tokens",
-    "keep": "decision.keep",
-    "undecided": "decision.undecided",
-}
-OUTCOMES: Final = {
-    # what an alternative came to
-    "use": "decision.outcome_usable",
-    "check": "decision.outcome_check",
-    "keep": "decision.outcome_no_gain",
-    "undecided": "decision.outcome_undecided",
-    "not acceptable": "decision.outcome_refused",
-}
-QUALITY: Final = {
-    "ok": "decision.quality_ok",
-    "not acceptable": "decision.quality_not_acceptable",
-    "not shown": "decision.quality_not_shown",
-    "not measured": "decision.quality_not_measured",
-}
-SAVINGS: Final = {
-    # code of the throughput behind it, or what its interval suggests; all others show no saving
-    "better": "decision.saving",
-    "worse": "decision.dearer",
-    "equivalent": "decision.saving_equivalent",
-    "gain": "decision.saving_likely",
-}
 UNNAMED: Final = {"quality.lost_named": "quality.lost", "quality.lost_few_named": "quality.lost_few"}
 """What a headline says in place of a finding that names prompts."""
 TOP_DOUBTS: Final = (
@@ -61,9 +31,7 @@ WHEN_DECIDED: Final = ("p50_ttft_ms", "p50_tpot_ms", "j_per_token")
 
 def warning(run: Run, say: Speech) -> str:
     """What stands first on every page of a run that is not to be trusted; "" where it is."""
-    if run.trusted:
-        return ""
-    return say("decision.untrusted", control=finding("verdict.control_differs", metrics=run.verdict.aa.different))
+    return "" if run.trusted else say("decision.untrusted", metrics=run.verdict.aa.different)
 
 
 def alone(run: Run, say: Speech) -> str:
@@ -71,52 +39,58 @@ def alone(run: Run, say: Speech) -> str:
     return "" if run.variants else say("decision.alone", model=run.baseline)
 
 
-def headline(run: Run, say: Speech, *, confidence: bool = False) -> list[str]:
-    """One sentence per use: what to do, by how much, how sure; without a variant, that there is nothing to decide."""
+def uses(run: Run) -> tuple[UseDecision, ...]:
+    """The decisions per use; none before the run is judged."""
+    return run.decision.uses if run.decision else ()
+
+
+def leads(run: Run, say: Speech) -> list[str]:
+    """What to do per use, and where it says why; without a variant, that there is nothing to decide."""
+    lines = [f"**{lead(say, use, run.baseline)}**" for use in uses(run) if run.variants]
+    return [alone(run, say) or warning(run, say), *lines, *([say("decision.why")] if lines else [])]
+
+
+def headline(run: Run, say: Speech) -> list[str]:
+    """Per use what to do, by how much, how sure; without a variant, that there is nothing to decide."""
     if not run.variants:
         return [alone(run, say)]
-    uses = run.decision.uses if run.decision else ()
     lines = [warning(run, say)]
-    for use in uses:
-        named = [use.chosen] if use.chosen else use.choices
-        reasons = [_choice(run, say, choice, named=len(named) > 1) for choice in named if choice]
-        sure = confidence_sentence(say, use) if confidence else ""
-        lines.append(" ".join(filter(None, [f"**{lead(say, use, run.baseline)}**", *reasons, sure])))
+    for use in uses(run):
+        named = [use.chosen] if use.chosen else list(use.choices)
+        reasons = [_choice(run, say, choice, named=len(named) > 1) for choice in named]
+        lines.append(" ".join([f"**{lead(say, use, run.baseline)}**", *reasons, _confidence(say, use)]))
     return [line for line in lines if line]
 
 
 def lead(say: Speech, use: UseDecision, baseline: str) -> str:
     """ "Chat: use INT8.": what to do, in one sentence."""
+    return say("decision.lead", use=say("decision.style", form=use.style), action=action(say, use, baseline))
+
+
+def action(say: Speech, use: UseDecision, baseline: str) -> str:
+    """ "use INT8": what to do."""
     chosen = use.chosen
     slower = chosen is not None and use.action == "check" and chosen.got_worse
-    words = ACTIONS["check slower" if slower else use.action]
-    return say(words, use=say(USES[use.style]), model=chosen.variant if chosen else baseline)
+    form = "check slower" if slower else use.action
+    return say("decision.action", form=form, model=chosen.variant if chosen else baseline)
 
 
-def confidence_sentence(say: Speech, use: UseDecision) -> str:
-    """How sure a decision is, and what lowers it."""
-    because = list(use.confidence_because)
-    if use.action == "undecided":  # then the headline says that the speed is not decided
-        because = [reason for reason in because if reason.id != "confidence.speed_not_decided"]
-    if not because:
-        return say("decision.confidence", level=use.confidence)
-    return say("decision.confidence_because", level=use.confidence, because=because)
+def _confidence(say: Speech, use: UseDecision) -> str:
+    """How sure a decision is, and what lowers it, less what the headline itself says."""
+    open_ = use.action == "undecided"
+    because = [why for why in use.confidence_because if not (open_ and why.id == "confidence.speed_not_decided")]
+    return say("decision.confidence", level=use.confidence, because=because)
 
 
 def _choice(run: Run, say: Speech, choice: Choice, *, named: bool) -> str:
     """Speed, what got worse, quality: "INT8: tokens/sec improved at c=16 (+19.7 % [+7.0, +33.9]); quality OK (…)"."""
     row = run.row(choice.variant, choice.cell, speed.THROUGHPUT)
-    clauses = [f"tokens/sec: {speed_clause(run, say, row)}"]
-    if len(run.workloads(choice.style)) > 1:
-        clauses[0] = f"{choice.workload} {clauses[0]}"
-    if choice.got_worse and choice.code != "worse":
-        clauses.append(got_worse(say, choice))
-    clauses.append(quality_clause(say, choice))
-    words = "; ".join(clauses)
+    workload = f"{choice.workload} " if len(run.workloads(choice.style)) > 1 else ""
+    words = "; ".join([f"{workload}tokens/sec: {_speed(run, say, row)}", *remarks(say, choice)])
     return sentence(f"{run.label(choice.variant)}: {words}" if named else words)
 
 
-def speed_clause(run: Run, say: Speech, row: Comparison | None) -> str:
+def _speed(run: Run, say: Speech, row: Comparison | None) -> str:
     """What happened to the deciding metric: "improved at c=16 (+19.7 % [+7.0, +33.9])"; why it has no verdict."""
     if row is None:
         return say("decision.not_compared")
@@ -125,28 +99,24 @@ def speed_clause(run: Run, say: Speech, row: Comparison | None) -> str:
     return f"{words}, as {listing(because)}" if because else words
 
 
-def got_worse(say: Speech, choice: Choice) -> str:
-    """ "p50 TTFT got worse (+234 %)"."""
-    changes = [finding("decision.change", metric=entry.metric, ratio=entry.ratio) for entry in choice.got_worse]
-    return say("decision.got_worse", changes=[say(entry) for entry in changes])
-
-
-def quality_clause(say: Speech, choice: Choice) -> str:
-    """ "quality OK (lost 0 of 30)", without the names of the prompts."""
+def remarks(say: Speech, choice: Choice) -> Iterator[str]:
+    """ "p50 TTFT got worse (+234 %)", "quality OK (lost 0 of 30)"; without the names of prompts."""
+    if choice.got_worse and choice.code != "worse":
+        changes = [say("decision.change", metric=entry.metric, ratio=entry.ratio) for entry in choice.got_worse]
+        yield say("decision.got_worse", changes=changes)
     because = [Finding(id=UNNAMED.get(f.id, f.id), values=f.values) for f in choice.quality_because]
-    words = say(QUALITY[choice.quality])
-    return f"{words} ({'; '.join(map(say, because))})" if because and choice.quality != "not measured" else words
+    yield say("decision.quality", form=choice.quality, because=because)
 
 
 def memo(run: Run, say: Speech) -> list[Section]:
     """The decision memo: decision first, then the evidence; without a variant, what is known of the baseline."""
-    decision = Section("Decision", bullets(headline(run, say, confidence=True)))
+    decision = Section("Decision", bullets(headline(run, say)))
     untested = Section("What was not tested", bullets(list(_not_tested(run, say))))
     costs = Section("Cost", bullets(cost_lines(run, say)))
     reproduce = Section("Reproduce", (Code(command_line.text(run.command)),))
     if not run.variants:
         return [decision, untested, costs, reproduce]
-    worse = bullets(list(what_got_worse(run, say))) or (text(say("decision.nothing_worse")),)
+    worse = bullets(list(_got_worse(run, say))) or (text(say("decision.nothing_worse")),)
     return [
         decision,
         Section("Evidence", (evidence_table(run, say),)),
@@ -159,23 +129,16 @@ def memo(run: Run, say: Speech) -> list[Section]:
     ]
 
 
-def scope(run: Run, say: Speech) -> str:
+def scope(run: Run) -> str:
     """What was measured, where and when."""
     versions = run.measurement.versions.get(run.baseline)
-    vllm = versions.vllm if versions else None
-    parts = [
-        run.plan.gpu_name,
-        f"vLLM {vllm}" if vllm else "",
-        (run.measurement.first_block_at or "")[:10],
-        *(_workload(run, name) for name in run.workloads()),
-    ]
-    return say("decision.scope", parts="; ".join(filter(None, parts)))
-
-
-def _workload(run: Run, name: str) -> str:
-    cells = run.cells(name)
-    loads = "/".join(dict.fromkeys(str(cell.concurrency) for cell in cells))
-    return f"{name} c={loads} max_tokens={'/'.join(dict.fromkeys(str(cell.max_tokens) for cell in cells))}"
+    vllm = f"vLLM {versions.vllm}" if versions and versions.vllm else ""
+    parts = [(run.measurement.first_block_at or "")[:10], vllm]
+    for name in run.workloads():
+        cells = run.cells(name)
+        loads = "/".join(dict.fromkeys(str(cell.concurrency) for cell in cells))
+        parts.append(f"{name} c={loads} max_tokens={'/'.join(dict.fromkeys(str(cell.max_tokens) for cell in cells))}")
+    return f"{'; '.join(filter(None, parts))}."
 
 
 def evidence_table(run: Run, say: Speech) -> Table:
@@ -189,17 +152,23 @@ def evidence_table(run: Run, say: Speech) -> Table:
         cell = run.deciding_cell(workload)
         for metric in _evidence(run, workload, cell):
             rows = [run.row(variant, cell, metric) for variant in run.variants]
-            compared += [row for row in rows if row]
-            lines.append(_speed_line(run, workload, cell, metric, rows))
-    lines += _memory_lines(run)
+            compared += filter(None, rows)
+            base = next((row.baseline_value for row in rows if row and row.baseline_value is not None), None)
+            where = f"{workload} {run.place(cell)}" if cell else workload
+            unit = "" if metric == speed.THROUGHPUT else f" ({METRICS[metric].unit})"
+            lines.append([f"{where}: {METRICS[metric].words}{unit}", number(base), *map(_evidence_cell, rows)])
+    memory = [run.memory_of(model) for model in run.models]
+    if any(row.weights_gib is not None for row in memory):
+        lines.append(["weights (GiB)", *(number(row.weights_gib) for row in memory)])
+    if len({row.kv_cache_tokens for row in memory}) > 1:
+        lines.append(["KV cache (tokens)", *(integer(row.kv_cache_tokens) for row in memory)])
     if run.quality:
+        judged = [run.quality.get(variant) for variant in run.variants]
         passed = next(iter(run.quality.values())).passed.baseline
-        words = [
-            f"{integer(q.passed.variant)}; {q.verdict.word}" if (q := run.quality.get(v)) else "" for v in run.variants
-        ]
+        words = [f"{integer(details.passed.variant)}; {details.verdict.word}" if details else "" for details in judged]
         lines.append(["prompts passed", integer(passed), *words])
-    notes = [say("decision.legend", legend=speed.legend(say, compared))] if compared else []
-    return table(["figure", *map(run.label, run.models)], lines, notes=notes, words=range(len(run.models) + 1))
+    notes = [say("speed.intervals", legend=speed.legend(say, compared))] if compared else []
+    return table(["figure", *map(run.label, run.models)], lines, notes=notes)
 
 
 def _evidence(run: Run, workload: str, cell: Cell | None) -> list[str]:
@@ -214,45 +183,22 @@ def _evidence(run: Run, workload: str, cell: Cell | None) -> list[str]:
     return list(dict.fromkeys(metric for metric in wanted if metric in known))
 
 
-def _speed_line(
-    run: Run, workload: str, cell: Cell | None, metric: str, rows: Sequence[Comparison | None]
-) -> list[str]:
-    base = next((row.baseline_value for row in rows if row and row.baseline_value is not None), None)
-    where = f"{workload} {run.place(cell)}" if cell else workload
-    name = f"{where}: {METRICS[metric].words}{_unit(metric)}"
-    cells = [
-        f"{number(row.variant_value)}; {speed.ratio_cell(row)}"
-        if row and row.ratio is not None and row.code != "invalid"
-        else "not compared"
-        for row in rows
-    ]
-    return [name, number(base), *cells]
+def _evidence_cell(row: Comparison | None) -> str:
+    if not speed.has_ratio(row):
+        return "not compared"
+    return f"{number(row.variant_value)}; {speed.ratio_cell(row)}"
 
 
-def _unit(metric: str) -> str:
-    return "" if metric == speed.THROUGHPUT else f" ({METRICS[metric].unit})"
-
-
-def _memory_lines(run: Run) -> Iterator[list[str]]:
-    rows = [run.memory_of(model) for model in run.models]
-    if any(row.weights_gib is not None for row in rows):
-        yield ["weights (GiB)", *(number(row.weights_gib) for row in rows)]
-    if len({row.kv_cache_tokens for row in rows}) > 1:
-        yield ["KV cache (tokens)", *(integer(row.kv_cache_tokens) for row in rows)]
-
-
-def what_got_worse(run: Run, say: Speech) -> Iterator[str]:
+def _got_worse(run: Run, say: Speech) -> Iterator[str]:
     """Worse metrics by cell, and prompts lost."""
     for variant in run.variants:
-        by_metric: dict[str, list[str]] = {}
-        for row in run.compared(variant=variant):
-            if row.code == "worse":
-                where = f"{row.workload} {run.place(row.cell)} ({speed.figure(row)})"
-                by_metric.setdefault(row.metric, []).append(where)
-        for metric, places in by_metric.items():
+        worse = [row for row in run.compared(variant=variant) if row.code == "worse"]
+        for metric, rows in grouped(worse, lambda row: row.metric).items():
+            places = [f"{row.workload} {run.place(row.cell)} ({speed.figure(row)})" for row in rows]
             yield say("decision.worse", model=variant, metric=metric, places=places)
         if variant in run.quality and run.quality[variant].worse:
-            yield say("decision.answers_worse", model=variant, lost=prompts_lost(run.quality[variant]))
+            verdict = run.quality[variant].verdict
+            yield say("decision.answers_worse", model=variant, lost=len(verdict.lost), n=verdict.n)
 
 
 def _not_tested(run: Run, say: Speech) -> Iterator[str]:
@@ -260,52 +206,34 @@ def _not_tested(run: Run, say: Speech) -> Iterator[str]:
     doubts = run.decision.doubts if run.decision else ()
     top = [doubt for doubt in doubts if doubt.id in TOP_DOUBTS]
     yield from map(say, top)
-    bounds = [
-        finding("decision.bound", model=variant, bound=bound, n=details.verdict.n)
-        for variant, details in run.quality.items()
-        if (bound := details.verdict.loss_rate_upper_95) is not None
-    ]
-    if bounds:
+    if bounds := loss_bounds(run, say):
         yield say("decision.bounds", bounds=bounds)
     if more := len(doubts) - len(top):
         yield say("decision.more_doubts", n=more)
 
 
+def loss_bounds(run: Run, say: Speech) -> list[str]:
+    """ "up to 12 % with INT8": which loss of acceptable answers the prompts cannot exclude."""
+    verdicts = {variant: run.quality[variant].verdict for variant in run.variants if variant in run.quality}
+    return [
+        say("decision.bound", model=variant, bound=verdict.loss_rate_upper_95)
+        for variant, verdict in verdicts.items()
+        if verdict.loss_rate_upper_95 is not None
+    ]
+
+
 def cost_lines(run: Run, say: Speech) -> list[str]:
     """The price, and one line per workload: what the baseline costs and each variant saves."""
-    return [say(cost.price(run)), *(_cost_line(run, say, workload) for workload in run.workloads() if run.cost)]
-
-
-def _cost_line(run: Run, say: Speech, workload: str) -> str:
-    row = run.cost_row(run.baseline, run.deciding_cell(workload))
-    costs = []
-    if run.cost and row and row.cost_per_1m_tokens is not None:
-        values = {"cost": row.cost_per_1m_tokens, "currency": run.cost.assumptions.currency}
-        costs.append(say("decision.costs", model=run.baseline, **values))
-    return say("decision.savings", workload=workload, savings="; ".join([*costs, *savings(run, say, workload)]))
-
-
-def savings(run: Run, say: Speech, workload: str) -> list[str]:
-    """ "INT8 saves 16.5 % [6.6, 25.3]", per variant: of the bill, in the deciding cell."""
-    return [_saving(run, say, workload, variant) for variant in run.variants]
-
-
-def _saving(run: Run, say: Speech, workload: str, variant: str) -> str:
-    cell = run.deciding_cell(workload)
-    saving, row = run.saving(variant, cell), run.row(variant, cell, speed.THROUGHPUT)
-    if saving is None or saving.saving_pct is None:
-        return say("decision.saving_unknown", model=variant)
-    ends = [saving.ci_low_pct, saving.ci_high_pct]
-    sign = -1 if saving.code == "worse" else 1
-    shown = sorted(sign * end for end in ends if end is not None)
-    interval = f" [{', '.join(map(_points, shown))}]" if len(shown) == len(ends) else ""
-    outcome = (row.likely if row else None) or saving.code
-    words = SAVINGS.get(outcome, "decision.no_saving") if run.trusted else "decision.no_saving"
-    return say(words, model=variant, by=sign * saving.saving_pct / 100, interval=interval)
-
-
-def _points(percent: float) -> str:
-    return f"{percent:.1f}".replace("-", "−")
+    lines = [cost.price(run, say)]
+    for workload in run.workloads() if run.cost else ():
+        row = run.cost_row(run.baseline, run.deciding_cell(workload))
+        costs = []
+        if run.cost and row and row.cost_per_1m_tokens is not None:
+            values = {"cost": row.cost_per_1m_tokens, "currency": run.cost.assumptions.currency}
+            costs.append(say("decision.costs", model=run.baseline, **values))
+        costs += [cost.saving(run, say, workload, variant, brief=True) for variant in run.variants]
+        lines.append(f"{workload}: {'; '.join(costs)}.")
+    return lines
 
 
 def _rollback(run: Run, say: Speech) -> tuple[Part, ...]:
@@ -314,7 +242,7 @@ def _rollback(run: Run, say: Speech) -> tuple[Part, ...]:
     for workload in run.workloads():
         cell = run.deciding_cell(workload)
         base = run.capacity_row(run.baseline, cell)
-        if cell is None or base is None or not base.blocks:
+        if base is None or not base.blocks:
             continue
         tail = next((m for m in ("p95_e2e_ms", "p50_e2e_ms") if base.number(m) is not None), None)
         if tail:
@@ -325,18 +253,96 @@ def _rollback(run: Run, say: Speech) -> tuple[Part, ...]:
 
 def _alternatives(run: Run, say: Speech) -> Iterator[str]:
     """Each variant's outcome per use, and what else there is."""
-    uses = run.decision.uses if run.decision else ()
     for variant in run.variants:
-        outcomes: dict[str, list[str]] = {}
-        for use in uses:
-            for choice in use.choices:
-                if choice.variant == variant:
-                    outcomes.setdefault(_outcome(say, choice), []).append(say(USES[use.style]).lower())
-        each = [f"{listing(dict.fromkeys(names))} {outcome}" for outcome, names in outcomes.items()]
+        choices = [choice for use in uses(run) for choice in use.choices if choice.variant == variant]
+        outcomes = grouped(choices, _outcome)
+        each = [
+            f"{listing(dict.fromkeys(say('decision.style', form=c.style).lower() for c in some))} "
+            f"{say('decision.outcome', form=outcome)}"
+            for outcome, some in outcomes.items()
+        ]
         yield say("decision.alternative", model=variant, outcomes="; ".join(each))
     yield say("decision.alternative_none", model=run.baseline)
 
 
-def _outcome(say: Speech, choice: Choice) -> str:
+def _outcome(choice: Choice) -> str:
     refused = choice.action == "keep" and choice.quality == "not acceptable"
-    return say(OUTCOMES["not acceptable" if refused else choice.action])
+    return "refused" if refused else choice.action
+
+
+@dataclass(frozen=True)
+class Card:
+    """One use at the top of the report: what to do, the change in tokens/sec with its CI, a line per variant.
+
+    of: whose change it is. shown: whether it is a finding; else it is drawn no stronger than its interval.
+    """
+
+    use: str
+    action: str
+    title: str
+    figure: str
+    interval: str
+    of: str
+    shown: bool
+    lines: tuple[str, ...]
+
+
+def cards(run: Run, say: Speech) -> list[Card]:
+    """A card per use, for the variant that the headline names."""
+    return [_card(run, say, use) for use in uses(run) if use.choices]
+
+
+def _card(run: Run, say: Speech, use: UseDecision) -> Card:
+    top = use.chosen or max(use.choices, key=lambda choice: choice.ratio or 0)
+    row = run.row(top.variant, top.cell, speed.THROUGHPUT)
+    return Card(
+        use=say("decision.style", form=use.style),
+        action=use.action,
+        title=capitalized(action(say, use, run.baseline)),
+        figure=change(row.ratio) if speed.has_ratio(row) else say("cards.not_compared"),
+        interval=_interval(say, row) if speed.has_ratio(row) else "",
+        of=say("cards.of", model=top.variant, place=run.place(top.cell) if top.cell else ""),
+        shown=run.trusted and row is not None and row.decided,
+        lines=tuple(_line(run, say, choice) for choice in use.choices),
+    )
+
+
+def _interval(say: Speech, row: Comparison) -> str:
+    form = "known" if row.has_ci else "unknown"
+    return say("cards.interval", form=form, low=row.ci_low, high=row.ci_high)
+
+
+def _line(run: Run, say: Speech, choice: Choice) -> str:
+    """One variant in a card: speed, what got worse, quality."""
+    row = run.row(choice.variant, choice.cell, speed.THROUGHPUT)
+    form, figure = "none", ""
+    if speed.has_ratio(row):
+        form, figure = "shown" if row.decided else "not_shown", speed.figure(row)
+    change_of = say("cards.change", form=form, model=choice.variant, change=figure)
+    return sentence("; ".join([change_of, *remarks(say, choice)]))
+
+
+def predictions(run: Run, say: Speech) -> Section:
+    """The questions that had a prediction, what was measured, and the scores."""
+    questions = run.decision.predictions if run.decision else ()
+    predicted = [question for question in questions if question.predicted is not None]
+    if not predicted:
+        return Section("Predictions", (text(say("prediction_page.none")),))
+    everything = len(predicted) == len(questions)
+    intro = (
+        say("prediction_page.all") if everything else say("prediction_page.some", n=len(predicted), of=len(questions))
+    )
+    lines = []
+    for question in predicted:
+        measured = {answer.variant: say.all(answer.measured, ", ") for answer in question.answers}
+        scores = {answer.variant: say("prediction_page.score", form=answer.score) for answer in question.answers}
+        words = (_joined(run, by_variant) for by_variant in (measured, scores))
+        lines.append([say(f"question.{question.id}"), str(question.predicted), *words])
+    return Section("Predictions", (text(intro), table(["question", "prediction", "measured", "score"], lines)))
+
+
+def _joined(run: Run, by_variant: dict[str, str]) -> str:
+    """What variants have in common is said once."""
+    if len(set(by_variant.values())) == 1:
+        return next(iter(by_variant.values()))
+    return "; ".join(f"{run.label(variant)}: {words}" for variant, words in by_variant.items())

@@ -5,10 +5,17 @@ Templates turn it into Markdown or HTML. Text may carry `code` and **bold**, not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeVar
 
 from quantbench.wording import BLANK
+
+T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
+NUMERIC: Final = re.compile(r"(p\d\d )?[−+]?\d[\d.,]*( %)?( \[[^\]]*\])?( [▲▼≈?])?|" + BLANK)
+"""A cell that is a figure, with its interval and its mark."""
 
 
 @dataclass(frozen=True)
@@ -103,32 +110,33 @@ def text(*sentences: str) -> Paragraph:
 
 def bullets(items: Sequence[str]) -> tuple[Part, ...]:
     """A list, or nothing where there is nothing to list."""
-    kept = tuple(item for item in items if item)
-    return (Bullets(kept),) if kept else ()
+    present = tuple(item for item in items if item)
+    return (Bullets(present),) if present else ()
+
+
+def grouped(items: Iterable[T], key: Callable[[T], K]) -> dict[K, list[T]]:
+    """{key: the items that have it}, in the order of the first ones."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 def table(
-    columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    *,
-    caption: str = "",
-    notes: Sequence[str] = (),
-    words: Sequence[int] = (0,),
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "", notes: Iterable[str] = ()
 ) -> Table:
-    """A table whose columns are numeric except those in `words`; empty cells become "–"."""
+    """A table whose columns of figures are numeric; empty cells become "–"."""
     cells = tuple(tuple(cell if cell.strip() else BLANK for cell in row) for row in rows)
-    numeric = frozenset(range(len(columns))) - frozenset(words)
-    kept = tuple(dict.fromkeys(note for note in notes if note))
-    return Table(tuple(columns), cells, caption, kept, numeric)
+    numeric = (i for i in range(len(columns)) if all(NUMERIC.fullmatch(row[i]) for row in cells))
+    return Table(tuple(columns), cells, caption, tuple(dict.fromkeys(filter(None, notes))), frozenset(numeric))
 
 
 def without_empty_columns(source: Table) -> Table:
     """The table less the columns in which every cell is blank."""
-    keep = [i for i in range(len(source.columns)) if any(row[i] != BLANK for row in source.rows)]
-    return Table(
-        tuple(source.columns[i] for i in keep),
-        tuple(tuple(row[i] for i in keep) for row in source.rows),
-        source.caption,
-        source.notes,
-        frozenset(new for new, old in enumerate(keep) if old in source.numeric),
+    keep = [i for i in range(len(source.columns)) if not source.rows or any(row[i] != BLANK for row in source.rows)]
+    return replace(
+        source,
+        columns=tuple(source.columns[i] for i in keep),
+        rows=tuple(tuple(row[i] for i in keep) for row in source.rows),
+        numeric=frozenset(new for new, old in enumerate(keep) if old in source.numeric),
     )

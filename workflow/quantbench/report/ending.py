@@ -24,11 +24,7 @@ def summary(decision: Decision, say: Speech) -> list[str]:
     """A line per use: what to do, and how sure that is."""
     if not decision.uses:
         return [f"- {say('decision.alone', model=decision.baseline)}"]
-    doubt = [] if decision.trusted else [f"- {say('ending.untrusted')}"]
-    return [
-        *doubt,
-        *(
-            f"- {lead(say, use, decision.baseline)} {say('decision.confidence', level=use.confidence)}"
-            for use in decision.uses
-        ),
-    ]
+    doubt = [] if decision.trusted else [say("decision.last_untrusted")]
+    sure = (say("decision.confidence", level=use.confidence) for use in decision.uses)
+    leads = (lead(say, use, decision.baseline) for use in decision.uses)
+    return [f"- {line}" for line in (*doubt, *map(" ".join, zip(leads, sure, strict=True)))]

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from quantbench.records.metric import Style
 from quantbench.records.run import Run
-from quantbench.report import (
-    cards,
-    cost,
-    decision,
-    doubts,
-    impact,
-    memory,
-    method,
-    practices,
-    predictions,
-    quality,
-    speed,
-)
+from quantbench.report import cost, decision, impact, memory, method, practices, quality, speed
 from quantbench.report.document import Code, Compare, Details, Page, Part, Section, Table, bullets, text
 from quantbench.report.say import Speech
-from quantbench.wording import percent, sentence
+from quantbench.wording import sentence
 
 STYLES: Final[tuple[Style, ...]] = ("interactive", "batch")
 LONG_TABLE: Final = 12
@@ -33,16 +22,16 @@ LONG_TABLE: Final = 12
 def notes(run: Run) -> Page:
     """notes.md: all sections, filled from the data; without a variant, those that need none."""
     say = Speech.of(run)
-    compared = (impact.section, quality.section, predictions.section)
+    compared = (impact.section, quality.section, decision.predictions)
     sections = (
         memory.section(run, say),
         *(section for style in STYLES for section in speed.sections(run, say, style)),
         *(section(run, say) for section in compared if run.variants),
         method.section(run, say),
-        doubts.section(run, say),
+        method.doubts_section(run, say),
     )
     title = f"Quantization vs {run.label(run.baseline)}" if run.variants else _capacity_of(run)
-    return Page(f"{title} on {run.plan.gpu_name}", bullets(decision.headline(run, say)), sections)
+    return Page(f"{title} on {run.plan.gpu_name}", bullets(decision.leads(run, say)), sections)
 
 
 def cost_page(run: Run) -> Page:
@@ -60,7 +49,7 @@ def decision_page(run: Run) -> Page:
     title = f"Decision: {variants} instead of {run.label(run.baseline)} on {run.plan.gpu_name}?"
     if not run.variants:
         title = f"{_capacity_of(run)} on {run.plan.gpu_name}: nothing to decide"
-    return Page(title, (text(decision.scope(run, say)),), tuple(decision.memo(run, say)))
+    return Page(title, (text(decision.scope(run)),), tuple(decision.memo(run, say)))
 
 
 def best_practices(run: Run) -> Page:
@@ -107,7 +96,7 @@ class Report:
     title: str
     subtitle: str
     warning: str
-    cards: tuple[cards.Card, ...]
+    cards: tuple[decision.Card, ...]
     lead: tuple[Figure, ...]
     chapters: tuple[tuple[Section, tuple[Figure, ...]], ...]
 
@@ -117,7 +106,7 @@ def report(run: Run, drawn: Mapping[str, str]) -> Report:
     say = Speech.of(run)
 
     def figures(*names: str) -> tuple[Figure, ...]:
-        return tuple(Figure(drawn[name], _caption(run, name)) for name in names if name in drawn)
+        return tuple(Figure(drawn[name], _caption(run, say, name)) for name in names if name in drawn)
 
     chapters: list[tuple[Section, tuple[Figure, ...]]] = []
     for style in STYLES:
@@ -130,15 +119,15 @@ def report(run: Run, drawn: Mapping[str, str]) -> Report:
         chapters.append((_with_answers(run, say), ()))
     chapters.append((Section("Cost", (), cost.sections(run, say)), figures("cost")))
     if run.variants:
-        chapters.append((predictions.section(run, say), ()))
-    chapters += [(_with_guards(run, say), ()), (doubts.section(run, say), ()), (doubts.provenance(run, say), ())]
+        chapters.append((decision.predictions(run, say), ()))
+    chapters += [(_with_guards(run, say), ()), (method.doubts_section(run, say), ()), (method.provenance(run, say), ())]
     return Report(
         title=f"Is the quantized model worth it on {run.plan.gpu_name}?"
         if run.variants
         else f"{_capacity_of(run)} on {run.plan.gpu_name}",
         subtitle=_subtitle(run, say),
         warning=decision.warning(run, say).replace("**", ""),
-        cards=tuple(cards.cards(run, say)),
+        cards=tuple(decision.cards(run, say)),
         lead=figures("throughput_ratio"),
         chapters=tuple((folded(section), figures) for section, figures in chapters),
     )
@@ -160,22 +149,16 @@ def _with_guards(run: Run, say: Speech) -> Section:
 def folded(section: Section) -> Section:
     """The section with its long tables and its verbatim parts folded away."""
     parts: list[Part] = []
-    verbatim: list[Part] = []
-    for part in section.parts:
-        if isinstance(part, Code | Compare):
-            verbatim.append(part)
-            continue
-        parts += _fold(verbatim)
-        verbatim = []
-        if isinstance(part, Table) and len(part.rows) > LONG_TABLE:
-            part = Details(f"{part.caption or section.title} ({len(part.rows)} rows)", (replace(part, caption=""),))
-        parts.append(part)
-    parts += _fold(verbatim)
+    for verbatim, some in itertools.groupby(section.parts, lambda part: isinstance(part, Code | Compare)):
+        group = tuple(some)
+        parts += [Details("Verbatim", group)] if verbatim else [_short(part, section.title) for part in group]
     return replace(section, parts=tuple(parts), subsections=tuple(map(folded, section.subsections)))
 
 
-def _fold(parts: list[Part]) -> list[Part]:
-    return [Details("Verbatim", tuple(parts))] if parts else []
+def _short(part: Part, title: str) -> Part:
+    if not isinstance(part, Table) or len(part.rows) <= LONG_TABLE:
+        return part
+    return Details(f"{part.caption or title} ({len(part.rows)} rows)", (replace(part, caption=""),))
 
 
 def _subtitle(run: Run, say: Speech) -> str:
@@ -188,23 +171,12 @@ def _subtitle(run: Run, say: Speech) -> str:
     return ", ".join(filter(None, [compared, measured]))
 
 
-def _caption(run: Run, name: str) -> str:
-    captions = {
-        "throughput_ratio": "Tokens per second against the baseline. Lines are 95 % confidence intervals, the band is "
-        f"{_band(run)}, filled points are differences that are shown.",
-        "memory": "What the server reports of its memory. Parts that the log did not give are left out.",
-        "cost": "Price of a million output tokens in the deciding cells.",
-    }
+def _caption(run: Run, say: Speech, name: str) -> str:
+    """What a chart shows; the band of the forest chart is the margin, or what the A/A control resolves."""
     kind, _, workload = name.partition("_")
-    words = {"throughput": "Throughput against concurrency", "latency": "Latency against concurrency"}
+    if name == "throughput_ratio":
+        margin = max((row.margin for row in run.compared(metric=speed.THROUGHPUT)), default=0.0)
+        form = "ratio_coarse" if margin > run.plan.margin else "ratio"
+        return say("chart.caption", form=form, margin=margin)
     lengths = sorted({cell.max_tokens for cell in run.cells(workload)})
-    of = f" with max_tokens={lengths[0]}" if len(lengths) > 1 else ""
-    return captions.get(name) or f"{words[kind]}, {workload}{of}."
-
-
-def _band(run: Run) -> str:
-    """What the band of the forest chart is: the wanted margin, or the resolution where the A/A control is coarser."""
-    margin = max((row.margin for row in run.compared(metric=speed.THROUGHPUT)), default=0.0)
-    if margin > run.plan.margin:
-        return f"what the A/A control resolves (±{percent(margin)})"
-    return f"the margin within which a difference does not matter (±{percent(margin)})"
+    return say("chart.caption", form=kind, workload=workload, tokens=lengths[0] if len(lengths) > 1 else None)

@@ -6,7 +6,7 @@ as files they have a white background.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +33,11 @@ PART_COLORS = ("#2b8fd9", "#9fb8cf", "#e0762f", "#c9a11a", "#8b929c")
 
 def draw_all(run: Run) -> dict[str, Chart]:
     """All charts that the run has data for, by file name."""
-    makers: dict[str, Callable[[Run], Chart | None]] = {
-        "throughput_ratio": forest,
-        "memory": memory,
-        "cost": cost,
-    }
-    found = {name: make(run) for name, make in makers.items()}
+    charts = {"throughput_ratio": forest(run), "memory": memory(run), "cost": cost(run)}
     for workload in run.workloads():
-        found[f"throughput_{workload}"] = throughput(run, workload)
-        found[f"latency_{workload}"] = latency(run, workload)
-    return {name: chart for name, chart in found.items() if chart is not None}
+        charts[f"throughput_{workload}"] = throughput(run, workload)
+        charts[f"latency_{workload}"] = latency(run, workload)
+    return {name: chart for name, chart in charts.items() if chart is not None}
 
 
 def svg_inline(chart: Chart) -> str:
@@ -76,12 +71,10 @@ def _themed(chart: Chart, ink: str, background: str) -> dict[str, Any]:
     return spec
 
 
-def _color(run: Run, models: list[str], field: str = "model") -> alt.Color:
-    known = {run.baseline: BASELINE_COLOR} | {
-        name: VARIANT_COLORS[i % len(VARIANT_COLORS)] for i, name in enumerate(run.variants)
-    }
+def _color(run: Run, models: list[str]) -> alt.Color:
+    known = dict(zip(run.models, itertools.chain([BASELINE_COLOR], itertools.cycle(VARIANT_COLORS)), strict=False))
     scale = alt.Scale(domain=[run.label(m) for m in models], range=[known[m] for m in models])
-    return alt.Color(f"{field}:N", scale=scale, title=None)
+    return alt.Color("model:N", scale=scale, title=None)
 
 
 def _chart(values: list[dict[str, Any]]) -> alt.Chart:
@@ -109,7 +102,9 @@ def forest(run: Run) -> Chart | None:
     margin = max(row.margin for row in rows)
     edges = [{"low": 1 / (1 + margin), "high": 1 + margin, "one": 1}]
     title = "tokens/sec, ratio to the baseline (95 % CI)"
-    ratio = alt.X("ratio:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=6))
+    ratio = alt.X(
+        "ratio:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=6, labelFlush=False)
+    )
     base = _chart(data).encode(
         y=_names([_cell_name(run, row) for row in rows], "cell"),
         yOffset=alt.YOffset("model:N", sort=[run.label(v) for v in run.variants]),
@@ -134,31 +129,24 @@ def _names(names: list[str], field: str) -> alt.Y:
     """A vertical axis of names, with room for the longest in any font."""
     unique = list(dict.fromkeys(names))
     extent = round(max(map(len, unique)) * 8.8)
-    return alt.Y(
-        f"{field}:N",
-        sort=unique,
-        title=None,
-        axis=alt.Axis(labelLimit=400, minExtent=extent, ticks=False, domain=False),
-    )
+    axis = alt.Axis(labelLimit=400, minExtent=extent, ticks=False, domain=False)
+    return alt.Y(f"{field}:N", sort=unique, title=None, axis=axis)
 
 
 def _lines(run: Run, workload: str, metrics: dict[str, str]) -> list[dict[str, Any]]:
     """Values of the cells with the fewest max_tokens; those that rest on no valid block are left out."""
     tokens = min((cell.max_tokens for cell in run.cells(workload)), default=None)
-    return [
-        {
-            "model": run.label(model),
-            "concurrency": row.concurrency,
-            "value": row.number(metric),
-            "panel": panel,
-            "max_tokens": tokens,
-        }
+    rows = [
+        row
         for model in run.models
         for row in run.capacity
+        if (row.model, row.workload, row.max_tokens) == (model, workload, tokens) and row.blocks
+    ]
+    return [
+        {"model": run.label(row.model), "concurrency": row.concurrency, "value": value, "panel": panel}
+        for row in rows
         for metric, panel in metrics.items()
-        if (row.model, row.workload, row.max_tokens) == (model, workload, tokens)
-        and row.blocks
-        and row.number(metric) is not None
+        if (value := row.number(metric)) is not None
     ]
 
 
@@ -205,20 +193,15 @@ def memory(run: Run) -> Chart | None:
     ]
     if not data:
         return None
-    parts = [words for words in PARTS.values() if any(entry["part"] == words for entry in data)]
-    scale = alt.Scale(domain=parts, range=[PART_COLORS[list(PARTS.values()).index(p)] for p in parts])
-    labels = [run.label(row.model) for row in run.memory]
-    return (
-        _chart(data)
-        .mark_bar(height=20)
-        .encode(
-            x=alt.X("gib:Q", stack="zero", title="GiB, as the server reports them"),
-            y=_names(labels, "model"),
-            color=alt.Color("part:N", scale=scale, title=None),
-            order="order:Q",
-        )
-        .properties(width=WIDTH - 120, height={"step": 34})
+    colors = {words: PART_COLORS[entry["order"]] for entry in data for words in [entry["part"]]}
+    colors = {words: colors[words] for words in PARTS.values() if words in colors}
+    chart = _chart(data).encode(
+        x=alt.X("gib:Q", stack="zero", title="GiB, as the server reports them"),
+        y=_names([run.label(row.model) for row in run.memory], "model"),
+        color=alt.Color("part:N", scale=alt.Scale(domain=[*colors], range=[*colors.values()]), title=None),
+        order="order:Q",
     )
+    return chart.mark_bar(height=20).properties(width=WIDTH - 120, height={"step": 34})
 
 
 def cost(run: Run) -> Chart | None:
@@ -231,14 +214,10 @@ def cost(run: Run) -> Chart | None:
     ]
     if not data or run.cost is None:
         return None
-    return (
-        _chart(data)
-        .mark_bar(height={"band": 0.8})
-        .encode(
-            x=alt.X("cost:Q", title=f"{run.cost.assumptions.currency} per 1M output tokens"),
-            y=_names(run.workloads(), "workload"),
-            yOffset=alt.YOffset("model:N", sort=[run.label(m) for m in run.models]),
-            color=_color(run, run.models),
-        )
-        .properties(width=WIDTH - 120, height={"step": 20, "for": "offset"})
+    chart = _chart(data).encode(
+        x=alt.X("cost:Q", title=f"{run.cost.assumptions.currency} per 1M output tokens"),
+        y=_names(run.workloads(), "workload"),
+        yOffset=alt.YOffset("model:N", sort=[run.label(m) for m in run.models]),
+        color=_color(run, run.models),
     )
+    return chart.mark_bar(height={"band": 0.8}).properties(width=WIDTH - 120, height={"step": 20, "for": "offset"})

@@ -100,9 +100,8 @@ def _marked(text: str, other: str) -> Markup:
 
 
 def _tone(cell: str) -> str:
-    """The class of a table cell: short ones stay on one line, failures stand out."""
-    bad = cell.startswith("fail") or cell == "worse"
-    return " ".join((["s"] if len(cell) <= 24 else []) + (["bad"] if bad else []))
+    """The class of a table cell: short ones stay on one line."""
+    return "s" if len(cell) <= 24 else ""
 
 
 def _heading(text: str) -> Markup:
@@ -112,7 +111,7 @@ def _heading(text: str) -> Markup:
 
 def _squeeze(text: str) -> str:
     """At most one blank line in a row outside fences, none at the start, one newline at the end."""
-    kept: list[str] = []
+    lines: list[str] = []
     fence = ""
     for line in text.splitlines():
         mark = re.match(r"`{3,}", line)
@@ -120,6 +119,6 @@ def _squeeze(text: str) -> str:
             fence = mark[0]
         elif fence and line == fence:
             fence = ""
-        if line.strip() or fence or (kept and kept[-1].strip()):
-            kept.append(line if fence else line.rstrip())
-    return "\n".join(kept).strip("\n") + "\n"
+        if line.strip() or fence or (lines and lines[-1].strip()):
+            lines.append(line if fence else line.rstrip())
+    return "\n".join(lines).strip("\n") + "\n"

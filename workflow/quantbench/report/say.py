@@ -1,11 +1,13 @@
 """Findings become sentences. `words.yaml` has every sentence once; this is how its braces are filled.
 
-In braces stands a value of the finding and, behind a colon, how it is shown (`SHOWN`). A sentence with the forms `one`
-and `other` is chosen by the value `n`. A value that is a finding, or a list of them, is said in its place.
+In braces stands a value of the finding and, behind a colon, how it is shown (`SHOWN`). A part in `<<…>>` is left out
+where one of its values is blank or not given. Of a sentence's forms `one` and `other` the value `n` chooses, of other
+forms the value `form`. A value that is a finding, or a list of them, is said in its place.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -24,6 +26,8 @@ from quantbench.records.run import Run
 
 SOME: Final = 2
 """Names that a list `some` spells out."""
+OPTIONAL: Final = re.compile("<<(.*?)>>")
+BLANKS: Final[tuple[Any, ...]] = (None, "", [], ())
 WORDS_FILE: Final = Path(__file__).with_name("words.yaml")
 
 
@@ -38,7 +42,7 @@ class Speech(Formatter):
     """Says findings. labels: {model: name in prose}; place: how a cell is called (its key where not given)."""
 
     said: set[str] = set()  # noqa: RUF012
-    """Ids that were said in this process; a test looks whether every sentence of the catalogue is ever said."""
+    """Ids (`id.form` of those with forms) said in this process; a test looks whether all of the catalogue ever are."""
 
     def __init__(self, labels: Mapping[str, str] | None = None, place: Callable[[Cell], str] | None = None) -> None:
         self._labels, self._place = labels or {}, place or (lambda cell: cell.key)
@@ -51,15 +55,22 @@ class Speech(Formatter):
     def __call__(self, what: Finding | str, **values: Any) -> str:
         """The sentence of a finding, or of an id with its values. Raises KeyError for an id without words."""
         found = finding(what, **values) if isinstance(what, str) else what
-        words = catalogue()[found.id]
-        Speech.said.add(found.id)
+        id_, words = found.id, catalogue()[found.id]
         if isinstance(words, dict):
-            words = words["one" if found.values["n"] == 1 else "other"]
-        return self.vformat(words, (), found.values)
+            form = found.values["form"] if "other" not in words else "one" if found.values["n"] == 1 else "other"
+            id_, words = f"{id_}.{form}", words[form]
+        Speech.said.add(id_)
+        return self.vformat(
+            OPTIONAL.sub(lambda part: self._unless_blank(part[1], found.values), words), (), found.values
+        )
 
-    def all(self, findings: Iterable[Finding | None], joint: str = " ") -> str:
-        """Several in a row, absent ones left out."""
-        return joint.join(self(found) for found in findings if found is not None)
+    def _unless_blank(self, part: str, values: Mapping[str, Any]) -> str:
+        names = (name for _, name, _, _ in self.parse(part) if name)
+        return "" if any(values.get(name) in BLANKS for name in names) else part
+
+    def all(self, findings: Iterable[Finding], joint: str = " ") -> str:
+        """Several in a row."""
+        return joint.join(map(self, findings))
 
     def label(self, arm: str) -> str:
         """A model's name; of the A/A arm, that it is the baseline again."""
@@ -84,8 +95,9 @@ class Speech(Formatter):
             value = msgspec.convert(value, Finding)
         if isinstance(value, Finding):
             return self(value)
-        if isinstance(value, list | tuple) and format_spec != "&" and any(isinstance(v, Finding | dict) for v in value):
-            return "; ".join(self.format_field(v, "") for v in value)
+        if isinstance(value, list | tuple) and format_spec in ("", "&"):
+            parts = [self.format_field(v, "") for v in value]
+            return wording.listing(parts) if format_spec else "; ".join(parts)
         if format_spec.startswith("#"):
             return wording.plural(value, *format_spec[1:].split("/"))
         if format_spec == "model":
@@ -102,8 +114,6 @@ class Speech(Formatter):
         if format_spec == "some":
             rest = [f"{len(value) - SOME} more"] if len(value) > SOME + 1 else [f"`{v}`" for v in value[SOME:]]
             return wording.listing([*(f"`{v}`" for v in value[:SOME]), *rest])
-        if format_spec == "&":
-            return wording.listing(self.format_field(v, "") if isinstance(v, Finding | dict) else str(v) for v in value)
         return SHOWN[format_spec](value)
 
 
@@ -122,10 +132,11 @@ SHOWN: Final[Mapping[str, Callable[[Any], str]]] = {
     "gib": lambda x: wording.with_unit(x, "GiB"),
     "metric": lambda name: METRICS[name].words if name in METRICS else name,
     "metrics": lambda names: wording.listing(METRICS[name].words if name in METRICS else name for name in names),
+    "Metrics": lambda names: wording.capitalized(wording.listing(METRICS[name].words for name in names)),
     "p": lambda p: "< 0.001" if p < 0.001 else f"= {p:.3f}",
     ",": ", ".join,
     "words": lambda text: str(text).replace("_", " "),
 }
 """How a value is shown. Beside these: `{n:#block}` counts ("3 blocks", `{n:#query/queries}`), `model`, `models`,
 `place`, `places` name them, `&` makes a list ("a, b and c"), `codes` one of names in code marks, `some`
-the same with the rest counted ("`a`, `b` and 9 more")."""
+the same with the rest counted ("`a`, `b` and 9 more"). A list without a how is joined by "; "."""

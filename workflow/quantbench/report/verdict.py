@@ -9,30 +9,14 @@ from msgspec.structs import replace
 from quantbench.judge.verdict import ALPHA
 from quantbench.records import codes
 from quantbench.records.comparison import Comparison, Control, Verdict
-from quantbench.records.finding import Finding, finding
 from quantbench.records.metric import METRICS
 from quantbench.report.say import Speech
 
-_DIFFERENCE: Final = {
-    ("throughput", "better"): "verdict.throughput_better",
-    ("throughput", "worse"): "verdict.throughput_worse",
-    ("time", "better"): "verdict.time_better",
-    ("time", "worse"): "verdict.time_worse",
-    ("energy", "better"): "verdict.energy_better",
-    ("energy", "worse"): "verdict.energy_worse",
-}
-_NO_TEST: Final = {
-    # name of a reason code: why there is no test
-    "not_measured": "verdict.not_measured",
-    "no_variation": "verdict.no_variation",
-    "percentile_needs": "verdict.percentile_needs",
-    "pooled_ci_needs_more": "verdict.pooled_ci_needs_more",
-    "block_needs": "code.block_needs",
-    "no_pairs": "code.no_pairs",
-    "no_values": "code.no_values",
-    "not_finite": "code.not_finite",
-    "not_positive": "code.not_positive",
-}
+_NO_TEST: Final = (
+    *("not_measured", "no_variation", "percentile_needs", "pooled_ci_needs_more", "test_needs_pairs"),
+    *("block_needs", "no_pairs", "no_values", "not_finite", "not_positive"),
+)
+"""Reason codes that leave a comparison without a test."""
 
 
 def worded(say: Speech, verdict: Verdict) -> Verdict:
@@ -66,32 +50,34 @@ def bare_words(say: Speech, row: Comparison, most_blocks: int) -> str:
     if row.code == "undecided" and row.alike:
         return say("verdict.indistinct", **interval)
     if row.code == "undecided":
-        blocks = _blocks(row, most_blocks)
+        blocks = _blocks(say, row, most_blocks)
         if row.p_value is not None and row.p_value < ALPHA:  # alone it would be significant
             return say("verdict.undecided_corrected", family=row.family, blocks=blocks, **interval)
         return say("verdict.undecided", blocks=blocks, **interval)
     if row.ratio is None or row.ci_low is None or row.ci_high is None:
         raise ValueError(f"{row.code}: a ratio with its CI is needed")
     least, most = sorted((abs(row.ci_low - 1), abs(row.ci_high - 1)))
-    return say(_DIFFERENCE[METRICS[row.metric].kind, row.code], by=abs(row.ratio - 1), least=least, most=most)
+    return say(
+        "verdict.difference",
+        form=f"{METRICS[row.metric].kind} {row.code}",
+        by=abs(row.ratio - 1),
+        least=least,
+        most=most,
+    )
 
 
-def _blocks(row: Comparison, most_blocks: int) -> Finding:
-    if row.blocks_to_decide:
-        return finding("verdict.more_blocks", n=row.blocks_to_decide, margin=row.margin)
-    return finding("verdict.too_many_blocks", most=most_blocks, margin=row.margin)
+def _blocks(say: Speech, row: Comparison, most_blocks: int) -> str:
+    form = "more" if row.blocks_to_decide else "too_many"
+    return say("verdict.blocks", form=form, blocks=row.blocks_to_decide, most=most_blocks, margin=row.margin)
 
 
 def _no_test(say: Speech, row: Comparison) -> str:
     """The bare values, and why there is no test."""
-    reasons = [reason for reason in map(codes.parse, row.reasons) if reason.name in _NO_TEST]
-    why = finding("verdict.few_pairs", n=row.n_pairs)
-    if reasons:
-        why = finding(_NO_TEST[reasons[0].name], **reasons[0].values)
-    if row.baseline_value is None or row.variant_value is None:
-        return say("verdict.no_test", why=why)
+    reasons = [reason for reason in row.reasons if codes.parse(reason).name in _NO_TEST]
+    why = say.reasons(reasons[:1]) or [say("verdict.few_pairs", n=row.n_pairs)]
     values = {"baseline": row.baseline_value, "variant": row.variant_value, "unit": METRICS[row.metric].unit}
-    return say("verdict.no_test_values", why=why, **values)
+    known = row.baseline_value is not None and row.variant_value is not None
+    return say("verdict.no_test", why=why[0], **(values if known else {}))
 
 
 def control_words(say: Speech, control: Control, primary_metric: str) -> str:

@@ -39,8 +39,8 @@ def nan_logits(facts: BlockFacts) -> Seen:
         return Seen(True, lines[0] if lines else f"{corrupted} corrupted requests")
     if corrupted is None:
         facts.ready.need(lambda r: r.logits.finite)
-    asked = facts.ready.get(lambda r: r.logits.seen) or "not asked"
-    return Seen(facts.ready.get(lambda r: r.logits.finite) is False, f"at the server's start: {asked}")
+    logprobs = facts.ready.get(lambda r: r.logits.seen) or "not asked"
+    return Seen(facts.ready.get(lambda r: r.logits.finite) is False, f"at the server's start: {logprobs}")
 
 
 @guard("block", "fail", title="Server error in the log",
@@ -115,5 +115,5 @@ def queueing(facts: BlockFacts, *, limit: float = 0.10) -> Seen:
 def speculative(facts: BlockFacts) -> Seen:
     """Draft tokens change speed and numerics for reasons other than quantization."""
     drafts = facts.block.server.delta.spec_decode_drafts or 0
-    asked = facts.ready.need(lambda r: r.settings.speculative)
-    return Seen(asked or drafts > 0, f"speculative decoding {'on' if asked else 'off'}, {drafts} drafts")
+    configured = facts.ready.need(lambda r: r.settings.speculative)
+    return Seen(configured or drafts > 0, f"speculative decoding {'on' if configured else 'off'}, {drafts} drafts")
