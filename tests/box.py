@@ -99,7 +99,9 @@ class Box:
 
     def plan(self, *targets: str) -> dict[str, int]:
         """The jobs that a run would have."""
-        return jobs(self.run(*targets, options=["--dry-run"]))
+        printed = self.run(*targets, options=["--dry-run"])
+        assert ("Nothing to be done" in printed) == (not jobs(printed)), printed[-6000:]
+        return jobs(printed)
 
     def execute(self, *module: str, ok: bool | None = True) -> str:
         """Run a Python module to its end, as `run` does."""

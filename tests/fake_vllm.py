@@ -111,7 +111,7 @@ class FakeServer:
         self.args, self.memory, self.asleep = args, Memory(), False
         self.name = args.served_model_name or args.source
         self.started = time.time()
-        self.counters = {"prompt": 0, "generation": 0, "success": 0, "running": 0, "asked": 0}
+        self.counters = {"prompt": 0, "generation": 0, "success": 0, "running": 0, "requests": 0}
 
     def boot(self) -> None:
         """Log what vLLM logs at a start, or die as it does."""
@@ -251,9 +251,9 @@ class FakeServer:
         body, rules, chat = await request.json(), behaviour(), "chat" in request.path
         if body.get("model") not in (None, self.name):
             return web.json_response({"error": {"message": "model not found", "code": 404}}, status=404)
-        self.counters["asked"] += 1
+        self.counters["requests"] += 1
         if isinstance(streams := rules.get("stream"), list):
-            rules = rules | {"stream": streams[self.counters["asked"] % len(streams)]}
+            rules = rules | {"stream": streams[self.counters["requests"] % len(streams)]}
         if (body.get("stream") and rules.get("stream") == "http_500") or self.asleep or self.engine.poll() is not None:
             return web.json_response({"error": {"message": "Internal server error", "code": 500}}, status=500)
         if body.get("logprobs") is not None and (error := LOGPROBS.get(rules.get("logprobs", ""))):
@@ -261,14 +261,14 @@ class FakeServer:
         if rules.get("incident"):
             log(str(rules["incident"]), rules.get("incident_level", "WARNING"))
         prompt = body.get("prompt") or " ".join(str(m["content"]) for m in body.get("messages", []))
-        if rules.get("drop") and not self.counters["asked"] % rules["drop"] and request.transport:
+        if rules.get("drop") and not self.counters["requests"] % rules["drop"] and request.transport:
             request.transport.abort()
             return web.Response()
         reply = Reply(self, body, rules, chat, len(self._ids(str(prompt))))
         self.counters["running"] += 1
         every, seconds = rules.get("slow", (1, 0))
         try:
-            await asyncio.sleep(0 if self.counters["asked"] % every else seconds)
+            await asyncio.sleep(0 if self.counters["requests"] % every else seconds)
             return await (reply.stream(request) if body.get("stream") else reply.whole())
         finally:
             self.counters["running"] -= 1
@@ -285,7 +285,7 @@ class Reply:
         kind = "chat.completion" if chat else "text_completion"
         fingerprint = rules.get("fingerprint", "fake-1")
         if isinstance(fingerprint, list):
-            fingerprint = fingerprint[server.counters["asked"] % len(fingerprint)]
+            fingerprint = fingerprint[server.counters["requests"] % len(fingerprint)]
         self.base = {"id": "fake", "object": kind, "model": server.name, "system_fingerprint": fingerprint}
 
     def usage(self) -> dict[str, int]:

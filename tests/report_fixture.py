@@ -21,14 +21,12 @@ from unittest import mock
 
 import orjson
 import runs
-from msgspec import structs
 from quantbench import jobs, results
 from quantbench.client.concurrency import concurrency_held
 from quantbench.client.metrics import block_context
 from quantbench.client.records import BlockResult
 from quantbench.client.tables_io import write_records
 from quantbench.config import report_plan, settings
-from quantbench.engines.vllm import metrics
 from quantbench.files import write_text
 from quantbench.judge.schedule import round_order
 from quantbench.observe.telemetry import FIELDS, NO_NVML
@@ -311,8 +309,8 @@ def _context(
     seconds = max(r.end_ns or 0 for r in records) / 1e9
     throttled = s.invalid and arm in s.variants and cell == s.plan.grid(s.workloads[-1])[-1] and number <= 4
     client = block.ClientFacts(
-        cpu_share=0.12, loop_lag_p50_ms=0.1, loop_lag_p99_ms=1.4, connections_opened=cell.concurrency, resent=0,
-        parse_cpu_s=0.1, coalesced_share=0.01, concurrency_held=concurrency_held(spans(records), cell.concurrency),
+        cpu_share=0.12, loop_lag_p50_ms=0.1, loop_lag_p99_ms=1.4, resent=0, coalesced_share=0.01,
+        concurrency_held=concurrency_held(spans(records), cell.concurrency),
     )  # fmt: skip
     result = BlockResult(records, datetime.fromtimestamp(t, UTC), seconds, client)
     return block_context(
@@ -335,12 +333,9 @@ def _server(arm: str, cell: Cell, records: Sequence[RequestRecord]) -> block.Ser
         "requests_succeeded": len(answered),
         "corrupted_requests": 0,
     }
-    before = block.Page(process_start_time=START - 900, cache_dtype="auto", **dict.fromkeys(counted, 0))
-    after = structs.replace(before, **counted)
     return block.ServerFacts(
-        spec_hash=f"hash-{served_model(arm)}", source_id=f"files-{served_model(arm)}",
-        process_start_time=before.process_start_time, fingerprints=(FINGERPRINT,), before=before, after=after,
-        delta=metrics.difference(before, after), peak=block.Peak(running=cell.concurrency, waiting=0, kv_usage=0.2),
+        spec_hash=f"hash-{served_model(arm)}", process_start_time=START - 900, fingerprints=(FINGERPRINT,),
+        delta=block.Delta(**counted), peak=block.Peak(running=cell.concurrency, waiting=0, kv_usage=0.2),
     )  # fmt: skip
 
 
@@ -349,9 +344,8 @@ def _telemetry(s: Scenario, seconds: float, *, throttled: bool) -> block.Telemet
         return block.Telemetry(missing=dict.fromkeys(FIELDS, NO_NVML))
     return block.Telemetry(
         power_w_mean=61.0, energy_j=61.0 * seconds, energy_from_power_j=60.5 * seconds, sm_clock_mhz_mean=1900.0,
-        sm_clock_mhz_min=1890, mem_clock_mhz_mean=8000.0, temperature_c_max=71, utilisation_pct_mean=97.0,
-        memory_used_mib_max=14320, throttle_reasons=("sw_thermal_slowdown",) if throttled else (),
-        foreign_processes=(), samples=round(2 * seconds),
+        temperature_c_max=71, throttle_reasons=("sw_thermal_slowdown",) if throttled else (), foreign_processes=(),
+        samples=round(2 * seconds),
     )  # fmt: skip
 
 
@@ -381,8 +375,8 @@ def _ready(model: str, s: Scenario) -> Ready:
         lines = [name for name in server.Memory.__struct_fields__ if name != "missing"]
         memory = server.Memory(missing=dict.fromkeys(lines, "not found: looked for “Model loading took”"))
     return runs.ready(
-        model, spec_hash=f"hash-{model}", source=f"Org/Model-{model}", source_id=f"files-{model}",
-        url=f"http://127.0.0.1:{8000 + index}", hardware=s.hardware, lane=s.lane(model), mode=s.mode, memory=memory,
+        model, spec_hash=f"hash-{model}", source=f"Org/Model-{model}", url=f"http://127.0.0.1:{8000 + index}",
+        hardware=s.hardware, lane=s.lane(model), mode=s.mode, memory=memory,
         devices=("cpu",) if s.cpu else (s.lane(model)[-1],),
         versions=server.Versions(vllm="0.32.0", torch="2.13.0", driver=s.hardware.driver, python="3.11.9"),
         quantization=server.Quantization(
@@ -402,9 +396,7 @@ def _ready(model: str, s: Scenario) -> Ready:
             enforce_eager=False, prefix_caching=False, attention_backend="FLASH_ATTN",
             cuda_graphs="FULL_AND_PIECEWISE", speculative=False, sampling_defaults_overridden=False, jit_monitor=True,
         ),
-        test_completion=server.Completion(
-            prompt="Hello, how are you?", text=" I am fine | thanks.", tokens=6, e2e_ms=88.0
-        ),
+        test_completion=server.Completion(prompt="Hello, how are you?", text=" I am fine | thanks.", tokens=6),
         logits=server.Logits(finite=True), system_fingerprint=FINGERPRINT,
         tokenizer=server.Tokenizer(probe_sha256="a1", chat_probe_sha256="b2", chat_bos_count=0, chat_is_plain=False),
     )  # fmt: skip
@@ -413,17 +405,15 @@ def _ready(model: str, s: Scenario) -> Ready:
 def _session(model: str, s: Scenario, blocks: Sequence[BlockContext]) -> server.Session:
     leases = [
         Event(
-            t=one.started_unix + one.duration_s, event="lease", model=model, action=one.lane.action,
-            seconds=one.duration_s / 0.94, measured_s=one.duration_s,
+            t=one.started_unix + one.duration_s, event="lease", action=one.lane.action, measured_s=one.duration_s,
+            seconds=one.duration_s / 0.94,
         )
         for one in blocks
     ]  # fmt: skip
-    start = Event(t=START - 900, event="start", model=model, seconds=60)
-    stop = Event(
-        t=leases[-1].t + 60, event="stop", model=model, seconds=1, memory_before_mib=310, memory_after_stop_mib=311,
-        memory_returned=True,
-    )  # fmt: skip
-    return registry.session_of(model, s.mode, [start, *leases, stop])
+    start, end = START - 900, leases[-1].t + 60
+    memory = {"memory_before_mib": 310, "memory_after_stop_mib": 311, "memory_returned": True}
+    events = [Event(t=start, event="start"), *leases, Event(t=end, event="stop", **memory)]
+    return registry.session_of(model, s.mode, events)
 
 
 def _starts(ready: Ready) -> server.MeasuredStarts:

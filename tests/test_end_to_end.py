@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 from collections.abc import Iterator
@@ -13,15 +12,19 @@ import pytest
 from box import Box, jobs
 from ports import free_ports
 from quantbench.config.schema import deep_merge
+from quantbench.records.base import read
+from quantbench.records.comparison import Verdict
+from quantbench.records.quality import PlainPair, QualityDetails
+from quantbench.records.server import Ready, Session
+from quantbench.results import read_capacity
 from source import VLLM_PYTHON
 
 W8 = "int8_per_channel_weight_only"
 pytestmark = [pytest.mark.vllm, pytest.mark.alone, pytest.mark.timeout(1200)]
 
-SPEC_COLUMNS = [
-    "gpu_name", "model", "workload", "concurrency", "max_tokens", "p50_ttft_ms", "p95_ttft_ms", "p50_e2e_ms",
-    "p95_e2e_ms", "throughput_tok_s",
-]  # fmt: skip
+SPEC_COLUMNS = (
+    "gpu_name,model,workload,concurrency,max_tokens,p50_ttft_ms,p95_ttft_ms,p50_e2e_ms,p95_e2e_ms,throughput_tok_s,"
+)
 
 
 class RealBox(Box):
@@ -56,9 +59,6 @@ class RealBox(Box):
         self.config = deep_merge(self.config, changes)
         (self.path / "mine.yaml").write_text(json.dumps(self.config))
 
-    def json(self, path: str) -> Any:
-        return json.loads(self.file(path).read_text())
-
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealBox]:
@@ -83,57 +83,46 @@ def measure_refused_again(box: RealBox) -> None:
         box.run()
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open() as file:
-        return list(csv.DictReader(file))
-
-
 def test_every_tuple_has_its_row_with_the_columns_of_the_spec(finished: RealBox) -> None:
     for model in ("bf16", "int8"):
         for cell in ("chat/c1_t32", "chat/c4_t32", "batch_summarize/c4_t48"):
-            (row,) = rows(finished.file(f"cells/{model}/{cell}.csv"))
-            assert list(row)[: len(SPEC_COLUMNS)] == SPEC_COLUMNS
-            assert row["valid"] == "true", (model, cell, row["reasons"])
-            assert (row["failures"], row["blocks"]) == ("0", "3")
-            assert float(row["throughput_tok_s"]) > 0
-            tokens = int(cell.rpartition("_t")[2])
-            assert int(row["tokens_out"]) == tokens * int(row["n"]), "ignore_eos: exactly max_tokens each"
-        assert len(rows(finished.file(f"capacity/chat_{model}.csv"))) == 2
-        batch = rows(finished.file(f"capacity/batch_summarize_{model}.csv"))
-        assert {"p50_latency_ms", "p95_latency_ms"} <= set(batch[0])
+            path = finished.file(f"cells/{model}/{cell}.csv")
+            assert path.read_text().startswith(SPEC_COLUMNS)
+            (row,) = read_capacity([path])
+            assert row.valid, (model, cell, row.reasons)
+            assert (row.values["failures"], row.blocks) == (0, 3)
+            assert row.values["throughput_tok_s"] > 0
+            assert row.values["tokens_out"] == row.max_tokens * row.values["n"], "ignore_eos: exactly max_tokens each"
+        assert len(read_capacity([finished.file(f"capacity/chat_{model}.csv")])) == 2
+        (batch,) = read_capacity([finished.file(f"capacity/batch_summarize_{model}.csv")])
+        assert {"p50_latency_ms", "p95_latency_ms"} <= set(batch.values)
 
 
 def test_the_server_record_says_what_was_served(finished: RealBox) -> None:
-    bf16, int8 = finished.json("servers/bf16/ready.json"), finished.json("servers/int8/ready.json")
-    assert int8["quantization"]["verified"] is True
-    assert "8" in int8["quantization"]["label"]
-    assert int8["quantization"]["kernel"]
-    assert bf16["quantization"]["bits_per_weight"] == 16
-    assert bf16["test_completion"]["tokens"] > 0
-    assert bf16["memory"]["kv_cache_tokens"] > 0
-    assert bf16["tokenizer"]["probe_sha256"] == int8["tokenizer"]["probe_sha256"]
+    bf16, int8 = (read(finished.file(f"servers/{model}/ready.json"), Ready) for model in ("bf16", "int8"))
+    assert int8.quantization.verified
+    assert "8" in str(int8.quantization.label)
+    assert int8.quantization.kernel
+    assert bf16.quantization.bits_per_weight == 16
+    assert bf16.test_completion.tokens
+    assert bf16.memory.kv_cache_tokens
+    assert bf16.tokenizer.probe_sha256 == int8.tokenizer.probe_sha256
     assert finished.file("servers/bf16/serve.sh").stat().st_mode & 0o100
     for model in ("bf16", "int8"):
-        session = finished.json(f"servers/{model}/session.json")
-        assert session["memory_returned"] is True
+        assert read(finished.file(f"servers/{model}/session.json"), Session).memory_returned
     finished.assert_none_left()
 
 
-def test_quality_is_the_pair_list_and_the_details_name_what_changed(finished: RealBox) -> None:
-    pairs = finished.json("quality.json")
+def test_quality_and_verdict_are_of_both_models(finished: RealBox) -> None:
+    pairs = read(finished.file("quality.json"), list[PlainPair])
     assert len(pairs) >= 15
-    assert all(list(pair) == ["prompt", "bf16_output", "quant_output"] for pair in pairs)
-    assert any("Paris" in pair["bf16_output"] for pair in pairs)
-    assert finished.json("quality_details.json")
-
-
-def test_the_verdict_has_ratios_with_intervals_and_the_aa_control(finished: RealBox) -> None:
-    verdict = finished.json("comparison/verdict.json")
-    primary = [row for row in verdict["rows"] if row["primary"] and row["variant"] == "int8"]
-    assert len(primary) == 1
-    assert primary[0]["ci_low"] < primary[0]["ratio"] < primary[0]["ci_high"]
-    assert primary[0]["n_pairs"] == 3
-    assert verdict["aa"]["present"] is True
+    assert any("Paris" in pair.bf16_output for pair in pairs)
+    assert read(finished.file("quality_details.json"), QualityDetails).variant == "int8"
+    verdict = read(finished.file("comparison/verdict.json"), Verdict)
+    (primary,) = [row for row in verdict.rows if row.primary and row.variant == "int8"]
+    assert (primary.ci_low or 9) < (primary.ratio or 0) < (primary.ci_high or 0)
+    assert primary.n_pairs == 3
+    assert verdict.aa.present
 
 
 def test_reports_are_written_and_hold_no_holes(finished: RealBox) -> None:

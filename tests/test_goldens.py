@@ -56,11 +56,11 @@ def facts_of(scenario: str) -> Run:
 
 def rendered(scenario: str) -> dict[str, str]:
     """{file name: text} of a scenario's pages."""
-    found = facts_of(scenario)
-    made = {f"{name}.md": render.page(page(found)) for name, page in pages.PAGES.items()}
+    run = facts_of(scenario)
+    made = {f"{name}.md": render.page(page(run)) for name, page in pages.PAGES.items()}
     if scenario in REPORTS:
-        drawn = dict.fromkeys(plots.draw_all(found), "<svg></svg>")
-        made["report.html.txt"] = text_of(render.report(pages.report(found, drawn)))
+        drawn = dict.fromkeys(plots.draw_all(run), "<svg></svg>")
+        made["report.html.txt"] = text_of(render.report(pages.report(run, drawn)))
     return made
 
 
@@ -146,11 +146,11 @@ def test_kept_results_are_judged_anew_with_the_same_figures() -> None:
     keys = ("workload", "variant", "concurrency", "max_tokens", "metric")
     figures = ("baseline_value", "variant_value", "ratio", "ci_low", "ci_high", "p_value", "p_holm", "margin")
     with (KEPT / "comparison" / "chat.csv").open(newline="") as file:
-        kept = {tuple(row[key] for key in keys): row for row in csv.DictReader(file)}
+        published = {tuple(row[key] for key in keys): row for row in csv.DictReader(file)}
     anew = {tuple(str(getattr(row, key)) for key in keys): row for row in kept_facts().verdict.rows}
-    assert kept.keys() == anew.keys()
+    assert published.keys() == anew.keys()
     for key, row in anew.items():
-        assert row.code == kept[key]["code"]
+        assert row.code == published[key]["code"]
         for name in figures:
-            known = pytest.approx(float(kept[key][name])) if kept[key][name] else None
+            known = pytest.approx(float(published[key][name])) if published[key][name] else None
             assert getattr(row, name) == known, (key, name)

@@ -57,11 +57,9 @@ def small(fresh: Box) -> Box:
 @pytest.fixture
 def done(template: Box, fresh: Box) -> Box:
     """A copy of the finished run."""
+    shutil.rmtree(fresh.path)
+    shutil.copytree(template.path, fresh.path, ignore=shutil.ignore_patterns("state"))
     fresh.configure(**template.config)
-    for part in ("results", ".snakemake", "config", "models", "workflow", "rules", "data"):
-        shutil.rmtree(fresh.path / part, ignore_errors=True)
-        shutil.copytree(template.path / part, fresh.path / part, copy_function=shutil.copy2)
-    shutil.copy2(template.path / "Snakefile", fresh.path / "Snakefile")
     fresh.forget_events()
     return fresh
 
