@@ -233,7 +233,8 @@ def test_a_fault_within_a_block_is_seen_by_its_guards(bf16: Arm, card: FakeGpu, 
     for name, value in fault.card.items():
         setattr(card, name, value)
     block = bf16.judge(fault.calibration, **fault.knobs)
-    bad = {row for row in troubled(block) if row[1] != "unknown"}
+    # A server that misbehaves may leave guards without their facts, a card or a client may not.
+    bad = {row for row in troubled(block) if row[1] != "unknown" or not fault.rules}
     assert of(*fault.ids) <= bad <= of(*fault.ids) | NOISE, block.guards
     failing = {guard for guard in fault.ids if SEVERITY[guard] == "fail"}
     assert failing <= set(block.reasons) <= failing | set(TIMING)
