@@ -22,7 +22,7 @@ from typing import Any, Final
 from quantbench.client.metrics import figure, measured, percentile
 from quantbench.records.base import Number
 from quantbench.records.block import BlockContext, Calibration, Percentile
-from quantbench.records.codes import code
+from quantbench.records.codes import code, parse
 from quantbench.records.metric import METRICS, Metric, Style, focus, quantiles
 from quantbench.records.pool import Measured, Pool, Quantile
 from quantbench.records.request import RequestRecord
@@ -125,9 +125,12 @@ def _interval(pool: Pool, of: Quantile, pooled: float | None) -> RatioCI:
     none = RatioCI(None, None, None, len(valid), None, None)
     if len(valid) < MIN_PAIRS:
         return replace(none, reason=code("ci_needs_blocks", n=MIN_PAIRS))
-    sections = [value for requests in valid if (value := percentile(requests, of).value) is not None]
+    own = [percentile(requests, of) for requests in valid]
+    sections = [p.value for p in own if p.value is not None]
     if pooled is None or len(sections) < len(valid):
-        return replace(none, reason=code("percentile_ci_needs", q=of.q, n=PERCENTILE_NEEDS[of.q]))
+        others = [p.reason for p in own if p.reason and parse(p.reason).name != "percentile_needs"]
+        too_short = code("percentile_ci_needs", q=of.q, n=PERCENTILE_NEEDS[of.q])
+        return replace(none, reason=next(iter(others), too_short))
     if min(pooled, *sections) <= 0:
         return replace(none, reason=code("not_positive"))
     centre = math.log(pooled)
