@@ -108,9 +108,7 @@ def test_short_or_few_blocks_have_no_interval_and_say_why() -> None:
     assert short["p95_e2e_ms_lo"] is None
     assert short["p50_e2e_ms_lo"] is not None
     assert "P95_CI_NEEDS_N72_PER_BLOCK" in short["reasons"]
-    merged = [
-        replace(r, reads=1, gaps_us=()) if r.index < 3 else r for r in block(80, 2)
-    ]  # for one block
+    merged = [replace(r, reads=1, gaps_us=()) if r.index < 3 else r for r in block(80, 2)]  # for one block
     whole = tuple_row("cpu", [(b, context()) for b in (merged, *(block(80, 2, length=n) for n in (100, 110, 120)))])
     assert whole["p50_itl_ms"] is not None
     assert whole["p50_itl_ms_lo"] is None
