@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import Comparison, Verdict
@@ -92,18 +93,29 @@ class Run:
         self, workload: str | None = None, variant: str | None = None, metric: str | None = None
     ) -> Iterator[Comparison]:
         """Comparisons that match what is given, by cell."""
-        for row in sorted(self.verdict.rows, key=lambda row: (row.max_tokens, row.concurrency)):
+        for row in self._rows:
             if workload in (None, row.workload) and variant in (None, row.variant) and metric in (None, row.metric):
                 yield row
 
+    @cached_property
+    def _rows(self) -> list[Comparison]:
+        return sorted(self.verdict.rows, key=lambda row: (row.max_tokens, row.concurrency))
+
+    @cached_property
+    def _row_of(self) -> dict[tuple[str, Cell | None, str], Comparison]:
+        return {(row.variant, row.cell, row.metric): row for row in self._rows}
+
+    @cached_property
+    def _capacity_of(self) -> dict[tuple[str, Cell | None], CapacityRow]:
+        return {(row.model, row.cell): row for row in self.capacity}
+
     def row(self, variant: str, cell: Cell | None, metric: str) -> Comparison | None:
         """The comparison of one metric in one cell, None where there is none."""
-        rows = self.compared(cell.workload, variant, metric) if cell else iter(())
-        return next((row for row in rows if row.cell == cell), None)
+        return self._row_of.get((variant, cell, metric))
 
     def capacity_row(self, model: str, cell: Cell | None) -> CapacityRow | None:
         """The tuple of one model and cell."""
-        return next((row for row in self.capacity if row.model == model and row.cell == cell), None)
+        return self._capacity_of.get((model, cell))
 
     def memory_of(self, model: str) -> MemoryRow:
         """A model's memory; all blank where it is not known."""
