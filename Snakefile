@@ -47,12 +47,20 @@ onstart:
     except QuantbenchError as error:
         raise WorkflowError(str(error)) from None
     STARTED.append(time.time())
+    owner.announce_blocks(
+        sum(job.rule.name == "measure_block" for job in workflow.dag.needrun_jobs())
+    )
+    LAST_WORDS.append(LastWords(blocks_kept, [Path(RESULTS.root)]))
+    LAST_WORDS[0].begin()
 
 
 onsuccess:
     lane.sweep("run finished")
+    LAST_WORDS[0].end()
     print(
         ending.words(RESULTS, report_plan.report(PLAN)["labels"], STARTED[0]),
+        ending.rows(targets.tuples(sys.argv[1:])),
+        sep="",
         file=sys.stderr,
     )
 

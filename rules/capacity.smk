@@ -5,7 +5,7 @@ rule calibrate_client:
         f"logs/{GPU}/calibrate_client/c{{concurrency}}.log",
     priority: 10**8
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     threads: workflow.cores
     script:
         "../workflow/scripts/calibrate_client.py"
@@ -22,7 +22,7 @@ rule measure_block:
         f"logs/{GPU}/measure_block/{{arm}}/{{workload}}/c{{concurrency}}_t{{max_tokens}}/b{{block}}.log",
     priority: block_priority
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     resources:
         **LANE_RESOURCES,
     params:
@@ -44,7 +44,7 @@ rule summarize_tuple:
     log:
         f"logs/{GPU}/summarize_tuple/{{arm}}/{{workload}}/c{{concurrency}}_t{{max_tokens}}.log",
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     params:
         judged_by=JUDGED_BY,
         gpu_name=PLAN.gpu_name,

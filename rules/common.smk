@@ -1,3 +1,5 @@
+import os
+
 from quantbench.config import command_line, model_plan, targets
 from quantbench.judgement import judgement
 from quantbench.judge.schedule import Schedule
@@ -194,4 +196,7 @@ def block_priority(wildcards):
     return SCHEDULE.block(wildcards.arm, cell_of(wildcards), int(wildcards.block))
 
 
-owner.announce_blocks(sum(len(blocks_of_arm(arm)) for arm in ARMS))
+def blocks_kept():
+    """How far the grid is: "2 of 12 blocks"."""
+    stems = [path for arm in ARMS for path in blocks_of_arm(arm)]
+    return f"{sum(map(os.path.exists, stems))} of {len(stems)} blocks"

@@ -29,7 +29,7 @@ rule combine_capacity:
     log:
         f"logs/{GPU}/combine_capacity/{{workload}}_{{model}}.log",
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     params:
         judged_by=JUDGED_BY,
     script:
@@ -49,7 +49,7 @@ rule compare_models:
     log:
         f"logs/{GPU}/compare_models.log",
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     params:
         judged_by=JUDGED_BY,
         comparison=report_plan.comparison(PLAN),
@@ -68,7 +68,7 @@ rule describe_measurement:
     log:
         f"logs/{GPU}/describe_measurement.log",
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     params:
         judged_by=JUDGED_BY,
         baseline=BASELINE,
@@ -86,7 +86,7 @@ rule tabulate_memory:
     log:
         f"logs/{GPU}/tabulate_memory.log",
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     params:
         judged_by=JUDGED_BY,
         memory=report_plan.memory(PLAN),
@@ -103,7 +103,7 @@ rule tabulate_startup:
     log:
         f"logs/{GPU}/tabulate_startup.log",
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     params:
         judged_by=JUDGED_BY,
         labels=report_plan.memory(PLAN)["labels"],
@@ -123,7 +123,7 @@ rule compare_chat_batch:
     log:
         f"logs/{GPU}/compare_chat_batch.log",
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     params:
         judged_by=JUDGED_BY,
         report=report_plan.report(PLAN),
@@ -150,7 +150,7 @@ rule decide:
     log:
         f"logs/{GPU}/decide.log",
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     params:
         judged_by=JUDGED_BY,
         report=report_plan.report(PLAN),

@@ -13,3 +13,6 @@ try:
     settings.require_project_dir(ROOT, Path.cwd())
 except QuantbenchError as error:
     raise WorkflowError(str(error)) from None
+
+# In full, as snakemake joins it with the folder's path and takes braces in that for wildcards.
+ENVIRONMENT = str(ROOT / "envs" / "pipeline.yaml").replace("{", "{{").replace("}", "}}")

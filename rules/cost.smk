@@ -7,7 +7,7 @@ rule price_tokens:
     log:
         f"logs/{GPU}/price_tokens.log",
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     params:
         judged_by=JUDGED_BY,
         price=report_plan.prices(PLAN),

@@ -23,7 +23,7 @@ rule materialize_model:
     # Before any server starts: a lane interleaves only the models that are ready.
     priority: 10**8
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     params:
         grow=of_model(model_plan.grow),
         python=VLLM_PYTHON,
@@ -45,7 +45,7 @@ rule quantize_model:
     # Before any server starts: a lane interleaves only the models that are ready.
     priority: 10**8
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     params:
         recipe=of_model(model_plan.recipe),
         source=of_model(model_plan.base_source),

@@ -11,7 +11,7 @@ rule generate_answers:
         f"logs/{GPU}/generate_answers/{{model}}.log",
     priority: start_priority
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     resources:
         **LANE_RESOURCES,
     params:
@@ -32,7 +32,7 @@ rule score_quality:
     log:
         f"logs/{GPU}/score_quality/{{variant}}.log",
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     params:
         judged_by=JUDGED_BY,
         baseline=BASELINE,
@@ -52,7 +52,7 @@ rule name_quality:
     log:
         f"logs/{GPU}/name_quality.log",
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     params:
         judged_by=JUDGED_BY,
     shell:

@@ -1,8 +1,10 @@
 import time
 
+from quantbench.last_words import LastWords
 from quantbench.report import ending
 
-STARTED = []
+# Of this run, once it has begun.
+STARTED, LAST_WORDS = [], []
 
 # All that a page may quote. `quality` is empty where quality is left out.
 EVIDENCE = {
@@ -37,7 +39,7 @@ rule write_page:
     wildcard_constraints:
         page="|".join(report_plan.PAGES),
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     params:
         judged_by=JUDGED_BY,
         report=report_plan.report(PLAN),
@@ -54,7 +56,7 @@ rule write_report:
     log:
         f"logs/{GPU}/write_report.log",
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     params:
         judged_by=JUDGED_BY,
         report=report_plan.report(PLAN),

@@ -9,7 +9,7 @@ rule start_server:
         f"logs/{GPU}/start_server/{{model}}.log",
     priority: start_priority
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     resources:
         **LANE_RESOURCES,
     params:
@@ -28,7 +28,7 @@ rule measure_startup:
     log:
         f"logs/{GPU}/measure_startup/{{model}}.log",
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     resources:
         **LANE_RESOURCES,
     params:
@@ -48,7 +48,7 @@ rule stop_server:
         f"logs/{GPU}/stop_server/{{model}}.log",
     priority: stop_priority
     conda:
-        "../envs/pipeline.yaml"
+        ENVIRONMENT
     resources:
         **LANE_RESOURCES,
     params:

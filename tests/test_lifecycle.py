@@ -6,19 +6,27 @@ import csv
 import itertools
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
 import socket
+import subprocess
+import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
 import pytest
 from box import GPU, Box, free_ports, jobs
-from servers import no_tensors
+from servers import FAKE, no_tensors
 
+FOLDER = """it's a {box} of "mine\""""
+"""All of this works on such a path."""
+NOBODY = 65534
 CELL = f"results/{GPU}/cells/{{}}/chat/c{{}}_t16.csv"
 CELLS = sorted(CELL.format(model, c) for model in ("alpha", "beta") for c in (1, 4))
 ONE_CELL_EACH = [CELL.format(model, 4) for model in ("alpha", "beta")]
@@ -32,7 +40,7 @@ def misbehave(**rules: object) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     """A finished run; tests take copies of it."""
-    box = Box(tmp_path_factory.mktemp("template") / "box")
+    box = Box(tmp_path_factory.mktemp("template") / FOLDER)
     box.run("capacity")
     box.assert_none_left()
     yield box
@@ -42,7 +50,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[Box]:
     """Nothing measured yet."""
-    box = Box(tmp_path / "box")
+    box = Box(tmp_path / FOLDER)
     yield box
     box.clean_up()
 
@@ -290,6 +298,51 @@ def test_two_runs_at_once_wait_for_each_other(fresh: Box, tmp_path: Path) -> Non
     fresh.assert_none_left()
 
 
+def as_ordinary_user(*command: str) -> list[str]:
+    """The command run by a user without rights; by this one, if it is not root. Skips where that cannot be had."""
+    if os.getuid() != 0:
+        return list(command)
+    if not shutil.which("setpriv"):
+        pytest.skip("run by root, and there is no setpriv to become another user")
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all", *command]
+
+
+def open_python() -> str:
+    """An interpreter of our version that every user may run: root's own may lie in root's home."""
+    for python in (sys.executable, "/usr/bin/python3"):
+        line = as_ordinary_user("sh", "-c", f"{python} -c 'import sys; print(sys.version_info[:2])'")
+        said = subprocess.run(line, capture_output=True, text=True, check=False).stdout
+        if said.strip() == str(sys.version_info[:2]):
+            return python
+    pytest.skip("no interpreter of this version that another user may run")
+
+
+@pytest.mark.fault("an ordinary user, umask 077", "works, and nothing that is written is open to others")
+def test_an_ordinary_user_with_a_strict_umask() -> None:
+    python, library = open_python(), sysconfig.get_path("purelib")
+    with TemporaryDirectory() as open_to_all:
+        root = Path(open_to_all)
+        root.chmod(0o755)
+        box = Box(root / FOLDER)
+        box.configure(server={"command": [python, str(FAKE)]})
+        before = {root, *root.rglob("*")}
+        if os.getuid() == 0:
+            for path in before:
+                os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+        line = " ".join(map(shlex.quote, [python, "-m", *box.command_line("capacity")]))
+        where: dict[str, Any] = {
+            "cwd": box.path,
+            "env": {**box.environment(), "PYTHONPATH": library, "HOME": str(root)},
+        }
+        ran = subprocess.run(
+            as_ordinary_user("sh", "-c", f"umask 077; {line}"), **where, capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        made = {path for part in ("results", "logs", "state") for path in (box.path / part).rglob("*")}
+        assert not [path for path in made if path.lstat().st_mode & 0o077 and not path.is_symlink()]
+        box.assert_none_left()
+
+
 # What is interrupted, and what breaks ------------------------------------------------------------------------------
 
 
@@ -305,6 +358,10 @@ def test_an_ended_run_leaves_nothing_and_the_next_completes(small: Box, number: 
     (os.killpg if to_group else os.kill)(run.pid, number)
     assert run.wait(60) != 0
     small.assert_none_left()
+    if number != signal.SIGKILL:
+        last = small.out.read_text().strip().splitlines()[-1]
+        assert re.search(r"[2-4] of 4 blocks are kept, and the same command goes on from there", last), last
+        assert ("interrupted" in last) == (number == signal.SIGINT)
     assert set(finished) <= set(small.results("raw/*/chat/*/b*.json")), "finished blocks are kept"
     assert jobs(small.run("capacity"))["measure_block"] <= 4 - len(finished)
     assert small.results("cells/*/chat/*.csv") == ONE_CELL_EACH
@@ -336,6 +393,11 @@ CANNOT_START: dict[str, tuple[dict[str, Any], str]] = {
 """Models that cannot be served: what is wrong with them, and what the error says."""
 
 
+def error_of(box: Box, model: str) -> str:
+    """Why a server did not start."""
+    return (box.path / f"logs/{GPU}/start_server/{model}.log").read_text()
+
+
 def test_servers_that_cannot_start_name_cause_log_and_remedy(fresh: Box) -> None:
     ports = dict(zip(CANNOT_START, free_ports(len(CANNOT_START)), strict=True))
     beta = fresh.config["models"]["beta"]
@@ -346,10 +408,14 @@ def test_servers_that_cannot_start_name_cause_log_and_remedy(fresh: Box) -> None
         somebody.listen()
         printed = fresh.run("capacity", options=["--keep-going"], ok=False)
     for name, (_, words) in CANNOT_START.items():
-        error = (fresh.path / f"logs/{GPU}/start_server/{name}.log").read_text()
+        error = error_of(fresh, name)
         for part in (name, words.format(port=ports[name]), "remedy"):
             assert part in error
         assert error.strip().splitlines()[0] in printed
+    last = printed.rpartition("quantbench: the run is not finished; ")[2]
+    assert "What failed (and 1 more, see logs/)" in last
+    assert last.count("remedy:") == 3, last
+    assert not set(last.splitlines()[1:]) - set("\n".join(error_of(fresh, name) for name in CANNOT_START).splitlines())
     assert fresh.results("cells/*/chat/*.csv") == CELLS[:2], "the sound model completes"
     fresh.assert_none_left()
     fresh.config["models"]["wrong_flag"] = beta | {"port": ports["wrong_flag"]}

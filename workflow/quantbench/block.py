@@ -146,27 +146,32 @@ def measure(block: BlockSpec, ready: Ready) -> tuple[list[RequestRecord], BlockC
     )
 
 
+def kept(gpu: str) -> list[Path]:
+    """The contexts of all blocks of a profile that are on disk."""
+    return list(Path("results", gpu, "raw").glob("*/*/*/b*.json"))
+
+
 def say_progress(block: BlockSpec, context: BlockContext) -> None:
-    """One line on stderr: what was measured, how many blocks are kept, how long the rest will take."""
-    on_disk = list(Path("results", block.gpu, "raw").glob("*/*/*/b*.json"))
+    """One line on stderr: what was measured, how far this run is, how long the rest will take."""
     begun = psutil.Process(processes.pid_of(owner.current())).create_time()
-    ended = sorted(path.stat().st_mtime for path in on_disk if path.stat().st_mtime >= begun)
+    ended = sorted(time for path in kept(block.gpu) if (time := path.stat().st_mtime) >= begun)
     figures = context.metrics
     rate = figures["throughput_tok_s"]
     what = (
         f"{block.arm} {block.seed}: {f'{rate:.0f} tok/s' if rate else 'no throughput'}, {figures['failures']} failures"
     )
-    print(f"{what} | {progress_line(ended, owner.planned_blocks(), len(on_disk))}", file=sys.stderr, flush=True)
+    print(f"{what} | {progress_line(ended, owner.planned_blocks())}", file=sys.stderr, flush=True)
 
 
-def progress_line(ended: Sequence[float], planned: int, on_disk: int) -> str:
-    """How far the blocks are, and how long the rest will take at the pace of this run.
+def progress_line(ended: Sequence[float], planned: int) -> str:
+    """How far a run is, and how long the rest will take at its pace.
 
     ended: Unix times at which blocks of this run ended, in order; without two of them there is no estimate.
-    planned: blocks that the configuration asks for.
+    planned: blocks that this run measures.
     """
-    left = max(0, planned - on_disk)
-    done = f"{on_disk} of {max(planned, on_disk)} blocks"
+    planned = max(planned, len(ended))
+    left = planned - len(ended)
+    done = f"{len(ended)} of {wording.plural(planned, 'block')}"
     if not left or len(ended) < 2:
         return done
     return f"{done}, about {wording.seconds(left * (ended[-1] - ended[0]) / (len(ended) - 1))} left"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from quantbench import last_words
 from quantbench.config import configuration
 from quantbench.errors import QuantbenchError
 from quantbench.records.base import convert
@@ -45,6 +46,7 @@ def spec(job: Any) -> ServerSpec:
 
 def _fail(log: Path | None, whole: str, short: str) -> None:
     print(short, file=sys.stderr, flush=True)
+    last_words.tell(short)
     if log:
         _write(log, whole + "\n")
     sys.exit(1)

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +76,15 @@ def _cell(value: Any) -> Any:
 
 def write_requests(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """One row per request, as JSON lines or parquet by the file's ending; the whole file anew."""
-    from quantbench.files import atomic, write_text
+    from quantbench.files import write_bytes, write_text
 
     with _writing(path):
         if path.suffix == ".parquet":
             import polars
 
-            with atomic(path) as part:
-                polars.DataFrame(list(rows), infer_schema_length=None).write_parquet(part)
+            content = BytesIO()
+            polars.DataFrame(list(rows), infer_schema_length=None).write_parquet(content)
+            write_bytes(path, content.getvalue())
         else:
             write_text(path, "".join(orjson.dumps(row).decode() + "\n" for row in rows))
 

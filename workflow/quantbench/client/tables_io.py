@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import polars as pl
 
-from quantbench.files import atomic, damaged
+from quantbench.files import damaged, write_bytes, write_text
 from quantbench.records.request import COLUMNS, LATER, RequestRecord
 
 _TYPES: Final = {
@@ -22,8 +23,9 @@ _TYPES: Final = {
 
 def write_records(path: Path | str, records: Sequence[RequestRecord]) -> None:
     """One row per request; the column types do not depend on what happened."""
-    with atomic(path) as part:
-        pl.DataFrame([record.row() for record in records], schema=_TYPES).write_parquet(part)
+    table, content = pl.DataFrame([record.row() for record in records], schema=_TYPES), BytesIO()
+    table.write_parquet(content)  # in memory: on a full disk polars says everything but that
+    write_bytes(path, content.getvalue())
 
 
 def read_records(path: Path | str) -> list[RequestRecord]:
@@ -40,5 +42,4 @@ def read_records(path: Path | str) -> list[RequestRecord]:
 
 def write_rows(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> None:
     """CSV with a header, columns in the mappings' order, which is the same in all; None is an empty field."""
-    with atomic(path) as part:
-        pl.DataFrame(rows, infer_schema_length=None).write_csv(part)
+    write_text(path, pl.DataFrame(rows, infer_schema_length=None).write_csv())

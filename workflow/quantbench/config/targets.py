@@ -13,6 +13,11 @@ from quantbench.records.cell import AA_SUFFIX, Cell
 _CSV = re.compile(r"(?:\./)?results/([^/]+)/cells/([^/]+)/([^/]+)/([^/]+)\.csv")
 
 
+def tuples(words: Iterable[str]) -> list[str]:
+    """Those of the words that name the CSV of a tuple."""
+    return [word for word in words if _CSV.fullmatch(word)]
+
+
 def check(plan: Plan, words: Iterable[str]) -> None:
     """Raise QuantbenchError for every CSV of a tuple that this configuration cannot measure; `words` may be others."""
     named = [(target, match) for target in words if (match := _CSV.fullmatch(target))]

@@ -59,12 +59,12 @@ def is_owner_process() -> bool:
 
 
 def announce_blocks(count: int) -> None:
-    """Tell the jobs how many blocks the configuration asks for; for the progress line only."""
+    """Tell the jobs how many blocks this run measures; for the progress line only."""
     os.environ[BLOCKS] = str(count)
 
 
 def planned_blocks() -> int:
-    """Blocks that the configuration asks for, 0 if it is not known."""
+    """Blocks that this run measures, 0 if it is not known."""
     return int(os.environ.get(BLOCKS, "0"))
 
 

@@ -1,0 +1,73 @@
+"""`.venv/bin/snakemake`: snakemake, after a look for slips in its options that it answers with a traceback.
+
+Snakemake reads the files of `--configfile` before any line of ours, and takes every word after that option for one.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from quantbench.config.settings import read_yaml
+from quantbench.errors import QuantbenchError
+
+_FILES = ("--configfile", "--configfiles")
+_VALUES = ("--config", "-C")
+_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+def main() -> int:
+    """Run snakemake with the words of the command line; 2 where one of them is a slip, 130 for Ctrl-C."""
+    try:
+        check(sys.argv[1:])
+        from snakemake.cli import main as snakemake
+
+        snakemake()  # type: ignore[no-untyped-call]
+    except QuantbenchError as error:
+        print(f"quantbench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("quantbench: interrupted before anything was done", file=sys.stderr)
+        return 130
+    return 0
+
+
+def check(words: Sequence[str]) -> None:
+    """Raise QuantbenchError for a configuration file that cannot be read, or a target that stands where options do."""
+    for option, value in _values(words):
+        if option in _VALUES:
+            if "=" not in value:
+                raise _misplaced(option, value, f"{value} is no key=value")
+        elif not value.endswith(_SUFFIXES):
+            raise _misplaced(option, value, f"{value} is no configuration file (.yaml, .yml, .json)")
+        elif not value.endswith(".json"):
+            read_yaml(Path(value))
+        elif not Path(value).is_file():
+            raise QuantbenchError(f"config: {value} does not exist", remedy="correct the path")
+
+
+def _misplaced(option: str, value: str, what: str) -> QuantbenchError:
+    return QuantbenchError(
+        f"{what}, and {option} takes every word that follows it",
+        remedy=f"put targets behind `--`, at the end: snakemake --cores 1 {option} … -- {value}",
+    )
+
+
+def _values(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(option, value) of the options that take every word up to the next option."""
+    option = None
+    for word in words:
+        if word == "--":
+            return
+        if word.startswith("-"):
+            name, _, value = word.partition("=")
+            option = name if name in (*_FILES, *_VALUES) else None
+            if option and value:
+                yield option, value
+        elif option:
+            yield option, word
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""The last words of a run that did not end well: what is kept, the cause, the remedy, after all that snakemake says.
+
+Jobs tell their failures through a file in memory that the run's process holds open: a full disk silences nobody, and
+nothing stays behind.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+TELL = "QUANTBENCH_TELL"
+MOST = 3
+"""Failures that are repeated in full; more are counted, their logs are kept."""
+_NO_ROOM_BYTES = 2**20
+
+
+class LastWords:
+    """Of one run. `kept` says how far its blocks are, such as "2 of 12 blocks"; it is asked when the run is over."""
+
+    def __init__(self, kept: Callable[[], str], folders: Sequence[Path] = ()) -> None:
+        self._kept, self._folders = kept, (*folders, Path(".snakemake"), Path(tempfile.gettempdir()))
+        self._interrupted = False
+        self._told = os.memfd_create("quantbench-failures")
+        os.environ[TELL] = f"/proc/{os.getpid()}/fd/{self._told}"
+
+    def begin(self) -> None:
+        """From now on this process's end is the run's end."""
+        atexit.register(self._say)
+        before = signal.getsignal(signal.SIGINT)
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self._interrupted = True
+            if callable(before):
+                before(number, frame)
+
+        with contextlib.suppress(ValueError):  # not the main thread: then nobody notes it, and the words are general
+            signal.signal(signal.SIGINT, note)
+
+    def end(self) -> None:
+        """The run ended well: it has words of its own."""
+        atexit.unregister(self._say)
+
+    def _say(self) -> None:
+        told = os.pread(self._told, os.fstat(self._told).st_size, 0).decode(errors="replace")
+        failures = list(dict.fromkeys(text for text in told.split("\0") if text))
+        full = [str(folder) for folder in self._folders if _is_full(folder)]
+        print("\n" + words(self._kept(), failures, full, self._interrupted), file=sys.stderr, flush=True)
+
+
+def tell(failure: str) -> None:
+    """Tell the run why a job of it failed; without effect outside of a run."""
+    with contextlib.suppress(OSError, KeyError), Path(os.environ[TELL]).open("ab") as file:
+        file.write(failure.encode() + b"\0")
+
+
+def words(kept: str, failures: Sequence[str], full: Sequence[str], interrupted: bool) -> str:
+    """What is kept, then why the run ended; the remedy comes last.
+
+    failures: messages of jobs, each with its remedy; full: folders on disks without room.
+    """
+    goes_on = f"{kept} are kept, and the same command goes on from there"
+    if interrupted:
+        return f"quantbench: interrupted; {goes_on}."
+    rest = len(failures) - MOST
+    more = f" (and {rest} more, see logs/)" if rest > 0 else ""
+    no_room = [f"no room is left on the disk of {folder}\n  remedy: make room there" for folder in full]
+    causes = [*failures[:MOST], *no_room]
+    if not causes:
+        return f"quantbench: the run ended early, for the reason that stands above; {goes_on}."
+    return "\n".join([f"quantbench: the run is not finished; {goes_on}. What failed{more}:", *causes])
+
+
+def _is_full(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(folder).free < _NO_ROOM_BYTES
+    except OSError:
+        return False
