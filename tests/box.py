@@ -10,11 +10,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from fault_table import RECORD
 from ports import free_ports
 from quantbench.config.schema import deep_merge
 from quantbench.serving import owner, processes
@@ -154,8 +156,13 @@ class Box:
         """Living processes of this box."""
         return left_over(self.state)
 
-    def assert_none_left(self) -> None:
+    def assert_none_left(self, since: float | None = None) -> None:
+        """`since`: time.monotonic() of the fault, where it is of interest how long the clean-up took."""
         assert processes.until(lambda: not self.living(), 60, every=0.1), self.living()
+        if since is not None and (record := os.environ.get(RECORD)):
+            test = os.environ["PYTEST_CURRENT_TEST"].partition("[")[0].partition(" (")[0]
+            with Path(record).open("a") as file:
+                file.write(json.dumps([test, round(time.monotonic() - since, 2)]) + "\n")
 
     def clean_up(self) -> None:
         for pid in self.living():
