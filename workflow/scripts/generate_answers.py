@@ -1,5 +1,6 @@
 """Ask one served model all quality prompts; the baseline is asked again, for the noise floor."""
 
+import sys
 from pathlib import Path
 
 from quantbench import jobs
@@ -12,6 +13,8 @@ def main(job):
     path = Path(job.input.prompts)
     prompts = prompt_set.parse(path.read_text(encoding="utf-8"), str(path))
     spec = jobs.spec(job)
+    again = f", then {len(job.params.floor)} times again" if job.params.floor else ""
+    print(f"{spec.model}: {len(prompts)} quality prompts, one by one{again}", file=sys.stderr, flush=True)
     with lane.lease(spec, "answers") as lease:
         answers = ask.answers(lease.url, spec.served_name, prompts, job.params.floor)
     base.write(job.output.answers, answers)
