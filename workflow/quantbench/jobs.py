@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from quantbench.config import configuration
+from quantbench.config.secret_words import hidden
 from quantbench.errors import QuantbenchError
 from quantbench.records.base import convert
 from quantbench.records.server import ServerSpec
@@ -44,9 +46,9 @@ def spec(job: Any) -> ServerSpec:
 
 
 def _fail(log: Path | None, whole: str, short: str) -> None:
-    print(short, file=sys.stderr, flush=True)
+    print(hidden(short, os.environ), file=sys.stderr, flush=True)
     if log:
-        _write(log, whole + "\n")
+        _write(log, hidden(whole, os.environ) + "\n")
     sys.exit(1)
 
 
