@@ -40,24 +40,22 @@ def interpreter(program: Path | str) -> list[str]:
         return []
 
 
-def why_not_started(program: str, error: Exception) -> str:
-    """Why starting a program failed, from what was raised and from the program itself."""
+def not_started(program: str, key: str, error: Exception) -> tuple[str, str]:
+    """(cause, remedy) of a program that could not be started, from what was raised; `key` names it in the config."""
     number = getattr(error, "errno", None)
-    if number in (errno.ENOENT, errno.EACCES, errno.ENOTDIR) and (fault := fault_of(program)):
-        return f"{program} {fault}"
-    if number == errno.ENOEXEC:
-        return f"{program} is neither a program of this machine nor a script that begins with #!"
     if number == errno.E2BIG:
-        return "its arguments and variables are longer than the system takes for one program"
+        return (
+            "its arguments and variables are longer than the system takes for one program",
+            "shorten server.args and server.env, or what the shell exports",
+        )
     if number in (errno.ENOMEM, errno.EAGAIN):
-        return f"the machine has no memory or no process left for it ({os.strerror(number)})"
-    return f"{program}: {os.strerror(number) if number else error}"
-
-
-def remedy_of(error_words: str, key: str) -> str:
-    """What to do about a sentence of `why_not_started` or `fault_of`; `key` names the program in the configuration."""
-    if "longer than the system takes" in error_words:
-        return "shorten server.args and server.env, or what the shell exports"
-    if "no memory or no process left" in error_words:
-        return "end other programs, or raise the limits (ulimit -u, ulimit -v)"
-    return f"make its environment as the README says, or correct {key}"
+        words = f"the machine has no memory or no process left for it ({os.strerror(number)})"
+        return words, "end other programs, or raise the limits (ulimit -u, ulimit -v)"
+    if isinstance(error, ValueError):  # NUL, or a name with =
+        return f"{program}: {error}", "correct server.args or server.env"
+    words = f"{program}: {os.strerror(number) if number else error}"
+    if number in (errno.ENOENT, errno.EACCES, errno.ENOTDIR) and (fault := fault_of(program)):
+        words = f"{program} {fault}"
+    elif number == errno.ENOEXEC:
+        words = f"{program} is neither a program of this machine nor a script that begins with #!"
+    return words, f"make its environment as the README says, or correct {key}"

@@ -81,10 +81,9 @@ def _run(command: Sequence[str], log: Path) -> None:
                 command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, check=False
             )
         except OSError as error:
-            why = programs.why_not_started(command[0], error)
+            why, remedy = programs.not_started(command[0], "vllm_python or llmcompressor_python", error)
             out.write(f"quantbench: {why}\n")
-            key = "vllm_python or llmcompressor_python"
-            raise QuantbenchError(why, remedy=programs.remedy_of(why, key), log=log) from None
+            raise QuantbenchError(why, remedy=remedy, log=log) from None
     if done.returncode:
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         raise QuantbenchError(f"{Path(command[1]).name} failed: {lines[-1] if lines else 'no output'}", log=log)

@@ -129,11 +129,9 @@ def _launch(state: State) -> None:
                 start_new_session=True,
             )
         except OSError as error:
-            why = programs.why_not_started(sys.executable, error)
-            raise QuantbenchError(
-                f"server of {state.spec.model}: its supervisor could not be started: {why}",
-                remedy=programs.remedy_of(why, "the environment of quantbench"),
-            ) from error
+            why, remedy = programs.not_started(sys.executable, "this environment", error)
+            what = f"server of {state.spec.model}: its supervisor could not be started: {why}"
+            raise QuantbenchError(what, remedy=remedy) from error
 
 
 def _wait_ready(state: State) -> None:
@@ -171,13 +169,9 @@ def _report_start(spec: ServerSpec, elapsed: float, before: list[float]) -> None
 def _failure(state: State, what: str, remedy: str = "") -> QuantbenchError:
     """The error for a failed start, with the cause that the supervisor or the log names."""
     text, log, end = registry.log_text(state), ready_facts.display(state.log), registry.ended(state.key)
-    if end and end.why.startswith(supervisor.NOT_STARTED):
-        cause = end.why.removeprefix(f"{supervisor.NOT_STARTED}: ")
-        return QuantbenchError(
-            f"server of {state.spec.model} could not be started: {cause}",
-            remedy=programs.remedy_of(cause, "server.command"),
-            log=log,
-        )
+    if end and end.remedy:
+        what = f"server of {state.spec.model} could not be started: {end.why}"
+        return QuantbenchError(what, remedy=end.remedy, log=log)
     diagnosis = engine_of(state.spec).diagnose(text)
     last = _last_line(text)
     if not last:  # then whoever started it may know

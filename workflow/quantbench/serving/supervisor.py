@@ -24,7 +24,6 @@ from quantbench.records.base import read, write
 from quantbench.records.serving import Ended, Launch, ServerProcesses
 from quantbench.serving import claims, owner, processes, registry
 
-NOT_STARTED = "it could not be started"
 _LOOK_S = 1.0
 
 
@@ -102,11 +101,11 @@ def spawn(launch: Launch) -> subprocess.Popen[bytes]:
 
 def not_started(folder: Path, launch: Launch, error: Exception) -> None:
     """Say in the server's log and in ended.json why there is no server, and clean up."""
-    why = f"{NOT_STARTED}: {programs.why_not_started(launch.argv[0], error)}"
+    why, remedy = programs.not_started(launch.argv[0], "server.command", error)
     with contextlib.suppress(OSError), open(launch.log, "a", opener=files.private) as log:
-        log.write(f"quantbench: {why}\n")
+        log.write(f"quantbench: the server could not be started: {why}\n")
     clean(folder, launch)
-    write(folder / "ended.json", Ended(why=why))
+    write(folder / "ended.json", Ended(why=why, remedy=remedy))
 
 
 def idle(folder: Path, idle_s: float) -> bool:
