@@ -92,6 +92,8 @@ SECRETS: list[tuple[dict[str, Any], str]] = [
     (env(AWS_ACCESS_KEY_ID="something"), "holds AWS_ACCESS_KEY_ID"),
     (env(PASSWORD="12345678"), "holds PASSWORD"),
     (env(NOTE=HF), "server.env holds NOTE"),
+    (env(NOTE="sk-something"), "server.env holds NOTE"),
+    (env(NOTE="hf_something"), "server.env holds NOTE"),
     (env(http_proxy="http://me:something@proxy:3128"), "server.env holds http_proxy"),
     (env(**{HF: "1"}), "server.env holds a value"),
     ({"server": {"env": {"HF_TOKEN": 123456789012}}}, "server.env holds HF_TOKEN"),
@@ -154,6 +156,8 @@ HONEST: list[dict[str, Any]] = [
     env(GOOGLE_APPLICATION_CREDENTIALS="/home/me/gcs.json", _X1="a=b", lower_case="1"),
     {"server": {"command": ["env", "VLLM_CACHE_ROOT=/data/cache", "python", "-m", "vllm.entrypoints.cli.main"]}},
     model({"source": "org/sk-bert-base-v2", "served_name": "hf_model", "label": "AWQ: a@b, 4:1 — sk-learn"}),
+    model({"source": "models/hf_llama3", "label": "sk-test-bert, the bearer certificate of 2026"}),
+    args("--tokenizer", "hf_llama3", "--hf-config-path", "models/sk-bert-base-2"),
     model({"source": "./-odd", "quantize_flag": "fp8"}),
     model({"endpoint": "https://gateway.example:8443/llm/v1"}),
     {"quality": {"notes": {"find-key": "BF16 gave a wrong key: token 17", "api_key": "fine"}}},
@@ -239,4 +243,5 @@ def test_what_is_quoted_has_no_secret_of_the_environment(before: str, value: str
     shown = hidden(f"{before}{value}{after}", {"MY_TOKEN": value, "HOME": before, "SHORT_KEY": "1"})
     assert shown == f"{before}[MY_TOKEN]{after}"
     assert hidden(f"{before}{after}", {}) == f"{before}{after}"
+    assert not has_secret("a" * 10**6), "in linear time: a log may have such a line"
     assert not has_secret(hidden(f"x {HF} y {SK} {before}", {}))

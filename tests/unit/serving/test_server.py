@@ -14,6 +14,7 @@ from quantbench.engines import openai_api
 from quantbench.engines.vllm import client, installed, quantization
 from quantbench.engines.vllm.evidence import Claim
 from quantbench.errors import QuantbenchError
+from quantbench.observe import programs
 from quantbench.records.server import Tokenizer
 from quantbench.serving import lane, owner, preflight, registry, server
 from servers import PATIENCE_S, behave, fake_spec, gpu_spec, own_home
@@ -141,6 +142,13 @@ def test_a_server_that_cannot_be_spawned_says_why(home, monkeypatch, changes, wo
     assert remedy in error.remedy
     assert len(str(error)) < 600, "arguments are not repeated"
     assert words in (home / error.log).read_text().splitlines()[-1]
+
+
+def test_a_log_that_cannot_be_written_is_not_laid_at_the_programs_door():
+    full = OSError(errno.ENOSPC, "No space left on device", "results/server.log")
+    why, remedy = programs.not_started("python", "server.command", full)
+    assert why == "results/server.log cannot be written: No space left on device"
+    assert "make room" in remedy
 
 
 @pytest.mark.parametrize("number", [errno.ENOMEM, errno.EAGAIN])

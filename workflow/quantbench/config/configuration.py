@@ -22,7 +22,8 @@ MEASUREMENT_PROTOCOL = 1
 
 _KEEP_OUT = (
     "leave it out, as files and pages of a run repeat its configuration: servers inherit the variables of the shell, "
-    "so export it there (HF_TOKEN); the key of an endpoint is OPENAI_API_KEY, also exported"
+    "so export it there (HF_TOKEN); the key of an endpoint is OPENAI_API_KEY, also exported; "
+    "a server of quantbench needs none"
 )
 
 _BITS = {"none": 16.0, "awq": 4.0, "gptq": 4.0, "fp8": 8.0}

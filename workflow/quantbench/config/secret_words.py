@@ -24,17 +24,16 @@ _SWITCHES: Final = ("", "0", "1", "true", "false", "yes", "no", "on", "off", "no
 
 _SHAPE: Final = re.compile(
     r"(?<![\w-])(?:"
-    r"hf_(?:[A-Za-z0-9]{16,}|(?=[A-Za-z0-9]*[0-9])[A-Za-z0-9]{6,})"  # Hugging Face
-    r"|(?<!/)sk-(?:(?:proj|ant|or|svcacct|live|test)-[\w-]{6,}|[A-Za-z0-9]{16,})"  # OpenAI and its like
+    r"hf_[A-Za-z0-9]{16,}|(?<!/)sk-(?:(?:proj|ant|or-v1|svcacct)-[\w-]{6,}|[A-Za-z0-9]{16,})"
     r"|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|nvapi-[\w-]{16,}|xox[a-z]-[\w-]{8,}"
     r"|(?:AKIA|ASIA)[0-9A-Z]{16}|AIza[\w-]{30,}|eyJ[\w-]{8,}\.eyJ[\w-]{4,}\.[\w-]*)"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
-    r"|(?i:\bbearer )[\w.~+/=-]{8,}"
+    r"|(?i:\bbearer )(?=\S*\d)[\w.~+/=-]{8,}"
     r"|(?i:[?&;](?:\w*(?:token|key|secret|password|signature))=)[^\s&\"']{6,}"
-    r"|[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s\"'@]+@"
+    r"|(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s\"'@]+@"
 )
-_WHOLE: Final = re.compile(r"(?:hf_|sk-)\S{6,}")
-"""A value of an argument or a variable may begin so only if it is a secret; a model's name may (sk-bert is Slovak)."""
+_WHOLE: Final = re.compile(r"hf_[A-Za-z0-9]{8,}|sk-[\w-]{8,}")
+"""A whole value of an argument or a variable is so only if it is a secret; a model's name may be (sk-bert is Slovak)."""
 _NAME: Final = re.compile(r"[\w.+-]+")
 _ITEM: Final = re.compile(r'"([^"\\]+)"\s*:\s*"([^"\\]*)"')
 _HIDDEN_FROM: Final = 6

@@ -51,6 +51,10 @@ def not_started(program: str, key: str, error: Exception) -> tuple[str, str]:
     if number in (errno.ENOMEM, errno.EAGAIN):
         words = f"the machine has no memory or no process left for it ({os.strerror(number)})"
         return words, "end other programs, or raise the limits (ulimit -u, ulimit -v)"
+    place = getattr(error, "filename", None)
+    if number and place and os.fsdecode(place) != program:  # its log
+        words = f"{os.fsdecode(place)} cannot be written: {os.strerror(number)}"
+        return words, "make room on that disk, or make the file writable for you"
     if isinstance(error, ValueError):  # NUL, or a name with =
         return f"{program}: {error}", "correct server.args or server.env"
     words = f"{program}: {os.strerror(number) if number else error}"
