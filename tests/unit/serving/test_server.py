@@ -174,6 +174,17 @@ def test_a_server_that_prints_nothing_is_not_answered_by_read_the_log(home):
 
 
 @pytest.mark.fault(
+    "the supervisor itself fails",
+    "its last words are in the message and in server.log, though its own log goes with the state",
+)
+def test_a_supervisor_that_fails_is_quoted(home, monkeypatch):
+    monkeypatch.setattr(server.sys, "executable", script(home, "#!/bin/sh\necho no module named x\nexit 1\n"))
+    error = lease_error(fake_spec(home, command=["/bin/true"]))
+    assert "no module named x" in error.what
+    assert "no module named x" in (home / error.log).read_text()
+
+
+@pytest.mark.fault(
     "a server prints a secret of the shell as it fails",
     "message, events.jsonl and ready.json quote the line with the variable's name in place of it",
 )

@@ -33,7 +33,7 @@ _SHAPE: Final = re.compile(
     r"|(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s\"'@]+@"
 )
 _WHOLE: Final = re.compile(r"hf_[A-Za-z0-9]{8,}|sk-[\w-]{8,}")
-"""A whole value of an argument or a variable is so only if it is a secret; a model's name may be (sk-bert is Slovak)."""
+"""The whole value of an argument or a variable; elsewhere a model's name may be so (sk-bert-base is Slovak)."""
 _NAME: Final = re.compile(r"[\w.+-]+")
 _ITEM: Final = re.compile(r'"([^"\\]+)"\s*:\s*"([^"\\]*)"')
 _HIDDEN_FROM: Final = 6

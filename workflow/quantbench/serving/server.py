@@ -15,6 +15,7 @@ import uuid
 from msgspec.structs import replace
 
 from quantbench import files
+from quantbench.config.secret_words import hidden
 from quantbench.engines import openai_api
 from quantbench.engines.choose import engine_of
 from quantbench.errors import QuantbenchError
@@ -172,11 +173,10 @@ def _failure(state: State, what: str, remedy: str = "") -> QuantbenchError:
     if end and end.remedy:
         what = f"server of {state.spec.model} could not be started: {end.why}"
         return QuantbenchError(what, remedy=end.remedy, log=log)
+    if not text.strip():
+        text = _supervisors_words(state)
     diagnosis = engine_of(state.spec).diagnose(text)
-    last = _last_line(text)
-    if not last:  # then whoever started it may know
-        with contextlib.suppress(OSError):
-            last = _last_line((registry.folder(state.key) / "supervisor.log").read_text(errors="replace"))
+    last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
     cause = diagnosis.cause if diagnosis else f"last line of its log: {last[:300]}" if last else "it printed nothing"
     return QuantbenchError(
         f"server of {state.spec.model} {what}: {cause}",
@@ -188,8 +188,14 @@ def _failure(state: State, what: str, remedy: str = "") -> QuantbenchError:
 _RUN_BY_HAND = "run the command in the log's last line by hand, or correct server.command"
 
 
-def _last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+def _supervisors_words(state: State) -> str:
+    """What the supervisor printed, moved to the server's log: its own goes with the state."""
+    with contextlib.suppress(OSError):
+        text = (registry.folder(state.key) / "supervisor.log").read_text(errors="replace")
+        with open(state.log, "a", opener=files.private) as log:
+            log.write(text)
+        return hidden(text, os.environ)
+    return ""
 
 
 def awake_and_well(state: State) -> bool:
