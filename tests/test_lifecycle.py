@@ -38,11 +38,28 @@ def misbehave(**rules: object) -> dict[str, Any]:
     return {"server": {"env": {"FAKE_VLLM": json.dumps(rules)}}}
 
 
+PLANTED = "hf_" + "Pl4nt3dS3cr3t" * 2
+
+
+def plant(patch: pytest.MonkeyPatch) -> None:
+    """Secrets in the shell of a run."""
+    for name in ("HF_TOKEN", "OPENAI_API_KEY", "VLLM_API_KEY", "VLLM_MY_TOKEN", "VLLM_ODD", "DB_PASSWORD"):
+        patch.setenv(name, PLANTED)
+    patch.setenv("VLLM_URL", f"https://me:{PLANTED}@host")
+
+
+def files_with(box: Box, secret: str) -> list[str]:
+    everything = (path for path in box.path.rglob("*") if path.is_file() and not path.is_symlink())
+    return [str(path.relative_to(box.path)) for path in everything if secret.encode() in path.read_bytes()]
+
+
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
-    """A finished run; tests take copies of it."""
+    """A finished run, with secrets in its shell; tests take copies of it."""
     box = Box(tmp_path_factory.mktemp("template") / FOLDER)
-    box.run("capacity")
+    with pytest.MonkeyPatch.context() as patch:
+        plant(patch)
+        assert PLANTED not in box.run("capacity")
     box.assert_none_left()
     yield box
     box.clean_up()
@@ -84,6 +101,17 @@ def test_a_run_builds_every_tuple_interleaved_and_a_second_one_has_nothing_to_do
         assert [model for model, c in order if c == cell] == ["alpha", "beta", "beta", "alpha"]
     assert "Nothing to be done" in template.run("capacity")
     assert len(template.started()) == 2
+
+
+@pytest.mark.fault(
+    "secrets in the shell (HF_TOKEN, OPENAI_API_KEY, VLLM_API_KEY, any VLLM_MY_TOKEN) through a whole run",
+    "servers inherit them but VLLM_API_KEY; no file, page, log or message holds one, nor snakemake's own files",
+)
+def test_no_file_of_a_run_holds_a_secret_of_the_shell(template: Box) -> None:
+    assert files_with(template, PLANTED) == []
+    kept = json.loads(template.file("servers/alpha/ready.json").read_text())["settings"]["inherited_env"]
+    assert kept["VLLM_MY_TOKEN"] == kept["VLLM_ODD"] == kept["VLLM_URL"] == "set"
+    assert "VLLM_API_KEY" not in kept
 
 
 def test_a_deleted_csv_is_rebuilt_from_kept_blocks_without_a_server(done: Box) -> None:
@@ -254,12 +282,16 @@ def test_refine_adds_blocks_until_the_precision_or_the_most_blocks(done: Box) ->
     assert not done.plan("capacity"), "what was added stays part of the cell"
 
 
-def test_pages_print_the_line_that_repeats_the_run_and_do_not_depend_on_it(done: Box) -> None:
+def test_pages_print_the_line_that_repeats_the_run_and_do_not_depend_on_it(
+    done: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
     (done.path / "mine.yaml").write_text("precision: 0.5\n")
     page = f"results/{GPU}/report/decision.md"
     done.profile = ["--configfile", "mine.yaml", "--config", f"gpu={GPU}", "margin=0.05"]
     done.run(page)
     assert f"snakemake --cores 1 {shlex.join(done.profile)}\n" in (done.path / page).read_text()
+    assert files_with(done, PLANTED) == [], "pages neither"
     done.profile.append("refine={'budget_minutes': 7}")
     assert not done.plan(page), "how it was asked for is no reason to make anything again"
 
@@ -496,4 +528,19 @@ def test_what_cannot_run_is_one_line_before_any_server(fresh: Box, words: str) -
     assert "Traceback" not in printed
     assert "MissingRule" not in printed
     assert not fresh.started()
+    assert not fresh.living()
+
+
+@pytest.mark.fault(
+    "a secret on the command line (--config) or in a profile",
+    "one line before any server, with key and remedy; no file that quantbench or snakemake writes holds it",
+)
+def test_a_secret_in_the_configuration_is_refused_and_written_nowhere(fresh: Box) -> None:
+    fresh.profile += [f"server={{env: {{MY_SETTING: {PLANTED}}}, args: [--api_ke, {PLANTED}]}}"]
+    printed = fresh.run(ok=False) + fresh.run(options=["--dry-run"], ok=False)
+    assert "config: server.env holds MY_SETTING, which looks like a secret" in printed
+    assert "remedy: leave it out" in printed
+    assert "Traceback" not in printed
+    assert PLANTED not in printed
+    assert files_with(fresh, PLANTED) == []
     assert not fresh.living()

@@ -6,6 +6,7 @@ judged from the kept facts (`guards.judged`), so that a better guard or a new ca
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from quantbench import wording
 from quantbench.client import load, metrics
 from quantbench.client.load_spec import LoadSpec
 from quantbench.client.prompt_file import read_prompts
+from quantbench.config.secret_words import hidden
 from quantbench.engines import openai_api
 from quantbench.engines.choose import engine_of
 from quantbench.engines.protocol import Engine
@@ -217,5 +219,5 @@ def _server_facts(
         after=after,
         delta=engine.difference(before, after),
         peak=engine.peak([engine.snapshot(page) for page in poller.pages]),
-        incidents=engine.incidents(poller.log_window()),
+        incidents=engine.incidents(hidden(poller.log_window(), os.environ)),
     )

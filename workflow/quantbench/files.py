@@ -1,4 +1,9 @@
-"""Atomic files: a reader sees the old file or the new one, never half of one."""
+"""Atomic files: a reader sees the old file or the new one, never half of one.
+
+Modes: whatever belongs to a result is as open as the umask allows (0666, scripts 0777, folders 0777, each less the
+umask). What may hold the environment of a server is for its user alone under any umask: folders of servers in the state
+folder (0700), and logs of servers (0600, `private`), as nobody knows what a server prints.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +60,13 @@ def write_bytes(path: Path | str, content: bytes) -> None:
 def write_script(path: Path | str, text: str) -> None:
     """Write an executable text file atomically."""
     with atomic(path) as part:
-        part.write_text(text, encoding="utf-8")
-        part.chmod(0o755)
+        part.touch(mode=0o777)
+        part.write_bytes(os.fsencode(text))  # paths in it may be no UTF-8
+
+
+def private(path: Path | str, flags: int) -> int:
+    """An `opener` for `open`: a file that is made gets mode 0600."""
+    return os.open(path, flags, 0o600)
 
 
 def write_json(path: Path | str, value: Any) -> None:

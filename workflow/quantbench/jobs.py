@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 from quantbench import last_words
 from quantbench.config import configuration
+from quantbench.config.secret_words import hidden
 from quantbench.errors import QuantbenchError
 from quantbench.records.base import convert
 from quantbench.records.server import ServerSpec
@@ -45,10 +47,11 @@ def spec(job: Any) -> ServerSpec:
 
 
 def _fail(log: Path | None, whole: str, short: str) -> None:
-    print(short, file=sys.stderr, flush=True)
-    last_words.tell(short)
+    said = hidden(short, os.environ)
+    print(said, file=sys.stderr, flush=True)
+    last_words.tell(said)
     if log:
-        _write(log, whole + "\n")
+        _write(log, hidden(whole, os.environ) + "\n")
     sys.exit(1)
 
 

@@ -65,6 +65,34 @@ def test_a_missing_interpreter_is_named(tmp_path: Path) -> None:
         made_models.build(tmp_path / "m/provenance.json", ["absent-python", "x.py"], tmp_path / "log", FACTS)
 
 
+@pytest.mark.fault(
+    "vllm_python or llmcompressor_python is a folder, not executable, or a script without its interpreter",
+    "the message and the log say so, with both keys; the old model folder stays",
+)
+@pytest.mark.parametrize(
+    ("text", "mode", "words"),
+    [
+        ("#!/gone/python\n", 0o755, "names /gone/python in its first line, which does not exist here"),
+        ("#!/bin/sh\n", 0o644, "is not executable"),
+        ("no program", 0o755, "is neither a program of this machine nor a script"),
+        (None, 0, "is a folder"),
+    ],
+)
+def test_an_interpreter_that_cannot_be_started_is_named(
+    tmp_path: Path, text: str | None, mode: int, words: str
+) -> None:
+    python = tmp_path / "python"
+    if text is None:
+        python.mkdir()
+    else:
+        python.write_text(text)
+        python.chmod(mode)
+    with pytest.raises(QuantbenchError, match=words) as error:
+        made_models.build(tmp_path / "m/provenance.json", [str(python), "x.py"], tmp_path / "log", FACTS)
+    assert "vllm_python" in error.value.remedy
+    assert words in (tmp_path / "log").read_text()
+
+
 def test_a_hub_model_that_is_not_cached_comes_with_its_command(monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(QuantbenchError, match="hf download Org/Model"):

@@ -75,6 +75,23 @@ def test_what_is_made_here_and_what_is_elsewhere_have_no_id(spec, tmp_path):
     assert identity.source_id(endpoint) is None
 
 
+@pytest.mark.parametrize(
+    ("first", "words"),
+    [
+        ("#!/usr/bin/env python3", ("/usr/bin/env", "python3")),
+        ("#!/opt/vllm/bin/python -s", ("/opt/vllm/bin/python", "-s")),
+        ("#!/bin/sh", ()),
+        ("\x7fELF", ()),
+        ("#!/unclosed 'python", ()),
+    ],
+)
+def test_the_python_of_a_script_is_the_one_in_its_first_line(tmp_path, first, words):
+    program = tmp_path / "vllm"
+    program.write_text(f"{first}\n")
+    program.chmod(0o755)
+    assert installed._interpreter([str(program)]) == words
+
+
 def test_a_run_asks_once_what_is_installed(tmp_path, monkeypatch):
     asked = tmp_path / "asked"
     python = tmp_path / "python3"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
 import time
 from pathlib import Path
@@ -12,8 +14,9 @@ from quantbench.engines import openai_api
 from quantbench.engines.vllm import client, installed, quantization
 from quantbench.engines.vllm.evidence import Claim
 from quantbench.errors import QuantbenchError
+from quantbench.observe import programs
 from quantbench.records.server import Tokenizer
-from quantbench.serving import lane, owner, registry, server
+from quantbench.serving import lane, owner, preflight, registry, server
 from servers import PATIENCE_S, behave, fake_spec, gpu_spec, own_home
 
 CUDA = {"platform": "cuda", "mode": "auto"}
@@ -70,6 +73,126 @@ def test_faults_seen_before_anything_is_started(home):
     assert "has no weights" in error.what
     assert error.remedy == "copy the model again, or correct models.beta.source"
     assert not (home / "results").exists()
+
+
+SCRIPT = "#!{}\necho up\n"
+
+
+def script(home, text, mode=0o755):
+    path = home / "vllm"
+    path.write_text(text)
+    path.chmod(mode)
+    return str(path)
+
+
+@pytest.mark.fault(
+    "server.command names a folder, a file that is not executable, a dead link, or a script without its interpreter",
+    "said with the key and what is wrong before anything is started",
+)
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (str, "is a folder"),
+        (lambda home: script(home, SCRIPT.format("/bin/sh"), 0o644), "is not executable"),
+        (lambda home: script(home, SCRIPT.format("/gone/python")), "names /gone/python in its first line, which does"),
+        (lambda home: script(home, SCRIPT.format(home)), "in its first line, which is a folder"),
+        (lambda home: "no-such-program", "is not on PATH"),
+        (lambda home: (home / "link").symlink_to("gone") or str(home / "link"), "is a link that leads nowhere"),
+    ],
+)
+def test_a_command_that_cannot_be_started_is_named_before(home, make, words):
+    error = lease_error(fake_spec(home, command=[make(home)]))
+    assert "server.command" in error.what
+    assert words in error.what
+    assert "server.command" in error.remedy
+    assert not (home / "results").exists()
+
+
+@pytest.mark.fault(
+    "the supervisor cannot start the server: no interpreter, no binary of this machine, arguments too long, NUL",
+    "the message and server.log say why, with key and remedy; nothing is left",
+)
+@pytest.mark.parametrize(
+    ("changes", "words", "remedy"),
+    [
+        ({"command": ["/gone/python"]}, "/gone/python does not exist here", "server.command"),
+        (
+            {"command": ["{script}"]},
+            "names /gone/python in its first line, which does not exist here",
+            "server.command",
+        ),
+        ({"command": ["{text}"]}, "is neither a program of this machine nor a script", "server.command"),
+        ({"args": ["x" * 200_000]}, "longer than the system takes", "shorten server.args and server.env"),
+        ({"env": {"A": "x" * 200_000}}, "longer than the system takes", "shorten server.args and server.env"),
+        ({"args": ["a\0b"]}, "embedded null byte", "server.args or server.env"),
+        ({"env": {"A=B": "x"}}, "illegal environment variable name", "server.args or server.env"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_server_that_cannot_be_spawned_says_why(home, monkeypatch, changes, words, remedy):
+    monkeypatch.setattr(preflight, "check_command", lambda spec: None)  # as if it was lost since
+    places = {"{script}": script(home, SCRIPT.format("/gone/python")), "{text}": str(home / "text")}
+    (home / "text").write_text("no program\n")
+    (home / "text").chmod(0o755)
+    if "command" in changes:
+        changes = {"command": [places.get(word, word) for word in changes["command"]]}
+    error = lease_error(fake_spec(home, **changes))
+    assert "server of alpha could not be started: " in error.what
+    assert words in error.what
+    assert remedy in error.remedy
+    assert len(str(error)) < 600, "arguments are not repeated"
+    assert words in (home / error.log).read_text().splitlines()[-1]
+
+
+def test_a_log_that_cannot_be_written_is_not_laid_at_the_programs_door():
+    full = OSError(errno.ENOSPC, "No space left on device", "results/server.log")
+    why, remedy = programs.not_started("python", "server.command", full)
+    assert why == "results/server.log cannot be written: No space left on device"
+    assert "make room" in remedy
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EAGAIN])
+def test_a_machine_without_memory_for_the_supervisor_says_so(home, monkeypatch, number):
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    spec = fake_spec(home)
+    monkeypatch.setattr(server.subprocess, "Popen", fail)
+    error = lease_error(spec)
+    assert "server of alpha: its supervisor could not be started: the machine has no memory" in error.what
+    assert "ulimit" in error.remedy
+
+
+@pytest.mark.fault(
+    "a server ends without a word",
+    "the message says that it printed nothing, and to run its command, which the log has, by hand",
+)
+def test_a_server_that_prints_nothing_is_not_answered_by_read_the_log(home):
+    error = lease_error(fake_spec(home, command=[script(home, "#!/bin/sh\nexit 3\n")]))
+    assert "it printed nothing" in error.what
+    assert "by hand" in error.remedy
+
+
+@pytest.mark.fault(
+    "the supervisor itself fails",
+    "its last words are in the message and in server.log, though its own log goes with the state",
+)
+def test_a_supervisor_that_fails_is_quoted(home, monkeypatch):
+    monkeypatch.setattr(server.sys, "executable", script(home, "#!/bin/sh\necho no module named x\nexit 1\n"))
+    error = lease_error(fake_spec(home, command=["/bin/true"]))
+    assert "no module named x" in error.what
+    assert "no module named x" in (home / error.log).read_text()
+
+
+@pytest.mark.fault(
+    "a server prints a secret of the shell as it fails",
+    "message, events.jsonl and ready.json quote the line with the variable's name in place of it",
+)
+def test_a_secret_in_the_log_is_not_quoted(home, monkeypatch):
+    monkeypatch.setenv("MY_API_KEY", "planted-secret")
+    error = lease_error(fake_spec(home, env={"FAKE_VLLM": json.dumps({"fail": "no entry with planted-secret"})}))
+    assert "no entry with [MY_API_KEY]" in error.what
+    assert "planted-secret" not in (home / "results/servers/alpha/events.jsonl").read_text()
 
 
 def quantized(home, **changes):

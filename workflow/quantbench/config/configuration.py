@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from quantbench.config import cross_checks, schema
+from quantbench.config.secret_words import in_config
 from quantbench.errors import QuantbenchError
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
 
@@ -18,6 +19,12 @@ Json = dict[str, Any]
 
 MEASUREMENT_PROTOCOL = 1
 """Raise it when a change of the measuring code makes old blocks incomparable with new ones."""
+
+_KEEP_OUT = (
+    "leave it out, as files and pages of a run repeat its configuration: servers inherit the variables of the shell, "
+    "so export it there (HF_TOKEN); the key of an endpoint is OPENAI_API_KEY, also exported; "
+    "a server of quantbench needs none"
+)
 
 _BITS = {"none": 16.0, "awq": 4.0, "gptq": 4.0, "fp8": 8.0}
 
@@ -203,6 +210,8 @@ def whole_spec(measured: Mapping[str, Any], place: Mapping[str, Any]) -> Json:
 
 def make_plan(config: Mapping[str, Any], config_schema: Mapping[str, Any]) -> Plan:
     """Validate, fill defaults and cross-check. Raises QuantbenchError with one line that names every faulty key."""
+    if secrets := dict.fromkeys(f"{key} holds {what}" for key, what in in_config(config)):
+        raise QuantbenchError(f"config: {'; '.join(secrets)}", remedy=_KEEP_OUT)
     plan = Plan(schema.validate(config, config_schema))
     faults = list(cross_checks.of_workload_names(plan.config))
     if not faults:

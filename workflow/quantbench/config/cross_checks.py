@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from quantbench.config import own_settings
 from quantbench.records.cell import Cell
 
 Json = Mapping[str, Any]
@@ -16,14 +17,6 @@ SCHEMES = {
     "awq": ("W8A8", "W4A16", "W4A16_ASYM"),
 }
 """What the programs in workflow/quantizers/ can do."""
-
-OURS = {
-    "--host": "models.*.port",
-    "--port": "models.*.port",
-    "--served-model-name": "models.*.served_name",
-    "--api-key": "no key; the server listens on the loopback interface only",
-}
-"""Arguments of `vllm serve` by which quantbench finds its server again, and what is set instead."""
 
 
 class Fault(NamedTuple):
@@ -60,6 +53,7 @@ def of_config(config: Json) -> Iterator[Fault]:
             "select it too, or set baseline to one of them",
         )
     yield from _shared(selected, models)
+    yield from _server(config["server"])
     for name in selected:
         yield from _model(name, config)
     yield from _primary(config)
@@ -111,9 +105,13 @@ def _model(name: str, config: Json) -> Iterator[Fault]:
         yield Fault(f"models.{name}.lane '{model['lane']}' is not in lanes ({', '.join(lanes)})")
     if model["endpoint"]:
         yield from _endpoint(f"models.{name}.endpoint", model["endpoint"])
-    for word in [*config["server"]["args"], *model["server"].get("args", [])]:
-        if (flag := word.partition("=")[0]) in OURS:
-            yield Fault(f"server.args of models.{name} has {flag}, which quantbench sets", f"set {OURS[flag]} instead")
+    yield from _server(model["server"], f" of models.{name}")
+    for key in ("source", "served_name", "quantize_flag", "load_format"):
+        if (model[key] or "").startswith("-"):
+            yield Fault(
+                f"models.{name}.{key} '{model[key]}' begins with a dash, so that vLLM takes it for an argument",
+                "write ./ before the name of a folder" if key == "source" else "",
+            )
     if not (model["source"] or model["quantize"] or model["endpoint"]):
         yield Fault(f"models.{name} needs one of source, quantize, endpoint")
     if model["quantize"] and model["source"]:
@@ -130,6 +128,29 @@ def _model(name: str, config: Json) -> Iterator[Fault]:
             f"models.{name} has dummy weights, whose answers mean nothing; set quality.prompts to null",
             "--config 'quality={prompts: null}' leaves the answers out",
         )
+
+
+def _server(server: Json, whose: str = "") -> Iterator[Fault]:
+    """Arguments and variables that are quantbench's own, in any form in which vLLM takes them."""
+    for word in server.get("args", []):
+        flag = word.partition("=")[0]
+        if word.startswith("-") and flag.split() != [flag]:
+            yield Fault(
+                f"server.args{whose} has {flag.split()[0]} and more in one item",
+                "make the flag and each of its values an item of its own",
+            )
+        elif own := own_settings.taken_as(word):
+            read = "" if flag in own else f", which vLLM may read as {' or '.join(own[:3])}"
+            yield Fault(f"server.args{whose} has {flag}{read}, which quantbench sets", own_settings.remedy_of(own[0]))
+    command = server.get("command") or [""]
+    by_env = [word.partition("=")[0] for word in command[1:] if "=" in word] if _is_env(command[0]) else []
+    for key, name in [*(("env", name) for name in server.get("env", {})), *(("command", name) for name in by_env)]:
+        if remedy := own_settings.remedy_of_variable(name):
+            yield Fault(f"server.{key}{whose} sets {name}, which is quantbench's to set", remedy)
+
+
+def _is_env(program: str) -> bool:
+    return program == "env" or program.endswith("/env")
 
 
 def _endpoint(key: str, url: str) -> Iterator[Fault]:

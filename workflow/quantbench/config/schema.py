@@ -18,6 +18,7 @@ from quantbench.errors import QuantbenchError
 Json = dict[str, Any]
 
 _TYPES: Final[dict[str, Any]] = {"integer": int, "number": int | float, "boolean": bool, "null": None}
+_NO_TEXT: Final = "has a character that no file and no program takes"
 _FORMATS = FormatChecker(formats=["date"])
 
 
@@ -91,14 +92,23 @@ def _beyond_json(value: Any, where: str = "") -> Iterator[str]:
     """What YAML can say and JSON Schema does not see: names that are no texts, numbers that are none."""
     if isinstance(value, float) and not math.isfinite(value):
         yield f"{where}: {value} is not a number to reckon with"
+    elif isinstance(value, str) and not _is_text(value):
+        yield f"{where}: {_shown(value)} {_NO_TEXT}"
     elif isinstance(value, Mapping):
         for key, item in value.items():
             if not isinstance(key, str):
                 yield f"{where or 'top level'}: YAML reads the name {key!r} as {type(key).__name__}; write it in quotes"
+            elif not _is_text(key):
+                yield f"{where or 'top level'}: the name {_shown(key)} {_NO_TEXT}"
             yield from _beyond_json(item, f"{where}.{key}" if where else str(key))
     elif isinstance(value, list):
         for number, item in enumerate(value):
             yield from _beyond_json(item, f"{where}.{number}")
+
+
+def _is_text(value: str) -> bool:
+    """No NUL, which ends a text for every program, and no half of a surrogate pair, which UTF-8 cannot write."""
+    return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def _explain(fault: ValidationError) -> str:

@@ -27,7 +27,7 @@ LAYERS: Final = (
 """Packages, and modules outside of any, from the bottom: each imports from its own layer and those above it here."""
 EDGES: Final = {
     "files", "results", "inputs", "last_words", "block", "jobs", "judgement", "__main__",
-    "records/base", "observe/checkpoint", "observe/gpu", "observe/telemetry",
+    "records/base", "observe/checkpoint", "observe/gpu", "observe/programs", "observe/telemetry",
     "config/settings", "config/report_plan",
     "client/prompt_file", "client/load_phase", "client/load_checks", "client/load_progress", "client/load",
     "client/wire", "client/aiohttp_wire", "client/loop_lag", "client/truth_server", "client/calibration",

@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from quantbench.errors import QuantbenchError
-from quantbench.observe import checkpoint
+from quantbench.observe import checkpoint, programs
 from quantbench.records.base import write
 from quantbench.records.server import Provenance, ServerSpec
 from quantbench.serving import model_source
@@ -80,12 +80,10 @@ def _run(command: Sequence[str], log: Path) -> None:
             done = subprocess.run(
                 command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=env, check=False
             )
-        except FileNotFoundError:
-            raise QuantbenchError(
-                f"{command[0]} does not exist here",
-                remedy="make its environment (README), or correct the config",
-                log=log,
-            ) from None
+        except OSError as error:
+            why, remedy = programs.not_started(command[0], "vllm_python or llmcompressor_python", error)
+            out.write(f"quantbench: {why}\n")
+            raise QuantbenchError(why, remedy=remedy, log=log) from None
     if done.returncode:
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         raise QuantbenchError(f"{Path(command[1]).name} failed: {lines[-1] if lines else 'no output'}", log=log)

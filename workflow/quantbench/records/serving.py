@@ -55,9 +55,13 @@ class ServerProcesses(Record, frozen=True, kw_only=True):
 
 
 class Ended(Record, frozen=True, kw_only=True):
-    """`servers/{key}/ended.json`: why the supervisor ended the server; shared_memory_removed: names in /dev/shm."""
+    """`servers/{key}/ended.json`: why the supervisor ended the server; shared_memory_removed: names in /dev/shm.
+
+    remedy: what to do about a server that could not even be started; empty for all others.
+    """
 
     why: str
+    remedy: str = ""
     returncode: int | None = None
     shared_memory_removed: tuple[str, ...] = ()
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 
 import psutil
 
 from quantbench.engines import openai_api
 from quantbench.errors import QuantbenchError
+from quantbench.observe import programs
 from quantbench.records.server import HOST, ServerSpec
 from quantbench.serving import model_source
 
@@ -21,12 +21,12 @@ def check(spec: ServerSpec) -> None:
 
 
 def check_command(spec: ServerSpec) -> None:
-    """The executable must exist."""
+    """The program must be there, and one that can be started."""
     program = spec.settings.command[0]
-    if not shutil.which(program):
+    if fault := programs.fault_of(program):
         raise QuantbenchError(
-            f"server of {spec.model}: the command '{program}' does not exist here",
-            remedy="install vLLM as the README says (its environment is made by make), or set server.command",
+            f"server of {spec.model}: server.command '{program}' {fault}",
+            remedy="install vLLM as the README says (its environment is made by make), or correct server.command",
         )
 
 

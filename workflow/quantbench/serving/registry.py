@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from quantbench.config.secret_words import hidden
 from quantbench.errors import QuantbenchError
 from quantbench.records import base
 from quantbench.records.server import Event, Session
@@ -37,7 +38,8 @@ def _read(path: Path, kind: type[T]) -> T | None:
 
 
 def save(state: State) -> State:
-    """Write a server's state."""
+    """Write a server's state; its folder, which says what environment it has, is for this user alone."""
+    folder(state.key).mkdir(parents=True, exist_ok=True, mode=0o700)
     base.write(folder(state.key) / "state.json", state)
     return state
 
@@ -88,10 +90,10 @@ def supervised(state: State) -> bool:
 
 
 def log_text(state: State) -> str:
-    """The server's log since this start of it."""
+    """The server's log since this start of it, without values of secret variables: what is found in it is quoted."""
     with contextlib.suppress(FileNotFoundError), Path(state.log).open("rb") as log:
         log.seek(state.log_start)
-        return log.read().decode(errors="replace")
+        return hidden(log.read().decode(errors="replace"), os.environ)
     return ""
 
 
@@ -103,7 +105,7 @@ def new_event(home: Path | str, event: str, **more: Any) -> Event:
 def append_event(home: Path | str, event: Event) -> None:
     """Append one line to the events of a model's server."""
     Path(home).mkdir(parents=True, exist_ok=True)
-    fd = os.open(Path(home) / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    fd = os.open(Path(home) / "events.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         os.write(fd, base.line(event))  # one write: lines of two processes do not mix
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -13,9 +14,12 @@ import uuid
 
 from msgspec.structs import replace
 
+from quantbench import files
+from quantbench.config.secret_words import hidden
 from quantbench.engines import openai_api
 from quantbench.engines.choose import engine_of
 from quantbench.errors import QuantbenchError
+from quantbench.observe import programs
 from quantbench.records.base import read, write
 from quantbench.records.server import Event, Mode, ServerSpec, Session
 from quantbench.records.serving import Launch, State
@@ -78,7 +82,7 @@ def _prepare(spec: ServerSpec) -> State:
     log = home / "server.log"
     argv, _ = engine_of(spec).command(spec, mode)
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    with log.open("a") as handle:
+    with open(log, "a", opener=files.private) as handle:
         handle.write(f"\n# quantbench {started}: {shlex.join(argv)}\n")
     state = State(
         key=f"{spec.model}-{spec.hash}",
@@ -116,14 +120,19 @@ def _launch(state: State) -> None:
     )
     write(folder / "launch.json", launch)
     with (folder / "supervisor.log").open("ab") as log:
-        subprocess.Popen(
-            [sys.executable, "-m", "quantbench.serving.supervisor", str(folder)],
-            env={**os.environ, "PYTHONPATH": owner.library_path(), processes.SUPERVISES: state.mark},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        try:
+            subprocess.Popen(
+                [sys.executable, "-m", "quantbench.serving.supervisor", str(folder)],
+                env={**os.environ, "PYTHONPATH": owner.library_path(), processes.SUPERVISES: state.mark},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            why, remedy = programs.not_started(sys.executable, "this environment", error)
+            what = f"server of {state.spec.model}: its supervisor could not be started: {why}"
+            raise QuantbenchError(what, remedy=remedy) from error
 
 
 def _wait_ready(state: State) -> None:
@@ -159,16 +168,34 @@ def _report_start(spec: ServerSpec, elapsed: float, before: list[float]) -> None
 
 
 def _failure(state: State, what: str, remedy: str = "") -> QuantbenchError:
-    """The error for a failed start, with the cause that the log names."""
-    text = registry.log_text(state)
+    """The error for a failed start, with the cause that the supervisor or the log names."""
+    text, log, end = registry.log_text(state), ready_facts.display(state.log), registry.ended(state.key)
+    if end and end.remedy:
+        what = f"server of {state.spec.model} could not be started: {end.why}"
+        return QuantbenchError(what, remedy=end.remedy, log=log)
+    if not text.strip():
+        text = _supervisors_words(state)
     diagnosis = engine_of(state.spec).diagnose(text)
-    last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "the log is empty")
-    cause = diagnosis.cause if diagnosis else f"last line of its log: {last[:300]}"
+    last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+    cause = diagnosis.cause if diagnosis else f"last line of its log: {last[:300]}" if last else "it printed nothing"
     return QuantbenchError(
         f"server of {state.spec.model} {what}: {cause}",
-        remedy=(diagnosis.remedy if diagnosis else "") or remedy or "read the log",
-        log=ready_facts.display(state.log),
+        remedy=(diagnosis.remedy if diagnosis else "") or remedy or ("read the log" if last else _RUN_BY_HAND),
+        log=log,
     )
+
+
+_RUN_BY_HAND = "run the command in the log's last line by hand, or correct server.command"
+
+
+def _supervisors_words(state: State) -> str:
+    """What the supervisor printed, moved to the server's log: its own goes with the state."""
+    with contextlib.suppress(OSError):
+        text = (registry.folder(state.key) / "supervisor.log").read_text(errors="replace")
+        with open(state.log, "a", opener=files.private) as log:
+            log.write(text)
+        return hidden(text, os.environ)
+    return ""
 
 
 def awake_and_well(state: State) -> bool:

@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from quantbench import files
+from quantbench.observe import programs
 from quantbench.records.base import read, write
 from quantbench.records.serving import Ended, Launch, ServerProcesses
 from quantbench.serving import claims, owner, processes, registry
@@ -85,7 +87,7 @@ def spawn(launch: Launch) -> subprocess.Popen[bytes]:
     if paths:  # our own library is not for the server
         env["PYTHONPATH"] = os.pathsep.join(paths)
     env |= launch.env | {processes.MARK: launch.mark, "TMPDIR": launch.scratch}
-    with Path(launch.log).open("ab") as log:
+    with open(launch.log, "ab", opener=files.private) as log:
         return subprocess.Popen(
             launch.argv,
             env=env,
@@ -95,6 +97,15 @@ def spawn(launch: Launch) -> subprocess.Popen[bytes]:
             start_new_session=True,
             preexec_fn=processes.die_with_parent,  # noqa: PLW1509 - this process has one thread
         )
+
+
+def not_started(folder: Path, launch: Launch, error: Exception) -> None:
+    """Say in the server's log and in ended.json why there is no server, and clean up."""
+    why, remedy = programs.not_started(launch.argv[0], "server.command", error)
+    with contextlib.suppress(OSError), open(launch.log, "a", opener=files.private) as log:
+        log.write(f"quantbench: the server could not be started: {why}\n")
+    clean(folder, launch)
+    write(folder / "ended.json", Ended(why=why, remedy=remedy))
 
 
 def idle(folder: Path, idle_s: float) -> bool:
@@ -145,7 +156,11 @@ def supervise(folder: Path) -> None:
             guardian(folder, launch, me)
         finally:
             os._exit(0)
-    server = spawn(launch)
+    try:
+        server = spawn(launch)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        not_started(folder, launch, error)
+        return
     leader, why, code = processes.token(server.pid), "supervisor failed", None
     write(folder / "process.json", ServerProcesses(server=leader, supervisor=me))
     try:

