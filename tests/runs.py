@@ -121,7 +121,7 @@ def ready(model: str = "bf16", **changes: Any) -> Ready:
     """A server record that tells little; memory, startup, quantization and others by keyword."""
     base = Ready(
         model=model, spec_hash="x", source=f"made/{model}", served_name=model, url="http://127.0.0.1:8000", lane="gpu0",
-        devices=("0",), versions=Versions(vllm="0.32.0"), mode="sleep", started_at=None, log=None,
+        devices=("0",), versions=Versions(vllm="0.32.0"), mode="sleep", started_at=None, log="server.log",
         quantization=Quantization(claimed="none"), memory=Memory(), vram=None, startup=Startup(), settings=Settings(),
         test_completion=Completion(), tokenizer=Tokenizer(), system_fingerprint=None,
     )  # fmt: skip

@@ -53,7 +53,7 @@ def context(n: int = 1, t: float = 1000.0, model: str = "bf16", throughput: floa
 def ready(claimed: str = "none", weights: float = 3.0) -> Facts:
     return {
         "model": "m", "spec_hash": "", "source": "", "served_name": "m", "url": "", "lane": "gpu0", "devices": ["0"],
-        "mode": "sleep", "started_at": None, "log": None, "vram": None, "startup": {}, "test_completion": {},
+        "mode": "sleep", "started_at": None, "log": "server.log", "vram": None, "startup": {}, "test_completion": {},
         "hardware": {"names": ["GPU"]}, "system_fingerprint": PRINT,
         "versions": {"vllm": "0.32.0", "torch": "2.13.0"},
         "quantization": {
@@ -260,6 +260,7 @@ CASES = [
     *both("merged_chunks", METRICS + "chunks", ok=853_334, bad=853_333),
     # a server
     planted("not_quantized", {"ready.quantization.verified": False}),
+    planted("quantization_not_proven", {"ready.quantization.verified": None}, ("not_quantized", "unknown")),
     planted("kernel_fallback", {"ready.quantization.kernel": "UnquantizedLinearMethod"}),
     Case("kernel_fallback", "ok", {"ready.quantization.claimed": "none", "ready.quantization.kernel": "Unquantized"}),
     planted("kernel_fallback", {"ready.quantization.claimed": "fp8", "ready.quantization.label": "W8A16"}),
@@ -317,8 +318,8 @@ UNKNOWN = {
     "client_loop_lag": "context.client.loop_lag_p50_ms", "client_loop_lag_tail": "context.client.loop_lag_p99_ms",
     "client_limit": "calibration.limit_tok_s", "client_error": "calibration.ttft_error_p50_ms",
     "coalesced_reads": "context.client.coalesced_share", "merged_chunks": "context.metrics.chunks",
-    "not_quantized": "ready.quantization.verified", "kernel_fallback": "ready.quantization.kernel",
-    "chat_template": "ready.tokenizer.chat_bos_count",
+    "not_quantized": "ready.quantization.verified", "quantization_not_proven": "ready.log",
+    "kernel_fallback": "ready.quantization.kernel", "chat_template": "ready.tokenizer.chat_bos_count",
     "sampling_defaults": "ready.settings.sampling_defaults_overridden",
     "execution_mode": "ready_b.settings.enforce_eager", "kv_cache_dtype": "ready_b.settings.kv_cache_dtype",
     "dtype": "ready_a.settings.dtype", "max_model_len": "ready_a.settings.max_model_len",

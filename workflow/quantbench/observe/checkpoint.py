@@ -6,13 +6,24 @@ import json
 from pathlib import Path
 from typing import Any
 
+MODELOPT_FILE = "hf_quant_config.json"
 _MAX_HEADER = 100 * 1024**2
 
 
 def config(folder: Path | str) -> dict[str, Any]:
-    """The folder's config.json; {} where there is none or it cannot be read."""
+    """The folder's config.json; {} where there is none or it cannot be read.
+
+    Where it says nothing of a quantization, that of hf_quant_config.json (ModelOpt's) is put in, as vLLM does; its
+    `_file` names where it stands.
+    """
+    value = _object(Path(folder) / "config.json")
+    beside = {} if "quantization_config" in value or not value else _object(Path(folder) / MODELOPT_FILE)
+    return value | ({"quantization_config": {"_file": MODELOPT_FILE, **beside}} if beside else {})
+
+
+def _object(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quantbench.engines.vllm import log as vllm_log
 from quantbench.engines.vllm.evidence import Claim, ServedModel, claim_of, judge
-from quantbench.engines.vllm.evidence_sizes import expected_share, linear_modules, sizes_of, stored_bits
+from quantbench.engines.vllm.formats import ALL, Rule, Scheme
+from quantbench.engines.vllm.layers import model_of
 from quantbench.observe import checkpoint
 
 LOGS = Path(__file__).parents[3] / "data" / "logs"
@@ -66,7 +67,7 @@ CASES = [
     ("h200-vllm-0.26.0-gptq-served-unquantized", QWEN_1_5B, GPTQ, None, "BF16", REFUSED),
     ("cuda-0.26.0-gptq-served-plain", QWEN_1_5B, GPTQ, None, "BF16", REFUSED),
     ("cpu-0.32.0-bf16", TINY, AWQ, None, "BF16", REFUSED),
-    ("cpu-0.32.0-silent-experts-int8-no-inspection", TINY, None, "experts_int8", "W8A16", UNKNOWN),
+    ("cpu-0.32.0-silent-experts-int8-no-inspection", TINY, None, "experts_int8", "W8A16", UNKNOWN),  # undecided
     # eight bits are not four
     ("cpu-0.32.0-w8a8", TINY, compressed(4, None, 128), None, "W4A16", REFUSED),
     ("h200-vllm-0.26.0-fp8", QWEN_1_5B, AWQ, None, "W4A16", REFUSED),
@@ -93,6 +94,7 @@ def test_a_claim_is_decided_on_recorded_logs(
     verdict = judge(claim, ServedModel(log(name), config))
     assert (verdict.verified, verdict.label) == (not remedy, label), verdict.sentences
     assert remedy in verdict.remedy
+    assert (verdict.outcome == "undecided") == (remedy == UNKNOWN)
     if verdict.verified:
         assert (verdict.remedy, bool(verdict.kernel)) == ("", claim is not None)
     assert (verdict.bits_source is None) == (verdict.bits_per_weight is None)
@@ -107,9 +109,13 @@ def test_a_claim_is_decided_on_recorded_logs(
         assert "Nothing proves experts_int8" in verdict.sentences[-1]
 
 
+def uniform(method: str, scheme: Scheme) -> Claim:
+    return Claim(method, (Rule(ALL, scheme),))
+
+
 def test_an_empty_log_proves_nothing_and_refutes_no_baseline() -> None:
     empty = ServedModel(vllm_log.parse(""), {})
-    assert not judge(Claim("awq", 4, 16), empty).verified
+    assert judge(uniform("awq", Scheme(4)), empty).outcome == "undecided"
     assert judge(None, empty).verified
 
 
@@ -132,7 +138,7 @@ def test_tensor_parallel_weights_are_those_of_all_gpus() -> None:
 
 def test_the_baselines_weights_stand_in_for_an_unknown_architecture() -> None:
     plain = log("h200-vllm-0.26.0-gptq-served-unquantized")
-    verdict = judge(Claim("gptq", 4, 16, 0.16), ServedModel(plain, {}, baseline_weights_gib=2.98))
+    verdict = judge(uniform("gptq", Scheme(4, group=128)), ServedModel(plain, {}, baseline_weights_gib=2.98))
     assert not verdict.verified
     assert "nothing was saved" in verdict.sentences[0]
 
@@ -151,7 +157,7 @@ def test_weight_memory_never_proves_two_claims_at_once(gib: float) -> None:
         one, memory={**one.memory, "weights_gib": round(gib, 2)}, settings={**one.settings, "quantization": "x"}
     )
     config = {**QWEN_1_5B, "quantization_config": GPTQ}
-    claims = [claim_of(config), Claim("w8", 8, 8), Claim("w16", 16, 16)]
+    claims = [claim_of(config), uniform("w8", Scheme(8, 8)), uniform("w16", Scheme(16))]
     assert sum(judge(c, ServedModel(facts, config)).verified for c in claims) <= 1
 
 
@@ -171,25 +177,24 @@ def test_claims(config: dict[str, Any], flag: str | None, label: str | None, bit
     assert (claim and claim.label, claim and claim.bits) == (label, bits)
     if claim:
         assert claim.online == (flag is not None)
-        assert claim.ignored == (("lm_head",) if claim.method == "compressed-tensors" else ())
+        assert claim.scheme("lm_head") is None
 
 
 def test_sizes_are_those_of_the_real_model() -> None:
-    sizes = sizes_of(QWEN_1_5B, None)
-    assert sizes is not None
+    model = model_of(QWEN_1_5B, None, None)
+    assert model is not None
     # Qwen2.5-1.5B has 1 543 714 304 parameters; 28 · 2 048 of them are biases, which this arithmetic leaves out.
-    assert 1_543_714_304 - (sizes.linear + sizes.rest) == 28 * 2048
-    assert sizes_of({"model_type": "mixtral"}, None) is None
-    assert linear_modules({"model_type": "llama"}) is None
+    assert 1_543_714_304 - (model.weights + model.rest) == 28 * 2048
+    assert model_of({"model_type": "deepseek_v3"}, None, None) is None
+    assert model_of({"model_type": "llama"}, None, None) is None
 
 
-def test_ignored_modules_lower_the_expected_share() -> None:
-    claim = Claim("x", 4, 16, ignored=("lm_head", "re:.*down_proj", "model.layers.0.mlp"))
-    modules = linear_modules(TINY)
-    assert modules is not None
-    kept = 3 * 512 * 256 + 2 * 512 * 256
-    assert expected_share(TINY, claim) == pytest.approx(1 - kept / sum(modules.values()))
-    assert expected_share(TINY, Claim("x", 4, 16, ignored=("re:(",))) == 1
+def test_layers_that_are_left_alone_lower_the_expected_share() -> None:
+    patterns = ("lm_head", "re:.*down_proj", "model.layers.0.mlp", "re:(")
+    claim = Claim("x", (*(Rule(pattern, None) for pattern in patterns), Rule(ALL, Scheme(4))))
+    model = model_of(TINY, None, claim)
+    assert model is not None
+    assert model.share(claim) == pytest.approx(1 - (3 * 512 * 256 + 2 * 512 * 256) / model.weights)
 
 
 def _write(path: Path, tensors: dict[str, tuple[str, list[int]]]) -> None:
@@ -215,7 +220,8 @@ def test_bits_on_disk(tmp_path: Path, tensors: dict[str, tuple[str, list[int]]],
     _write(tmp_path / "model.safetensors", tensors)
     headers = checkpoint.tensors(tmp_path)
     assert headers is not None
-    assert stored_bits(headers) == bits
+    model = model_of({}, headers, None)
+    assert (model and model.stored) == bits
 
 
 def test_a_checkpoint_in_16_bit_contradicts_its_config() -> None:

@@ -1,28 +1,37 @@
 """Is the variant quantized the way its config says? Decided from vLLM's log and the files, before any measurement.
 
-vLLM serves some quantized checkpoints, and some values of --quantization, in 16 bit without an error. So a claim
-needs a proof: the module tree (VLLM_LOG_MODEL_INSPECTION=1), the kernel that the log names, or the weight memory
-against what the claimed bits would take. One piece of evidence against it outweighs all that speak for it.
+vLLM serves some quantized checkpoints, and some values of --quantization, in 16 bit without an error. So a claim is
+looked into, with three outcomes: *verified*, *contradicted* (the server does not start: what would be measured is not
+what the row says), *undecided* (measured, with a warning that says why). Strong evidence is the module tree
+(VLLM_LOG_MODEL_INSPECTION=1), the kernels and vLLM's own configuration in the log, and the bits that the files store.
+Arithmetic on the weight memory proves a claim that nothing else excludes, and contradicts one only where the memory is
+that of the unquantized model; it never refuses a baseline, as weights may lie elsewhere (--cpu-offload-gb, pipeline or
+expert parallelism).
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from quantbench.engines.vllm.evidence_sizes import Claim, Sizes, claim_of, expected_share, sizes_of, stored_bits
+from quantbench.engines.vllm.formats import Claim, claim_of
+from quantbench.engines.vllm.layers import PLAIN_BITS, Model, Tensors, model_of
 from quantbench.engines.vllm.log import LogFacts
 
 __all__ = ["Claim", "ServedModel", "Verdict", "claim_of", "judge"]
 
+Outcome = Literal["verified", "contradicted", "undecided"]
 GIB = 1024**3
 # vLLM's "Model loading took" also counts buffers that are no weights: 0.10 GiB above the parameters' size was seen
 # for a 1.5 B model in 16 bit. The intervals below allow for this much, and for 3 % of padding.
 BUFFERS_GIB = 0.15
 PADDING = 0.03
 _DTYPES = {"bfloat16": ("BF16", 16), "float16": ("FP16", 16), "half": ("FP16", 16), "float32": ("FP32", 32)}
+_WIDTH = re.compile(r"W(\d+)A\d+")
+_NAMED_BITS = {"NVFP4": 4, "MXFP4": 4, "FP8": 8, "INT8": 8, "MXFP8": 8}
 _REMEDY = (
     "do not measure it: use a checkpoint (or a value of `quantization`) that this vLLM build really quantizes, "
     "or drop the variant from the config"
@@ -42,22 +51,26 @@ class ServedModel:
 
     log: LogFacts
     config: Mapping[str, Any]
-    tensors: Mapping[str, tuple[str, tuple[int, ...]]] | None = None
+    tensors: Tensors | None = None
     baseline_weights_gib: float | None = None
     host_w4a8: bool = False
+
+    @property
+    def full(self) -> tuple[str, int]:
+        """What an unquantized weight is loaded as: name and bits."""
+        return _DTYPES.get(str(self.log.settings.get("dtype")), ("BF16", 16))
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`verified`: the model is what its config says.
+    """`outcome` of what the config says.
 
     `bits_per_weight`: mean over the linear layers with their scales, from the checkpoint, else from the weight memory
-    (then the middle of the interval that a sentence gives); None where neither tells.
-
-    `sentences` hold the evidence, pro and contra; `remedy` is "" where verified.
+    (then the middle of the interval that a sentence gives); None where neither tells. `sentences` hold the evidence,
+    contra and pro; `remedy` is "" where verified.
     """
 
-    verified: bool
+    outcome: Outcome
     method: str
     label: str
     bits_per_weight: float | None
@@ -65,6 +78,11 @@ class Verdict:
     kernel: str | None
     sentences: tuple[str, ...]
     remedy: str
+
+    @property
+    def verified(self) -> bool:
+        """Whether the model is what its config says."""
+        return self.outcome == "verified"
 
 
 @dataclass(frozen=True)
@@ -77,41 +95,44 @@ class _Finding:
 
 
 def judge(claimed: Claim | None, served: ServedModel) -> Verdict:
-    """Weigh all evidence for and against `claimed` (None: the model is meant to be unquantized).
-
-    Not decidable is `verified=False` with what is missing, unless nothing was claimed.
-    """
-    sizes = sizes_of(served.config, served.tensors)
-    memory, bits = _memory(claimed, served, sizes)
-    findings = [*_config_line(claimed, served), *_layers(claimed, served), *_kernels(claimed, served), *memory]
-    disk, stored = _disk(claimed, served)
-    findings += disk
+    """Weigh all evidence for and against `claimed` (None: the model is meant to be unquantized)."""
+    model = model_of(served.config, served.tensors, claimed)
+    strong = [*_config_line(claimed, served), *_layers(claimed, served, model), *_kernels(claimed, served)]
+    on_disk, stored = _disk(claimed, served, model)
+    memory, bits = _memory(claimed, served, model, proven=any(f.speaks > 0 for f in strong))
+    findings = [*strong, *on_disk, *memory]
+    if claimed and model and 0 < (share := model.share(claimed)) < 0.995:
+        findings.append(_Finding(0, f"{claimed.source} quantizes {share:.0%} of the linear layers' weights."))
+    if claimed and claimed.nothing:
+        findings.insert(0, _Finding(-1, f"{claimed.source} quantizes no weights (method {claimed.method}).", True))
     against = [f for f in findings if f.speaks < 0]
-    proven = any(f.speaks > 0 for f in findings)
-    verified = not against and (proven or claimed is None)
+    proven = claimed is None or any(f.speaks > 0 for f in findings)
+    outcome: Outcome = "contradicted" if against else "verified" if proven else "undecided"
     sentences = [f.sentence for f in (*against, *(f for f in findings if f.speaks >= 0))]
-    if not against and not proven:
+    if not against and (claimed is None or not proven) and not any(f.speaks > 0 for f in findings):
         sentences.append(_undecided(claimed))
     label = _label(claimed, served, served_plain=any(f.unquantized for f in against))
-    if verified and claimed and label != claimed.label:
+    if outcome == "verified" and claimed and label != claimed.label:
         sentences.append(f"The config says {claimed.label}, what runs is {label}: {_why_label(served)}.")
-    from_disk = verified and stored is not None
+    from_disk = outcome != "contradicted" and stored is not None
     return Verdict(
-        verified=verified,
+        outcome=outcome,
         method=claimed.method if claimed else "none",
         label=label,
         bits_per_weight=stored if from_disk else bits,
         bits_source="checkpoint" if from_disk else None if bits is None else "memory",
         kernel=served.log.kernel,
         sentences=tuple(sentences),
-        remedy="" if verified else _remedy(claimed, bool(against)),
+        remedy=_remedy(claimed, outcome),
     )
 
 
-def _remedy(claimed: Claim | None, contradicted: bool) -> str:
+def _remedy(claimed: Claim | None, outcome: Outcome) -> str:
+    if outcome == "verified":
+        return ""
     if claimed is None:
         return _REMEDY_BASELINE
-    return _REMEDY if contradicted else _REMEDY_UNKNOWN
+    return _REMEDY if outcome == "contradicted" else _REMEDY_UNKNOWN
 
 
 def _undecided(claimed: Claim | None) -> str:
@@ -135,20 +156,21 @@ def _config_line(claimed: Claim | None, served: ServedModel) -> list[_Finding]:
     return [_Finding(0, f"{text}.")]
 
 
-def _layers(claimed: Claim | None, served: ServedModel) -> list[_Finding]:
+def _layers(claimed: Claim | None, served: ServedModel, model: Model | None) -> list[_Finding]:
     layers = served.log.layers
     if layers is None:
         return []
+    others = [other for other in layers.other_quantized if "KVCache" not in other]
     total, plain = sum(layers.linear.values()), layers.linear.get("", 0)
-    share = 1 - plain / total
+    share = 1 - plain / total if total else 0.0
     methods = ", ".join(m for m in layers.linear if m) or "unquantized linear layers only"
     text = f"The module tree in the log shows {share:.0%} of the linear layers' parameters quantized ({methods})"
     if claimed is None:
-        return [_Finding(-1 if share else 1, f"But t{text[1:]}." if share else f"{text}.")]
-    others = [other for other in layers.other_quantized if "KVCache" not in other]
+        quantized = bool(share or others)
+        return [_Finding(-1 if quantized else 1, f"But t{text[1:]}." if quantized else f"{text}.")]
     if layers.experts and others:
         return [_Finding(1, f"{text}, and {', '.join(others)}.")]
-    wanted = expected_share(served.config, claimed)
+    wanted = model.share(claimed) if model else None
     if share == 0 or (wanted is not None and share < wanted - 0.02):
         tail = "" if share == 0 or wanted is None else f"; the config says {wanted:.0%}"
         return [_Finding(-1, f"{text}{tail}.", unquantized=share == 0)]
@@ -166,35 +188,54 @@ def _kernels(claimed: Claim | None, served: ServedModel) -> list[_Finding]:
         return findings
     if claimed is None:
         return [*findings, _Finding(-1, f"The log names quantized linear kernels: {named}.")]
-    other = [k for k in served.log.kernels if claimed.contradicted_by(k.method)]
-    if other:
+    if any(_is_other(claimed, f"{k.kernel} {k.method}") for k in served.log.kernels):
         return [*findings, _Finding(-1, f"The log names {named}, which is not {claimed.label}.")]
     return [*findings, _Finding(1, f"The log names the linear kernels: {named}.")]
 
 
-def _memory(claimed: Claim | None, served: ServedModel, sizes: Sizes | None) -> tuple[list[_Finding], float | None]:
+def _is_other(claimed: Claim, named: str) -> bool:
+    """Whether a kernel and its method say another format or width than the claim has."""
+    upper = named.upper()
+    if any(one in upper and two in claimed.method.upper() for one, two in (("AWQ", "GPTQ"), ("GPTQ", "AWQ"))):
+        return True
+    widths = {scheme.weight_bits for scheme in claimed.schemes}
+    if None in widths:
+        return False
+    stated = {int(m[1]) for m in _WIDTH.finditer(upper)} or {n for word, n in _NAMED_BITS.items() if word in upper}
+    return bool(stated) and not stated & widths
+
+
+def _memory(
+    claimed: Claim | None, served: ServedModel, model: Model | None, *, proven: bool
+) -> tuple[list[_Finding], float | None]:
     """Weight memory (CUDA builds log it) against what the claimed bits, and 16 bits, would take."""
     weights = served.log.memory.get("weights_gib")
-    if weights is None or sizes is None:
+    if weights is None or model is None:
         return _against_baseline(claimed, served, weights), None
-    full = _DTYPES.get(str(served.log.settings.get("dtype")), ("", 16))[1]
+    plain, full = served.full
     total = weights * (served.log.settings.get("tensor_parallel_size") or 1)
-    rest = sizes.rest * full / 8 / GIB
-    high = (total + 0.005 - rest) * 8 * GIB / sizes.linear
-    low = (total * (1 - PADDING) - 0.005 - BUFFERS_GIB - rest) * 8 * GIB / sizes.linear
-    bits = claimed.bits if claimed else full
-    is_claimed, is_full = (
-        (bits is not None and low <= bits * 1.02 and high >= bits * 0.98),
-        low <= full and high >= full * 0.97,
-    )
+    rest = model.rest * full / 8 / GIB
+    high = (total + 0.005 - rest) * 8 * GIB / model.weights
+    low = (total * (1 - PADDING) - 0.005 - BUFFERS_GIB - rest) * 8 * GIB / model.weights
+    bits = model.bits(claimed, full)
+    is_claimed = bits is not None and low <= bits * 1.02 and high >= bits * 0.98
+    is_full = low <= full and high >= full * 0.97
     text = f"{total:.2f} GiB of weights are {max(low, 0):.1f} to {high:.1f} bits per weight of the linear layers"
     measured = round((low + high) / 2, 1) if high - low < 2 else None
-    if bits is None:
-        return [_Finding(-1 if is_full else 0, f"{text}.", unquantized=is_full)], measured
+    if claimed is None:
+        return [_Finding(int(is_claimed), f"{text}; {full:.1f} are expected{_elsewhere(high < full)}.")], measured
     if is_claimed:
-        decides = claimed is None or not is_full
-        return [_Finding(int(decides), f"{text}; {bits:.1f} are expected.")], measured
-    return [_Finding(-1, f"{text}, but {bits:.1f} are expected.", unquantized=bool(claimed) and is_full)], measured
+        return [_Finding(int(not is_full), f"{text}; {bits:.1f} are expected.")], measured
+    if is_full:
+        wanted = f", but {bits:.1f} are expected" if bits is not None else ""
+        both = f": the layers say {claimed.label}, the memory {plain}" if proven else ""
+        return [_Finding(-1, f"{text}{wanted}{both}.", unquantized=not proven)], measured
+    expected = "" if bits is None else f"; {bits:.1f} are expected{_elsewhere(high < bits)}"
+    return [_Finding(0, f"{text}{expected}.")], measured
+
+
+def _elsewhere(less: bool) -> str:
+    return ", so some of them lie elsewhere or this arithmetic does not know the model" if less else ""
 
 
 def _against_baseline(claimed: Claim | None, served: ServedModel, weights: float | None) -> list[_Finding]:
@@ -207,42 +248,48 @@ def _against_baseline(claimed: Claim | None, served: ServedModel, weights: float
     return [_Finding(0, f"{text}.")]
 
 
-def _disk(claimed: Claim | None, served: ServedModel) -> tuple[list[_Finding], float | None]:
+def _disk(claimed: Claim | None, served: ServedModel, model: Model | None) -> tuple[list[_Finding], float | None]:
     """Bits per linear weight of the checkpoint. It proves nothing about what runs, but can contradict."""
-    stored = stored_bits(served.tensors, (claimed.weight_bits if claimed else 4) or 4) if served.tensors else None
-    if stored is None or (claimed and claimed.online):
+    stored = model.stored if model else None
+    if model is None or stored is None or (claimed and claimed.online):
         return [], None
-    stored = round(stored, 3)
     text = f"The checkpoint stores {stored:.2f} bits per weight of the linear layers"
-    bits = claimed.bits if claimed else 16
-    if bits is None and stored > 12:
-        return [_Finding(-1, f"{text}: it is not quantized.", unquantized=True)], stored
-    if bits is not None and not math.isclose(stored, bits, rel_tol=0.12) and not (claimed is None and stored > 16):
-        plain = stored > 12
-        return [_Finding(-1, f"{text}, but {bits:.2f} are expected.", unquantized=plain)], stored
-    return [_Finding(0, f"{text}.")], stored
+    if claimed is None:
+        if stored <= PLAIN_BITS:
+            return [_Finding(-1, f"{text}, but {served.full[1]:.2f} are expected.")], round(stored, 3)
+        return [_Finding(0, f"{text}.")], round(stored, 3)
+    if (plain := model.plain(claimed)) > 0.02:
+        what = f"{text}; {plain:.0%} of what {claimed.source} calls quantized is stored in 16 bit"
+        return [_Finding(-1, f"{what}.", unquantized=plain > 0.98)], round(stored, 3)
+    bits = model.bits(claimed, 16)
+    if bits is not None and not math.isclose(stored, bits, rel_tol=0.12):
+        return [_Finding(-1, f"{text}, but {bits:.2f} are expected.")], round(stored, 3)
+    return [_Finding(0, f"{text}.")], round(stored, 3)
 
 
 def _label(claimed: Claim | None, served: ServedModel, *, served_plain: bool) -> str:
-    plain = _DTYPES.get(str(served.log.settings.get("dtype")), ("16 bit", 16))[0]
     if claimed is None or served_plain:
-        return plain
-    if claimed.weight_bits is None or claimed.activation_bits is None:
-        return claimed.label
-    if _weight_only(served):
-        return f"W{claimed.weight_bits}A16"
-    if served.host_w4a8 and claimed.weight_bits == 4 and "CPUWNA16LinearKernel" in (served.log.kernel or ""):
-        return "W4A8"
-    return claimed.label
+        return served.full[0]
+    emulated = " (emulated)" if any("emulat" in k.kernel.lower() for k in served.log.kernels) else ""
+    widths = {scheme.weight_bits for scheme in claimed.schemes}
+    if len(widths) == 1 and (bits := claimed.weight_bits) and any(s.activation_bits for s in claimed.schemes):
+        if _weight_only(served):
+            return f"{claimed.schemes[0].name} W{bits}A16".strip()
+        if served.host_w4a8 and bits == 4 and "CPUWNA16LinearKernel" in (served.log.kernel or ""):
+            return "W4A8"
+    return claimed.label + emulated
 
 
 def _weight_only(served: ServedModel) -> bool:
     return served.log.fallback_bits is not None or any(
-        "marlin" in k.kernel.lower() and "FP8" in k.kernel.upper() for k in served.log.kernels
+        "marlin" in k.kernel.lower() and ("FP8" in k.kernel.upper() or "FP4" in f"{k.kernel} {k.method}".upper())
+        for k in served.log.kernels
     )
 
 
 def _why_label(served: ServedModel) -> str:
     if _weight_only(served):
         return "the weights stay compressed, the computation is in 16 bit (Marlin kernel)"
+    if any("emulat" in k.kernel.lower() for k in served.log.kernels):
+        return "this GPU has no such arithmetic, so vLLM emulates it"
     return "on this host vLLM computes 4-bit weights with 8-bit activations (VLLM_CPU_INT4_W4A8)"

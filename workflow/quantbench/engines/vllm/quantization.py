@@ -17,7 +17,9 @@ from quantbench.records.server import Quantization, ServerSpec
 def check_quantization(
     spec: ServerSpec, log: str, log_path: str, folder: Path | None, baseline_weights_gib: float | None
 ) -> Quantization:
-    """The `quantization` entry of ready.json. Raises QuantbenchError where the model is not what its config says.
+    """The `quantization` entry of ready.json; `verified` is None where nothing decides.
+
+    Raises QuantbenchError where the model is not what its config says.
 
     log: text of the server's log, `log_path` its name in messages. folder: the model's files.
     baseline_weights_gib: weight memory of an unquantized server beside this one.
@@ -28,8 +30,8 @@ def check_quantization(
     claim = evidence.claim_of(config, settings.quantization)
     if mismatch := claim_mismatch(claimed, spec.claimed.bits, claim):
         raise QuantbenchError(
-            f"models.{spec.model}.quantization: {mismatch} ({spec.source})",
-            remedy="correct `quantization` (or `quantize_flag`) in config, or take the right checkpoint",
+            f"models.{spec.model}: {mismatch[0]} ({spec.source})",
+            remedy=mismatch[1].format(model=f"models.{spec.model}"),
         )
     served = evidence.ServedModel(
         log=vllm_log.parse(log),
@@ -39,7 +41,7 @@ def check_quantization(
         host_w4a8=spec.platform == "cpu" and _amx(settings.env),
     )
     verdict = evidence.judge(claim, served)
-    if not verdict.verified:
+    if verdict.outcome == "contradicted":
         raise QuantbenchError(
             f"server of {spec.model} is not what the config says ({claimed}): " + " ".join(verdict.sentences),
             remedy=verdict.remedy,
@@ -52,25 +54,51 @@ def check_quantization(
         kernel=verdict.kernel,
         bits_per_weight=verdict.bits_per_weight,
         bits_source=verdict.bits_source,
-        verified=True,
+        verified=verdict.verified or None,
         evidence=verdict.sentences,
     )
 
 
-def claim_mismatch(claimed: str, bits: float | None, claim: evidence.Claim | None) -> str | None:
-    """Where the config's claim and the checkpoint's own differ, in words; None where they agree."""
+_FAMILIES = (
+    "awq", "gptq", "fp8", "compressed-tensors", "modelopt", "mxfp4", "bitsandbytes", "torchao", "quark", "gguf", "inc",
+)  # fmt: skip
+"""A claim and a checkpoint that share one of these words mean the same: awq and awq_marlin, for example."""
+
+
+def claim_mismatch(claimed: str, bits: float | None, claim: evidence.Claim | None) -> tuple[str, str] | None:
+    """Where the config's claim and the checkpoint's own differ, and the remedy; None where they agree.
+
+    `{model}` in the remedy is the model's key in the configuration.
+    """
     if claim is None:
         if claimed in UNQUANTIZED:
             return None
-        return f"the config says {claimed}, but neither the checkpoint's config.json nor an argument quantizes it"
+        return (
+            f"the config says {claimed}, but neither the checkpoint's config.json nor an argument quantizes it",
+            f"set {{model}}.quantize_flag: {claimed} to quantize while loading, or take a quantized checkpoint",
+        )
     if claimed in UNQUANTIZED:
-        return f"the config says it is not quantized, but it is ({claim.method})"
-    same = any(name in claim.method and name in claimed for name in ("awq", "gptq", "fp8", "compressed-tensors"))
-    if claim.method != claimed and not same:
-        return f"the config says {claimed}, the checkpoint says {claim.method}"
+        return (
+            f"the config says it is not quantized, but it is ({claim.method}, in {claim.source})",
+            f"set {{model}}.quantization: {claim.method}, or take the unquantized checkpoint",
+        )
+    same = any(name in claim.method and name in claimed for name in _FAMILIES)
+    if claim.method != claimed and not same and not _is_auto_round(claim.method, claimed):
+        return (
+            f"the config says {claimed}, the checkpoint says {claim.method} (in {claim.source})",
+            f"set {{model}}.quantization: {claim.method}, or take the right checkpoint",
+        )
     if bits is not None and claim.weight_bits is not None and int(bits) != claim.weight_bits:
-        return f"the config says {bits:g} bits per weight, the checkpoint {claim.weight_bits}"
+        return (
+            f"the config says {bits:g} bits per weight, the checkpoint {claim.weight_bits} (in {claim.source})",
+            f"set {{model}}.bits: {claim.weight_bits}, or take the right checkpoint",
+        )
     return None
+
+
+def _is_auto_round(one: str, other: str) -> bool:
+    """vLLM serves auto-round's checkpoints as `inc`."""
+    return all(name.replace("_", "-").removeprefix("intel/") in ("auto-round", "inc") for name in (one, other))
 
 
 def _amx(env: Mapping[str, str]) -> bool:

@@ -21,6 +21,15 @@ def not_quantized(ready: Source[Ready]) -> Seen:
     return Seen(not verified, f"claimed {claimed}; {' '.join(evidence) or 'no evidence recorded'}")
 
 
+@guard("server", "warn", title="Quantization not proven",
+       detection="ready.json: quantization.verified is null, of a server whose log is at hand",
+       remedy="Read quantization.evidence; take a format whose layers or kernels this vLLM's log names.")  # fmt: skip
+def quantization_not_proven(ready: Source[Ready]) -> Seen:
+    """Neither the log nor the files decide whether it is quantized; what was measured may be the unquantized model."""
+    log, evidence = ready.need(lambda r: r.log), ready.need(lambda r: r.quantization.evidence)
+    return Seen(ready.get(lambda r: r.quantization.verified) is None, f"{log}: {' '.join(evidence)}")
+
+
 @guard("server", "warn", title="Fallback kernel",
        detection="kernel name of a fallback, or an FP8 claim that runs with 16-bit activations",
        remedy="Say so with the result, or use a format that the GPU has units for.")  # fmt: skip

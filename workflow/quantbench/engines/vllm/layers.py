@@ -1,0 +1,274 @@
+"""The linear layers of a model, with their weights counted and the bits that they are stored in.
+
+Counted from the headers of its safetensors where they are on disk, else by the arithmetic of known families.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from quantbench.engines.vllm.formats import Claim, Scheme
+
+Config = Mapping[str, Any]
+Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
+"""Name → (safetensors dtype, shape)."""
+
+PLAIN_BITS: Final = 12
+"""Stored in more than this, a weight is not quantized."""
+_DTYPE_BITS: Final = {
+    "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "BF16": 16, "F16": 16, "I16": 16, "U16": 16,
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+}  # fmt: skip
+_PART: Final = re.compile(
+    r"^(?P<module>.+?)\.(?P<part>weight|weight_packed|qweight|weight_scale(?:_inv|_2)?|weight_global_scale|weight_shape|"
+    r"weight_zero_point|weight_g_idx|qzeros|scales|g_idx|(?:input|output|k|v|q)_(?:scale|zero_point|global_scale)|SCB|"
+    r"weight\.(?:absmax|quant_map|nested_\w+|quant_state\.\w+)|bias)$"
+)
+_STACKED: Final = re.compile(r"^(?P<module>.+\.experts\.\w+?)(?:_(?P<part>blocks|scales|bias))?$")
+"""Experts in one tensor: gpt-oss' `experts.gate_up_proj_blocks`, or `experts.gate_up_proj` in 16 bit."""
+_WEIGHTS: Final = ("weight", "weight_packed", "qweight", "blocks")
+_ASIDE: Final = ("bias", "g_idx", "weight_g_idx", "weight_shape", "input_scale", "input_global_scale")
+"""Not a part of a layer's weights."""
+_INDEX: Final = re.compile(r"^(?P<stack>.*?\.?(?:layers|h|blocks))\.(?P<index>\d+)\.")
+_NO_LINEAR: Final = re.compile(
+    r"(?:^|\.)(?:\w*embed\w*|wte|wpe|\w*norm\w*|ln_\w+|router|gate|rotary\w*|conv\w*)(?:\.|$)"
+)
+HEAD: Final = "lm_head"
+# Families whose layers are q, k, v, o, gate, up, down; others get no expectation from the config.
+_DENSE: Final = {
+    "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "granite", "olmo", "olmo2",
+    "smollm3", "starcoder2",
+}  # fmt: skip
+_EXPERTS: Final = {
+    "mixtral": "num_local_experts",
+    "qwen2_moe": "num_experts",
+    "qwen3_moe": "num_experts",
+    "gpt_oss": "num_local_experts",
+    "olmoe": "num_experts",
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A linear layer. stored: bits per weight on disk, scales included; None where only the config is known."""
+
+    name: str
+    weights: float
+    stored: float | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """The linear layers of the decoder (and lm_head, where it is quantized), and the parameters of all else."""
+
+    layers: tuple[Layer, ...]
+    rest: float
+
+    @property
+    def weights(self) -> float:
+        """Of all linear layers."""
+        return sum(layer.weights for layer in self.layers)
+
+    def share(self, claim: Claim) -> float:
+        """Of the linear layers' weights, what the claim quantizes."""
+        return sum(layer.weights for layer in self.layers if claim.scheme(layer.name)) / self.weights
+
+    def bits(self, claim: Claim | None, full: int) -> float | None:
+        """Mean bits per weight of the linear layers as claimed (`full` where left alone); None if not known."""
+        total = 0.0
+        for layer in self.layers:
+            scheme = claim.scheme(layer.name) if claim else None
+            bits = full if scheme is None else scheme.bits
+            if bits is None:
+                return None
+            total += layer.weights * bits
+        return total / self.weights
+
+    @property
+    def stored(self) -> float | None:
+        """Mean bits per weight on disk."""
+        if any(layer.stored is None for layer in self.layers):
+            return None
+        return sum(layer.weights * (layer.stored or 0) for layer in self.layers) / self.weights
+
+    def plain(self, claim: Claim) -> float:
+        """Of the weights that the claim quantizes, the share that is stored in 16 bit or more."""
+        claimed = [layer for layer in self.layers if claim.scheme(layer.name) and layer.stored is not None]
+        total = sum(layer.weights for layer in claimed)
+        return sum(layer.weights for layer in claimed if (layer.stored or 0) > PLAIN_BITS) / total if total else 0.0
+
+
+def model_of(config: Config, tensors: Tensors | None, claim: Claim | None) -> Model | None:
+    """From the headers where they tell, else from the config of a known family; None where neither does."""
+    text = text_config(config)
+    return (_from_tensors(text, tensors, claim) if tensors else None) or _from_config(text, claim)
+
+
+def text_config(config: Config) -> Config:
+    """The part that describes the language model."""
+    text = config.get("text_config")
+    return text if isinstance(text, Mapping) and "hidden_size" in text else config
+
+
+def is_tied(config: Config) -> bool:
+    """Does lm_head share the embeddings' weights? By the config, else by transformers' default of the family."""
+    stated = config.get("tie_word_embeddings")
+    return stated if isinstance(stated, bool) else config.get("model_type") in _tied_families()
+
+
+@cache
+def _tied_families() -> frozenset[str]:
+    lines = Path(__file__).with_name("tied_families.txt").read_text(encoding="utf-8").splitlines()
+    return frozenset(line for line in lines if not line.startswith("#"))
+
+
+# --- From the headers of the weights ---------------------------------------------------------------------------------
+
+
+def _from_tensors(config: Config, tensors: Tensors, claim: Claim | None) -> Model | None:
+    parts: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = defaultdict(dict)
+    rest: Counter[str] = Counter()
+    for name, (dtype, shape) in tensors.items():
+        match = _PART.match(name) or _STACKED.match(name)
+        if match and not _NO_LINEAR.search(match["module"]) and not name.startswith("mtp."):
+            parts[match["module"]][match["part"] or "weight"] = (dtype, shape)
+        elif match is None or (match["part"] or "weight") in ("weight", "bias"):
+            rest[name] += count(shape)
+    times = _whole(config, [*parts, *rest])
+    layers, other = [], 0.0
+    for module, found in parts.items():
+        weight = next((found[part] for part in _WEIGHTS if part in found), None)
+        head = module.rpartition(".")[2] == HEAD
+        if weight is None or len(weight[1]) < 2 or (head and _is_plain(weight)):
+            other += sum(count(shape) for _, shape in found.values()) * times(module) * (not (head and is_tied(config)))
+            continue
+        name = HEAD if head else module
+        scheme = claim.scheme(name) if claim else None
+        weights = _weights(found, scheme)
+        if weights is None:
+            return None
+        stored = sum(_bits(dtype) * count(shape) for part, (dtype, shape) in found.items() if part not in _ASIDE)
+        layers.append(Layer(name, weights * times(module), stored / weights))
+    other += sum(parameters * times(name) for name, parameters in rest.items())
+    # Embeddings that are their own lm_head are there once; others without a tensor of theirs are tied all the same.
+    return Model(tuple(layers), other) if layers else None
+
+
+def _whole(config: Config, names: Iterable[str]) -> Any:
+    """name → how often its layer is there: headers of some layers stand for those whose files are elsewhere."""
+    seen: dict[str, set[int]] = defaultdict(set)
+    for name in names:
+        if match := _INDEX.match(name):
+            seen[match["stack"]].add(int(match["index"]))
+    wanted = config.get("num_hidden_layers")
+
+    def times(name: str) -> float:
+        match = _INDEX.match(name)
+        if not match or not isinstance(wanted, int) or not match["stack"].endswith(("layers", "h")):
+            return 1.0
+        found = len(seen[match["stack"]])
+        return wanted / found if found < wanted and "vis" not in match["stack"] else 1.0
+
+    return times
+
+
+def _weights(found: Mapping[str, tuple[str, tuple[int, ...]]], scheme: Scheme | None) -> int | None:
+    """Weights of a layer: by its shape where a value is a weight, else as packing, scales and index say."""
+    part = next(part for part in _WEIGHTS if part in found)
+    dtype, shape = found[part]
+    stored = count(shape) * _bits(dtype)
+    if part == "blocks" or dtype == "U8":  # two 4-bit values a byte, but for what is claimed to have eight bits
+        return count(shape) if scheme and scheme.weight_bits == 8 else 2 * count(shape)
+    if dtype not in ("I32", "U32", "I64"):
+        return count(shape)
+    if part == "qweight" and "scales" in found:
+        outputs = found["scales"][1][-1]
+        if "g_idx" in found:  # GPTQ: an index for each input
+            return int(found["g_idx"][1][0]) * outputs
+        if outputs > shape[-1]:  # AWQ packs the outputs: its rows are the inputs
+            return shape[0] * outputs
+        return _by_group(found["scales"][1], 0, scheme) or _assumed(stored, scheme)
+    if "weight_scale" in found:
+        return _by_group(found["weight_scale"][1], -1, scheme) or _assumed(stored, scheme)
+    return _assumed(stored, scheme)
+
+
+def _by_group(scales: tuple[int, ...], axis: int, scheme: Scheme | None) -> int | None:
+    """Scales in groups of known size count the weights; one scale per row does not."""
+    if not scheme or scheme.group <= 0 or len(scales) < 2 or scales[axis] == 1:
+        return None
+    return count(scales) * scheme.group
+
+
+def _assumed(stored: int, scheme: Scheme | None) -> int:
+    """Integers of the claimed width, 4 bits if none is known."""
+    return stored // ((scheme.weight_bits if scheme else None) or 4)
+
+
+def _is_plain(weight: tuple[str, tuple[int, ...]]) -> bool:
+    return weight[0] in ("BF16", "F16", "F32", "F64")
+
+
+def _bits(dtype: str) -> int:
+    return _DTYPE_BITS.get(dtype, 8)
+
+
+def count(shape: tuple[int, ...]) -> int:
+    """Values of a tensor."""
+    n = 1
+    for extent in shape:
+        n *= extent
+    return n
+
+
+# --- By the arithmetic of the family ---------------------------------------------------------------------------------
+
+
+def _from_config(config: Config, claim: Claim | None) -> Model | None:
+    layers = list(_arithmetic(config))
+    vocabulary = config.get("vocab_size")
+    if not layers or not isinstance(vocabulary, int):
+        return None
+    hidden = int(config["hidden_size"])
+    norms = (2 * int(config["num_hidden_layers"]) + 1) * hidden
+    head = 0 if is_tied(config) else vocabulary * hidden
+    if head and claim and claim.scheme(HEAD):
+        layers.append(Layer(HEAD, head))
+        head = 0
+    return Model(tuple(layers), vocabulary * hidden + head + norms)
+
+
+def _arithmetic(config: Config) -> Iterator[Layer]:
+    """The layers by their checkpoint names; none for families that this arithmetic does not know."""
+    family = config.get("model_type")
+    if family not in _DENSE and family not in _EXPERTS:
+        return
+    try:
+        hidden, inter, depth = (int(config[k]) for k in ("hidden_size", "intermediate_size", "num_hidden_layers"))
+        heads = int(config["num_attention_heads"])
+        kv = int(config.get("num_key_value_heads") or heads)
+        dim = int(config.get("head_dim") or hidden // heads)
+        experts = int(config[_EXPERTS[family]]) if family in _EXPERTS else 0
+        width = int(config.get("moe_intermediate_size") or inter)
+        shared = int(config.get("shared_expert_intermediate_size") or 0)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return
+    attention = {"q_proj": hidden * heads * dim, "k_proj": hidden * kv * dim, "v_proj": hidden * kv * dim}
+    attention["o_proj"] = heads * dim * hidden
+    one = {f"self_attn.{k}": v for k, v in attention.items()}
+    if experts:
+        block = "block_sparse_moe" if family == "mixtral" else "mlp"
+        one |= {f"{block}.experts.{k}": experts * hidden * width for k in ("gate_proj", "up_proj", "down_proj")}
+        one |= {f"mlp.shared_expert.{k}": hidden * shared for k in ("gate_proj", "up_proj", "down_proj") if shared}
+    else:
+        gate = () if family == "starcoder2" else ("gate_proj",)
+        one |= {f"mlp.{k}": hidden * inter for k in (*gate, "up_proj", "down_proj")}
+    for i in range(depth):
+        for name, weights in one.items():
+            yield Layer(f"model.layers.{i}.{name}", weights)
