@@ -112,6 +112,9 @@ def _model(plan: Plan, name: str) -> list[str]:
             if local or found or stands_in is None or stands_in.given:
                 raise
             return [f"{error.what}; {error.remedy}"]
+    says = checkpoint.config(found or "").get("quantization_config") if found else None
+    if isinstance(says, dict) and plan.claim(name) == "none" and (method := says.get("quant_method")):
+        return [f"models.{name}.quantization is none, but config.json of {found} says {method}: if it is, write that"]
     return []
 
 
@@ -125,7 +128,7 @@ def _recipe(plan: Plan, name: str, root: Path) -> None:
     inputs = _inputs(plan, recipe["from"], root) if recipe["scheme"].startswith("W4") else {}
     if bad := next((layer for layer, number in inputs.items() if number % size), None):
         common = math.gcd(*inputs.values())
-        able = [str(other) for other in range(32, common + 1) if common % other == 0]
+        able = [str(other) for other in range(32, common + 1, 32) if common % other == 0]
         sizes = f"set it to one of {', '.join(able)}" if able else "there is none that does: take scheme W8A8"
         raise QuantbenchError(
             f"config: models.{name}.quantize.group_size {size} does not divide the {inputs[bad]} inputs of "

@@ -64,7 +64,7 @@ def check_groups(modules: list[tuple[str, torch.nn.Module]]) -> None:
     for name, columns, size in grouped:
         if columns % size:
             common = math.gcd(*(columns for _, columns, _ in grouped))
-            able = ", ".join(str(other) for other in range(32, common + 1) if common % other == 0) or "none"
+            able = ", ".join(str(other) for other in range(32, common + 1, 32) if common % other == 0) or "none"
             raise ValueError(
                 f"group size {size} does not divide the {columns} inputs of {name} (sizes that do: {able})"
             )

@@ -51,7 +51,8 @@ def of_config(config: Json) -> Iterator[Fault]:
     unknown = [name for name in selected if name not in models]
     for name in unknown:
         what = f"select names '{name}', which is not in models ({', '.join(models)})"
-        yield Fault(what + hint(name, models), f"select some of {', '.join(models)}, or define models.{name}; {_REPLACED}")
+        known = ", ".join(models)
+        yield Fault(what + hint(name, models), f"select some of {known}, or define models.{name}; {_REPLACED}")
     if unknown:
         return
     if config["baseline"] not in selected:

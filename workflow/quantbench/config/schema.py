@@ -116,10 +116,8 @@ def _beyond_json(value: Any, where: str = "") -> Iterator[Fault]:
     elif isinstance(value, Mapping):
         for key, item in value.items():
             if not isinstance(key, str):
-                what = (
-                    f"{where or 'top level'}: YAML reads the name {key!r} as {type(key).__name__}; write it in quotes"
-                )
-                yield Fault(what, f'write "{key}" in quotes')
+                what = f"{where or 'top level'}: YAML reads the name {key!r} as {type(key).__name__}"
+                yield Fault(what, f'write it in quotes: "{key}"')
             yield from _beyond_json(item, f"{where}.{key}" if where else str(key))
     elif isinstance(value, list):
         for number, item in enumerate(value):
