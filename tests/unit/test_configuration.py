@@ -288,7 +288,9 @@ def test_a_file_that_cannot_be_read_is_named_with_a_remedy(tmp_path: Path, conte
     assert settings.read_yaml(path)["c"] == {"x": 5, "y": 2}, "a merge key is no repetition"
 
 
-@pytest.mark.fault("a value of the wrong type, a misspelt key or name", "one line with the key and what to write instead")
+@pytest.mark.fault(
+    "a value of the wrong type, a misspelt key or name", "one line with the key and what to write instead"
+)
 @pytest.mark.parametrize(("changes", "what", "how"), [
     ({"workloads": {"chat": {"concurrency": "1,4"}}}, "wants array, got '1,4'", "workloads.chat.concurrency: [1, 4]"),
     ({"workloads": {"chat": {"max_tokens": 64}}}, "wants array, got 64", "write workloads.chat.max_tokens: [64]"),
@@ -307,7 +309,7 @@ def test_a_file_that_cannot_be_read_is_named_with_a_remedy(tmp_path: Path, conte
      "set models.own.quantize.from to a model with weights here (bf16, awq)"),
     ({"models": {"own": OWN | {"quantize": {"from": "own"}}}}, "is itself quantized", "(bf16, awq)"),
     ({"models": {"own": {"port": 8009}}}, "needs one of source, quantize, endpoint", "a folder or hub id as source"),
-    ({"select": ["bf16", "aqw"]}, "select names 'aqw', which is not in models (bf16, awq) (did you mean 'awq'?)", "awq"),
+    ({"select": ["aqw"]}, "select names 'aqw', which is not in models (bf16, awq) (did you mean 'awq'?)", "awq"),
     ({"select_workloads": ["caht"]}, "(did you mean 'chat'?)", "select some of chat"),
     ({"models": {"awq": {"lane": "gpu1"}}}, "(did you mean 'gpu0'?)", "set models.awq.lane to one of them"),
     ({"extra_blocks": {"c8": 1}}, "not a cell", "write extra_blocks like {chat/c8_t128: 2}"),
@@ -330,7 +332,8 @@ def test_a_remedy_helps_for_its_kind_of_mistake(changes: dict[str, Any], what: s
 @pytest.mark.fault("a name that is too long, ends in a line end, or repeats itself", "refused with what may be written")
 @pytest.mark.parametrize("section", ["models", "workloads", "lanes", "gpu"])
 @pytest.mark.parametrize("name", ["n" * 65, "m" * 300, "m" * 20, "m" * 64, "ab" * 25, "abc" * 20, "x" + "ab" * 20,
-                                  "beta\n", "be\nta", "a/../b", "..", "a b", "é", "a\0", "__aa", "", "m" * 100_000])  # fmt: skip
+                                  "beta\n", "be\nta", "a/../b", "..", "a b", "é", "a\0", "__aa", "", "m" * 9999],
+                         ids=lambda name: repr(name)[:12])  # fmt: skip
 def test_a_name_that_paths_and_wildcards_cannot_bear_is_refused(section: str, name: str) -> None:
     entry = {"models": {"source": "x"}, "workloads": SMALL["workloads"]["chat"], "lanes": {"devices": ["0"]}}
     found = fault(**({"gpu": name} if section == "gpu" else {section: {name: entry[section]}}))
@@ -339,7 +342,7 @@ def test_a_name_that_paths_and_wildcards_cannot_bear_is_refused(section: str, na
     assert len(found) < 400
 
 
-@pytest.mark.parametrize("name", ["a", "bf16", "a1_b2", "m" * 19, "x" * 19 + "y", "Qwen2.5-7B-Instruct".replace(".", ""),
+@pytest.mark.parametrize("name", ["a", "bf16", "a1_b2", "m" * 19, "x" * 19 + "y", "Qwen-7B-Instruct",
                                   "ab" * 19, "the_" + "very-" * 11 + "long1", "0a"])  # fmt: skip
 def test_an_honest_name_passes(name: str) -> None:
     plan(gpu=name, models={name: {"source": "x"}}, workloads={name: SMALL["workloads"]["chat"]})

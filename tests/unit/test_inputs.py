@@ -182,7 +182,7 @@ def test_a_path_that_no_file_system_takes_is_named(home: Path, source: str) -> N
 
 
 def test_a_file_is_no_model_folder_but_a_gguf_is_a_model(home: Path) -> None:
-    with pytest.raises(QuantbenchError, match="model.safetensors is a file") as caught:
+    with pytest.raises(QuantbenchError, match=r"model\.safetensors is a file") as caught:
         check(home, models={"bf16": {"source": "./mine/model.safetensors"}})
     assert "folder" in caught.value.remedy
     (home / "mine/model.gguf").touch()
@@ -277,7 +277,9 @@ def test_the_prompts_for_everybody_are_for_everybody_and_those_of_the_demo_for_t
     assert {prompt.get("for_model") for prompt in demo} == {"demo"}
 
 
-@pytest.mark.fault("a prompt file is empty, no JSON lines, broken text or a folder", "named with its key before any job")
+@pytest.mark.fault(
+    "a prompt file is empty, no JSON lines, broken text or a folder", "named with its key before any job"
+)
 @pytest.mark.parametrize("text", [b"", b"\n\n", b"words", b'{"prompt": "\\ud800"}', b"[1]", b"\xff\xfe", b"null"])
 @pytest.mark.parametrize(("key", "file"), [("workloads.chat.prompts", "p.jsonl"), ("quality.prompts", "q.jsonl"),
                                            ("models.int8.quantize.calibration.file", "c.jsonl")])  # fmt: skip

@@ -84,7 +84,7 @@ def has_own_models(layers: Sequence[Layer]) -> bool:
             remedy=f"give models.{without} one too (models of your own inherit nothing of a profile's), "
             "or leave the sources out to change single keys of the profile's models",
         )
-    return bool(own)
+    return bool(own) and all(own.values())
 
 
 def origin(layers: Sequence[Layer], path: Sequence[str]) -> Layer | None:
