@@ -121,6 +121,12 @@ def test_more_blocks_for_a_point_that_nobody_asked_for_are_mentioned(home: Path)
     assert check(home, extra_blocks={"chat/c8_t129": 2}) == []
 
 
+def test_blocks_without_one_to_spare_are_mentioned(home: Path) -> None:
+    assert [check(home, blocks=count) for count in (1, 4)] == [[], []]
+    [slip] = check(home, blocks=3)
+    assert "blocks: 3 leaves none to spare" in slip
+
+
 def test_the_calibration_text_must_exist_where_it_is_used(home: Path) -> None:
     def files(method: str) -> dict[str, Path]:
         models = {

@@ -182,6 +182,32 @@ def test_every_name_of_a_gpu_works_for_models_of_ones_own(
         assert made.config["cost"]["hourly_price"] is None, "a name that you choose has no price that you did not give"
 
 
+def test_lanes_with_devices_are_all_lanes_and_the_other_platform_takes_nothing_of_this_one(tmp_path: Path) -> None:
+    mine = OWN | {"lanes": {"second": {"devices": ["1"]}}}
+    for profile in ("h100-80gb", "cpu", "mine"):
+        made = load(tmp_path, mine, gpu=profile)
+        assert (list(made.config["lanes"]), made.lane_of("bf16")) == (["second"], "second")
+    assert list(load(tmp_path, gpu="h100-80gb", lanes=mine["lanes"]).config["lanes"]) == ["second"]
+    other = load(tmp_path, gpu="cpu", lanes={"cpu": {"mode": "restart"}})
+    assert other.config["lanes"] == {"cpu": {"devices": ["cpu"], "mode": "restart"}}
+    cuda = load(tmp_path, OWN | {"server": {"platform": "cuda"}}, gpu="cpu").config
+    assert (cuda["server"]["kv_cache_gib"], cuda["server"]["enforce_eager"]) == (None, False)
+    assert list(cuda["lanes"]) == ["gpu0"]
+
+
+def test_models_of_ones_own_may_stand_in_the_general_file(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    with (tmp_path / "config/config.yaml").open("a") as file:
+        file.write("models:\n  bf16: {source: my/bf16}\n")
+    made = settings.load(tmp_path, {"gpu": "cpu"})
+    assert list(made.models) == ["bf16"]
+    assert made.config["quality"]["prompts"] == "config/prompts/quality.jsonl"
+    assert settings.load(tmp_path, {"gpu": "cpu", "models": {"bf16": {"port": 9000}}}).source("bf16") == "my/bf16"
+    other = settings.load(tmp_path, {"gpu": "cpu", "models": {"a": {"source": "x"}}, "baseline": "a"})
+    assert list(other.models) == ["a"]
+
+
 def test_without_models_of_ones_own_a_name_must_have_a_profile(tmp_path: Path) -> None:
     with pytest.raises(QuantbenchError, match=r"no profile config/gpus/cpuu.yaml \(did you mean 'cpu'\?\)") as caught:
         load(tmp_path, {"blocks": 3}, gpu="cpuu")

@@ -25,6 +25,7 @@ from quantbench.records.cell import Cell
 from quantbench.records.layout import Results
 from quantbench.records.server import ServerSpec
 from quantbench.serving import model_source
+from quantbench.stats import MIN_PAIRS
 
 
 def check(plan: Plan, root: Path) -> list[str]:
@@ -150,6 +151,8 @@ def _inputs(plan: Plan, base: str, root: Path) -> dict[str, int]:
 
 
 def _slips(plan: Plan, results: Results) -> Iterator[str]:
+    if plan.variants and plan.config["blocks"] == MIN_PAIRS:
+        yield f"blocks: {MIN_PAIRS} leaves none to spare: a comparison needs as many valid ones, and a busy machine spoils some"
     grid = plan.cells(plan.baseline)
     for key in plan.config["extra_blocks"]:
         cell = Cell.parse(key)

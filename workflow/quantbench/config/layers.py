@@ -7,7 +7,7 @@ the profile and nothing that it compares. Entries that only change keys of the p
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,9 +39,14 @@ class Layer:
 
 
 def merged(layers: Sequence[Layer]) -> Json:
-    """All layers in one, later ones win; what belongs together comes from one layer."""
+    """All layers in one, later ones win; what belongs together comes from one layer, and so do whole lanes."""
     config: Json = {}
     for layer in layers:
+        lanes = layer.values.get("lanes")
+        if isinstance(lanes, Mapping) and all(
+            isinstance(lane, Mapping) and "devices" in lane for lane in lanes.values()
+        ):
+            config.pop("lanes", None)  # the first lane is the default: one of a lower layer would be it
         for path, companions in _TOGETHER.items():
             _leave_behind(config, layer.values, path, companions)
         config = deep_merge(config, layer.values)
@@ -59,11 +64,15 @@ def stacked(defaults: Layer, profile: Layer, given: Sequence[Layer]) -> tuple[La
         return (defaults, profile, *given)
     asked = merged([defaults, *given])
     if isinstance(named := merged(given).get("workloads"), Mapping):
-        kept = {name: entry for name, entry in _entries(defaults.values, "workloads") if name in named}
-        defaults = replace(defaults, values={**defaults.values, "workloads": kept})
+        workloads = {name: entry for name, entry in _entries(defaults.values, "workloads") if name in named}
+        defaults = replace(defaults, values={**defaults.values, "workloads": workloads})
     served_here = any(not entry.get("endpoint") for _, entry in _entries(asked, "models"))
-    machine = [*MACHINE, "cost"] if served_here and _is_quote(profile.values.get("cost")) else MACHINE
-    return (defaults, _machine(profile, machine), *given)
+    kept = set(MACHINE)
+    if served_here and _is_quote(profile.values.get("cost")):
+        kept.add("cost")
+    if _platform(asked) not in (None, _platform(profile.values)):
+        kept -= {"lanes", "server"}
+    return (defaults, _machine(profile, kept), *given)
 
 
 def lent(profile: Layer) -> Layer:
@@ -120,7 +129,12 @@ def _is_quote(cost: Any) -> bool:
     return isinstance(cost, Mapping) and all(cost.get(key) is not None for key in ("hourly_price", "source", "date"))
 
 
-def _machine(profile: Layer, keys: Sequence[str]) -> Layer:
+def _platform(values: Mapping[str, Any]) -> Any:
+    server = values.get("server")
+    return server.get("platform") if isinstance(server, Mapping) else None
+
+
+def _machine(profile: Layer, keys: Collection[str]) -> Layer:
     return Layer(profile.name, {k: v for k, v in profile.values.items() if k in keys}, machine_only=True)
 
 

@@ -72,7 +72,7 @@ def load(root: Path, values: Mapping[str, Any], files: Iterable[Path] = ()) -> P
     given += [Layer("--config", values, given=True)] if values else []
     own = layers.has_own_models(given) or layers.has_own_models([defaults, *given])
     asked = [defaults, *(layer for path, layer in read if path in profiles), *given]
-    name = _name(str(layers.merged(asked).get("gpu", "auto")), config_schema)
+    name = _name(str(layers.merged(asked).get("gpu") or "auto"), config_schema)
     path = profiles[-1] if profiles else None
     if name == "auto":
         name, path = _detected(root, own)
