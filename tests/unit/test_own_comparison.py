@@ -256,6 +256,8 @@ def test_a_primary_cell_that_is_given_and_not_measured_is_a_fault(tmp_path: Path
     ({"workloads": {"chat": {"max_tokens": [2000]}}}, "(server.max_model_len (from config/gpus/cpu.yaml) 1024)"),
     ({"select": ["int8"]}, "baseline 'bf16' is not among"),
     ({"workloads": {"chat": {"concurency": [4]}}}, "unknown key 'workloads.chat.concurency' (did you mean"),
+    ({"workloads": {"batch_summarize": {"concurrency": "x"}}, "models": {"a": {"source": "x"}}, "baseline": "a"},
+     "workloads.batch_summarize.concurrency: wants array, got 'x'"),
 ])  # fmt: skip
 def test_a_key_of_another_file_is_named_with_it(tmp_path: Path, given: dict[str, Any], words: str) -> None:
     with pytest.raises(QuantbenchError) as caught:
@@ -267,8 +269,8 @@ def test_with_two_files_of_ones_own_each_key_is_named_with_its_file(tmp_path: Pa
     with pytest.raises(QuantbenchError) as caught:
         load(tmp_path, OWN, {"blocks": "x", "workloads": {"chat": {"concurency": [4]}}}, gpu="cpu")
     second = tmp_path / "2.yaml"
-    assert f"blocks (from {second}): wants integer, got 'x'" in caught.value.what
-    assert f"unknown key 'workloads.chat.concurency' (from {second}) (did you mean" in caught.value.what
+    assert f"blocks: wants integer, got 'x' (from {second})" in caught.value.what
+    assert f"unknown key 'workloads.chat.concurency' (did you mean 'concurrency'?) (from {second})" in caught.value.what
 
 
 def test_a_prompt_file_of_another_file_is_named_with_it(tmp_path: Path) -> None:

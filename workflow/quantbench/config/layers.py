@@ -102,9 +102,10 @@ def origin(layers: Sequence[Layer], path: Sequence[str]) -> Layer | None:
 
 
 def naming_files(text: str, layers: Sequence[Layer]) -> str:
-    """The text with "(from config/gpus/cpu.yaml)" behind each key that does not come from the one file that was given.
+    """A fault with "(from config/gpus/cpu.yaml)" behind each key that does not come from the one file that was given.
 
-    Keys are named with their dots, a top-level one at the begin of a fault only: elsewhere it is a word like others.
+    Where a colon or quotes hold the key to what follows, it stands at the end. Keys are named with their dots, a
+    top-level one at the begin only: elsewhere it is a word like others.
     """
     files = [layer for layer in layers if layer.given and layer.name != "--config"]
     paths = {".".join(path): path for layer in layers for path in _paths(layer.values)}
@@ -112,10 +113,10 @@ def naming_files(text: str, layers: Sequence[Layer]) -> str:
         found = origin(layers, paths[key])
         if found is None or (found.given and len(files) < 2):
             continue
-        before = r"(?<![\w./-])" if "." in key else r"(?:(?<=^config: )|(?<=; )|^)(?:unknown key ')?"
-        pattern = rf"({before}{re.escape(key)})('?)(?![\w-]|\.\w)"
-        name = found.name.replace("\\", r"\\")
-        text = re.sub(pattern, rf"\1\2 (from {name})", text, count=1)
+        before = r"(?<![\w./-])" if "." in key else r"(?:(?<=^config: )|^)(?:unknown key ')?"
+        if hit := re.search(rf"{before}{re.escape(key)}(?![\w-]|\.\w)", text):
+            place = len(text) if text[hit.end() :].startswith((":", "'")) else hit.end()
+            text = f"{text[:place]} (from {found.name}){text[place:]}"
     return text
 
 

@@ -146,8 +146,10 @@ def _explain(fault: ValidationError, root: Mapping[str, Any]) -> Fault:
             return Fault(words, f"add {', '.join(f'{where}.{key}' if where else key for key in missing)}")
         case "type":
             kinds = wanted if isinstance(wanted, str) else " or ".join(wanted)
-            other = "" if "." in where else _for_this_value(where, value, root)
-            return Fault(f"{at}wants {kinds}, got {_shown(value)}{other}", _how_to_write(where, value, rules))
+            words, other = f"{at}wants {kinds}, got {_shown(value)}", _for_this_value(where, value, root)
+            if other:
+                return Fault(f"{words} (did you mean '{other}'?)", f"write {other}: {value}")
+            return Fault(words, _how_to_write(where, value, rules))
         case "enum":
             choices = ["null" if choice is None else str(choice) for choice in wanted]
             words = f"{at}{_shown(value)} is not one of {', '.join(choices)}{hint(str(value), choices)}"
@@ -203,8 +205,9 @@ def _accepts(schema: Mapping[str, Any], value: Any) -> bool:
 
 def _for_this_value(key: str, value: Any, root: Mapping[str, Any]) -> str:
     """Another top-level key of nearly this name that takes the value: `block=8` was meant to be `blocks=8`."""
-    others = {name: sub for name, sub in root.get("properties", {}).items() if name != key}
-    return hint(key, [name for name, sub in others.items() if _accepts(sub, value)])
+    top = root.get("properties", {})
+    near = difflib.get_close_matches(key, [name for name in top if name != key]) if key in top else []
+    return next((name for name in near if _accepts(top[name], value)), "")
 
 
 def _shown(value: Any) -> str:
