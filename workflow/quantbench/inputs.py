@@ -152,7 +152,7 @@ def _inputs(plan: Plan, base: str, root: Path) -> dict[str, int]:
 
 def _slips(plan: Plan, results: Results) -> Iterator[str]:
     if plan.variants and plan.config["blocks"] == MIN_PAIRS:
-        yield f"blocks: {MIN_PAIRS} leaves none to spare: a comparison needs that many, and load from others spoils some"
+        yield f"blocks: {MIN_PAIRS} leaves none to spare: a comparison needs that many, and a busy machine spoils some"
     grid = plan.cells(plan.baseline)
     for key in plan.config["extra_blocks"]:
         cell = Cell.parse(key)
