@@ -175,6 +175,11 @@ def test_a_model_that_is_not_here_is_said_by_the_dry_run_however_its_path_is_wri
     with pytest.raises(QuantbenchError, match=SENTENCE) as caught:
         check(home, models={"bf16": {"source": source}})
     assert "models.bf16.source" in caught.value.remedy
+    assert ("hf download" in caught.value.remedy) == (source == "no/model"), "which may be one of the hub"
+    (home / "no").mkdir()
+    with pytest.raises(QuantbenchError, match=SENTENCE) as caught:
+        check(home, models={"bf16": {"source": source}})
+    assert "make that folder" in caught.value.remedy
     check(home, models={"bf16": {"source": str(home / "mine")}})
     check(home, models={"bf16": {"source": "mine"}})
 
