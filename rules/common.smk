@@ -1,6 +1,6 @@
 import os
 
-from quantbench.config import command_line, model_plan, targets
+from quantbench.config import command_line, model_plan, summary, targets
 from quantbench.judgement import judgement
 from quantbench.judge.schedule import Schedule
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
@@ -10,13 +10,14 @@ from quantbench.serving import folder, identity, lane, owner
 try:
     PLAN = settings.load(
         ROOT,
-        workflow.config_settings.overwrite_config,
+        workflow.config_settings.config,
         map(Path, workflow.config_settings.configfiles),
     )
     if owner.is_owner_process():  # not again in every job's process
         from quantbench import inputs
 
         targets.check(PLAN, sys.argv[1:])  # snakemake itself knows them only later
+        print(f"quantbench: {summary.line(PLAN)}", file=sys.stderr, flush=True)
         for slip in inputs.check(PLAN, ROOT):
             print(f"quantbench: {slip}", file=sys.stderr, flush=True)
 except QuantbenchError as error:

@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--models", nargs=2, default=["bf16", "awq"])
     args = parser.parse_args()
-    plan = settings.load(Path.cwd(), settings.read_yaml(args.configfile))
+    plan = settings.load(Path.cwd(), {}, [args.configfile])
     owner.become_owner(plan.devices(), f"results/{plan.gpu}/kills")
     a, b = (plan.server_spec(name) for name in args.models)
     steps: list[dict[str, Any]] = []

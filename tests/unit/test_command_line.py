@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 from quantbench.cli import refine as cli_refine
+from quantbench.config import settings
 from quantbench.config.command_line import repeat, text, with_value
 from quantbench.errors import QuantbenchError
 from quantbench.report import decision, method
 from quantbench.report.say import Speech
 from report_fixture import Scenario, facts
+from source import ROOT
 
 HERE = Path("/home/me/quantbench")
 
@@ -57,15 +59,11 @@ def test_refine_reads_what_it_is_given_as_snakemake_does(tmp_path: Path) -> None
     second.write_text("blocks: 4\n")
     files = ["--configfile", str(first), str(second)]
     args = refine(*files, "--config", "gpu=cpu", "select=[bf16,int8]", 'cost={"currency": "EUR"}', "precision=0.5")
-    assert cli_refine.overwrites(args) == {
-        "blocks": 4,
-        "cost": {"hourly_price": 1, "currency": "EUR"},
-        "gpu": "cpu",
-        "select": ["bf16", "int8"],
-        "precision": 0.5,
-    }
+    read = settings.load(ROOT, cli_refine.values(args), args.configfile).config
+    assert (read["blocks"], read["gpu"], read["select"], read["precision"]) == (4, "cpu", ["bf16", "int8"], 0.5)
+    assert (read["cost"]["hourly_price"], read["cost"]["currency"]) == (1, "EUR")
     with pytest.raises(QuantbenchError, match="key=value"):
-        cli_refine.overwrites(refine("--config", "blocks"))
+        cli_refine.values(refine("--config", "blocks"))
 
 
 def test_refine_passes_on_what_it_is_given() -> None:
@@ -76,4 +74,4 @@ def test_refine_passes_on_what_it_is_given() -> None:
     line = cli_refine.round_line(args, "cpu", {"chat/c8_t128": 2})
     assert line[-3:] == ["blocks=8", "precision=0.02", 'extra_blocks={"chat/c8_t128": 2}']
     args.configfile = []
-    assert cli_refine.overwrites(args)["precision"] == 0.02
+    assert cli_refine.values(args)["precision"] == 0.02

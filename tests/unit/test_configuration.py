@@ -190,7 +190,7 @@ def test_a_remedy_says_what_to_set_where_it_is_known() -> None:
     plan(**more, select_workloads=["tickets"], primary={"workload": "tickets", "concurrency": "null"})
     own = {"port": 8002, "quantize": {"from": "bf16", "scheme": "W4A16_ASYM"}}
     assert "W8A8, W4A16, FP8_DYNAMIC, or set models.own.quantize.method to gptq or awq" in remedy(models={"own": own})
-    assert remedy(baseline="fp32", margin=0.5) != remedy(margin=-1) == "see config/README.md for every key"
+    assert remedy(baseline="fp32", margin=0.5) != remedy(margin=-1) == "write a number > 0 for margin"
 
 
 def test_a_point_outside_the_grid_must_fit_the_servers_too() -> None:
@@ -286,6 +286,95 @@ def test_a_file_that_cannot_be_read_is_named_with_a_remedy(tmp_path: Path, conte
     assert settings.read_yaml(path) == {}
     path.write_text("a: &a {x: 1, y: 2}\nb: &b {z: 3}\nc:\n  <<: *a\n  x: 5\n")
     assert settings.read_yaml(path)["c"] == {"x": 5, "y": 2}, "a merge key is no repetition"
+
+
+@pytest.mark.fault(
+    "a value of the wrong type, a misspelt key or name", "one line with the key and what to write instead"
+)
+@pytest.mark.parametrize(("changes", "what", "how"), [
+    ({"workloads": {"chat": {"concurrency": "1,4"}}}, "wants array, got '1,4'", "workloads.chat.concurrency: [1, 4]"),
+    ({"workloads": {"chat": {"max_tokens": 64}}}, "wants array, got 64", "write workloads.chat.max_tokens: [64]"),
+    ({"select": "bf16,awq"}, "select: wants array", 'write select: ["bf16", "awq"]'),
+    ({"lanes": {"gpu0": {"devices": 0}}}, "wants array, got 0", "write lanes.gpu0.devices: [0]"),
+    ({"block": "8"}, "block: wants object, got '8' (did you mean 'blocks'?)", "write blocks: 8"),
+    ({"block": 0.5}, "block: wants object, got 0.5", "write block: {min_seconds: 0.5}"),
+    ({"quality": "q.jsonl"}, "quality: wants object, got 'q.jsonl'", "write quality: {prompts: q.jsonl}"),
+    ({"workload": "x"}, "(did you mean 'workloads'?)", ""),
+    ({"cost": 2.5}, "cost: wants object, got 2.5", "write cost: {hourly_price: 2.5}"),
+    ({"models": {"bf16": "./folder"}}, "models.bf16: wants object", "write models.bf16: {source: ./folder}"),
+    ({"models": None}, "models: wants object, got None", "{name: value}"),
+    ({"workloads": {"chat": None}}, "wants object, got None", "keys of style, endpoint, prompts"),
+    ({"concurrency": [4]}, "'concurrency' (it belongs elsewhere: workloads.*.concurrency, primary.concurrency)", ""),
+    ({"source": "./x"}, "'source' (it belongs elsewhere: models.*.source, cost.source)", "correct or remove source"),
+    ({"aa_control": "maybe"}, "wants boolean", "write true or false for aa_control"),
+    ({"models": {"own": OWN | {"quantize": {"from": "bf61"}}}}, "(did you mean 'bf16'?)",
+     "set models.own.quantize.from to a model with weights here (bf16, awq)"),
+    ({"models": {"own": OWN | {"quantize": {"from": "own"}}}}, "is itself quantized", "(bf16, awq)"),
+    ({"models": {"own": {"port": 8009}}}, "needs one of source, quantize, endpoint", "a folder or hub id as source"),
+    ({"select": ["aqw"]}, "select names 'aqw', which is not in models (bf16, awq) (did you mean 'awq'?)", "awq"),
+    ({"select_workloads": ["caht"]}, "(did you mean 'chat'?)", "select some of chat"),
+    ({"models": {"awq": {"lane": "gpu1"}}}, "(did you mean 'gpu0'?)", "set models.awq.lane to one of them"),
+    ({"extra_blocks": {"c8": 1}}, "not a cell", "write extra_blocks like {chat/c8_t128: 2}"),
+    ({"workloads": {"chat": {"concurrency": []}}}, "[] is empty", "write at least one into workloads.chat.concurrency"),
+    ({"workloads": {"chat": {"concurrency": [4, 4]}}}, "[4, 4] names one thing twice", "write each once"),
+    ({"models": {"bf16": {"grow": 700, "source": "demo"}}}, "700 is not a multiple of 128", "models.bf16.grow"),
+    ({"blocks": 0}, "blocks: 0 must be >= 1", "write a number >= 1 for blocks"),
+    ({"cost": {"date": "soon"}}, "is not a date", "write cost.date like 2026-11-01"),
+    ({"models": {7: {"source": "x"}}}, "YAML reads the name 7 as int", 'write it in quotes: "7"'),
+])  # fmt: skip
+def test_a_remedy_helps_for_its_kind_of_mistake(changes: dict[str, Any], what: str, how: str) -> None:
+    with pytest.raises(QuantbenchError) as caught:
+        plan(**changes)
+    assert what in caught.value.what
+    assert how in caught.value.remedy
+    assert caught.value.remedy
+    assert "for every key" not in caught.value.remedy
+
+
+@pytest.mark.fault("a name that is too long, ends in a line end, or repeats itself", "refused with what may be written")
+@pytest.mark.parametrize("section", ["models", "workloads", "lanes", "gpu"])
+@pytest.mark.parametrize("name", ["n" * 65, "m" * 300, "m" * 20, "m" * 64, "ab" * 25, "abc" * 20, "x" + "ab" * 20,
+                                  "beta\n", "be\nta", "a/../b", "..", "a b", "é", "a\0", "__aa", "", "m" * 9999],
+                         ids=lambda name: repr(name)[:12])  # fmt: skip
+def test_a_name_that_paths_and_wildcards_cannot_bear_is_refused(section: str, name: str) -> None:
+    entry = {"models": {"source": "x"}, "workloads": SMALL["workloads"]["chat"], "lanes": {"devices": ["0"]}}
+    found = fault(**({"gpu": name} if section == "gpu" else {section: {name: entry[section]}}))
+    assert f"{section}: {name!r}"[:60] in found
+    assert "is not allowed; write letters" in found
+    assert len(found) < 400
+
+
+@pytest.mark.parametrize("name", ["a", "bf16", "a1_b2", "m" * 19, "x" * 19 + "y", "Qwen-7B-Instruct",
+                                  "ab" * 19, "the_" + "very-" * 11 + "long1", "0a"])  # fmt: skip
+def test_an_honest_name_passes(name: str) -> None:
+    plan(gpu=name, models={name: {"source": "x"}}, workloads={name: SMALL["workloads"]["chat"]})
+    if name[0].isalpha() and "-" not in name:
+        plan(lanes={name: {"devices": ["0"]}})
+
+
+def test_a_label_is_one_line_of_text_as_it_is_read() -> None:
+    for label in ("INT8 (W8A8)", "größer & <besser>", "4‑bit 模型", "x" * 80):
+        assert plan(models={"awq": {"label": label}}).label("awq") == label
+    for label in ("x" * 81, "a\nb", "a\0", "\u202eabc", "a\x1b[31m", "", "x\n"):
+        assert "models.awq.label" in fault(models={"awq": {"label": label}})
+        assert "gpu_name" in fault(gpu_name=label)
+
+
+def test_ports_are_given_to_those_without_one_whatever_is_selected() -> None:
+    models = {"bf16": {"port": None}, "awq": {"port": 8000}, "more": {"source": "x"}, "last": {"source": "y"}}
+    every = plan(models=models)
+    assert [every.config["models"][name]["port"] for name in models] == [8001, 8000, 8002, 8003]
+    assert plan(models=models, select=["bf16", "last"]).server_spec("last")["port"] == 8003
+
+
+def test_only_a_server_of_ours_needs_its_cache_to_be_bounded() -> None:
+    cpu = {"server": {"platform": "cpu"}}
+    assert "server.kv_cache_gib must be set" in fault(**cpu)
+    elsewhere = {name: {"endpoint": f"http://127.0.0.1:{port}"} for name, port in (("bf16", 9), ("awq", 8))}
+    plan(**cpu, models=elsewhere)
+    assert "server.kv_cache_gib must be set" in fault(**cpu, models={"bf16": elsewhere["bf16"]})
+    plan(**cpu, models=elsewhere | {"awq": {"server": {"kv_cache_gib": 1}}})
+    plan(**cpu, models={"bf16": elsewhere["bf16"], "awq": {"server": {"kv_cache_gib": 1}}})
 
 
 def test_every_shipped_profile_is_a_valid_plan() -> None:

@@ -13,8 +13,10 @@ import pytest
 import yaml
 from quantbench import inputs
 from quantbench.config.configuration import make_plan, needed_files
+from quantbench.config.layers import Layer
 from quantbench.config.schema import deep_merge
 from quantbench.errors import QuantbenchError
+from quantbench.quality import prompt_set
 from servers import no_tensors
 
 ROOT = Path(__file__).parents[2]
@@ -28,9 +30,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "p.jsonl").write_text('{"prompt": "Why?"}\n')
     (tmp_path / "q.jsonl").write_text(json.dumps(GOOD))
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/config.json").write_text("{}")
-    (tmp_path / "mine/model.safetensors").write_bytes(no_tensors(64))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name in ("mine", "mine-awq"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "model.safetensors").write_bytes(no_tensors(64))
     return tmp_path
 
 
@@ -38,7 +42,7 @@ def check(home: Path, **changes: Any) -> list[str]:
     config = {
         "models": {
             "bf16": {"source": "./mine", "port": 8000},
-            "awq": {"source": "org/not-here-AWQ", "quantization": "awq", "port": 8001},
+            "awq": {"source": "./mine-awq", "quantization": "awq", "port": 8001},
             "int8": {"quantize": {"from": "bf16"}, "port": 8002},
         },
         "workloads": {"chat": {"prompts": "p.jsonl", "concurrency": [1, 8], "max_tokens": [128]}},
@@ -47,7 +51,7 @@ def check(home: Path, **changes: Any) -> list[str]:
     return inputs.check(make_plan(deep_merge(config, changes), SCHEMA), home)
 
 
-def test_a_good_plan_passes_and_hub_models_and_models_made_here_are_left_to_their_jobs(home: Path) -> None:
+def test_a_good_plan_passes_and_models_made_here_are_left_to_their_jobs(home: Path) -> None:
     assert check(home) == []
 
 
@@ -117,6 +121,12 @@ def test_more_blocks_for_a_point_that_nobody_asked_for_are_mentioned(home: Path)
     assert check(home, extra_blocks={"chat/c8_t129": 2}) == []
 
 
+def test_blocks_without_one_to_spare_are_mentioned(home: Path) -> None:
+    assert [check(home, blocks=count) for count in (1, 4)] == [[], []]
+    [slip] = check(home, blocks=3)
+    assert "blocks: 3 leaves none to spare" in slip
+
+
 def test_the_calibration_text_must_exist_where_it_is_used(home: Path) -> None:
     def files(method: str) -> dict[str, Path]:
         models = {
@@ -132,8 +142,7 @@ def test_the_calibration_text_must_exist_where_it_is_used(home: Path) -> None:
 
 def test_a_dry_run_says_so_before_any_job(home: Path) -> None:
     (home / "mine/config.json").unlink()
-    models = {"never_served": {"source": str(home / "mine"), "port": 8999}}
-    mine = {"models": models, "select": ["bf16", "never_served"]}
+    mine = {"models": {"never_served": {"source": str(home / "mine")}}, "baseline": "never_served"}
     (home / "my.yaml").write_text(yaml.safe_dump(mine))
     line = ["-m", "snakemake", "-n", "--cores", "1", "--configfile", str(home / "my.yaml"), "--config", "gpu=cpu"]
     kept = {k: v for k, v in os.environ.items() if not k.startswith("QUANTBENCH_")}
@@ -144,13 +153,160 @@ def test_a_dry_run_says_so_before_any_job(home: Path) -> None:
     assert "Building DAG" not in said
 
 
-def test_a_hub_snapshot_of_links_that_lead_nowhere_is_named_before_any_job(home: Path, monkeypatch: Any) -> None:
+def test_a_hub_snapshot_of_links_that_lead_nowhere_is_named_before_any_job(home: Path) -> None:
     repository = home / "hub/models--org--not-here-AWQ"
     (repository / "snapshots/abc").mkdir(parents=True)
     (repository / "refs").mkdir()
     (repository / "refs/main").write_text("abc")
     (repository / "snapshots/abc/config.json").symlink_to("../../blobs/not-copied")
-    monkeypatch.setenv("HF_HUB_CACHE", str(home / "hub"))
     with pytest.raises(QuantbenchError, match=r"models\.awq\.source: .*config\.json is a link") as caught:
-        check(home)
+        check(home, models={"awq": {"source": "org/not-here-AWQ"}})
     assert "hf download org/not-here-AWQ" in caught.value.remedy
+
+
+SENTENCE = r"models\.bf16\.source: '.*' is neither a folder here nor in the hub cache"
+
+
+@pytest.mark.fault(
+    "a model's source is no folder and not in the hub's cache", "`snakemake -n` says so with the key and the remedy"
+)
+@pytest.mark.parametrize("source", ["no/model", "./no/model", "nomodel", "/no/such/model", "../x", "a/b/c"])
+def test_a_model_that_is_not_here_is_said_by_the_dry_run_however_its_path_is_written(home: Path, source: str) -> None:
+    with pytest.raises(QuantbenchError, match=SENTENCE) as caught:
+        check(home, models={"bf16": {"source": source}})
+    assert "models.bf16.source" in caught.value.remedy
+    assert ("hf download" in caught.value.remedy) == (source == "no/model"), "which may be one of the hub"
+    (home / "no").mkdir()
+    with pytest.raises(QuantbenchError, match=SENTENCE) as caught:
+        check(home, models={"bf16": {"source": source}})
+    assert "make that folder" in caught.value.remedy
+    check(home, models={"bf16": {"source": str(home / "mine")}})
+    check(home, models={"bf16": {"source": "mine"}})
+
+
+@pytest.mark.fault("a model's source is a path that no file system takes", "`snakemake -n` names the key, no traceback")
+@pytest.mark.parametrize("source", ["x" * 300, "org/" + "x" * 300, "/" + "y/" * 3000, "a\0b"])
+def test_a_path_that_no_file_system_takes_is_named(home: Path, source: str) -> None:
+    with pytest.raises(QuantbenchError, match=r"models\.bf16\.source") as caught:
+        check(home, models={"bf16": {"source": source}})
+    assert caught.value.remedy
+
+
+def test_a_file_is_no_model_folder_but_a_gguf_is_a_model(home: Path) -> None:
+    with pytest.raises(QuantbenchError, match=r"model\.safetensors is a file") as caught:
+        check(home, models={"bf16": {"source": "./mine/model.safetensors"}})
+    assert "folder" in caught.value.remedy
+    (home / "mine/model.gguf").touch()
+    check(home, models={"bf16": {"source": "./mine/model.gguf"}})
+
+
+def test_a_hub_model_of_a_shipped_file_may_come_later_one_of_ones_own_is_missed_now(home: Path) -> None:
+    models = {"bf16": {"source": "org/not-here"}, "awq": {"source": "./mine-awq", "quantization": "awq"}}
+    config = {"models": models, "workloads": {"chat": {"prompts": "p.jsonl", "concurrency": [1], "max_tokens": [8]}},
+              "quality": {"prompts": None}}  # fmt: skip
+    [slip] = inputs.check(make_plan(config, SCHEMA, [Layer("config/gpus/x.yaml", config)]), home)
+    assert "neither a folder here nor in the hub cache" in slip
+    assert "hf download org/not-here" in slip
+    with pytest.raises(QuantbenchError, match="neither a folder here"):
+        inputs.check(make_plan(config, SCHEMA, [Layer("my.yaml", config, given=True)]), home)
+
+
+def test_a_checkpoint_that_says_it_is_quantized_is_mentioned_where_the_config_does_not(home: Path) -> None:
+    (home / "mine-awq/config.json").write_text('{"quantization_config": {"quant_method": "awq"}}')
+    assert check(home) == []
+    [slip] = check(home, models={"awq": {"quantization": "none"}})
+    assert "models.awq.quantization is none" in slip
+    assert "says awq" in slip
+
+
+def layers_of(inputs_: dict[str, int]) -> bytes:
+    """A safetensors file without data whose headers show these layers."""
+    entries = {f"{name}.weight": {"dtype": "BF16", "shape": [0, n], "data_offsets": [0, 0]}
+               for name, n in inputs_.items()}  # fmt: skip
+    header = json.dumps(entries).encode()
+    return len(header).to_bytes(8, "little") + header
+
+
+@pytest.mark.fault(
+    "a group size that does not divide the layers' inputs", "`snakemake -n` names the key and the sizes that do"
+)
+@pytest.mark.parametrize("method", ["rtn", "gptq", "awq"])
+def test_a_group_size_must_divide_the_inputs_of_the_layers(home: Path, method: str) -> None:
+    layers = {"model.layers.0.self_attn.q_proj": 576, "model.layers.0.mlp.down_proj": 1536, "model.embed_tokens": 7}
+    (home / "mine/model.safetensors").write_bytes(layers_of(layers))
+    (home / "text.jsonl").write_text('{"text": "x"}')
+
+    def made(size: int, scheme: str = "W4A16") -> list[str]:
+        recipe = {"method": method, "scheme": scheme, "group_size": size, "calibration": {"file": "text.jsonl"}}
+        return check(home, models={"int8": {"quantize": recipe}})
+
+    with pytest.raises(QuantbenchError) as caught:
+        made(100)
+    assert "models.int8.quantize.group_size 100 does not divide the 576 inputs of model.layers.0" in caught.value.what
+    assert caught.value.remedy == "set it to one of 32, 64, 96, 192"
+    for size in (32, 64, 96, 192):
+        assert made(size) == []
+    made(100, "W8A8")  # has no groups
+    (home / "mine/model.safetensors").write_bytes(layers_of({"a.q_proj": 100}))
+    with pytest.raises(QuantbenchError) as caught:
+        made(64)
+    assert "W8A8" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("size", "grow", "good"), [(128, 4096, True), (96, 4096, False), (256, 640, False)])
+def test_a_group_size_counts_for_the_demo_model_as_it_is_grown(home: Path, size: int, grow: int, good: bool) -> None:
+    (home / "data").symlink_to(ROOT / "data")
+    (home / "q.jsonl").write_text(json.dumps(GOOD | {"for_model": "demo"}))
+    models = {"bf16": {"source": "demo", "grow": grow}, "int8": {"quantize": {"scheme": "W4A16", "group_size": size}}}
+    if good:
+        check(home, models=models, select=["bf16", "int8"])
+    else:
+        with pytest.raises(QuantbenchError, match=f"group_size {size} does not divide"):
+            check(home, models=models, select=["bf16", "int8"])
+
+
+@pytest.mark.fault(
+    "quality prompts that were made for another model", "refused before any job, with the prompt, both models and a way"
+)
+def test_quality_prompts_say_for_which_model_they_are_fit(home: Path) -> None:
+    (home / "q.jsonl").write_text(json.dumps(GOOD | {"for_model": "demo"}))
+    with pytest.raises(QuantbenchError) as caught:
+        check(home)
+    assert "q.jsonl, prompt 'a' is for the model 'demo' only, and models.bf16 is made of './mine'" in caught.value.what
+    assert "config/prompts/quality.jsonl" in caught.value.remedy
+    (home / "q.jsonl").write_text(json.dumps(GOOD | {"for_model": "./mine"}))
+    assert check(home, select=["bf16", "int8"]) == [], "a copy is made of its base"
+    elsewhere = {name: {"source": None, "endpoint": f"http://127.0.0.1:9/{name}"} for name in ("bf16", "awq")}
+    [slip] = check(home, select=["bf16", "awq"], models=elsewhere)
+    assert "what the endpoint of bf16, awq serves is not known" in slip
+
+
+def test_the_prompts_for_everybody_are_for_everybody_and_those_of_the_demo_for_the_demo() -> None:
+    general, demo = (prompt_set.parse((ROOT / f"config/prompts/{name}.jsonl").read_text(), name)
+                     for name in ("quality", "quality_demo"))  # fmt: skip
+    assert {prompt.get("for_model") for prompt in general} == {None}
+    assert {prompt.get("for_model") for prompt in demo} == {"demo"}
+
+
+@pytest.mark.fault(
+    "a prompt file is empty, no JSON lines, broken text or a folder", "named with its key before any job"
+)
+@pytest.mark.parametrize("text", [b"", b"\n\n", b"words", b'{"prompt": "\\ud800"}', b"[1]", b"\xff\xfe", b"null"])
+@pytest.mark.parametrize(("key", "file"), [("workloads.chat.prompts", "p.jsonl"), ("quality.prompts", "q.jsonl"),
+                                           ("models.int8.quantize.calibration.file", "c.jsonl")])  # fmt: skip
+def test_a_file_of_texts_that_holds_none_is_named_with_its_key(home: Path, key: str, file: str, text: bytes) -> None:
+    recipe = {"method": "gptq", "scheme": "W4A16", "calibration": {"file": "c.jsonl"}}
+    (home / "c.jsonl").write_text('{"text": "x"}')
+    assert check(home, models={"int8": {"quantize": recipe}}) == []
+    (home / file).write_bytes(text)
+    with pytest.raises(QuantbenchError) as caught:
+        check(home, models={"int8": {"quantize": recipe}})
+    assert caught.value.what.startswith(f"config: {key}: ")
+    assert file in caught.value.what
+    assert caught.value.remedy
+
+
+def test_a_byte_order_mark_is_no_fault(home: Path) -> None:
+    for name in ("p.jsonl", "q.jsonl"):
+        (home / name).write_bytes(b"\xef\xbb\xbf" + (home / name).read_bytes())
+    assert check(home) == []

@@ -1,11 +1,12 @@
-"""What a run reads, looked into when its plan is made: prompt files, templates, model folders.
+"""What a run reads, looked into when its plan is made: prompt files, templates, model folders, group sizes.
 
-A fault is said with its key before any server starts. Hub models that are not in the cache, and models made here, are
-left to their jobs.
+A fault is said with its key before any server starts. Models made here are left to their jobs, and so are hub models of
+a shipped file that are not in the cache: these are only mentioned.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,15 +14,18 @@ from typing import Any
 
 from quantbench.client import load_spec, prompts
 from quantbench.client.prompt_file import read_prompts
-from quantbench.config import settings
+from quantbench.config import model_plan, settings
 from quantbench.config.configuration import Plan
+from quantbench.config.layers import naming_files, origin
 from quantbench.errors import QuantbenchError
+from quantbench.observe import checkpoint
 from quantbench.quality import prompt_set
 from quantbench.records.base import convert
 from quantbench.records.cell import Cell
 from quantbench.records.layout import Results
 from quantbench.records.server import ServerSpec
 from quantbench.serving import model_source
+from quantbench.stats import MIN_PAIRS
 
 
 def check(plan: Plan, root: Path) -> list[str]:
@@ -29,13 +33,18 @@ def check(plan: Plan, root: Path) -> list[str]:
 
     Raises QuantbenchError that names the key and the file. Returns what is allowed and yet may be a slip.
     """
-    for name, workload in plan.config["workloads"].items():
-        _workload(f"workloads.{name}", workload, root)
-    if plan.config["quality"]["prompts"]:
-        _quality(root / plan.config["quality"]["prompts"])
-    for name in _models(plan, root):
-        _model(plan, name)
-    return list(_slips(plan, Results(plan.gpu, root)))
+    try:
+        for name, workload in plan.config["workloads"].items():
+            _workload(f"workloads.{name}", workload, root)
+        slips = _quality(plan, root) if plan.config["quality"]["prompts"] else []
+        for name in dict.fromkeys(_models(plan, root)):
+            slips += _model(plan, name)
+        for name, model in plan.models.items():
+            if model["quantize"] and plan.made_here(name):
+                _recipe(plan, name, root)
+    except QuantbenchError as error:
+        raise QuantbenchError(naming_files(error.what, plan.layers), remedy=error.remedy) from None
+    return slips + list(_slips(plan, Results(plan.gpu, root)))
 
 
 def _workload(key: str, workload: Mapping[str, Any], root: Path) -> None:
@@ -46,12 +55,33 @@ def _workload(key: str, workload: Mapping[str, Any], root: Path) -> None:
             load_spec.input_of(workload["endpoint"], prompt)
 
 
-def _quality(path: Path) -> None:
+def _quality(plan: Plan, root: Path) -> list[str]:
+    path = Path(plan.config["quality"]["prompts"])
     with _under("quality.prompts"):
         try:
-            prompt_set.parse(path.read_text(encoding="utf-8"), str(path))
+            found = prompt_set.parse((root / path).read_text(encoding="utf-8"), str(path))
         except UnicodeDecodeError as error:
             raise QuantbenchError(f"{path} is not UTF-8: {error}", remedy="save it as UTF-8") from None
+        models = plan.config["models"]
+        bases = {name: model["quantize"]["from"] if plan.made_here(name) and model["quantize"] else name
+                 for name, model in plan.models.items()}  # fmt: skip
+        sources = {name: models[base]["source"] for name, base in bases.items()}
+        unknown = [name for name, source in sources.items() if source is None]
+        for prompt in found:
+            meant = prompt.get("for_model")
+            others = [name for name, source in sources.items() if meant and source not in (None, meant)]
+            if others:
+                raise QuantbenchError(
+                    f"{path}, prompt '{prompt['id']}' is for the model '{meant}' only, "
+                    f"and models.{others[0]} is made of '{sources[others[0]]}'",
+                    remedy="set quality.prompts to config/prompts/quality.jsonl, to a file of your own, or to null",
+                )
+            if meant and unknown:
+                return [
+                    f"quality.prompts: {path} is for the model '{meant}' only; what the endpoint of "
+                    f"{', '.join(unknown)} serves is not known"
+                ]
+    return []
 
 
 def _models(plan: Plan, root: Path) -> Iterator[str]:
@@ -67,15 +97,62 @@ def _models(plan: Plan, root: Path) -> Iterator[str]:
             yield name
 
 
-def _model(plan: Plan, name: str) -> None:
+def _model(plan: Plan, name: str) -> list[str]:
     spec = convert(plan.server_spec(name), ServerSpec)
     if spec.endpoint or plan.made_here(name):
-        return
-    if model_source.is_local(spec.source) or model_source.find_source(spec):
-        model_source.check_source(spec)
+        return []
+    key = f"models.{name}.source"
+    with _no_path(key):
+        local, found = model_source.is_local(spec.source), model_source.find_source(spec)
+        if found and found.is_file() and found.suffix != ".gguf":
+            raise QuantbenchError(f"{key}: {found} is a file", remedy=f"name the folder that it lies in as {key}")
+        try:
+            model_source.check_source(spec)
+        except QuantbenchError as error:
+            stands_in = origin(plan.layers, ("models", name, "source"))
+            if local or found or stands_in is None or stands_in.given:
+                raise
+            return [f"{error.what}; {error.remedy}"]
+    says = checkpoint.config(found or "").get("quantization_config") if found else None
+    if isinstance(says, dict) and plan.claim(name) == "none" and (method := says.get("quant_method")):
+        return [f"models.{name}.quantization is none, but config.json of {found} says {method}: if it is, write that"]
+    return []
+
+
+def _recipe(plan: Plan, name: str, root: Path) -> None:
+    """What a quantized copy is made with: calibration text, and a group size that divides the inputs of its layers."""
+    recipe = model_plan.recipe(plan, name)
+    for file in model_plan.calibration(plan, name):
+        with _under(f"models.{name}.quantize.calibration.file"):
+            read_prompts(root / file)
+    size = recipe["group_size"]
+    inputs = _inputs(plan, recipe["from"], root) if recipe["scheme"].startswith("W4") else {}
+    if bad := next((layer for layer, number in inputs.items() if number % size), None):
+        common = math.gcd(*inputs.values())
+        able = [str(other) for other in range(32, common + 1, 32) if common % other == 0]
+        sizes = f"set it to one of {', '.join(able)}" if able else "there is none that does: take scheme W8A8"
+        raise QuantbenchError(
+            f"config: models.{name}.quantize.group_size {size} does not divide the {inputs[bad]} inputs of "
+            f"{bad.removesuffix('.weight')} in models.{recipe['from']}",
+            remedy=sizes,
+        )
+
+
+def _inputs(plan: Plan, base: str, root: Path) -> dict[str, int]:
+    """Inputs of the base's layers, as far as its files are here."""
+    model = plan.config["models"][base]
+    if model["source"] == "demo":
+        grown = {"down_proj": model["grow"]} if model["grow"] else {}
+        found = checkpoint.projection_inputs(root / "data" / "demo-model")
+        return {name: grown.get(name.split(".")[-2], number) for name, number in found.items()}
+    with _no_path(f"models.{base}.source"):
+        folder = model_source.find_source(convert(plan.server_spec(base), ServerSpec))
+    return checkpoint.projection_inputs(folder) if folder else {}
 
 
 def _slips(plan: Plan, results: Results) -> Iterator[str]:
+    if plan.variants and plan.config["blocks"] == MIN_PAIRS:
+        yield f"blocks: {MIN_PAIRS} leaves none to spare: a comparison needs that many, and a busy machine spoils some"
     grid = plan.cells(plan.baseline)
     for key in plan.config["extra_blocks"]:
         cell = Cell.parse(key)
@@ -89,6 +166,17 @@ def _slips(plan: Plan, results: Results) -> Iterator[str]:
 def _under(key: str) -> Iterator[None]:
     """Put the key in front of an error."""
     try:
-        yield
+        with _no_path("it"):
+            yield
     except QuantbenchError as error:
         raise QuantbenchError(f"config: {key}: {error.what}", remedy=error.remedy) from None
+
+
+@contextmanager
+def _no_path(key: str) -> Iterator[None]:
+    """A path that cannot be read, or that no file system takes, is a fault of its key."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise QuantbenchError(f"{key} cannot be read: {why}", remedy="correct that path, or who may read it") from None

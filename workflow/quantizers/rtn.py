@@ -11,6 +11,7 @@ output row, int8 activations with one scale per token. W4A16: 4-bit weights with
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 import sys
 import time
@@ -41,13 +42,11 @@ def scheme_for(name: str, group_size: int | None) -> QuantizationConfig:
 def round_to_nearest(name: str, module: torch.nn.Module) -> None:
     """Set the scales (and zero points) of one module from the extremes of its weights.
 
-    Raises ValueError when the group size does not divide the module's inputs or 4-bit packing is impossible.
+    Raises ValueError when 4-bit packing is impossible.
     """
     args = module.quantization_scheme.weights
     weight = module.weight.float()
     rows, columns = weight.shape
-    if args.strategy == "group" and columns % args.group_size:
-        raise ValueError(f"group size {args.group_size} does not divide the {columns} inputs of {name}")
     if args.num_bits == 4 and (rows % 32 or columns % 32):
         raise ValueError(f"{name} is {rows} x {columns}: 4-bit kernels need multiples of 32")
     groups = weight.view(rows, -1, args.group_size) if args.strategy == "group" else weight.view(rows, 1, -1)
@@ -56,6 +55,19 @@ def round_to_nearest(name: str, module: torch.nn.Module) -> None:
     if getattr(module, "weight_zero_point", None) is not None:
         module.weight_zero_point.data.copy_(zero.view_as(module.weight_zero_point))
     module.quantization_status = QuantizationStatus.FROZEN
+
+
+def check_groups(modules: list[tuple[str, torch.nn.Module]]) -> None:
+    """Raise ValueError, with the sizes that do, where the group size does not divide a module's inputs."""
+    grouped = [(n, m.weight.shape[1], m.quantization_scheme.weights.group_size) for n, m in modules
+               if m.quantization_scheme.weights.strategy == "group"]  # fmt: skip
+    for name, columns, size in grouped:
+        if columns % size:
+            common = math.gcd(*(columns for _, columns, _ in grouped))
+            able = ", ".join(str(other) for other in range(32, common + 1, 32) if common % other == 0) or "none"
+            raise ValueError(
+                f"group size {size} does not divide the {columns} inputs of {name} (sizes that do: {able})"
+            )
 
 
 def copy_companions(source: Path, out: Path) -> None:
@@ -72,6 +84,7 @@ def quantize(source: Path, out: Path, scheme: str, group_size: int | None) -> in
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16, local_files_only=True)
     apply_quantization_config(model, scheme_for(scheme, group_size))
     modules = [(n, m) for n, m in model.named_modules() if getattr(m, "quantization_scheme", None)]
+    check_groups(modules)
     for name, module in modules:
         round_to_nearest(name, module)
     if not modules:

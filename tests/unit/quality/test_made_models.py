@@ -56,6 +56,7 @@ def test_a_failure_keeps_the_old_folder(tmp_path: Path, text: str, words: str) -
     with pytest.raises(QuantbenchError, match=words) as error:
         made_models.build(marker, program(tmp_path, text), tmp_path / "log", FACTS)
     assert "log" in str(error.value)
+    assert "no weights" in words or "correct models.m (quantize.group_size" in error.value.remedy
     assert marker.exists()
     assert [p.name for p in (tmp_path / "models").iterdir()] == ["m"]
 

@@ -16,7 +16,6 @@ from typing import Any
 
 from quantbench.config import command_line, settings
 from quantbench.config.configuration import Plan
-from quantbench.config.schema import deep_merge
 from quantbench.errors import QuantbenchError
 from quantbench.judge import precision
 from quantbench.records.base import read
@@ -45,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Add rounds; 0 when all comparisons are precise enough, 1 otherwise."""
-    plan = settings.load(Path.cwd(), overwrites(args))
+    plan = settings.load(Path.cwd(), values(args), args.configfile)
     target = plan.config["precision"]
     if target is None:
         raise QuantbenchError("no precision is set", remedy="give --precision 0.02, or set `precision` in the config")
@@ -65,15 +64,15 @@ def run(args: argparse.Namespace) -> int:
         _snakemake(args, plan, precision.extra_blocks(more, measured, plan.config["blocks"]))
 
 
-def overwrites(args: argparse.Namespace) -> Json:
-    """What the command line says of the configuration, read as snakemake reads it: files in order, then values."""
+def values(args: argparse.Namespace) -> Json:
+    """The values of the command line, read as snakemake reads them; `--precision` is one of them."""
     from snakemake.cli import parse_config  # here, as it takes a second to import
 
     try:
-        values: Json = parse_config(args.config)  # type: ignore[no-untyped-call]
+        given: Json = parse_config(args.config)  # type: ignore[no-untyped-call]
     except ValueError as error:
         raise QuantbenchError(f"--config: {error}", remedy="write key=value, for example blocks=8") from None
-    return deep_merge(*(settings.read_yaml(path) for path in args.configfile), values, _precision(args))
+    return {**given, **_precision(args)}
 
 
 def _precision(args: argparse.Namespace) -> Json:

@@ -5,12 +5,14 @@ A job's params hold only what its result depends on, so that a change of price n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from quantbench.config import cross_checks, schema
+from quantbench.config.layers import Layer, naming_files, origin
 from quantbench.config.secret_words import in_config
 from quantbench.errors import QuantbenchError
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
@@ -31,9 +33,10 @@ _BITS = {"none": 16.0, "awq": 4.0, "gptq": 4.0, "fp8": 8.0}
 
 @dataclass(frozen=True)
 class Plan:
-    """What one configuration asks for. `config` is complete: defaults are filled in."""
+    """What one configuration asks for. `config` is complete: defaults are filled in; `layers` say what stands where."""
 
     config: Json
+    layers: Sequence[Layer] = ()
 
     @property
     def gpu(self) -> str:
@@ -208,20 +211,46 @@ def whole_spec(measured: Mapping[str, Any], place: Mapping[str, Any]) -> Json:
     return {**measured, "port": place["port"], "lane": place["lane"], "settings": settings}
 
 
-def make_plan(config: Mapping[str, Any], config_schema: Mapping[str, Any]) -> Plan:
-    """Validate, fill defaults and cross-check. Raises QuantbenchError with one line that names every faulty key."""
+def make_plan(config: Mapping[str, Any], config_schema: Mapping[str, Any], layers: Sequence[Layer] = ()) -> Plan:
+    """Validate, fill defaults and cross-check; `layers` are what `config` was merged from.
+
+    Raises QuantbenchError with one line that names every faulty key, and its file where that is not the user's own.
+    """
     if secrets := dict.fromkeys(f"{key} holds {what}" for key, what in in_config(config)):
-        raise QuantbenchError(f"config: {'; '.join(secrets)}", remedy=_KEEP_OUT)
-    plan = Plan(schema.validate(config, config_schema))
-    faults = list(cross_checks.of_workload_names(plan.config))
+        raise QuantbenchError(f"config: {naming_files('; '.join(secrets), layers)}", remedy=_KEEP_OUT)
+    filled, faults = schema.filled(config, config_schema)
+    plan = Plan(filled, layers)
     if not faults:
-        wanted = plan.config["select_workloads"] or list(plan.config["workloads"])
-        plan.config["workloads"] = {name: w for name, w in plan.config["workloads"].items() if name in wanted}
-        faults = list(cross_checks.of_config(plan.config))
-    if faults:
-        remedies = dict.fromkeys(fault.remedy or "see config/README.md for every key" for fault in faults)
-        raise QuantbenchError(f"config: {'; '.join(fault.what for fault in faults)}", remedy="; ".join(remedies))
+        faults = list(cross_checks.of_workload_names(filled))
+    if not faults:
+        wanted = filled["select_workloads"] or list(filled["workloads"])
+        filled["workloads"] = {name: entry for name, entry in filled["workloads"].items() if name in wanted}
+        _give_ports(filled["models"])
+        filled["primary"] = _fitting(filled["primary"], filled["workloads"], layers)
+        faults = list(cross_checks.of_config(filled))
+    schema.raise_for(fault._replace(what=naming_files(fault.what, layers)) for fault in faults)
     return plan
+
+
+def _give_ports(models: Json) -> None:
+    """Ports for those without one, whichever are selected: another selection moves no server."""
+    free = (port for port in itertools.count(8000) if port not in [model["port"] for model in models.values()])
+    for model in models.values():
+        if model["port"] is None:
+            model["port"] = next(free)
+
+
+def _fitting(primary: Json, workloads: Json, layers: Sequence[Layer]) -> Json:
+    """The primary cell without what a shipped file says of a grid that is another one now: the defaults hold then."""
+
+    def goes(key: str, known: Any) -> bool:
+        found = origin(layers, ("primary", key))
+        return primary[key] is not None and primary[key] not in known and found is not None and not found.given
+
+    if goes("workload", workloads):
+        primary = primary | {"workload": None}
+    grid = workloads.get(primary["workload"] or next(iter(workloads)), {})
+    return primary | {key: None for key in ("concurrency", "max_tokens") if goes(key, grid.get(key, ()))}
 
 
 def needed_files(plan: Plan) -> list[tuple[str, Path]]:

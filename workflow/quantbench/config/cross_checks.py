@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from quantbench.config import own_settings
+from quantbench.config.schema import Fault, hint
 from quantbench.records.cell import Cell
 
 Json = Mapping[str, Any]
@@ -19,11 +20,7 @@ SCHEMES = {
 """What the programs in workflow/quantizers/ can do."""
 
 
-class Fault(NamedTuple):
-    """What is wrong, with its key, and what to do about it where that is more than to correct the key."""
-
-    what: str
-    remedy: str = ""
+_REPLACED = "a file with models of its own replaces those of the profile"
 
 
 def of_workload_names(config: Json) -> Iterator[Fault]:
@@ -31,11 +28,13 @@ def of_workload_names(config: Json) -> Iterator[Fault]:
     workloads = config["workloads"]
     for name in config["select_workloads"] or []:
         if name not in workloads:
-            yield Fault(f"select_workloads names '{name}', which is not in workloads ({', '.join(workloads)})")
+            what = f"select_workloads names '{name}', which is not in workloads ({', '.join(workloads)})"
+            yield Fault(what + hint(name, workloads), f"select some of {', '.join(workloads)}, or define {name}")
     for key in config["extra_blocks"]:
         cell = Cell.parse(key)
         if cell is None or cell.workload not in workloads:
-            yield Fault(f"extra_blocks '{key}' is not a cell; write for example {next(iter(workloads))}/c8_t128")
+            example = f"{next(iter(workloads))}/c8_t128"
+            yield Fault(f"extra_blocks '{key}' is not a cell", f"write extra_blocks like {{{example}: 2}}")
 
 
 def of_config(config: Json) -> Iterator[Fault]:
@@ -44,13 +43,15 @@ def of_config(config: Json) -> Iterator[Fault]:
     selected = config["select"] or list(models)
     unknown = [name for name in selected if name not in models]
     for name in unknown:
-        yield Fault(f"select names '{name}', which is not in models ({', '.join(models)})")
+        what = f"select names '{name}', which is not in models ({', '.join(models)})"
+        known = ", ".join(models)
+        yield Fault(what + hint(name, models), f"select some of {known}, or define models.{name}; {_REPLACED}")
     if unknown:
         return
     if config["baseline"] not in selected:
         yield Fault(
             f"baseline '{config['baseline']}' is not among the selected models ({', '.join(selected)})",
-            "select it too, or set baseline to one of them",
+            f"select it too, or set baseline to one of them (baseline: {selected[0]}); {_REPLACED}",
         )
     yield from _shared(selected, models)
     yield from _server(config["server"])
@@ -102,7 +103,10 @@ def _shared(selected: list[str], models: Json) -> Iterator[Fault]:
 def _model(name: str, config: Json) -> Iterator[Fault]:
     model, lanes = config["models"][name], config["lanes"]
     if model["lane"] is not None and model["lane"] not in lanes:
-        yield Fault(f"models.{name}.lane '{model['lane']}' is not in lanes ({', '.join(lanes)})")
+        what = f"models.{name}.lane '{model['lane']}' is not in lanes ({', '.join(lanes)})"
+        yield Fault(
+            what + hint(model["lane"], lanes), f"set models.{name}.lane to one of them, or to null for the first"
+        )
     if model["endpoint"]:
         yield from _endpoint(f"models.{name}.endpoint", model["endpoint"])
     yield from _server(model["server"], f" of models.{name}")
@@ -110,10 +114,13 @@ def _model(name: str, config: Json) -> Iterator[Fault]:
         if (model[key] or "").startswith("-"):
             yield Fault(
                 f"models.{name}.{key} '{model[key]}' begins with a dash, so that vLLM takes it for an argument",
-                "write ./ before the name of a folder" if key == "source" else "",
+                "write ./ before the name of a folder" if key == "source" else f"correct models.{name}.{key}",
             )
     if not (model["source"] or model["quantize"] or model["endpoint"]):
-        yield Fault(f"models.{name} needs one of source, quantize, endpoint")
+        how = (
+            "a folder or hub id as source, the URL of a running server as endpoint, or quantize: {from: another model}"
+        )
+        yield Fault(f"models.{name} needs one of source, quantize, endpoint", f"give models.{name} {how}")
     if model["quantize"] and model["source"]:
         yield Fault(
             f"models.{name} has both source and quantize; quantize makes the source itself",
@@ -171,18 +178,21 @@ def _endpoint(key: str, url: str) -> Iterator[Fault]:
 def _quantize(name: str, models: Json) -> Iterator[Fault]:
     recipe = models[name]["quantize"]
     key, base = f"models.{name}.quantize.from '{recipe['from']}'", models.get(recipe["from"])
+    able = [other for other, model in models.items() if model["source"] and not model["endpoint"]]
+    bases = f"set models.{name}.quantize.from to a model with weights here ({', '.join(able) or 'there is none yet'})"
     if base is None:
-        yield Fault(f"{key} is not in models ({', '.join(models)})")
+        others = [other for other in models if other != name]
+        yield Fault(f"{key} is not in models ({', '.join(models)}){hint(recipe['from'], others)}", bases)
     elif base["endpoint"] and not models[name]["endpoint"]:
-        yield Fault(f"{key} is a server elsewhere: there are no weights")
+        yield Fault(f"{key} is a server elsewhere: there are no weights", bases)
     elif base["quantize"]:
-        yield Fault(f"{key} is itself quantized; name the BF16 model")
+        yield Fault(f"{key} is itself quantized; name the BF16 model", bases)
     method, scheme = recipe["method"], recipe["scheme"]
     if scheme not in SCHEMES[method]:
-        able = [other for other, schemes in SCHEMES.items() if scheme in schemes]
+        makers = " or ".join(other for other, schemes in SCHEMES.items() if scheme in schemes)
         yield Fault(
             f"models.{name}.quantize.scheme {scheme} is not one that method {method} makes",
-            f"choose one of {', '.join(SCHEMES[method])}, or set models.{name}.quantize.method to {' or '.join(able)}",
+            f"choose one of {', '.join(SCHEMES[method])}, or set models.{name}.quantize.method to {makers}",
         )
 
 
@@ -205,7 +215,9 @@ def _primary(config: Json) -> Iterator[Fault]:
 
 
 def _cells(config: Json, selected: list[str]) -> Iterator[Fault]:
-    if config["server"]["platform"] == "cpu" and config["server"]["kv_cache_gib"] is None:
+    models, shared = config["models"], config["server"]
+    ours = [models[name]["server"].get("kv_cache_gib") for name in selected if not models[name]["endpoint"]]
+    if shared["platform"] == "cpu" and shared["kv_cache_gib"] is None and None in ours:
         yield Fault(
             "server.kv_cache_gib must be set for platform cpu: without it a server takes nearly all memory",
             "set server.kv_cache_gib, for example to 0.25",

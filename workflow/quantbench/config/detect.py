@@ -6,6 +6,7 @@ A profile's `match` is `{name: [substring, …], memory_gib: [min, max]}`: the G
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,7 @@ def choose_profile(gpus: Sequence[Mapping[str, Any]], profiles: Mapping[str, Map
     if len(best) > 1:
         raise QuantbenchError(
             f"the profiles {', '.join(sorted(best))} match {words} equally well",
-            remedy=f"name one: snakemake --configfile config/gpus/{sorted(best)[0]}.yaml",
+            remedy=f"name one: --config gpu={sorted(best)[0]}",
         )
     others = f", the first of {len(gpus)} GPUs" if len(gpus) > 1 else ""
     return Choice(best[0], f"NVML shows {words}{others}")
@@ -66,8 +67,13 @@ def _how_to_write(device: Mapping[str, Any], profiles: Mapping[str, Mapping[str,
     return (
         f"copy config/gpus/{nearest}.yaml (the nearest in memory) to a file for this GPU, set its "
         f"match: {{name: ['{device.get('name')}'], memory_gib: [{memory * 0.95:.0f}, {memory * 1.05:.0f}]}} "
-        "and its memory settings, or name a profile: snakemake --configfile config/gpus/<profile>.yaml"
+        "and its memory settings; or name a profile (--config gpu=…); or compare models of your own, which need none"
     )
+
+
+def name_of(device: Mapping[str, Any]) -> str:
+    """A GPU's name as the name of a folder, e.g. `nvidia-geforce-rtx-4090`."""
+    return re.sub(r"[^a-z0-9]+", "-", str(device.get("name") or "gpu").lower()).strip("-")[:60] or "gpu"
 
 
 def describe(device: Mapping[str, Any]) -> str:

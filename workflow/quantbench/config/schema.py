@@ -1,13 +1,14 @@
-"""JSON Schema with defaults, and messages that name the key."""
+"""JSON Schema with defaults, and messages that name the key and say what to write."""
 
 from __future__ import annotations
 
 import copy
 import datetime
 import difflib
+import json
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, Union
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple, Union
 
 import msgspec
 from jsonschema import Draft202012Validator, FormatChecker
@@ -16,6 +17,14 @@ from jsonschema.exceptions import ValidationError
 from quantbench.errors import QuantbenchError
 
 Json = dict[str, Any]
+
+
+class Fault(NamedTuple):
+    """What is wrong, with its key, and what to do about it."""
+
+    what: str
+    remedy: str
+
 
 _TYPES: Final[dict[str, Any]] = {"integer": int, "number": int | float, "boolean": bool, "null": None}
 _NO_TEXT: Final = "has a character that no file and no program takes"
@@ -74,32 +83,46 @@ def _scalar(value: Any, schema: Mapping[str, Any]) -> Any:
         return value
 
 
-def validate(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Json:
-    """Return the config with defaults; raise QuantbenchError with one line per fault that names the key."""
+def filled(config: Mapping[str, Any], schema: Mapping[str, Any]) -> tuple[Json, list[Fault]]:
+    """The config with defaults, and what is wrong with it, by key."""
     if odd := list(_beyond_json(config)):
-        raise QuantbenchError(f"config: {'; '.join(odd)}", remedy="correct these keys")
-    filled: Json = completed(config, schema)
-    faults = sorted(
-        Draft202012Validator(schema, format_checker=_FORMATS).iter_errors(filled), key=lambda e: list(map(str, e.path))
-    )
-    if faults:
-        lines = "; ".join(_explain(fault) for fault in faults)
-        raise QuantbenchError(f"config: {lines}", remedy="see config/README.md for every key")
-    return filled
+        return {}, odd
+    whole: Json = completed(config, schema)
+    return whole, faults_of(whole, schema)
 
 
-def _beyond_json(value: Any, where: str = "") -> Iterator[str]:
+def faults_of(value: Any, schema: Mapping[str, Any]) -> list[Fault]:
+    """Where a value does not meet a schema."""
+    found = Draft202012Validator(schema, format_checker=_FORMATS).iter_errors(value)
+    return [_explain(fault, schema) for fault in sorted(found, key=lambda fault: list(map(str, fault.path)))]
+
+
+def raise_for(faults: Iterable[Fault]) -> None:
+    """Raise QuantbenchError with all faults in one line, and all remedies in one; nothing where there is none."""
+    if faults := list(faults):
+        remedies = dict.fromkeys(fault.remedy for fault in faults)
+        raise QuantbenchError(f"config: {'; '.join(fault.what for fault in faults)}", remedy="; ".join(remedies))
+
+
+def hint(word: str, known: Iterable[str]) -> str:
+    """The known word that may have been meant, in brackets with a space before; empty if none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def _beyond_json(value: Any, where: str = "") -> Iterator[Fault]:
     """What YAML can say and JSON Schema does not see: names that are no texts, numbers that are none."""
     if isinstance(value, float) and not math.isfinite(value):
-        yield f"{where}: {value} is not a number to reckon with"
+        yield Fault(f"{where}: {value} is not a number to reckon with", f"write {where} as a finite number")
     elif isinstance(value, str) and not _is_text(value):
-        yield f"{where}: {_shown(value)} {_NO_TEXT}"
+        yield Fault(f"{where}: {_shown(value)} {_NO_TEXT}", f"correct {where}")
     elif isinstance(value, Mapping):
         for key, item in value.items():
             if not isinstance(key, str):
-                yield f"{where or 'top level'}: YAML reads the name {key!r} as {type(key).__name__}; write it in quotes"
+                what = f"{where or 'top level'}: YAML reads the name {key!r} as {type(key).__name__}"
+                yield Fault(what, f'write it in quotes: "{key}"')
             elif not _is_text(key):
-                yield f"{where or 'top level'}: the name {_shown(key)} {_NO_TEXT}"
+                yield Fault(f"{where or 'top level'}: the name {_shown(key)} {_NO_TEXT}", "correct that name")
             yield from _beyond_json(item, f"{where}.{key}" if where else str(key))
     elif isinstance(value, list):
         for number, item in enumerate(value):
@@ -111,33 +134,90 @@ def _is_text(value: str) -> bool:
     return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
-def _explain(fault: ValidationError) -> str:
+_SIGNS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+
+
+def _explain(fault: ValidationError, root: Mapping[str, Any]) -> Fault:
     wanted: Any = fault.validator_value
+    rules: Any = fault.schema
+    value: Any = fault.instance
     where = ".".join(str(part) for part in fault.absolute_path)
     at = f"{where}: " if where else ""
-    if fault.validator == "additionalProperties" and isinstance(fault.instance, Mapping):
-        rules: Any = fault.schema
-        known = list(rules.get("properties", {}))
-        unknown = [str(key) for key in fault.instance if key not in known]
-        before = f"{where}." if where else ""
-        return ", ".join(f"unknown key '{before}{key}'{_instead(key, known)}" for key in unknown)
-    if fault.validator == "required" and isinstance(fault.instance, Mapping):
-        missing = [key for key in wanted if key not in fault.instance]
-        return f"{at}missing key{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing))}"
-    if fault.validator == "type":
-        kinds = wanted if isinstance(wanted, str) else " or ".join(wanted)
-        return f"{at}wants {kinds}, got {_shown(fault.instance)}"
-    if fault.validator == "enum":
-        words = ["null" if value is None else str(value) for value in wanted]
-        return f"{at}{_shown(fault.instance)} is not one of {', '.join(words)}{_hint(str(fault.instance), words)}"
-    if fault.validator == "pattern" and isinstance(fault.schema, Mapping) and "x-says" in fault.schema:
-        return f"{at}{_shown(fault.instance)} is not allowed; write {fault.schema['x-says']}"
-    if fault.validator == "format":
-        return f"{at}{_shown(fault.instance)} is not a date; write it like 2026-11-01"
-    if fault.validator in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"):
-        sign = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}[fault.validator]
-        return f"{at}{_shown(fault.instance)} must be {sign} {wanted}"
-    return f"{at}{fault.message}"
+    match fault.validator:
+        case "additionalProperties":
+            known = list(rules.get("properties", {}))
+            unknown = [str(key) for key in value if key not in known]
+            before = f"{where}." if where else ""
+            words = ", ".join(f"unknown key '{before}{key}'{_instead(key, known, root)}" for key in unknown)
+            return Fault(words, f"correct or remove {', '.join(before + key for key in unknown)}")
+        case "required":
+            missing = [key for key in wanted if key not in value]
+            words = f"{at}missing key{'s' if len(missing) > 1 else ''} {', '.join(map(repr, missing))}"
+            return Fault(words, f"add {', '.join(f'{where}.{key}' if where else key for key in missing)}")
+        case "type":
+            kinds = wanted if isinstance(wanted, str) else " or ".join(wanted)
+            words, other = f"{at}wants {kinds}, got {_shown(value)}", _for_this_value(where, value, root)
+            if other:
+                return Fault(f"{words} (did you mean '{other}'?)", f"write {other}: {value}")
+            return Fault(words, _how_to_write(where, value, rules))
+        case "enum":
+            choices = ["null" if choice is None else str(choice) for choice in wanted]
+            words = f"{at}{_shown(value)} is not one of {', '.join(choices)}{hint(str(value), choices)}"
+            return Fault(words, f"write one of them for {where}")
+        case "pattern" if "x-says" in rules:
+            words = f"{at}{_shown(value)} is not allowed; write {rules['x-says']}"
+            return Fault(words, f"correct {where}" if not fault.path else f"correct {where}, or leave it out")
+        case "format":
+            words = f"{at}{_shown(value)} is not a date; write it like 2026-11-01"
+            return Fault(words, f"write {where} like 2026-11-01, in quotes on a command line")
+        case "minimum" | "exclusiveMinimum" | "maximum" | "exclusiveMaximum":
+            sign = _SIGNS[fault.validator]
+            return Fault(f"{at}{_shown(value)} must be {sign} {wanted}", f"write a number {sign} {wanted} for {where}")
+        case "uniqueItems":
+            return Fault(f"{at}{_shown(value)} names one thing twice", f"write each once in {where}")
+        case "minItems" | "minProperties":
+            return Fault(f"{at}{_shown(value)} is empty", f"write at least one into {where}, or leave the key out")
+        case "multipleOf":
+            return Fault(f"{at}{_shown(value)} is not a multiple of {wanted}", f"write a multiple of it for {where}")
+    return Fault(f"{at}{fault.message[:200]}", f"correct {where}")
+
+
+def _how_to_write(where: str, value: Any, rules: Mapping[str, Any]) -> str:
+    """What to write in place of a value of another type; as far as can be guessed, with this very value."""
+    kinds = rules.get("type", [])
+    kind = kinds if isinstance(kinds, str) else kinds[0]
+    if kind == "array":
+        parts = value.split(",") if isinstance(value, str) else [value]
+        items = [_scalar(part.strip() if isinstance(part, str) else part, rules.get("items", {})) for part in parts]
+        return f"write {where}: {json.dumps(items, default=str)}"
+    if kind == "object":
+        takes = (key for key, sub in rules.get("properties", {}).items() if _accepts(sub, value))
+        inner = next(takes, None) if value is not None else None
+        named = f"{{{inner}: {value}}}" if inner else _keys_of(rules)
+        return f"write {where}: {named}"
+    return f"write {' or '.join([_KINDS[kind] for kind in ([kinds] if isinstance(kinds, str) else kinds)])} for {where}"
+
+
+_KINDS = {
+    "integer": "a whole number", "number": "a number", "boolean": "true or false", "null": "null", "string": "a text",
+    "array": "a list such as [1, 2]", "object": "keys of its own",
+}  # fmt: skip
+
+
+def _keys_of(rules: Mapping[str, Any]) -> str:
+    names = list(rules.get("properties", {}))
+    return f"{{key: value}} with keys of {', '.join(names)}" if names else "{name: value}, or leave it out"
+
+
+def _accepts(schema: Mapping[str, Any], value: Any) -> bool:
+    return not faults_of(completed(value, schema), schema)
+
+
+def _for_this_value(key: str, value: Any, root: Mapping[str, Any]) -> str:
+    """Another top-level key of nearly this name that takes the value: `block=8` was meant to be `blocks=8`."""
+    top = root.get("properties", {})
+    near = difflib.get_close_matches(key, [name for name in top if name != key]) if key in top else []
+    return next((name for name in near if _accepts(top[name], value)), "")
 
 
 def _shown(value: Any) -> str:
@@ -145,15 +225,20 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _hint(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f" (did you mean '{near[0]}'?)" if near else ""
-
-
-def _instead(key: str, known: list[str]) -> str:
+def _instead(key: str, known: list[str], root: Mapping[str, Any]) -> str:
     """What may have been meant by an unknown key."""
     if key.partition(":")[0] in known:
         return " (a space is missing behind the colon)"
-    if hint := _hint(key, known):
-        return hint
+    if near := hint(key, known):
+        return near
+    if elsewhere := [path for path in _key_paths(root) if path.endswith(f".{key}")]:
+        return f" (it belongs elsewhere: {', '.join(elsewhere[:3])})"
     return f" (known: {', '.join(known)})" if known else ""
+
+
+def _key_paths(schema: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    for key, sub in schema.get("properties", {}).items():
+        yield before + key
+        yield from _key_paths(sub, f"{before}{key}.")
+    if isinstance(further := schema.get("additionalProperties"), Mapping):
+        yield from _key_paths(further, f"{before}*.")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from quantbench.config import detect
+from quantbench.config import detect, layers, schema
 from quantbench.config.configuration import Plan, make_plan, needed_files
-from quantbench.config.schema import deep_merge
+from quantbench.config.layers import Layer
 from quantbench.errors import QuantbenchError
 from quantbench.observe import gpu
 from quantbench.records.base import read
@@ -21,6 +22,13 @@ from quantbench.records.layout import Results
 from quantbench.records.server import LaneRecord
 
 SCHEMA = Path(__file__).parents[2] / "schemas" / "config.schema.yaml"
+
+_PATHS = (
+    ("models", "*", "source"),
+    ("models", "*", "quantize", "calibration", "file"),
+    ("workloads", "*", "prompts"),
+    ("quality", "prompts"),
+)
 
 
 class _Loader(yaml.SafeLoader):
@@ -48,44 +56,105 @@ def require_project_dir(root: Path, folder: Path) -> None:
     read_yaml(root / "config" / "config.yaml")
 
 
-def load(root: Path, overwrite: Mapping[str, Any], files: Iterable[Path] = ()) -> Plan:
+def load(root: Path, values: Mapping[str, Any], files: Iterable[Path] = ()) -> Plan:
     """Build the plan of this run.
 
-    `overwrite` is what `--configfile` and `--config` say (`files` are the former, looked into for slips only); it wins
-    over the profile `config/gpus/{gpu}.yaml`, which wins over `config/config.yaml`. With `gpu: auto` the profile is
-    chosen by the GPU that NVML reports; one line on stderr says which and why. Raises QuantbenchError for anything
-    that a user must fix.
+    `values` are those of `--config`, `files` those of `--configfile`, in their order: they win over the profile
+    `config/gpus/{gpu}.yaml`, which wins over `config/config.yaml`; a file of config/gpus/ among `files` is the profile.
+    `layers` has the rule for models of one's own. With `gpu: auto` the profile is chosen by the GPU that NVML reports;
+    one line on stderr says which and why. Raises QuantbenchError for anything that a user must fix.
     """
-    for path in files:
-        if path.suffix in (".yaml", ".yml"):
-            read_yaml(path)
-    defaults = read_yaml(root / "config" / "config.yaml")
-    name = str(overwrite.get("gpu", defaults.get("gpu", "auto")))
+    config_schema, folder = read_yaml(SCHEMA), root / "config" / "gpus"
+    defaults = Layer("config/config.yaml", read_yaml(root / "config" / "config.yaml"))
+    read = [(path, Layer(_shown(path, root), read_yaml(path), given=True)) for path in files]
+    profiles = [path for path, _ in read if path.resolve().parent == folder.resolve()]
+    given = [layer for path, layer in read if path not in profiles]
+    given += [Layer("--config", values, given=True)] if values else []
+    own = layers.has_own_models(given) or layers.has_own_models([defaults, *given])
+    asked = [defaults, *(layer for path, layer in read if path in profiles), *given]
+    name = _name(str(layers.merged(asked).get("gpu") or "auto"), config_schema)
+    path = profiles[-1] if profiles else None
     if name == "auto":
-        choice = detect.choose_profile(gpu.available(), _matches(root))
-        name = choice.profile
-        print(f"quantbench: profile {name}: {choice.reason}", file=sys.stderr, flush=True)
-    profile = root / "config" / "gpus" / f"{name}.yaml"
-    layer = read_yaml(profile) if profile.exists() else {}
-    if not layer and "models" not in overwrite and "models" not in defaults:
-        known = ", ".join(sorted(path.stem for path in profile.parent.glob("*.yaml")))
+        name, path = _detected(root, own)
+    path = path or folder / f"{name}.yaml"
+    profile = Layer(_shown(path, root), read_yaml(path)) if path.exists() else Layer(_shown(path, root), {})
+    if not profile.values and own:
+        profile = _lender(root)
+    elif not profile.values:
+        known = sorted(path.stem for path in folder.glob("*.yaml"))
         raise QuantbenchError(
-            f"config: gpu '{name}' has no profile config/gpus/{name}.yaml",
-            remedy=f"choose one of {known}, or copy the nearest and adapt it",
+            f"config: gpu '{name}' has no profile config/gpus/{name}.yaml{schema.hint(name, known)}",
+            remedy=f"choose one of {', '.join(known)}, or name models of your own: they need no profile (README)",
         )
-    config = deep_merge(defaults, layer, overwrite, {"gpu": name})
-    plan = make_plan(config, read_yaml(SCHEMA))
+    stack = layers.stacked(defaults, profile, given)
+    config = layers.merged(stack) | {"gpu": name}
+    for keys in _PATHS:
+        config = _at_home(config, keys)
+    plan = make_plan(config, config_schema, stack)
     for key, path in needed_files(plan):
-        if not (root / path).is_file():
-            what = "is not a file" if (root / path).exists() else "does not exist"
-            raise QuantbenchError(f"config: {key} names {path}, which {what}", remedy="correct the path")
+        if not _is(Path.is_file, root / path):
+            what = "is not a file" if _is(Path.exists, root / path) else "does not exist"
+            what = layers.naming_files(f"config: {key} names {path}, which {what}", stack)
+            raise QuantbenchError(what, remedy=f"correct {key}; paths begin in the folder of the repository")
     return plan
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read one YAML mapping, empty for an empty file; an error names the file and the line."""
+def _shown(path: Path, root: Path) -> str:
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
+
+
+def _name(name: str, config_schema: Mapping[str, Any]) -> str:
+    """The profile's name, before it becomes part of a path."""
+    node = config_schema["properties"]["gpu"]
+    schema.raise_for(fault._replace(what=f"gpu: {fault.what}") for fault in schema.faults_of(name, node))
+    return name
+
+
+def _detected(root: Path, own: bool) -> tuple[str, Path | None]:
+    """The profile for the GPU that is here; for models of one's own an unknown card is only a name."""
+    gpus = gpu.available()
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        choice = detect.choose_profile(gpus, _matches(root))
+    except QuantbenchError:
+        if not own:
+            raise
+        choice = detect.Choice(detect.name_of(gpus[0]), f"NVML shows {detect.describe(gpus[0])}; it has no profile")
+    print(f"quantbench: profile {choice.profile}: {choice.reason}", file=sys.stderr, flush=True)
+    return choice.profile, None
+
+
+def _lender(root: Path) -> Layer:
+    """How servers run on this machine, for a name without a profile: of the profile that fits, if one does."""
+    try:
+        name = detect.choose_profile(gpu.available(), _matches(root)).profile
+    except QuantbenchError:
+        return Layer("no profile", {})
+    path = root / "config" / "gpus" / f"{name}.yaml"
+    return layers.lent(Layer(_shown(path, root), read_yaml(path)))
+
+
+def _at_home(value: Any, path: Sequence[str]) -> Any:
+    """The value with `~/` at this path of keys as a shell reads it."""
+    if not path:
+        return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~/") else value
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _at_home(item, path[1:]) if path[0] in ("*", key) else item for key, item in value.items()}
+
+
+def _is(kind: Callable[[Path], bool], path: Path) -> bool:
+    """Whether a path is of this kind; one that no file system takes is of none."""
+    try:
+        return kind(path)
+    except (OSError, ValueError):
+        return False
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read one YAML (or JSON) mapping, empty for an empty file; an error names the file and the line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text) if path.suffix == ".json" else yaml.load(text, _Loader)
     except OSError as error:
         raise QuantbenchError(
             f"config: {path} cannot be read: {error.strerror}",
@@ -93,6 +162,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ) from None
     except UnicodeDecodeError as error:
         raise QuantbenchError(f"config: {path} is not UTF-8: {error}", remedy="save it as UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise QuantbenchError(f"config: {path} is not valid JSON: {error}", remedy="correct that line") from None
     except yaml.YAMLError as error:
         raise QuantbenchError(
             f"config: {path} is not valid YAML: {' '.join(str(error).split())}",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from quantbench.config.configuration import Plan
-from quantbench.config.cross_checks import Fault
+from quantbench.config.schema import Fault
 from quantbench.errors import QuantbenchError
 from quantbench.records.cell import AA_SUFFIX, Cell
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,15 @@ def tensors(folder: Path | str) -> dict[str, tuple[str, tuple[int, ...]]] | None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return named or None
+
+
+_PROJECTION = re.compile(r"\b(?:q|k|v|o|qkv|gate|up|gate_up|down)_proj\.weight\Z")
+
+
+def projection_inputs(folder: Path | str) -> dict[str, int]:
+    """Inputs of each projection of attention and MLP by its tensor's name, as far as the headers tell; else empty."""
+    found = tensors(folder) or {}
+    return {name: shape[1] for name, (_, shape) in found.items() if len(shape) == 2 and _PROJECTION.search(name)}
 
 
 def damage(path: Path) -> str:

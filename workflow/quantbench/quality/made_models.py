@@ -44,7 +44,7 @@ def build(marker: Path | str, command: Sequence[str], log: Path | str, made: Pro
     shutil.rmtree(part, ignore_errors=True)
     part.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _run([*command, str(part)], log)
+        _run([*command, str(part)], log, made.model)
         weights = model_source.weight_files(part)
         if not weights or not checkpoint.config(part):
             raise QuantbenchError(f"{folder}: the program left no weights or no config.json", log=log)
@@ -69,7 +69,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _run(command: Sequence[str], log: Path) -> None:
+def _run(command: Sequence[str], log: Path, model: str) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     # Offline: whatever is missing must fail with its name, not be fetched behind the user's back.
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -86,4 +86,8 @@ def _run(command: Sequence[str], log: Path) -> None:
             raise QuantbenchError(why, remedy=remedy, log=log) from None
     if done.returncode:
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        raise QuantbenchError(f"{Path(command[1]).name} failed: {lines[-1] if lines else 'no output'}", log=log)
+        raise QuantbenchError(
+            f"models.{model}: {Path(command[1]).name} failed: {lines[-1] if lines else 'no output'}",
+            remedy=f"correct models.{model} (quantize.group_size, scheme, method; grow), or what it is made from",
+            log=log,
+        )

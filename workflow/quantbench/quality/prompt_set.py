@@ -52,8 +52,9 @@ SCHEMA: dict[str, Any] = {
     "oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}],
     "additionalProperties": False,
     "properties": {
-        "id": {"type": "string", "pattern": r"^[\w.-]+$"},
-        "class": {"type": "string", "pattern": r"^\w+$"},
+        "id": {"type": "string", "pattern": r"^[\w.-]{1,64}\Z"},
+        "class": {"type": "string", "pattern": r"^\w{1,64}\Z"},
+        "for_model": {"type": "string"},
         "language": {"type": "string"},
         "prompt": {"type": "string"},
         "messages": {"type": "array", "minItems": 1, "items": _MESSAGE},
@@ -97,7 +98,7 @@ def parse(text: str, name: str) -> list[Prompt]:
     """
     prompts: list[Prompt] = []
     # Not splitlines(): JSON may hold a raw U+2028 and other line ends inside a string.
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -36,8 +36,8 @@ def snapshot(model_id: str, hub: Hub) -> Path:
 
 
 def is_local(source: str) -> bool:
-    """A source that is a path, not the id of a hub model."""
-    return source.startswith((".", "/", "models/")) or source.count("/") != 1 or Path(source).exists()
+    """A source that is a path, not the id of a hub model: also one below a folder that is here."""
+    return source.startswith((".", "/", "models/")) or source.count("/") != 1 or Path(source).parent.is_dir()
 
 
 def check_source(spec: ServerSpec) -> None:
