@@ -22,6 +22,7 @@ from quantbench.records.cell import Cell
 from quantbench.records.layout import Results
 from quantbench.records.server import ServerSpec
 from quantbench.serving import model_source
+from quantbench.stats import MIN_PAIRS
 
 
 def check(plan: Plan, root: Path) -> list[str]:
@@ -77,12 +78,23 @@ def _model(plan: Plan, name: str) -> None:
 
 def _slips(plan: Plan, results: Results) -> Iterator[str]:
     grid = plan.cells(plan.baseline)
+    if plan.variants:
+        yield from _few_blocks(min(plan.blocks(cell, 0) for cell in grid))
     for key in plan.config["extra_blocks"]:
         cell = Cell.parse(key)
         if cell is None or cell.workload not in plan.config["workloads"] or cell in grid:
             continue
         if not any(settings.blocks_on_disk(results, arm, cell) for arm in plan.arms):
             yield f"extra_blocks names {key}, which is not in the grid: it counts only if you ask for that point's CSV"
+
+
+def _few_blocks(blocks: int) -> Iterator[str]:
+    """Said before hours are spent: guards refuse a block now and then, and with it goes its pair."""
+    if blocks <= MIN_PAIRS:
+        lack = "no comparison is decided"
+        if blocks == MIN_PAIRS:
+            lack = "any block that a guard refuses leaves its comparison undecided"
+        yield f"blocks: {blocks}: {lack}, as {MIN_PAIRS} pairs are needed; set blocks: {MIN_PAIRS + 1} or more"
 
 
 @contextmanager
