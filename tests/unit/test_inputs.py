@@ -51,6 +51,18 @@ def test_a_good_plan_passes_and_hub_models_and_models_made_here_are_left_to_thei
     assert check(home) == []
 
 
+@pytest.mark.parametrize(("blocks", "words"), [
+    (1, "no comparison is decided"), (2, "no comparison is decided"),
+    (3, "any block that a guard refuses leaves its comparison undecided"), (4, None),
+])  # fmt: skip
+def test_too_few_blocks_to_spare_one_are_said_when_the_plan_is_made(home: Path, blocks: int, words: str | None) -> None:
+    said = check(home, blocks=blocks)
+    assert len(said) == (words is not None)
+    assert all(words in line and f"blocks: {blocks}" in line and "set blocks: 4 or more" in line for line in said)
+    more = {f"chat/c{c}_t128": 4 - blocks for c in (1, 8) if blocks < 4}
+    assert check(home, blocks=blocks, extra_blocks=more) == []
+
+
 TURNS = json.dumps({"messages": [{"role": "user", "content": "x"}]}).encode()
 HERE, QUALITY = "workloads.chat (p.jsonl): ", "quality.prompts: "
 CHAT: dict[str, str] = {"template": "{prompt}", "endpoint": "chat"}

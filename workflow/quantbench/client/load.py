@@ -191,7 +191,7 @@ async def _run(
         transport=make.__name__,
         stalled_s=sum(over - since for since, over in stalls) / 1e9,
         longest_stall_s=(over - since) / 1e9,
-        longest_stall_at_s=since / 1e9 if stalls else None,
+        longest_stall_at_s=since / 1e9,
         suspended_s=clocks.suspended_s(ended),
         clock_step_s=clocks.step_s(ended),
     )

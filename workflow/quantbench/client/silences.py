@@ -28,9 +28,8 @@ def silences(requests: Sequence[RequestRecord], stalls: Sequence[Span] = ()) -> 
     sent = [r.sent_ns for r in requests if r.sent_ns is not None]
     if not sent or any(r.gaps_us is None for r in answered):
         return None
-    arrivals = sorted(time for r in answered for time in _arrivals(r))
     last = max((r.end_ns for r in requests if r.end_ns is not None), default=min(sent))
-    between = pairwise([min(sent), *arrivals, max(last, *arrivals[-1:])])
+    between = pairwise(sorted([min(sent), *(time for r in answered for time in _arrivals(r)), last]))
     longest = heapq.nlargest(LOOKED_AT + len(stalls), between, key=lambda edge: edge[1] - edge[0])
     seen = [_silence(start, end, requests, stalls) for start, end in longest]
     seen.sort(key=lambda silence: silence.s, reverse=True)
@@ -45,13 +44,8 @@ def _arrivals(request: RequestRecord) -> accumulate[int]:
 
 def _silence(start: int, end: int, requests: Sequence[RequestRecord], stalls: Sequence[Span]) -> Silence:
     client = sum(max(0, min(end, over) - max(start, since)) for since, over in stalls)
-    waiting = [r for r in requests if _waits(r, start, end)]
-    return Silence(
-        s=(end - start - client) / 1e9,
-        at_s=start / 1e9,
-        prompt_tokens=sum(r.prompt_tokens or 1 for r in waiting),
-        client_s=client / 1e9,
-    )
+    waited_for = sum(r.prompt_tokens or 1 for r in requests if _waits(r, start, end))
+    return Silence(s=(end - start - client) / 1e9, at_s=start / 1e9, prompt_tokens=waited_for)
 
 
 def _waits(request: RequestRecord, start: int, end: int) -> bool:

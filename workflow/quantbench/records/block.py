@@ -47,14 +47,13 @@ class ClientFacts(Record, frozen=True, kw_only=True):
 class Silence(Record, frozen=True, kw_only=True):
     """A stretch of a block without a token on any connection: how long, and when it began in the block.
 
-    prompt_tokens: of the requests that waited for their first token then; 0 where all were in mid-reply. client_s: for
-    how long the client itself stood still meanwhile, which is not part of `s`.
+    Time in which the client itself stood still is not part of it. prompt_tokens: of the requests that waited for their
+    first token then; 0 where all were in mid-reply.
     """
 
     s: float
     at_s: float
     prompt_tokens: int
-    client_s: float = 0.0
 
 
 class Counters(Record, frozen=True, kw_only=True):

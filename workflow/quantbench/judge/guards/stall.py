@@ -1,6 +1,6 @@
 """Guards of a block: did all stand still for a while, and was it client, machine, or server and network?
 
-The limits are from simulated blocks (tests/unit/judge/test_silences.py; docs/measurement.md has the figures).
+The limits are from simulated blocks (tests/unit/judge/test_stalls.py; docs/measurement.md has the figures).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def client_stalled(facts: BlockFacts, *, limit: float = 0.05, least_s: float = 0
     share = stalled_s / facts.metric("duration_s")
     text = f"the client stood still for {stalled_s:.2f} s, {share:.1%} of the block"
     longest, at = facts.block.client.longest_stall_s, facts.block.client.longest_stall_at_s
-    if longest is not None and at is not None:
+    if longest and at is not None:
         text += f"; the longest time for {longest:.2f} s from second {at:.1f} on"
     return Seen(stalled_s >= least_s and share >= limit, text)
 
