@@ -67,6 +67,10 @@ def test_silences_and_tokens_fill_the_block(times: list[tuple[int, int, int]]) -
     assert list(seen) == sorted(seen, key=lambda one: -one.s)
 
 
+@pytest.mark.fault(
+    "The machine is suspended within a block (laptop, virtual machine)",
+    "the block is refused (`suspended`) by the clock that counts sleep; a wall clock that is set is a warning only",
+)
 def test_clocks_tell_sleep_from_a_clock_that_was_set() -> None:
     before = _Clocks(running=100.0, since_boot=500.0, wall=1000.0)
     after = _Clocks(running=108.0, since_boot=568.0, wall=1058.0)  # slept 60 s, and the clock was put back by 10 s
