@@ -19,11 +19,12 @@ def _lost(facts: BlockFacts, times: float, least_s: float) -> tuple[float, str]:
     seen = facts.need(lambda b: b.silences)
     long = [(silence, _usual(silence, seen)) for silence in seen if silence.s >= least_s]
     unusual = [(silence, usual) for silence, usual in long if usual is not None and silence.s > times * usual]
-    for silence, usual in unusual[:1]:
-        lost = sum(one.s - its_usual for one, its_usual in unusual)
-        return lost, f"no token for {_where(silence)}, where {usual:.2f} s is usual"
-    for silence, _ in [one for one in long if one[1] is None]:
-        raise Missing(f"whether {_where(silence)} is usual is not known: nothing else in the block is like it")
+    if unusual:
+        longest, usually = unusual[0]
+        lost = sum(silence.s - usual for silence, usual in unusual)
+        return lost, f"no token for {_where(longest)}, where {usually:.2f} s is usual"
+    if alone := [silence for silence, usual in long if usual is None]:
+        raise Missing(f"whether {_where(alone[0])} is usual is not known: nothing else in the block is like it")
     return 0.0, "no unusual silence" + (f"; the longest {_where(seen[0])}" if seen else "")
 
 
