@@ -424,6 +424,9 @@ CASES: dict[str, dict[str, Run]] = {
         "not seen in part, calibrated long ago": measured(
             telemetry_gaps={"power_w_mean": Gap(blocks=2, reason="NVML was lost")}, calibration_age_s=1e6
         ),
+        "a block far from the others": doubted(
+            finding("doubts.far_block", arm="awq", workload="chat", cell=C8.key, block=2, rate=57.3, usual=699.0)
+        ),
         "doubts": doubted(
             finding("doubts.unseen", fields=["a", "b", "c", "d"], reason="no NVML"), finding("doubts.aa_absent")
         ),

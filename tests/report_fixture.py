@@ -310,7 +310,8 @@ def _context(
     throttled = s.invalid and arm in s.variants and cell == s.plan.grid(s.workloads[-1])[-1] and number <= 4
     client = block.ClientFacts(
         cpu_share=0.12, loop_lag_p50_ms=0.1, loop_lag_p99_ms=1.4, resent=0, coalesced_share=0.01,
-        concurrency_held=concurrency_held(spans(records), cell.concurrency),
+        concurrency_held=concurrency_held(spans(records), cell.concurrency), stalled_s=0.0, suspended_s=0.0,
+        clock_step_s=0.0,
     )  # fmt: skip
     result = BlockResult(records, datetime.fromtimestamp(t, UTC), seconds, client)
     return block_context(

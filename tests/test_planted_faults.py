@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import signal
 import threading
 import time
 import zlib
@@ -28,9 +29,9 @@ from quantbench.judge import guards
 from quantbench.observe import gpu
 from quantbench.records.block import BlockContext, Calibration, GuardResult
 from quantbench.records.server import Ready
-from quantbench.serving import lane, memory, registry, server
+from quantbench.serving import lane, memory, processes, registry, server
 from quantbench.serving import ready as ready_facts
-from servers import behave, changed, gpu_spec, killed_in_a_block, measured, own_home, started, write_prompts
+from servers import behave, changed, gpu_spec, killed_in_a_block, measured, own_home, running, started, write_prompts
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.alone, pytest.mark.flaky(reruns=3, only_rerun="AssertionError")]
 TOKEN_S = 0.002
@@ -51,7 +52,8 @@ JIT = "Triton kernel JIT compilation during inference: _fwd_kernel"
 STALLED = ("concurrency_not_held", "ramp_share", "short_block")
 """Where the client or a slot stands still at an end of a block of a fifth of a second."""
 TIMING = (
-    "client_loop_lag_tail", "client_loop_lag", "coalesced_reads", "energy_mismatch", "client_error", *STALLED,
+    "client_loop_lag_tail", "client_loop_lag", "coalesced_reads", "energy_mismatch", "client_error", "stalled",
+    "hiccup", "client_stalled", *STALLED,
 )  # fmt: skip
 """Guards of timing: on a busy machine, which stalls any process for a second, they may rightly speak up as well."""
 Troubles = set[tuple[str, str]]
@@ -283,11 +285,12 @@ def test_a_client_short_of_cpu(bf16: Arm) -> None:
         blocks = [guards.judged(bf16.measure(ready, min_seconds=1), ready, CALIBRATION).reasons for _ in range(4)]
     assert any("client_cpu" in failed for failed in blocks), blocks
     for failed in blocks:  # what a starved client does
-        assert set(failed) <= {"client_cpu", "client_loop_lag", "concurrency_not_held"}
+        assert set(failed) <= {"client_cpu", "client_loop_lag", "client_stalled", "stalled", "concurrency_not_held"}
 
 
 @pytest.mark.parametrize(
-    ("guard", "hold", "free"), [("client_loop_lag", 0.03, 0.005), ("client_loop_lag_tail", 0.05, 0.15)]
+    ("guard", "hold", "free"),
+    [("client_loop_lag", 0.03, 0.005), ("client_loop_lag_tail", 0.05, 0.15), ("client_stalled", 0.3, 0.05)],
 )
 def test_a_client_that_is_late(bf16: Arm, guard: str, hold: float, free: float) -> None:
     ready = bf16.ready()
@@ -296,6 +299,39 @@ def test_a_client_that_is_late(bf16: Arm, guard: str, hold: float, free: float) 
     assert (
         of(guard) <= troubled(guards.judged(context, ready, CALIBRATION)) <= of(guard, "concurrency_not_held") | NOISE
     )
+
+
+@contextmanager
+def frozen(ready: Ready, seconds: float) -> Iterator[None]:
+    """Stop all processes of a server for a while, once the block that is measured within runs."""
+    pids = registry.members(running(ready.model))
+
+    def freeze() -> None:
+        time.sleep(0.3)
+        processes.signal_all(pids, signal.SIGSTOP)
+        time.sleep(seconds)
+        processes.signal_all(pids, signal.SIGCONT)
+
+    freezer = threading.Thread(target=freeze)
+    freezer.start()
+    yield
+    freezer.join()
+
+
+@pytest.mark.fault(
+    "A server is frozen (SIGSTOP) for 2 s in the middle of a block",
+    "the block is refused (`stalled`) with the length and the second of the silence; all else of it is kept",
+)
+def test_a_server_that_is_frozen_within_the_block(bf16: Arm) -> None:
+    ready = bf16.ready()
+    with frozen(ready, 2.0):
+        block = guards.judged(bf16.measure(ready, min_seconds=2.6), ready, CALIBRATION)
+    assert "stalled" in block.reasons
+    assert "client_stalled" not in block.reasons
+    assert ("hiccup", "warn") in troubled(block)
+    assert block.silences is not None
+    assert block.silences[0].s > 1.8
+    assert f"no token for {block.silences[0].s:.2f} s" in {r.id: r.detail for r in block.guards}["stalled"]
 
 
 def test_a_server_that_dies_within_the_block_is_no_valid_block(home: Path, card: FakeGpu) -> None:
@@ -458,14 +494,16 @@ def test_another_card_under_the_same_results_fails_the_comparison(home: Path, ca
 
 
 ONLY_BY_FACTS = {
+    "suspended": "a test cannot send the machine to sleep",
+    "clock_set": "a test cannot set the machine's clock",
     "answer_length": "every capacity request asks for an exact length, so an answer of another length is a failure, "
     "and its block is invalid before it is compared (output_length, failed_requests)",
 }
 """Guards that no server can trouble over the whole path; tests/unit/judge/test_guards.py plants them in facts."""
 
 ELSEWHERE = {
-    "client_cpu", "client_loop_lag", "client_loop_lag_tail", "not_quantized", "fingerprint_drift", "server_changed",
-    "not_interleaved", "drift", "memory_returned", "hardware",
+    "client_cpu", "client_loop_lag", "client_loop_lag_tail", "client_stalled", "stalled", "hiccup", "not_quantized",
+    "fingerprint_drift", "server_changed", "not_interleaved", "drift", "memory_returned", "hardware",
 }  # fmt: skip
 """Planted above in tests of their own."""
 

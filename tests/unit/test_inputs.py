@@ -55,6 +55,22 @@ def test_a_good_plan_passes_and_models_made_here_are_left_to_their_jobs(home: Pa
     assert check(home) == []
 
 
+@pytest.mark.fault(
+    "The configuration leaves no block to spare (`blocks: 3`)",
+    "one line when the plan is made, also by `snakemake -n`: any refused block leaves its comparison undecided",
+)
+@pytest.mark.parametrize(("blocks", "words"), [
+    (1, "no comparison is decided"), (2, "no comparison is decided"),
+    (3, "any block that a guard refuses leaves its comparison undecided"), (4, None),
+])  # fmt: skip
+def test_too_few_blocks_to_spare_one_are_said_when_the_plan_is_made(home: Path, blocks: int, words: str | None) -> None:
+    said = check(home, blocks=blocks)
+    assert len(said) == (words is not None)
+    assert all(words in line and f"blocks: {blocks}" in line and "set blocks: 4 or more" in line for line in said)
+    more = {f"chat/c{c}_t128": 4 - blocks for c in (1, 8) if blocks < 4}
+    assert check(home, blocks=blocks, extra_blocks=more) == []
+
+
 TURNS = json.dumps({"messages": [{"role": "user", "content": "x"}]}).encode()
 HERE, QUALITY = "workloads.chat (p.jsonl): ", "quality.prompts: "
 CHAT: dict[str, str] = {"template": "{prompt}", "endpoint": "chat"}
@@ -119,12 +135,6 @@ def test_more_blocks_for_a_point_that_nobody_asked_for_are_mentioned(home: Path)
     kept.mkdir(parents=True)
     (kept / "b1.parquet").touch()
     assert check(home, extra_blocks={"chat/c8_t129": 2}) == []
-
-
-def test_blocks_without_one_to_spare_are_mentioned(home: Path) -> None:
-    assert [check(home, blocks=count) for count in (1, 4)] == [[], []]
-    [slip] = check(home, blocks=3)
-    assert "blocks: 3 leaves none to spare" in slip
 
 
 def test_the_calibration_text_must_exist_where_it_is_used(home: Path) -> None:

@@ -278,8 +278,8 @@ def test_a_prompt_file_of_another_file_is_named_with_it(tmp_path: Path) -> None:
         load(tmp_path, OWN | {"workloads": {"chat": CHAT | {"prompts": "no.jsonl"}}}, gpu="cpu")
     with pytest.raises(QuantbenchError, match=r"quality.prompts names config, which is not a file"):
         load(tmp_path, OWN | {"quality": {"prompts": "config"}}, gpu="cpu")
-    for bad in ("x" * 300, "a\0b"):
-        with pytest.raises(QuantbenchError, match="which does not exist"):
+    for bad, words in (("x" * 300, "which does not exist"), ("a\0b", "no program takes")):
+        with pytest.raises(QuantbenchError, match=words):
             load(tmp_path, OWN | {"quality": {"prompts": bad}}, gpu="cpu")
 
 

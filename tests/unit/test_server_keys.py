@@ -72,7 +72,7 @@ OURS: list[tuple[dict[str, Any], str, str]] = [
     (env(QUANTBENCH_OWNER="x"), "server.env sets QUANTBENCH_OWNER", "shell"),
     ({"server": {"command": ["env", "VLLM_PORT=1", "vllm"]}}, "server.command sets VLLM_PORT", "loopback"),
     (model({"source": "--host=0.0.0.0"}), "models.awq.source '--host=0.0.0.0' begins with a dash", "./"),
-    (model({"served_name": "-x"}), "models.awq.served_name '-x' begins with a dash", "README"),
+    (model({"served_name": "-x"}), "models.awq.served_name '-x' begins with a dash", "correct models.awq.served_name"),
 ]
 
 

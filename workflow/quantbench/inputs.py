@@ -151,15 +151,24 @@ def _inputs(plan: Plan, base: str, root: Path) -> dict[str, int]:
 
 
 def _slips(plan: Plan, results: Results) -> Iterator[str]:
-    if plan.variants and plan.config["blocks"] == MIN_PAIRS:
-        yield f"blocks: {MIN_PAIRS} leaves none to spare: a comparison needs that many, and a busy machine spoils some"
     grid = plan.cells(plan.baseline)
+    if plan.variants:
+        yield from _few_blocks(min(plan.blocks(cell, 0) for cell in grid))
     for key in plan.config["extra_blocks"]:
         cell = Cell.parse(key)
         if cell is None or cell.workload not in plan.config["workloads"] or cell in grid:
             continue
         if not any(settings.blocks_on_disk(results, arm, cell) for arm in plan.arms):
             yield f"extra_blocks names {key}, which is not in the grid: it counts only if you ask for that point's CSV"
+
+
+def _few_blocks(blocks: int) -> Iterator[str]:
+    """Said before hours are spent: guards refuse a block now and then, and with it goes its pair."""
+    if blocks <= MIN_PAIRS:
+        lack = "no comparison is decided"
+        if blocks == MIN_PAIRS:
+            lack = "any block that a guard refuses leaves its comparison undecided"
+        yield f"blocks: {blocks}: {lack}, as {MIN_PAIRS} pairs are needed; set blocks: {MIN_PAIRS + 1} or more"
 
 
 @contextmanager

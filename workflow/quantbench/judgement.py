@@ -18,6 +18,7 @@ JUDGING = (
     # What is computed anew from kept requests and counters.
     "quantbench/client/concurrency.py",
     "quantbench/client/metrics.py",
+    "quantbench/client/silences.py",
     "quantbench/observe/bottleneck.py",
     "quantbench/results.py",
     "quantbench/stats.py",

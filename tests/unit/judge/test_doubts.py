@@ -8,7 +8,7 @@ from quantbench.judge.doubts import doubts, interleaved, measure_again
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import Control, DriftRow, Precision
 from quantbench.records.finding import finding
-from quantbench.records.measurement import Gap, GuardCount, RefusedBlock
+from quantbench.records.measurement import FarBlock, Gap, GuardCount, RefusedBlock
 from quantbench.records.run import Run
 from quantbench.report.say import Speech
 
@@ -42,6 +42,7 @@ GAPS = {
 GUARDS = tuple(
     GuardCount(id=name, ok=0, fail=0, warn=warn, unknown=5) for name, warn in (("queueing", 3), ("power_cap", 0))
 )
+FAR_BLOCK = FarBlock(model="awq", **runs.CHAT.columns, block=2, rate=57.0, usual=699.0)
 DUMMY = runs.plan(load_formats={"bf16": "dummy", "awq": "auto"})
 
 
@@ -55,6 +56,9 @@ DUMMY = runs.plan(load_formats={"bf16": "dummy", "awq": "auto"})
     (with_rows(drift=(DRIFT,)),
      [finding("doubts.drifted", by=0.035, workload="chat", cell=runs.CHAT.key)]),
     (with_rows(drift=(runs.but(DRIFT, flagged=None), runs.but(DRIFT, flagged=False))), []),
+    (measured(far=(FAR_BLOCK,)), [
+        finding("doubts.far_block", arm="awq", workload="chat", cell=runs.CHAT.key, block=2, rate=57.0, usual=699.0),
+    ]),
     (with_rows(NEAR, **FEW), [finding("doubts.undecided_near", n=1)]),
     (with_rows(FAR, FAR, **FEW), [finding("doubts.undecided_far", n=2, most=9)]),
     (with_rows(NEAR, FAR, FAR, **FEW), [finding("doubts.undecided_both", n=3, near=1, far=2, most=9)]),

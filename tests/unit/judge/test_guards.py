@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -30,8 +30,10 @@ def context(n: int = 1, t: float = 1000.0, model: str = "bf16", throughput: floa
         },
         "client": {
             "cpu_share": 0.02, "loop_lag_p50_ms": 0.1, "loop_lag_p99_ms": 1.0, "coalesced_share": 0.05,
-            "concurrency_held": 0.99, "resent": 0,
+            "concurrency_held": 0.99, "resent": 0, "stalled_s": 0.0, "longest_stall_s": 0.0, "suspended_s": 0.0,
+            "clock_step_s": 0.0,
         },
+        "silences": silences((), ()),
         "server": {
             "process_start_time": 500.0, "fingerprints": [PRINT], "source_id": "files",
             "before": {"process_start_time": 500.0, "cache_dtype": "auto"},
@@ -48,6 +50,14 @@ def context(n: int = 1, t: float = 1000.0, model: str = "bf16", throughput: floa
             "foreign_processes": [],
         },
     }  # fmt: skip
+
+
+def silences(waits: Sequence[float], steps: Sequence[float], prompt_tokens: Sequence[int] = ()) -> list[Facts]:
+    """The longest silences of a block, those of `waits` and `steps` beside ordinary ones."""
+    tokens = [*prompt_tokens, *[100] * (6 - len(prompt_tokens))]
+    waited = [{"s": s, "at_s": 1.0, "prompt_tokens": n} for s, n in zip([*waits, *[0.1] * 6], tokens, strict=False)]
+    between = [{"s": s, "at_s": 2.0, "prompt_tokens": 0} for s in [*steps, *[0.02] * 6][:6]]
+    return sorted([*waited, *between], key=lambda silence: -silence["s"])
 
 
 def ready(claimed: str = "none", weights: float = 3.0) -> Facts:
@@ -147,11 +157,13 @@ class Case(NamedTuple):
     also: frozenset[tuple[str, str]] = frozenset()
 
 
-def both(guard: str, path: str, *, ok: Any, bad: Any, **more: Any) -> list[Case]:
+def both(
+    guard: str, path: str, *, ok: Any, bad: Any, also: frozenset[tuple[str, str]] = frozenset(), **more: Any
+) -> list[Case]:
     """A limit from both sides: the last value that is ok, and one just beyond it. more: changes that both need."""
     rest = {key.replace("__", "."): value for key, value in more.items()}
     severity = GUARD[guard].severity
-    return [Case(guard, "ok", {**rest, path: ok}), Case(guard, severity, {**rest, path: bad})]
+    return [Case(guard, "ok", {**rest, path: ok}, also), Case(guard, severity, {**rest, path: bad}, also)]
 
 
 def planted(guard: str, changes: Facts, *also: tuple[str, str]) -> Case:
@@ -198,7 +210,10 @@ def incident(kind: str) -> list[dict[str, str]]:
 
 
 METRICS, DELTA, CLIENT = "context.metrics.", "context.server.delta.", "context.client."
+SILENCES = "context.silences"
 TELEMETRY, SETTINGS = "context.telemetry.", "ready_b.settings."
+SHORT = {METRICS + "duration_s": 10.0, METRICS + "steady_s": 9.0, "context.min_seconds": 9.0}
+MOMENT = frozenset({("hiccup", "warn")})
 NONE_STEADY = frozenset({("ramp_share", "warn")})
 CASES = [
     # a block: load
@@ -218,6 +233,26 @@ CASES = [
     planted("ramp_share", {METRICS + "steady_s": None}),
     planted("output_length", {"context.max_tokens": 129}),
     planted("output_length", {"context.failure_reasons": {"token_count": 1}}),
+    # a block: standstill. Of 20 s; usual are 0.1 s while first tokens are waited for, and 0.02 s between tokens
+    *both("stalled", SILENCES, ok=silences((), (1.019,)), bad=silences((), (1.021,)), also=MOMENT),
+    *both("stalled", SILENCES, ok=silences((1.099,), ()), bad=silences((1.101,), ()), also=MOMENT),
+    *both("stalled", SILENCES, ok=silences((), (0.35, 0.35, 0.35)), bad=silences((), (0.36, 0.36, 0.36)), also=MOMENT),
+    Case("stalled", "ok", {**SHORT, SILENCES: silences((), (0.249, 0.249, 0.249))}),
+    Case("stalled", "fail", {**SHORT, SILENCES: silences((), (0.251, 0.251, 0.251))}, MOMENT),
+    # what is usual: four times the fourth longest other step; a wait for ten times the tokens takes ten times as long
+    Case("stalled", "ok", {SILENCES: silences((), (1.99, *[0.5] * 4))}),
+    Case("stalled", "fail", {SILENCES: silences((), (2.01, *[0.5] * 4))}, MOMENT),
+    Case("stalled", "ok", {SILENCES: silences((3.99,), (), (1000,))}),
+    Case("stalled", "fail", {SILENCES: silences((4.01,), (), (1000,))}, MOMENT),
+    Case("stalled", "unknown", {SILENCES: silences((5.0,), ())[:1]}, frozenset({("hiccup", "unknown")})),
+    *both("hiccup", SILENCES, ok=silences((), (1.019,)), bad=silences((), (1.021,)),
+          context__metrics__duration_s=100.0, context__metrics__steady_s=90.0),
+    *both("client_stalled", CLIENT + "stalled_s", ok=0.999, bad=1.0),
+    *both("client_stalled", CLIENT + "stalled_s", ok=0.249, bad=0.25, context__metrics__duration_s=4.0,
+          context__min_seconds=4.0, context__metrics__steady_s=3.0),
+    *both("suspended", CLIENT + "suspended_s", ok=0.1, bad=0.101),
+    *both("clock_set", CLIENT + "clock_step_s", ok=1.0, bad=1.01),
+    *both("clock_set", CLIENT + "clock_step_s", ok=-1.0, bad=-1.01),
     # a block: engine
     *both("prefix_cache", DELTA + "prefix_cache_hits", ok=0, bad=1),
     planted("jit_compilation", {"context.server.incidents": incident("jit")}),
@@ -306,6 +341,8 @@ CASES = [
 # guard: the fact that is taken away
 UNKNOWN = {
     "failed_requests": "context.metrics.failures", "resent_requests": "context.client.resent",
+    "stalled": "context.silences", "hiccup": "context.silences", "client_stalled": "context.client.stalled_s",
+    "suspended": "context.client.suspended_s", "clock_set": "context.client.clock_step_s",
     "short_block": "context.metrics.duration_s", "concurrency_not_held": "context.client.concurrency_held",
     "ramp_share": "context.metrics.duration_s", "output_length": "context.metrics.tokens_out",
     "prefix_cache": "context.server.delta.prefix_cache_hits", "jit_compilation": "ready.settings.jit_monitor",

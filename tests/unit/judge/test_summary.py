@@ -183,6 +183,17 @@ def test_energy_that_its_guard_doubts_is_blank_with_the_guard_as_the_reason() ->
     assert tuple_row("cpu", [(block(80, 2), trusted)])["j_per_token"] is not None
 
 
+@pytest.mark.fault(
+    "A block is far from its siblings, and no guard finds a cause",
+    "it stays valid and in the figures; the row (`BLOCK_n_FAR_FROM_SIBLINGS`) and the page of doubts name it",
+)
+def test_a_valid_block_far_from_the_others_stands_in_the_row_and_stays_in_its_figures() -> None:
+    rates = (100.0, 101.0, 57.0)
+    blocks = [(block(80, 2), context(block=n, metrics={"throughput_tok_s": x})) for n, x in enumerate(rates, start=1)]
+    row = tuple_row("cpu", blocks)
+    assert (row["valid"], row["blocks"], "BLOCK_3_FAR_FROM_SIBLINGS" in row["reasons"].split(";")) == (True, 3, True)
+
+
 def test_calibration_goes_into_the_row_and_a_request_that_never_was_into_none() -> None:
     calibration = Calibration(concurrency=2, ttft_error_p50_ms=0.1, e2e_error_p50_ms=0.2, limit_tok_s=9000.0)
     row = tuple_row("cpu", [(block(4, 2), context())], calibration)

@@ -205,7 +205,7 @@ def _judged(
         block=number,
         min_seconds=spec.min_seconds,
     )
-    known = ("failed_requests", "concurrency_not_held", *guards.CLIENT)
+    known = ("failed_requests", "concurrency_not_held", "stalled", "client_stalled", "suspended", *guards.CLIENT)
     results = [r for r in guards.evaluate_block(block, None, calibration) if r.id in known]
     failed = guards.failed(results)
     limits = [r.detail for r in results if r.id in failed and r.id in guards.CLIENT]

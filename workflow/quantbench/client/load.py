@@ -12,9 +12,10 @@ import gc
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import uvloop
 from msgspec import structs
@@ -29,7 +30,7 @@ from quantbench.client.records import BlockResult, Exchange
 from quantbench.client.sse import record
 from quantbench.client.wire import Connection
 from quantbench.records.block import ClientFacts
-from quantbench.records.request import RequestRecord, spans
+from quantbench.records.request import RequestRecord, Span, spans
 
 Hook = Callable[[], Awaitable[None] | None]
 Progress = Callable[[int, float], None]
@@ -119,6 +120,27 @@ def _check_answered(phase: Phase) -> None:
             check_reply(phase.spec, exchange)
 
 
+class _Clocks(NamedTuple):
+    """The machine's clocks at one moment, in s: they run alike, unless it sleeps or its wall clock is set."""
+
+    running: float
+    """Stands still while the machine sleeps."""
+    since_boot: float
+    wall: float
+
+    @classmethod
+    def now(cls) -> _Clocks:
+        return cls(time.monotonic(), time.clock_gettime(time.CLOCK_BOOTTIME), time.time())
+
+    def suspended_s(self, later: _Clocks) -> float:
+        """How long the machine slept until `later`."""
+        return (later.since_boot - self.since_boot) - (later.running - self.running)
+
+    def step_s(self, later: _Clocks) -> float:
+        """By how much the wall clock was set until `later`, to and fro not seen."""
+        return (later.wall - self.wall) - (later.since_boot - self.since_boot)
+
+
 @contextlib.contextmanager
 def _quiet_gc() -> Iterator[None]:
     """No garbage collection while the clock runs: a full one stops the loop for milliseconds."""
@@ -136,7 +158,7 @@ def _quiet_gc() -> Iterator[None]:
 
 async def _run(
     spec: LoadSpec, before: Hook | None, after: Hook | None, progress: Progress | None
-) -> tuple[Phase, datetime, ClientFacts]:
+) -> tuple[Phase, datetime, ClientFacts, list[Span]]:
     url, head = endpoint_url(spec.url, spec.endpoint), headers(spec)
     make = transport_for(spec)
     connections = [make(url, head) for _ in range(spec.concurrency)]
@@ -149,14 +171,16 @@ async def _run(
         await _call(before)
         await _open(spec, connections, anew=time.monotonic() - idle_since > _IDLE_LIMIT_S)
         with _quiet_gc(), LagProbe() as lag:
-            started, cpu = datetime.now(UTC), time.process_time()
+            started, clocks, cpu = datetime.now(UTC), _Clocks.now(), time.process_time()
             await _run_phase(phase, connections, progress)
-            cpu = time.process_time() - cpu
+            cpu, ended = time.process_time() - cpu, _Clocks.now()
         await _call(after)
         _check_answered(phase)
     finally:
         await asyncio.gather(*(connection.close() for connection in connections))
     duration = phase.duration_s()
+    stalls = [(since - phase.started_ns, over - phase.started_ns) for since, over in lag.stalls]
+    since, over = max(stalls, key=lambda stall: stall[1] - stall[0], default=(0, 0))
     client = ClientFacts(
         cpu_s=cpu,
         cpu_share=cpu / duration if duration > 0 else None,
@@ -165,8 +189,13 @@ async def _run(
         connections_opened=sum(connection.opened for connection in connections),
         resent=phase.resent,
         transport=make.__name__,
+        stalled_s=sum(over - since for since, over in stalls) / 1e9,
+        longest_stall_s=(over - since) / 1e9,
+        longest_stall_at_s=since / 1e9,
+        suspended_s=clocks.suspended_s(ended),
+        clock_step_s=clocks.step_s(ended),
     )
-    return phase, started, client
+    return phase, started, client, stalls
 
 
 def run_block(
@@ -185,7 +214,7 @@ def run_block(
     """
     terminated = False
 
-    async def main() -> tuple[Phase, datetime, ClientFacts]:
+    async def main() -> tuple[Phase, datetime, ClientFacts, list[Span]]:
         def cancel() -> None:
             nonlocal terminated
             terminated = True
@@ -199,16 +228,16 @@ def run_block(
     previous = signal.getsignal(signal.SIGTERM)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            phase, started, client = runner.run(main())
+            phase, started, client, stalls = runner.run(main())
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, previous)
         if terminated:
             signal.raise_signal(signal.SIGTERM)
-    return _parse(spec, phase, started, client)
+    return _parse(spec, phase, started, client, stalls)
 
 
-def _parse(spec: LoadSpec, phase: Phase, started: datetime, client: ClientFacts) -> BlockResult:
+def _parse(spec: LoadSpec, phase: Phase, started: datetime, client: ClientFacts, stalls: Sequence[Span]) -> BlockResult:
     """Exchanges become records, in the order of issue; what only they tell of the client is added."""
     cpu = time.process_time()
     ordered = sorted(phase.exchanges, key=lambda e: e.index)
@@ -219,7 +248,7 @@ def _parse(spec: LoadSpec, phase: Phase, started: datetime, client: ClientFacts)
         coalesced_share=_coalesced(records),
         concurrency_held=concurrency_held(spans(records), spec.concurrency),
     )
-    return BlockResult(records, started, phase.duration_s(), client)
+    return BlockResult(records, started, phase.duration_s(), client, stalls)
 
 
 def _coalesced(records: list[RequestRecord]) -> float | None:

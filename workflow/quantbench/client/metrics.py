@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from quantbench import stats
 from quantbench.client.concurrency import steady_window
 from quantbench.client.records import BlockResult
+from quantbench.client.silences import silences
 from quantbench.records.base import Number
 from quantbench.records.block import BlockContext, LaneFacts, Percentile, ServerFacts, Telemetry
 from quantbench.records.cell import Cell
@@ -92,6 +93,7 @@ def block_context(
         started_unix=result.started.timestamp(),
         duration_s=result.duration_s,
         client=result.client,
+        silences=silences(records, result.stalls),
         metrics=block_metrics(records, cell.concurrency, energy_j=telemetry.energy_j),
         percentiles=percentile_table(records),
         failure_reasons=dict(Counter(str(record.reason) for record in records if not record.ok)),

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 from quantbench.records.block import ClientFacts
-from quantbench.records.request import RequestRecord
+from quantbench.records.request import RequestRecord, Span
 
 # stale: a reused connection closed before any byte of the reply; the load client asks once more and never records it.
 Ending = Literal["complete", "connect", "disconnected", "stale", "timeout", "too_long", "cancelled", "bad_http"]
@@ -35,9 +35,13 @@ class Exchange:
 
 @dataclass(frozen=True)
 class BlockResult:
-    """The records of one block, times relative to its clock zero; when that was, how long it took, and the client."""
+    """The records of one block, times relative to its clock zero; when that was, how long it took, and the client.
+
+    stalls: when the client itself stood still, on the records' clock.
+    """
 
     records: list[RequestRecord]
     started: datetime
     duration_s: float
     client: ClientFacts
+    stalls: Sequence[Span] = ()

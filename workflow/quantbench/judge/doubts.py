@@ -52,6 +52,9 @@ def _coverage(run: Run) -> Iterator[Finding]:
             yield finding("doubts.undecided_both", n=n, near=n - far, far=far, most=run.most_blocks)
     if n := len(run.measurement.blocks.invalid):
         yield finding("doubts.refused", n=n)
+    for one in run.measurement.far:
+        values = {"arm": one.model, "workload": one.workload, "cell": one.cell.key, "block": one.block}
+        yield finding("doubts.far_block", **values, rate=one.rate, usual=one.usual)
     if run.variants and not run.quality:
         yield finding("doubts.no_quality")
     if dummies := [model for model in run.models if run.plan.load_formats.get(model) == "dummy"]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any, get_args
 
+from quantbench.judge.siblings import far
 from quantbench.records.base import Number
 from quantbench.records.block import BlockContext, Calibration, Status, Telemetry
 from quantbench.records.cell import Cell
@@ -69,6 +70,7 @@ def summarize(
         telemetry_gaps={name: gap for name, gap in gaps.items() if gap.blocks < len(ordered)},
         gpu_name=gpu_name,
         checks=tuple(checks),
+        far=tuple(one for arm in _by_arm(ordered).values() for one in far(arm)),
     )
 
 

@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from quantbench.client.metrics import figure, measured, percentile
+from quantbench.judge.siblings import far
 from quantbench.records.base import Number
 from quantbench.records.block import BlockContext, Calibration, Percentile
 from quantbench.records.codes import code, parse
@@ -169,6 +170,8 @@ def _reasons(row: Tuple) -> Iterator[str]:
         yield code("steady_too_short")
     if any(context.warned(ENERGY_GUARD) for context in row.used):
         yield ENERGY_GUARD
+    for one in far(row.contexts):
+        yield code("far_from_siblings", n=one.block)
 
 
 def _failures(row: Tuple) -> str:
@@ -242,7 +245,8 @@ _VALIDITY: Final = (
         lambda row: all(context.valid for context in row.contexts),
     ),
     Column(
-        "reasons", "codes", "guards that refused blocks, and why fields are empty; joined with `;`",
+        "reasons", "codes",
+        "guards that refused blocks, why fields are empty, valid blocks far from the others; joined with `;`",
         lambda row: ";".join(dict.fromkeys(_reasons(row))),
     ),
     Column("failure_reasons", "code:count", "why requests failed, over all blocks, the most frequent first", _failures),

@@ -21,7 +21,11 @@ class Hardware(Record, frozen=True, kw_only=True):
 
 
 class ClientFacts(Record, frozen=True, kw_only=True):
-    """What the load client knows of itself: CPU in s and as a share of a core, lag of its event loop, connections."""
+    """What the load client knows of itself: CPU in s and as a share of a core, lag of its event loop, connections.
+
+    stalled_s: how long its loop stood still in all, counting what took it 50 ms or more; the longest time, and when it
+    began in the block. suspended_s: how long the machine slept; clock_step_s: by how much its wall clock was set.
+    """
 
     cpu_s: float | None = None
     cpu_share: float | None = None
@@ -33,6 +37,23 @@ class ClientFacts(Record, frozen=True, kw_only=True):
     parse_cpu_s: float | None = None
     coalesced_share: float | None = None
     concurrency_held: float | None = None
+    stalled_s: float | None = None
+    longest_stall_s: float | None = None
+    longest_stall_at_s: float | None = None
+    suspended_s: float | None = None
+    clock_step_s: float | None = None
+
+
+class Silence(Record, frozen=True, kw_only=True):
+    """A stretch of a block without a token on any connection: how long, and when it began in the block.
+
+    Time in which the client itself stood still is not part of it. prompt_tokens: of the requests that waited for their
+    first token then; 0 where all were in mid-reply.
+    """
+
+    s: float
+    at_s: float
+    prompt_tokens: int
 
 
 class Counters(Record, frozen=True, kw_only=True):
@@ -196,6 +217,7 @@ class BlockContext(InCell, frozen=True, kw_only=True):
     started_unix: float
     duration_s: float
     client: ClientFacts
+    silences: tuple[Silence, ...] | None = None
     metrics: dict[str, Number | None]
     percentiles: dict[str, Percentile] = {}
     failure_reasons: dict[str, int] = {}

@@ -30,6 +30,7 @@ CODES: Final[Mapping[str, str]] = {
     "time_of_too_few": "{time}_OF_TOO_FEW",
     "time_not_kept": "{time}_NOT_KEPT",
     "itl_needs_single_tokens": "ITL_NEEDS_SINGLE_TOKENS",
+    "far_from_siblings": "BLOCK_{n}_FAR_FROM_SIBLINGS",
     "steady_too_short": "STEADY_TOO_SHORT",
     "failures_at": "FAILURES_AT_P{q}",
     "missing_in_pairs": "MISSING_IN_{n}_PAIRS",

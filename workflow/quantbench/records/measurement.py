@@ -17,6 +17,15 @@ class RefusedBlock(InCell, frozen=True, kw_only=True):
     details: tuple[str, ...]
 
 
+class FarBlock(InCell, frozen=True, kw_only=True):
+    """A valid block far from the others of its arm in its cell: its tok/s, and the median of theirs."""
+
+    model: str
+    block: int
+    rate: float
+    usual: float
+
+
 class Blocks(Record, frozen=True, kw_only=True):
     """How many blocks there are, and which were refused."""
 
@@ -167,3 +176,4 @@ class Measurement(Record, frozen=True, kw_only=True):
     telemetry_gaps: dict[str, Gap]
     gpu_name: str = ""
     checks: tuple[Check, ...] = ()
+    far: tuple[FarBlock, ...] = ()

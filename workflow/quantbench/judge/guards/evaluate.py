@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from quantbench.judge.guards import client, device, engine, load, pair, server
+from quantbench.judge.guards import client, device, engine, load, pair, server, stall
 from quantbench.judge.guards.base import BlockFacts, Guard, PairFacts, Scope, Source
 from quantbench.observe import bottleneck
 from quantbench.records.block import BlockContext, Calibration, GuardResult
@@ -15,7 +15,7 @@ from quantbench.records.server import Ready, Session
 
 GUARDS: Final = tuple(
     value
-    for module in (load, engine, device, client, server, pair)
+    for module in (load, stall, engine, device, client, server, pair)
     for value in vars(module).values()
     if isinstance(value, Guard)
 )
