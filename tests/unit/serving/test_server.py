@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from quantbench.engines import openai_api
 from quantbench.engines.vllm import client, installed, quantization
-from quantbench.engines.vllm.evidence import Claim
+from quantbench.engines.vllm.formats import ALL, Claim, Rule, Scheme
 from quantbench.errors import QuantbenchError
 from quantbench.observe import programs
 from quantbench.records.server import Tokenizer
@@ -213,23 +213,27 @@ def test_a_variant_that_is_not_quantized_is_never_measured(home):
     assert "quantization=None, but awq was claimed" in error.what
 
 
+def claim(method, weights, activations, online=False):
+    return Claim(method, (Rule(ALL, Scheme(weights, activations)),), online)
+
+
 @pytest.mark.parametrize(
-    ("claimed", "bits", "claim", "words"),
+    ("claimed", "bits", "stated", "words"),
     [
         ("none", 16.0, None, None),
-        ("awq", 4.0, Claim("awq", 4, 16), None),
-        ("gptq", 8, Claim("gptq", 8, 16), None),
-        ("fp8", 8, Claim("fp8", 8, 8, online=True), None),
-        ("compressed-tensors", None, Claim("compressed-tensors", 8, 8), None),
+        ("awq", 4.0, claim("awq", 4, 16), None),
+        ("gptq", 8, claim("gptq", 8, 16), None),
+        ("fp8", 8, claim("fp8", 8, 8, online=True), None),
+        ("compressed-tensors", None, claim("compressed-tensors", 8, 8), None),
         ("awq", 4, None, "neither the checkpoint"),
-        ("none", 16, Claim("gptq", 4, 16), "not quantized, but it is"),
-        ("awq", 4, Claim("gptq", 4, 16), "checkpoint says gptq"),
-        ("gptq", 4, Claim("gptq", 8, 16), "4 bits per weight, the checkpoint 8"),
+        ("none", 16, claim("gptq", 4, 16), "not quantized, but it is"),
+        ("awq", 4, claim("gptq", 4, 16), "checkpoint says gptq"),
+        ("gptq", 4, claim("gptq", 8, 16), "4 bits per weight, the checkpoint 8"),
     ],
 )
-def test_the_claims_of_config_and_checkpoint_must_agree(claimed, bits, claim, words):
-    mismatch = quantization.claim_mismatch(claimed, bits, claim)
-    assert (mismatch is None) if words is None else (words in mismatch)
+def test_the_claims_of_config_and_checkpoint_must_agree(claimed, bits, stated, words):
+    mismatch = quantization.claim_mismatch(claimed, bits, stated)
+    assert (mismatch is None) if words is None else (words in mismatch[0])
 
 
 def test_what_ready_json_holds(home):
