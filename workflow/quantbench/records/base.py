@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from quantbench.errors import QuantbenchError
 from quantbench.files import damaged, write_bytes
 
 Number = int | float
@@ -36,10 +37,24 @@ T = TypeVar("T")
 def read(path: Path | str, kind: type[T]) -> T:
     """One JSON file as `kind`. Raises QuantbenchError naming the file and the key that is unknown or of another type.
 
-    Keys that earlier versions wrote and nobody needs (`retired` of the record) are passed over. OSError if the file
-    cannot be read.
+    Keys that earlier versions wrote and nobody needs (`retired` of the record) are passed over. FileNotFoundError or
+    NotADirectoryError if there is no such file.
     """
-    return parse(Path(path).read_bytes(), kind, path)
+    try:
+        content = Path(path).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise unreadable(path, error) from None
+    return parse(content, kind, path)
+
+
+def unreadable(path: Path | str, error: OSError) -> QuantbenchError:
+    """The error for a file that is there and cannot be read."""
+    return QuantbenchError(
+        f"{path} cannot be read: {error.strerror or error}",
+        remedy="make it a file that you may read, or move it away; then run the same command again",
+    )
 
 
 def parse(content: bytes, kind: type[T], name: Path | str) -> T:
