@@ -158,16 +158,17 @@ def new_event(home: Path | str, event: str, **more: Any) -> Event:
     return Event(**{"t": round(time.time(), 3), "event": event, "model": Path(home).name, **more})
 
 
-def open_log(path: Path, *, make: bool = True) -> BinaryIO:
+def open_log(path: Path, *, make: bool = True, mode: int = 0o600) -> BinaryIO:
     """A server's log, or its events, to append to: a regular file, not what a link there leads to.
 
-    Raises QuantbenchError if it cannot be written, FileNotFoundError if it is not there and not to be made.
+    mode: of a new file; nobody knows what a server prints, so its log is for this user alone. Raises QuantbenchError if
+    it cannot be written, FileNotFoundError if it is not there and not to be made.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_CREAT if make else 0)
     try:
         if make:
             path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, flags, 0o644)
+        handle = os.open(path, flags, mode)
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
             raise OSError(0, "it is no regular file")
@@ -196,7 +197,8 @@ def append_event(home: Path | str, event: Event) -> None:
     """
     home = Path(home)
     try:
-        with open_log(home / "events.jsonl", make=home.is_dir() or home == owner.server_home(home.name)) as log:
+        make = home.is_dir() or home == owner.server_home(home.name)
+        with open_log(home / "events.jsonl", make=make, mode=0o666) as log:
             log.write(base.line(event))
     except FileNotFoundError:
         return
