@@ -108,3 +108,12 @@ def test_a_variable_that_means_something_is_taken_and_planning_makes_no_state(tm
     assert not (tmp_path / "state").exists()
     monkeypatch.setenv(owner.BLOCKS, "many")
     assert owner.planned_blocks() == 0
+
+
+def test_what_another_run_left_in_the_environment_is_dropped(monkeypatch):
+    left = (processes.MARK, processes.SUPERVISES, "QUANTBENCH_VERSIONS_0123")
+    for name in (*left, owner.IDLE):
+        monkeypatch.setenv(name, "7")
+    owner.check_environment()
+    assert not [name for name in left if name in os.environ]
+    assert owner.idle_s() == 7

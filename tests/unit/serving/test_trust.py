@@ -23,7 +23,7 @@ from quantbench.cli.main import main
 from quantbench.errors import QuantbenchError
 from quantbench.records.base import write
 from quantbench.records.serving import Claim, Ended, Fallback, Launch, ServerProcesses, State
-from quantbench.serving import claims, lane, owner, processes, registry, server, trust
+from quantbench.serving import claims, lane, owner, processes, registry, server, supervisor, trust
 from servers import PATIENCE_S, fake_spec, own_home
 
 NOBODY = 65534
@@ -343,6 +343,36 @@ def test_a_process_of_another_user_that_carries_the_mark_is_not_ours(tmp_path: P
         for process in (theirs, mine):
             process.kill()
             process.wait()
+
+
+@pytest.mark.fault(
+    "another user has made the folder of PyTorch's compile cache in /tmp",
+    "not used: the server keeps its cache in its own temporary folder",
+)
+@pytest.mark.parametrize("how", ["new", "ours", "group", "world", "link", "theirs"])
+def test_a_compile_cache_that_others_may_write_to_is_not_given_to_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    cache = tmp_path / f"torchinductor_{os.getuid()}"
+    if how == "link":
+        cache.symlink_to(tmp_path)
+    elif how != "new":
+        cache.mkdir()
+        cache.chmod({"group": 0o775, "world": 0o777}.get(how, 0o755))
+    if how == "theirs":
+        if os.getuid():
+            pytest.skip("only root can make folders of another user")
+        os.chown(cache, NOBODY, NOBODY)
+    code = "import os; print(os.environ.get('TORCHINDUCTOR_CACHE_DIR'))"
+    launch = Launch(
+        argv=(sys.executable, "-c", code), env={}, unset=(), owner=dead_token(), mark="0" * 32,
+        log=str(tmp_path / "server.log"), home=str(tmp_path), devices=(), scratch=str(tmp_path), idle_s=1, grace_s=1,
+    )  # fmt: skip
+    supervisor.spawn(launch).wait()
+    used = (tmp_path / "server.log").read_text().strip()
+    assert used == (str(cache) if how in ("new", "ours", "group") else "None")
 
 
 # Files that are broken ---------------------------------------------------------------------------------------------

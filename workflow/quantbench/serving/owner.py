@@ -24,6 +24,7 @@ IDLE = "QUANTBENCH_IDLE_S"
 SHARED = "QUANTBENCH_SHARED_FOLDER"
 """Set it to 1 where several runs share a folder on purpose, each with its own targets (one batch job per model)."""
 _IDLE_S = 3600.0
+_OF_A_RUN = (processes.MARK, processes.SUPERVISES, "QUANTBENCH_VERSIONS_")
 LIBRARY = Path(__file__).resolve().parents[2]
 
 
@@ -82,8 +83,11 @@ def server_home(model: str) -> Path:
 def check_environment() -> None:
     """Raise QuantbenchError for a variable of ours whose value means nothing, and for a state folder that is not ours.
 
-    Before anything is made: later it would be the end of the first job.
+    Before anything is made: later it would be the end of the first job. What another run has put into the environment
+    of this one (it was started from there) is dropped: its jobs must not carry the mark of a server.
     """
+    for name in [name for name in os.environ if name.startswith(_OF_A_RUN)]:
+        del os.environ[name]
     idle_s()
     shared_folder()
     state_root(make=False)

@@ -78,8 +78,13 @@ def spawn(launch: Launch) -> subprocess.Popen[bytes]:
     """Start the server in a session of its own; it dies with this process."""
     dropped = {*launch.unset, processes.SUPERVISES}
     env = {key: value for key, value in os.environ.items() if key not in dropped}
-    # The server leaves its sockets in the temporary folder, so it gets its own; PyTorch's compile cache does not move.
-    env.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}")
+    # The server leaves its sockets in the temporary folder, so it gets its own; PyTorch's compile cache does not move,
+    # unless somebody else has made the folder of that name: PyTorch runs the code that it finds there.
+    cache = Path(tempfile.gettempdir()) / f"torchinductor_{os.getuid()}"
+    with contextlib.suppress(OSError):
+        cache.mkdir(mode=0o700, exist_ok=True)
+    if trust.is_ours(cache, writers=0o002):  # PyTorch makes it under the umask
+        env.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
     paths = [p for p in env.pop("PYTHONPATH", "").split(os.pathsep) if p and p != str(owner.LIBRARY)]
     if paths:  # our own library is not for the server
         env["PYTHONPATH"] = os.pathsep.join(paths)

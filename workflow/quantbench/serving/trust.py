@@ -55,10 +55,10 @@ def folder(path: Path, *, make: bool = True) -> Path:
     return path
 
 
-def is_ours(path: Path) -> bool:
-    """Is this a real folder of this user's, which nobody else may write to?"""
+def is_ours(path: Path, writers: int = 0o022) -> bool:
+    """Is this a real folder of this user's, which nobody else may write to? writers: the bits that must not be set."""
     with contextlib.suppress(OSError):
-        return not _not_ours(path.lstat(), stat.S_ISDIR, "folder")
+        return not _not_ours(path.lstat(), stat.S_ISDIR, "folder", writers)
     return False
 
 
