@@ -42,7 +42,7 @@ rule all:
 
 onstart:
     try:
-        folder.enter(Path.cwd())
+        folder.enter(Path.cwd(), Path(RESULTS.root))
         folder.need_writable(Path(RESULTS.root))
     except QuantbenchError as error:
         raise WorkflowError(str(error)) from None

@@ -17,7 +17,7 @@ from quantbench.records.base import line
 from quantbench.records.serving import FolderLock
 from quantbench.serving import folder, owner, processes
 
-ENTER = "from pathlib import Path; from quantbench.serving import folder; folder.enter(Path()); "
+ENTER = "from pathlib import Path; from quantbench.serving import folder; folder.enter(Path(), Path('results')); "
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def test_who_is_in_the_folder_stands_in_its_lock_until_that_run_ends(tmp_path: P
     said = subprocess.check_output([sys.executable, "-c", code], text=True)
     assert f'"host":"{socket.gethostname()}"' in said
     assert lock.read_text() == ""
-    folder.enter(tmp_path)
+    folder.enter(tmp_path, tmp_path / "results")
 
 
 @pytest.mark.fault(
@@ -50,10 +50,34 @@ def test_who_is_in_the_folder_stands_in_its_lock_until_that_run_ends(tmp_path: P
 def test_a_run_of_another_host_is_not_taken_for_dead(tmp_path: Path, lock: Path) -> None:
     note(lock, "web1", "0ther")
     with pytest.raises(QuantbenchError, match=r"a run on web1 is in this folder since 2026.*process id 77") as caught:
-        folder.enter(tmp_path)
+        folder.enter(tmp_path, tmp_path / "results")
     assert f"rm {lock}" in caught.value.remedy
     lock.unlink()
-    folder.enter(tmp_path)
+    folder.enter(tmp_path, tmp_path / "results")
+
+
+def test_results_on_a_disk_that_two_folders_share_are_held_too(tmp_path: Path, lock: Path) -> None:
+    disk, here = tmp_path / "disk", tmp_path / "clone"
+    (here / ".snakemake").mkdir(parents=True)
+    disk.mkdir()
+    (here / "results").symlink_to(disk)
+    note(disk / ".quantbench.lock", "web1", "0ther")
+    with pytest.raises(QuantbenchError, match=r"a run on web1 is in .*clone/results since"):
+        folder.enter(here, here / "results")
+    (disk / ".quantbench.lock").unlink()
+    os.close(folder._held.pop())  # as the end of that process does
+    folder.enter(here, here / "results")
+    assert f'"pid":{os.getpid()}' in (disk / ".quantbench.lock").read_text()
+
+
+def test_results_in_the_folder_or_on_a_disk_that_is_not_there_have_no_lock_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "gone").symlink_to(tmp_path / "not mounted")
+    folder.enter(tmp_path, tmp_path / "results")
+    os.close(folder._held.pop())
+    folder.enter(tmp_path, tmp_path / "gone")
+    assert not list((tmp_path / "results").iterdir())
+    assert not (tmp_path / "not mounted").exists()
 
 
 @pytest.mark.parametrize(
@@ -61,14 +85,14 @@ def test_a_run_of_another_host_is_not_taken_for_dead(tmp_path: Path, lock: Path)
 )
 def test_a_killed_run_of_this_host_is_no_hindrance(tmp_path: Path, lock: Path, host: str, boot: str) -> None:
     note(lock, host, boot)
-    folder.enter(tmp_path)
+    folder.enter(tmp_path, tmp_path / "results")
     assert f'"pid":{os.getpid()}' in lock.read_text()
 
 
 @pytest.mark.parametrize("text", ["1234\n", "[]", "", "\x00", '{"pid": "x"}'])
 def test_a_lock_in_other_words_is_none(tmp_path: Path, lock: Path, text: str) -> None:
     lock.write_text(text)
-    folder.enter(tmp_path)
+    folder.enter(tmp_path, tmp_path / "results")
 
 
 def test_whom_a_run_waits_for_is_said_with_its_host(lock: Path) -> None:
@@ -91,7 +115,7 @@ def test_a_disk_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
     with pytest.raises(QuantbenchError, match="cannot be locked: No locks available") as caught:
-        folder.enter(tmp_path)
+        folder.enter(tmp_path, tmp_path / "results")
     assert owner.SHARED in caught.value.remedy
 
 
@@ -99,5 +123,5 @@ def test_a_disk_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_lock_that_is_no_file_is_named(tmp_path: Path, lock: Path, what: str) -> None:
     lock.symlink_to(tmp_path / "elsewhere") if what == "link" else lock.mkdir()
     with pytest.raises(QuantbenchError, match=r"quantbench\.lock cannot be written"):
-        folder.enter(tmp_path)
+        folder.enter(tmp_path, tmp_path / "results")
     assert not (tmp_path / "elsewhere").exists()

@@ -431,7 +431,7 @@ SAMPLES: dict[str, Any] = {
 }  # fmt: skip
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(data=st.data(), name=st.sampled_from(sorted(SAMPLES)))
 def test_no_file_of_a_dead_server_stops_a_sweep_or_touches_what_is_not_the_servers(
     data: st.DataObject, name: str, state: Path, victim: subprocess.Popen[bytes], treasure: Path

@@ -31,14 +31,20 @@ def need_writable(folder: Path) -> None:
     (folder / "writable").unlink()
 
 
-def enter(folder: Path) -> None:
-    """Hold the folder until this process ends. If another run has it: wait, then run this command again.
+def enter(folder: Path, results: Path) -> None:
+    """Hold the folder, and results that lie elsewhere, until this process ends.
 
-    Raises QuantbenchError if a run of another host is in it, or was when that host went down.
+    If another run has one of them: wait, then run this command again. Raises QuantbenchError if a run of another host
+    is in it, or was when that host went down.
     """
     if owner.shared_folder():
         return
-    path = folder / ".snakemake" / "quantbench.lock"
+    _enter(folder / ".snakemake" / "quantbench.lock", "this folder")
+    if results.is_dir() and not results.resolve().is_relative_to(folder.resolve()):
+        _enter(results.resolve() / ".quantbench.lock", str(results))
+
+
+def _enter(path: Path, where: str) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
@@ -49,7 +55,7 @@ def enter(folder: Path) -> None:
     except BlockingIOError:
         holder = _holder(handle, path)
         who = f"process id {holder.pid} on {holder.host}" if holder else "process id unknown"
-        print(f"quantbench: waiting for the run with {who} in this folder", file=sys.stderr, flush=True)
+        print(f"quantbench: waiting for the run with {who} in {where}", file=sys.stderr, flush=True)
         _lock(handle, path, wait=True)
         # What this run planned is out of date now; planning again takes seconds.
         os.execv(sys.executable, [sys.executable, "-m", "snakemake", *sys.argv[1:]])
@@ -57,7 +63,7 @@ def enter(folder: Path) -> None:
     # On this host its lock would not be free if it lived: not in another container, nor after a restart.
     if holder and holder.boot != processes.boot() and holder.host != socket.gethostname():
         raise QuantbenchError(
-            f"a run on {holder.host} is in this folder since {holder.since} (process id {holder.pid})",
+            f"a run on {holder.host} is in {where} since {holder.since} (process id {holder.pid})",
             remedy=f"wait for it, or end it there; if that host has gone down: rm {path}",
         )
     now = time.strftime("%Y-%m-%d %H:%M:%S %z")
