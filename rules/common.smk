@@ -16,9 +16,8 @@ try:
         from quantbench import inputs
 
         owner.check_environment()
-        for (
-            model
-        ) in PLAN.models:  # here, as snakemake wraps what a param's function raises
+        # Here, as snakemake wraps what a param's function raises.
+        for model in PLAN.models:
             identity.recorded(Results(PLAN.gpu).file("ready", model=model))
         targets.check(PLAN, sys.argv[1:])  # snakemake itself knows them only later
         for slip in inputs.check(PLAN, ROOT):
