@@ -41,8 +41,8 @@ rule all:
 
 
 onstart:
-    folder.enter(Path.cwd())
     try:
+        folder.enter(Path.cwd(), Path(RESULTS.root))
         folder.need_writable(Path(RESULTS.root))
     except QuantbenchError as error:
         raise WorkflowError(str(error)) from None

@@ -13,9 +13,14 @@ try:
         workflow.config_settings.config,
         map(Path, workflow.config_settings.configfiles),
     )
+    LANE_MODES = settings.lane_modes(PLAN, Results(PLAN.gpu))
     if owner.is_owner_process():  # not again in every job's process
         from quantbench import inputs
 
+        owner.check_environment()
+        # Here, as snakemake wraps what a param's function raises.
+        for model in PLAN.models:
+            identity.recorded(Results(PLAN.gpu).file("ready", model=model))
         targets.check(PLAN, sys.argv[1:])  # snakemake itself knows them only later
         print(f"quantbench: {summary.line(PLAN)}", file=sys.stderr, flush=True)
         for slip in inputs.check(PLAN, ROOT):
@@ -54,7 +59,7 @@ CALIBRATION = RESULTS.pattern("calibration")
 
 SCHEDULE = Schedule(
     models={arm: PLAN.lane_of(arm) for arm in ARMS},
-    modes=settings.lane_modes(PLAN, RESULTS),
+    modes=LANE_MODES,
     cells=PLAN.cells(BASELINE),
     aa={arm: served_model(arm) for arm in ARMS if arm not in MODELS},
 )

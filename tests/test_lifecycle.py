@@ -505,12 +505,28 @@ def elsewhere(box: Box) -> None:
     (box.path / "elsewhere").mkdir()
 
 
+def broken(name: str, text: str) -> Callable[[Box], None]:
+    def write(box: Box) -> None:
+        box.file(name).parent.mkdir(parents=True)
+        box.file(name).write_text(text)
+
+    return write
+
+
+def open_state(box: Box) -> None:
+    box.state.mkdir()
+    box.state.chmod(0o777)
+
+
 NO_KEY = config(workloads={"chat": {"concurency": [3]}})
 NO_MODEL = config(models={"beta": {"source": "models/missing"}})
 REFUSED: dict[str, tuple[Callable[[Box], None], list[str]]] = {
     "unknown key 'workloads.chat.concurency' (did you mean 'concurrency'": (NO_KEY, []),
     "models.beta.source: 'models/missing' is neither a folder": (NO_MODEL, []),
     f"results/{GPU}/writable cannot be written": (no_disk, ["capacity"]),
+    "servers/lanes.json is damaged: Expected `object`, got `array`": (broken("servers/lanes.json", "[]"), ["capacity"]),
+    "alpha/ready.json is damaged: Object missing": (broken("servers/alpha/ready.json", "{}"), ["capacity"]),
+    "{path}/state is not used: others may write to it": (open_state, ["capacity"]),
     "cd {path}": (elsewhere, ["capacity", "--directory", "elsewhere"]),
     "'gamma' is not selected (alpha, alpha__aa, beta)": (lambda _: None, [CELL.format("gamma", 1)]),
 }

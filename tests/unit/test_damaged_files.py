@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
+import page_facts
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from json_damage import damaged_json
 from quantbench import jobs, results
 from quantbench.client import tables_io
 from quantbench.errors import QuantbenchError
 from quantbench.files import atomic, write_json
 from quantbench.records.base import read
-from quantbench.records.block import Calibration
-from quantbench.records.comparison import Comparison
+from quantbench.records.block import BlockContext, Calibration
+from quantbench.records.comparison import Comparison, Verdict
+from quantbench.records.cost import Cost
+from quantbench.records.decision import Decision
+from quantbench.records.measurement import Measurement
+from quantbench.records.quality import PlainPair, QualityDetails
 from quantbench.records.request import RequestRecord
-from quantbench.records.server import Ready
+from quantbench.records.server import LaneRecord, MeasuredStart, MeasuredStarts, Provenance, Ready, Session
 from quantbench.records.tables import ImpactRow, MemoryRow, StartupRow
 from quantbench.serving import folder, identity, owner
 from servers import fake_spec
@@ -163,3 +173,77 @@ def test_a_state_folder_that_cannot_be_made_names_its_variable(tmp_path: Path, m
     with pytest.raises(QuantbenchError, match="state folder") as caught:
         owner.state_dir()
     assert owner.STATE in caught.value.remedy
+
+
+def kept(pattern: str) -> Any:
+    """The JSON of a kept file, without the texts that only make it long."""
+    return json.loads(sorted(KEPT.glob(pattern))[0].read_bytes())
+
+
+def plain(record: Any) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(record))
+
+
+JSON_FILES: dict[str, tuple[Any, Any]] = {
+    "b1.json": (BlockContext, kept("raw/**/b1.json")),
+    "calibration.json": (Calibration, kept("client/*.json")),
+    "ready.json": (Ready, kept("servers/*/ready.json")),
+    "session.json": (Session, kept("servers/*/session.json")),
+    "startup.json": (
+        MeasuredStarts,
+        plain(MeasuredStarts(model="m", starts=(MeasuredStart(round=1, wanted="cold", missing={"a": "b"}),))),
+    ),
+    "lanes.json": (dict[str, LaneRecord], {"one": {"mode": "restart", "reason": "x"}, "two": {"mode": "sleep"}}),
+    "verdict.json": (Verdict, kept("comparison/verdict.json")),
+    "decision.json": (Decision, kept("decision.json")),
+    "quality_details.json": (QualityDetails, kept("quality/quality_details.json")),
+    "quality.json": (list[PlainPair], kept("quality/quality.json")),
+    "cost.json": (Cost, kept("cost.json")),
+    "measurement.json": (Measurement, plain(page_facts.measurement().as_dict())),
+    "provenance.json": (Provenance, plain(Provenance(model="m", source="s", sha256={"a": "b"}))),
+}
+
+
+@pytest.mark.fault(
+    "a JSON file of the results is valid and of another shape ([], {}, a null, a number for a text, deep, huge)",
+    "one line names file and key, with the remedy; never a traceback",
+)
+@pytest.mark.parametrize("name", JSON_FILES)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@given(data=st.data())
+def test_json_of_any_other_shape_is_read_or_named(name: str, tmp_path: Path, data: st.DataObject) -> None:
+    kind, whole = JSON_FILES[name]
+    path = tmp_path / name
+    path.write_text(json.dumps(whole))
+    read(path, kind)
+    path.write_bytes(data.draw(damaged_json(whole)))
+    try:
+        read(path, kind)
+    except QuantbenchError as error:
+        assert error.what.startswith(f"{path} is damaged: ")
+        assert "\n" not in error.what
+        assert "delete it" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "place"),
+    [
+        (dict[str, LaneRecord], '{"two": {"mode": "sleep"}, "one": null}', "$['one']"),
+        (dict[str, LaneRecord], '{"two": {"mode": "sleep"}, "one": {"mode": "fast"}}', "$['one'].mode"),
+        (Provenance, '{"model": "m", "source": "s", "sha256": {"a": "b", "c": 1}}', "$.sha256['c']"),
+        (Calibration, "[" * 10**5, "recursion"),
+    ],
+)
+def test_the_key_at_fault_is_named_also_within_a_mapping(tmp_path: Path, kind: Any, text: str, place: str) -> None:
+    path = tmp_path / "file.json"
+    path.write_text(text)
+    assert place in said(lambda p: read(p, kind), path)
+
+
+def test_a_file_that_is_there_and_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a folder").mkdir()
+    with pytest.raises(QuantbenchError, match="a folder cannot be read: Is a directory") as caught:
+        read(tmp_path / "a folder", Ready)
+    assert "move it away" in caught.value.remedy
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "nothing", Ready)

@@ -64,11 +64,6 @@ def write_script(path: Path | str, text: str) -> None:
         part.write_bytes(os.fsencode(text))  # paths in it may be no UTF-8
 
 
-def private(path: Path | str, flags: int) -> int:
-    """An `opener` for `open`: a file that is made gets mode 0600."""
-    return os.open(path, flags, 0o600)
-
-
 def write_json(path: Path | str, value: Any) -> None:
     """Write indented UTF-8 JSON atomically; keys keep their order, NaN becomes null."""
     with atomic(path) as part:

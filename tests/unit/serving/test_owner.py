@@ -3,11 +3,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
-from quantbench.serving import owner, processes
-from servers import PATIENCE_S
+from quantbench.errors import QuantbenchError
+from quantbench.serving import owner, processes, server
+from servers import PATIENCE_S, fake_spec
 
 
 @pytest.fixture(autouse=True)
@@ -72,3 +74,46 @@ def test_a_job_ends_with_its_owner(monkeypatch, tmp_path):
 def test_a_pythonpath_of_the_user_stays_behind_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["/some/site", str(owner.LIBRARY), "/other"]))
     assert owner.library_path().split(os.pathsep) == [str(owner.LIBRARY), "/some/site", "/other"]
+
+
+@pytest.mark.fault(
+    "a variable of ours means nothing (QUANTBENCH_IDLE_S=soon)",
+    "named when the run is planned, before anything is made",
+)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [*((owner.IDLE, text) for text in ("soon", "nan", "inf", "-1", "0", "1e999")), (owner.SHARED, "yes")],
+)
+def test_a_variable_that_means_nothing_is_named_before_anything_is_made(tmp_path, monkeypatch, name, value):
+    before = set(Path(tempfile.gettempdir()).glob("quantbench-*"))
+    monkeypatch.setenv(name, value)
+    with pytest.raises(QuantbenchError, match=f"{name} is '{value}'") as caught:
+        owner.check_environment()
+    assert name in caught.value.remedy
+    if name == owner.IDLE:
+        with pytest.raises(QuantbenchError, match=f"{name} is '{value}'"):
+            server.start(fake_spec(tmp_path), "test")
+    assert set(Path(tempfile.gettempdir()).glob("quantbench-*")) == before
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(owner.IDLE, "0.5"), (owner.IDLE, ""), (owner.SHARED, "1"), (owner.SHARED, "")]
+)
+def test_a_variable_that_means_something_is_taken_and_planning_makes_no_state(tmp_path, monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    owner.check_environment()
+    assert owner.idle_s() == (0.5 if value == "0.5" else 3600)
+    assert owner.shared_folder() == (name == owner.SHARED and value == "1")
+    assert not (tmp_path / "state").exists()
+    monkeypatch.setenv(owner.BLOCKS, "many")
+    assert owner.planned_blocks() == 0
+
+
+def test_what_another_run_left_in_the_environment_is_dropped(monkeypatch):
+    left = (processes.MARK, processes.SUPERVISES, "QUANTBENCH_VERSIONS_0123")
+    for name in (*left, owner.IDLE):
+        monkeypatch.setenv(name, "7")
+    owner.check_environment()
+    assert not [name for name in left if name in os.environ]
+    assert owner.idle_s() == 7

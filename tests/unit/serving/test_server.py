@@ -6,8 +6,11 @@ import errno
 import json
 import os
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from quantbench.engines import openai_api
@@ -330,3 +333,122 @@ def test_session_adds_up_the_leases(home):
 def test_mode(changes, version, mode, monkeypatch):
     monkeypatch.setattr(installed, "_versions", lambda interpreter: {"vllm": version})
     assert server.mode_of(fake_spec(None, **changes))[0] == mode
+
+
+def in_the_way(path: Path, how: str) -> None:
+    """Make a server's events something that cannot be added to."""
+    path.unlink(missing_ok=True)
+    if how == "link":
+        path.symlink_to(path.parent / "elsewhere")
+    else:
+        os.mkfifo(path)
+
+
+@pytest.mark.fault(
+    "events.jsonl of a server cannot be written (immutable, a link, no file)",
+    "named with remedy before the next block; a block that is being measured is kept; the sweep at the end stops all",
+)
+@pytest.mark.parametrize("how", ["link", "pipe"])
+def test_events_that_cannot_be_kept_lose_no_block_and_stop_no_sweep(home, capsys, how):
+    spec = fake_spec(home)
+    path = owner.server_home("alpha") / "events.jsonl"
+    registry.say.cache_clear()
+    with lane.lease(spec) as lease:
+        in_the_way(path, how)
+        lease.measured_s = 1.0
+    said = capsys.readouterr().err
+    assert f"event 'lease' of alpha is not kept: {path} cannot be written" in said
+    assert said.count("remedy") == 1
+    with pytest.raises(QuantbenchError, match=r"events\.jsonl cannot be written") as caught, lane.lease(spec):
+        raise AssertionError("leased")
+    assert "move the file away" in caught.value.remedy
+    assert lane.sweep() == ["alpha"]
+    assert registry.servers() == []
+    assert not (path.parent / "elsewhere").exists()
+
+
+def test_a_full_disk_under_the_events_is_said_and_no_failure(home, capsys, monkeypatch):
+    def full(*_: object, **__: object) -> BinaryIO:
+        return Path("/dev/full").open("ab", buffering=0)
+
+    home_of = owner.server_home("alpha")
+    monkeypatch.setattr(registry, "open_log", full)
+    registry.say.cache_clear()
+    registry.add_event(home_of, "lease")
+    assert "event 'lease' of alpha is not kept: No space left on device\n  remedy: make room" in capsys.readouterr().err
+
+
+def test_events_of_another_shape_are_left_out(home):
+    home_of = owner.server_home("alpha")
+    registry.add_event(home_of, "start", seconds=2.0)
+    with (home_of / "events.jsonl").open("ab") as log:
+        for text in (
+            b"[]",
+            b"{}",
+            b'{"t": "now", "event": "stop"}',
+            b"\xff",
+            b"1",
+            b"[" * 10**5,
+            b'{"t": 1e999}',
+            b'{"t',
+        ):
+            log.write(text + b"\n")
+    registry.add_event(home_of, "stop")
+    assert [event.event for event in registry.read_events(home_of)] == ["start", "stop"]
+    assert server.session_record(fake_spec(home)).held_s is None
+
+
+def test_the_log_of_a_server_is_not_written_through_a_link(home):
+    log = owner.server_home("alpha") / "server.log"
+    log.parent.mkdir(parents=True)
+    (home / "mine").write_text("as it was")
+    log.symlink_to(home / "mine")
+    assert "server.log cannot be written" in lease_error(fake_spec(home)).what
+    assert (home / "mine").read_text() == "as it was"
+    assert not list((owner.state_dir() / "servers").iterdir())
+
+
+def test_the_folder_of_another_run_that_is_gone_is_not_made_again(home):
+    event = registry.new_event(home / "gone/alpha", "stop")
+    registry.append_event(home / "gone/alpha", event)
+    assert not (home / "gone").exists()
+
+
+def test_a_sweep_that_fails_says_so_and_goes_on(home, monkeypatch, capsys):
+    for model in ("alpha", "beta"):
+        with lane.lease(fake_spec(home, model)):
+            pass
+    stop = server.stop
+
+    def failing(state, why):
+        if state.spec.model == "alpha":
+            raise PermissionError(1, "not permitted")
+        return stop(state, why)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(server, "stop", failing)
+        assert lane.sweep() == ["beta"]
+    assert "server of alpha is not stopped: PermissionError" in capsys.readouterr().err
+    assert lane.sweep() == ["alpha"]
+
+
+@pytest.mark.fault("the port is taken by a server of another run of yours", "named with model and folder")
+def test_a_port_that_another_server_of_ours_has_is_named_with_that_server(home):
+    with lane.lease(fake_spec(home)) as lease:
+        assert lease.state is not None
+        with pytest.raises(QuantbenchError, match=r"the server of alpha in .*results/servers/alpha") as caught:
+            preflight.check_port(fake_spec(home, "beta", port=lease.spec.port))
+    assert "lane sweep" in caught.value.remedy
+
+
+@pytest.mark.fault("no loopback interface (a namespace without network)", "named, with how to bring it up")
+def test_a_machine_without_loopback_is_named():
+    assert preflight.loopback_fault() is None
+    code = "from quantbench.serving import preflight; print(preflight.loopback_fault())"
+    env = {**os.environ, "PYTHONPATH": str(owner.LIBRARY)}
+    line = ["unshare", "-n", sys.executable, "-c", code]
+    ran = subprocess.run(line, env=env, text=True, capture_output=True, check=False)
+    if ran.returncode:
+        pytest.skip(f"no network namespace here: {ran.stderr[:100]}")
+    assert "the loopback interface (127.0.0.1) does not work here" in ran.stdout
+    assert "ip link set lo up" in ran.stdout

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from quantbench.records.base import write
 from quantbench.records.serving import Launch
-from quantbench.serving import owner, processes, registry
+from quantbench.serving import owner, processes, registry, trust
 from servers import PATIENCE_S
 
 # Like vLLM: a child that forgets its environment and ignores SIGTERM, and a semaphore in /dev/shm.
@@ -34,21 +34,21 @@ def supervised(tmp_path, monkeypatch):
     """Start SERVER under a supervisor of an owner; yields (state, owner's process, supervisor's process)."""
     monkeypatch.setenv(owner.STATE, str(tmp_path / "state"))
     boss = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    mark, folder = uuid.uuid4().hex, tmp_path / "state" / "servers" / "x"
-    (tmp_path / "scratch").mkdir()
+    mark, folder = uuid.uuid4().hex, trust.folder(registry.folder("x"))
+    scratch = trust.make_scratch()
     launch = Launch(
         argv=(sys.executable, "-c", SERVER), env={}, unset=(), owner=processes.token(boss.pid), mark=mark,
-        log=str(tmp_path / "log"), home=str(tmp_path / "home"), devices=("cpu",), scratch=str(tmp_path / "scratch"),
+        log=str(tmp_path / "log"), home=str(tmp_path / "home"), devices=("cpu",), scratch=scratch,
         idle_s=600, grace_s=0.5,
     )  # fmt: skip
     write(folder / "launch.json", launch)
     env = {**os.environ, "PYTHONPATH": str(owner.LIBRARY), processes.SUPERVISES: mark}
     supervisor = subprocess.Popen([sys.executable, "-m", "quantbench.serving.supervisor", str(folder)], env=env)
-    state = SimpleNamespace(key="x", mark=mark)
+    state = SimpleNamespace(key="x", mark=mark, log=launch.log, scratch=scratch)
     assert processes.until(lambda: (tmp_path / "log").exists() and "up" in (tmp_path / "log").read_text(), PATIENCE_S)
     assert processes.until(lambda: bool(registry.shared_memory("x")), PATIENCE_S)
     yield state, boss, supervisor
-    processes.kill_members(mark, registry.leader("x"))
+    processes.kill_members(mark, registry.leader("x"), launch.log)
     for process in (boss, supervisor):
         process.kill()
         process.wait()
@@ -57,7 +57,7 @@ def supervised(tmp_path, monkeypatch):
 def everything_gone(state, tmp_path):
     name = (tmp_path / "log").read_text().split()[3]
     assert not Path("/dev/shm", f"sem.{name.lstrip('/')}").exists()
-    assert not (tmp_path / "scratch").exists()
+    assert not Path(state.scratch).exists()
     assert registry.members(state) == []
 
 

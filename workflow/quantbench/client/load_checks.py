@@ -16,6 +16,7 @@ from quantbench.client.records import Exchange
 from quantbench.client.wire import Connection, WireConnection
 from quantbench.engines import openai_api
 from quantbench.errors import QuantbenchError
+from quantbench.serving import preflight
 
 # Replies that say that every such request will be refused, load or no load.
 _REFUSALS = (400, 401, 403, 404, 405, 415, 422)
@@ -48,6 +49,8 @@ def unreachable(spec: LoadSpec, error: OSError) -> QuantbenchError:
             f"{spec.concurrency} connections are more files than this process may open",
             remedy=f"raise the limit in this shell (`ulimit -n {2 * spec.concurrency + 1000}`), or lower concurrency",
         )
+    if openai_api.is_loopback(spec.url) and (fault := preflight.loopback_fault()):
+        return fault
     return QuantbenchError(
         f"no server answers at {spec.url}: {error}",
         remedy="start the server, wait until its /health answers 200, and check host and port",

@@ -6,11 +6,14 @@ blocks in a second, and a record is as plain as a dataclass to mypy.
 
 from __future__ import annotations
 
+import contextlib
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
+from quantbench.errors import QuantbenchError
 from quantbench.files import damaged, write_bytes
 
 Number = int | float
@@ -36,18 +39,36 @@ T = TypeVar("T")
 def read(path: Path | str, kind: type[T]) -> T:
     """One JSON file as `kind`. Raises QuantbenchError naming the file and the key that is unknown or of another type.
 
-    Keys that earlier versions wrote and nobody needs (`retired` of the record) are passed over. OSError if the file
-    cannot be read.
+    Keys that earlier versions wrote and nobody needs (`retired` of the record) are passed over. FileNotFoundError or
+    NotADirectoryError if there is no such file.
     """
-    return parse(Path(path).read_bytes(), kind, path)
+    try:
+        content = Path(path).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise unreadable(path, error) from None
+    return parse(content, kind, path)
+
+
+def unreadable(path: Path | str, error: OSError) -> QuantbenchError:
+    """The error for a file that is there and cannot be read."""
+    return QuantbenchError(
+        f"{path} cannot be read: {error.strerror or error}",
+        remedy="make it a file that you may read, or move it away; then run the same command again",
+    )
 
 
 def parse(content: bytes, kind: type[T], name: Path | str) -> T:
     """JSON text as `kind`; `name` is what an error calls it."""
     try:
-        return convert(msgspec.json.decode(content), kind)
-    except msgspec.DecodeError as error:  # a ValidationError is one
+        value = msgspec.json.decode(content)
+    except (msgspec.DecodeError, RecursionError) as error:
         raise damaged(name, str(error)) from None
+    try:
+        return convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise damaged(name, _with_key(str(error), value, kind)) from None
 
 
 def convert(value: Any, kind: type[T]) -> T:
@@ -63,6 +84,29 @@ def write(path: Path | str, value: Any) -> None:
 def line(value: Any) -> bytes:
     """One record as a line of a JSON-lines file."""
     return msgspec.json.encode(value, enc_hook=_encode) + b"\n"
+
+
+def _with_key(fault: str, value: Any, kind: Any) -> str:
+    """The fault with the key of a mapping at which it lies, where msgspec says `[...]`: the one that alone has it."""
+    place = re.search(r"`\$([^`]*?)\[\.\.\.\]", fault)
+    if not place:
+        return fault
+    node = value
+    with contextlib.suppress(LookupError, TypeError):  # the place of what `from_json` reads is told from there
+        for name, index in re.findall(r"\.(\w+)|\[(\d+)\]", place[1]):
+            node = node[name or int(index)]
+    for key, entry in list(node.items()) if isinstance(node, dict) else ():
+        whole, alone = dict(node), {key: entry}
+        node.clear()
+        node.update(alone)
+        try:
+            convert(value, kind)
+        except msgspec.ValidationError as error:
+            if str(error) == fault:
+                return fault.replace("[...]", f"[{key!r}]", 1)
+        node.clear()
+        node.update(whole)
+    return fault
 
 
 def _without_retired(value: Any, kind: Any) -> Any:

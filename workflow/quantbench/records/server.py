@@ -279,7 +279,7 @@ class MeasuredStarts(Record, frozen=True, kw_only=True):
 class LaneRecord(Record, frozen=True, kw_only=True):
     """An entry of `servers/lanes.json`: a lane that had to fall back to restarting its servers, and why."""
 
-    mode: str
+    mode: Mode
     reason: str = ""
 
 

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from msgspec import Meta
+
 from quantbench.records.base import Record
 from quantbench.records.server import Mode, Ready, ServerSpec
+
+Token = Annotated[str, Meta(pattern=r"^[^:\s]+:[1-9][0-9]{0,9}:[0-9]*\Z")]
+"""A process by name: `machine:pid:start`, see `serving.processes`."""
+Mark = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+"""What the processes of one server carry in their environment."""
+Count = Annotated[int, Meta(ge=0, le=2**53)]
 
 
 class State(Record, frozen=True, kw_only=True):
     """`servers/{key}/state.json`: a server as the holder of its devices' lock has left it.
 
-    mark: what its processes carry in their environment. home: where its log and events go. log_start: bytes of the log
-    before this start. started_unix: s; before_mib: device memory in use before; start_s, ready: null until it is ready.
-    freed_mib: what it gave back when it went to sleep.
+    host: name of the machine, for people. home: where its log and events go. log_start: bytes of the log before this
+    start. scratch: the server's TMPDIR. started_unix: s; before_mib: device memory in use before; start_s, ready: null
+    until it is ready. freed_mib: what it gave back when it went to sleep.
     """
 
     key: str
     spec: ServerSpec
     mode: Mode
-    owner: str
-    mark: str
+    host: str
+    owner: Token
+    mark: Mark
     asleep: bool = False
     home: str
     log: str
-    log_start: int
+    log_start: Count
+    scratch: str
     started_at: str
     started_unix: float
     before_mib: float | None
@@ -32,13 +44,13 @@ class State(Record, frozen=True, kw_only=True):
 
 
 class Launch(Record, frozen=True, kw_only=True):
-    """`servers/{key}/launch.json`: what a supervisor is to start, and when to end it; scratch: the server's TMPDIR."""
+    """`servers/{key}/launch.json`: what a supervisor is to start, and when to end it."""
 
     argv: tuple[str, ...]
     env: dict[str, str]
     unset: tuple[str, ...]
-    owner: str
-    mark: str
+    owner: Token
+    mark: Mark
     log: str
     home: str
     devices: tuple[str, ...]
@@ -50,8 +62,8 @@ class Launch(Record, frozen=True, kw_only=True):
 class ServerProcesses(Record, frozen=True, kw_only=True):
     """`servers/{key}/process.json`: tokens of the API server and of its supervisor."""
 
-    server: str
-    supervisor: str
+    server: Token
+    supervisor: Token
 
 
 class Ended(Record, frozen=True, kw_only=True):
@@ -69,7 +81,7 @@ class Ended(Record, frozen=True, kw_only=True):
 class Claim(Record, frozen=True, kw_only=True):
     """`devices/{device}.json`: the run that has the device until it ends, its folder, since when (Unix time in s)."""
 
-    owner: str
+    owner: Token
     folder: str
     since: float
 
@@ -77,5 +89,14 @@ class Claim(Record, frozen=True, kw_only=True):
 class Fallback(Record, frozen=True, kw_only=True):
     """`devices/{device}.fallback`: the run that restarts servers on the device from now on, and why."""
 
-    owner: str
+    owner: Token
     note: str
+
+
+class FolderLock(Record, frozen=True, kw_only=True):
+    """`.snakemake/quantbench.lock` of a working folder: the run that is in it. boot: of the machine's kernel."""
+
+    pid: int
+    host: str
+    boot: str
+    since: str

@@ -8,7 +8,6 @@ dead is void.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import re
 import sys
 import time
@@ -16,28 +15,20 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from quantbench.errors import QuantbenchError
-from quantbench.records.base import read, write
+from quantbench.records.base import write
 from quantbench.records.serving import Claim
-from quantbench.serving import owner, processes
+from quantbench.serving import owner, processes, trust
 
 _POLL_S = 0.25
 
 
 def _folder() -> Path:
-    path = owner.state_dir() / "devices"
-    path.mkdir(exist_ok=True)
-    return path
+    return trust.folder(owner.state_dir() / "devices")
 
 
-def _file(device: str, ending: str) -> Path:
+def file_of(device: str, ending: str) -> Path:
+    """A file about a device."""
     return _folder() / f"{re.sub(r'[^A-Za-z0-9.-]', '_', device)}.{ending}"
-
-
-@contextlib.contextmanager
-def _flock(path: Path) -> Iterator[None]:
-    with path.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 @contextlib.contextmanager
@@ -45,7 +36,7 @@ def hold(devices: Iterable[str]) -> Iterator[None]:
     """Hold the locks of these devices, waiting for other leases; always taken in the same order."""
     with contextlib.ExitStack() as stack:
         for device in sorted(set(devices)):
-            stack.enter_context(_flock(_file(device, "lock")))
+            stack.enter_context(trust.locked(file_of(device, "lock")))
         yield
 
 
@@ -55,8 +46,7 @@ def try_hold(devices: Iterable[str]) -> Iterator[bool]:
     with contextlib.ExitStack() as stack:
         try:
             for device in sorted(set(devices)):
-                handle = stack.enter_context(_file(device, "lock").open("a"))
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(trust.locked(file_of(device, "lock"), wait=False))
         except BlockingIOError:
             yield False
         else:
@@ -66,7 +56,7 @@ def try_hold(devices: Iterable[str]) -> Iterator[bool]:
 def claimed_by(device: str) -> Claim | None:
     """The living claim of a device; None if it is free, or its file is not one."""
     with contextlib.suppress(FileNotFoundError, QuantbenchError):
-        claim = read(_file(device, "json"), Claim)
+        claim = trust.read(file_of(device, "json"), Claim)
         return claim if processes.alive(claim.owner) else None
     return None
 
@@ -75,12 +65,12 @@ def claim(devices: Iterable[str]) -> float:
     """Claim all these devices for this run's owner, waiting for other runs; returns the seconds waited."""
     mine, wanted, start, announced = owner.current(), sorted(set(devices)), time.monotonic(), False
     while True:
-        with _flock(_folder() / "claims.lock"):
+        with trust.locked(_folder() / "claims.lock"):
             held = [c for c in map(claimed_by, wanted) if c and c.owner != mine]
             if not held:
                 for device in wanted:
                     if not claimed_by(device):
-                        write(_file(device, "json"), Claim(owner=mine, folder=str(Path.cwd()), since=time.time()))
+                        write(file_of(device, "json"), Claim(owner=mine, folder=str(Path.cwd()), since=time.time()))
                 return time.monotonic() - start
         if not announced:
             announced = True
@@ -92,8 +82,8 @@ def claim(devices: Iterable[str]) -> float:
 def release() -> None:
     """Give back every device that this owner has claimed."""
     mine = owner.current()
-    with _flock(_folder() / "claims.lock"):
+    with trust.locked(_folder() / "claims.lock"):
         for path in _folder().glob("*.json"):
             with contextlib.suppress(FileNotFoundError, QuantbenchError):
-                if read(path, Claim).owner == mine:
+                if trust.read(path, Claim).owner == mine:
                     path.unlink()

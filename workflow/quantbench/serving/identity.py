@@ -64,9 +64,14 @@ def planned(server: Mapping[str, Any], ready: Path, *, made_here: bool) -> dict[
     spec = convert(server, ServerSpec)
     if spec.endpoint:
         return Identity().as_dict()
-    recorded = read(ready, _Planned).identity if ready.exists() else Identity()
+    last = recorded(ready)
     version, files = engine_of(spec).installed(spec).vllm, None if made_here else source_id(spec)
-    return Identity(vllm=version or recorded.vllm, source_id=files or recorded.source_id).as_dict()
+    return Identity(vllm=version or last.vllm, source_id=files or last.source_id).as_dict()
+
+
+def recorded(ready: Path) -> Identity:
+    """What ready.json has of the last start; nothing where there is none. Raises QuantbenchError if it is damaged."""
+    return read(ready, _Planned).identity if ready.exists() else Identity()
 
 
 def hardware(spec: ServerSpec) -> Hardware | None:

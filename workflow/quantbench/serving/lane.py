@@ -19,7 +19,7 @@ from quantbench.records.base import read, write
 from quantbench.records.block import LaneFacts
 from quantbench.records.server import LaneRecord, Mode, Ready, ServerSpec
 from quantbench.records.serving import Fallback, State
-from quantbench.serving import claims, memory, model_source, owner, preflight, processes, registry, server
+from quantbench.serving import claims, memory, model_source, owner, preflight, processes, registry, server, trust
 
 
 @dataclass
@@ -73,6 +73,7 @@ def lease(spec: ServerSpec, why: str = "lease") -> Iterator[Lease]:
 
     Raises QuantbenchError if the server cannot be had. If the body fails, the server is stopped only if it is unwell.
     """
+    registry.need_events(owner.server_home(spec.model))
     if spec.endpoint:
         with claims.hold([*spec.devices, spec.url]):
             preflight.check_endpoint(spec)
@@ -105,6 +106,7 @@ def _bring_up(spec: ServerSpec, why: str) -> Lease:
     """The wanted server awake, the others quiet or gone. The devices are locked and claimed."""
     wanted, me = spec.hash, owner.current()
     mine, others = None, []
+    _clear_broken(f"{spec.model} is next")
     for state in registry.servers(spec.devices):
         usable = state.owner == me and state.ready is not None and registry.is_up(state)
         if usable and state.spec.hash == wanted:
@@ -200,21 +202,17 @@ def _mode(spec: ServerSpec) -> tuple[Mode, str]:
     """(mode, note) of the lane now: what the spec asks for, unless this run has fallen back to restart."""
     for device in spec.devices:
         with contextlib.suppress(FileNotFoundError, QuantbenchError):
-            entry = read(_fallback_file(device), Fallback)
+            entry = trust.read(claims.file_of(device, "fallback"), Fallback)
             if entry.owner == owner.current():
                 return "restart", entry.note
     mode, reason = server.mode_of(spec)
     return mode, reason if mode == "restart" and spec.mode == "auto" else ""
 
 
-def _fallback_file(device: str) -> Path:
-    return owner.state_dir() / "devices" / f"{device}.fallback"
-
-
 def _fall_back(spec: ServerSpec, reason: str) -> tuple[Mode, str]:
     note = f"fell back to restart: {reason}"
     for device in spec.devices:
-        write(_fallback_file(device), Fallback(owner=owner.current(), note=note))
+        write(claims.file_of(device, "fallback"), Fallback(owner=owner.current(), note=note))
     registry.add_event(owner.server_home(spec.model), "fallback", why=reason)
     _note_lane(spec, LaneRecord(mode="restart", reason=reason))
     return "restart", note
@@ -251,11 +249,38 @@ def clear(spec: ServerSpec, why: str) -> None:
 def sweep(why: str = "end of the run") -> list[str]:
     """Stop all servers of this run, and those that dead runs have left; give the devices back. Returns the models.
 
-    Waits for no lock: it is called when the run's jobs have ended, and must not hang if one has not.
+    Waits for no lock: it is called when the run's jobs have ended, and must not hang if one has not. What goes wrong
+    is a line on stderr and no exception, which would hide what has ended the run.
     """
-    me = owner.current()
-    gone = [s for s in registry.servers() if s.owner == me or not processes.alive(s.owner)]
-    for state in gone:
-        server.stop(state, why)
-    claims.release()
-    return [state.spec.model for state in gone]
+    stopped: list[str] = []
+    with _said("what broken states name is not stopped"):
+        _clear_broken(why)
+    with _said("servers are not stopped"):
+        me = owner.current()
+        for state in [s for s in registry.servers() if s.owner == me or not processes.alive(s.owner)]:
+            with _said(f"server of {state.spec.model} is not stopped"):
+                server.stop(state, why)
+                stopped.append(state.spec.model)
+    with _said("devices are not given back"):
+        claims.release()
+    return stopped
+
+
+@contextlib.contextmanager
+def _said(what: str) -> Iterator[None]:
+    """A line on stderr in place of an exception."""
+    try:
+        yield
+    except Exception as error:
+        how = str(error) if isinstance(error, QuantbenchError) else f"{type(error).__name__}: {error}"
+        registry.say(f"{what}: {how}")
+
+
+def _clear_broken(why: str) -> None:
+    """Remove states that cannot be used, with a line each; what they have left running is ended, by its mark.
+
+    Those of another run that lives are left alone.
+    """
+    for key, error in registry.broken().items():
+        cleared = server.clear_broken(key)
+        registry.say(f"{error.what}: {'removed' if cleared else 'left alone'} ({why})")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -15,15 +15,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from quantbench.errors import QuantbenchError
-from quantbench.serving import processes
+from quantbench.serving import processes, trust
+from quantbench.serving.trust import STATE
 
 BLOCKS = "QUANTBENCH_BLOCKS"
-OWNER, DEVICES, SERVERS, STATE = (
-    "QUANTBENCH_OWNER",
-    "QUANTBENCH_DEVICES",
-    "QUANTBENCH_SERVERS",
-    "QUANTBENCH_STATE_DIR",
-)
+OWNER, DEVICES, SERVERS = "QUANTBENCH_OWNER", "QUANTBENCH_DEVICES", "QUANTBENCH_SERVERS"
+IDLE = "QUANTBENCH_IDLE_S"
+SHARED = "QUANTBENCH_SHARED_FOLDER"
+"""Set it to 1 where several runs share a folder on purpose, each with its own targets (one batch job per model)."""
+_IDLE_S = 3600.0
+_OF_A_RUN = (processes.MARK, processes.SUPERVISES, "QUANTBENCH_VERSIONS_")
 LIBRARY = Path(__file__).resolve().parents[2]
 
 
@@ -48,7 +49,7 @@ def library_path() -> str:
 
 
 def current() -> str:
-    """The owner's token: the inherited one if that process lives on this host, else this process."""
+    """The owner's token: the inherited one if that process lives on this machine, else this process."""
     inherited = os.environ.get(OWNER)
     return inherited if inherited and processes.alive(inherited) else processes.token(os.getpid())
 
@@ -65,7 +66,8 @@ def announce_blocks(count: int) -> None:
 
 def planned_blocks() -> int:
     """Blocks that this run measures, 0 if it is not known."""
-    return int(os.environ.get(BLOCKS, "0"))
+    count = os.environ.get(BLOCKS, "")
+    return int(count) if count.isdecimal() else 0
 
 
 def devices() -> list[str]:
@@ -78,24 +80,58 @@ def server_home(model: str) -> Path:
     return (Path(os.environ.get(SERVERS, "logs/servers")) / model).absolute()
 
 
-def state_dir() -> Path:
-    """The folder of locks, claims and server states of this machine and user."""
-    default = Path(tempfile.gettempdir()) / f"quantbench-{os.getuid()}"
-    folder = Path(os.environ.get(STATE) or default)
+def check_environment() -> None:
+    """Raise QuantbenchError for a variable of ours whose value means nothing, and for a state folder that is not ours.
+
+    Before anything is made: later it would be the end of the first job. What another run has put into the environment
+    of this one (it was started from there) is dropped: its jobs must not carry the mark of a server.
+    """
+    for name in [name for name in os.environ if name.startswith(_OF_A_RUN)]:
+        del os.environ[name]
+    idle_s()
+    shared_folder()
+    state_root(make=False)
+
+
+def idle_s() -> float:
+    """Seconds after which a server that nobody leases is stopped."""
+    text = os.environ.get(IDLE) or str(_IDLE_S)
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise QuantbenchError(
-            f"the state folder {folder} cannot be made: {error.strerror}",
-            remedy=f"set {STATE} to a folder that you may write to",
-        ) from None
-    return folder
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise QuantbenchError(f"{IDLE} is '{text}', not a number of seconds", remedy=f"set {IDLE}=3600, or unset it")
+    return seconds
+
+
+def shared_folder() -> bool:
+    """Do several runs share the working folder on purpose?"""
+    text = os.environ.get(SHARED, "")
+    if text not in ("", "0", "1"):
+        raise QuantbenchError(f"{SHARED} is '{text}', neither 0 nor 1", remedy=f"set {SHARED}=1, or unset it")
+    return text == "1"
+
+
+def state_root(*, make: bool = True) -> Path:
+    """The state folder of this user. Raises QuantbenchError if it is not this user's alone.
+
+    Not in XDG_RUNTIME_DIR: a batch job, cron or sudo of the same user has none, and two runs that see different
+    folders do not see each other's claims.
+    """
+    default = Path(tempfile.gettempdir()) / f"quantbench-{os.getuid()}"
+    return trust.folder(Path(os.environ.get(STATE) or default).absolute(), make=make)
+
+
+def state_dir() -> Path:
+    """Its part of this machine: locks, claims and server states. Machines that share the folder share nothing in it."""
+    return trust.folder(state_root() / processes.machine())
 
 
 def end_with_owner() -> None:
     """End this process when its owner is gone, so that no job goes on as an orphan after `kill -9` of snakemake."""
     inherited = os.environ.get(OWNER, "")
-    if inherited.startswith(f"{socket.gethostname()}:") and not processes.alive(inherited):
+    if inherited.startswith(f"{processes.machine()}:") and not processes.alive(inherited):
         sys.exit(143)  # killed while this job was starting
     if is_owner_process():
         return

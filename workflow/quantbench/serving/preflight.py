@@ -10,13 +10,15 @@ from quantbench.engines import openai_api
 from quantbench.errors import QuantbenchError
 from quantbench.observe import programs
 from quantbench.records.server import HOST, ServerSpec
-from quantbench.serving import model_source
+from quantbench.serving import model_source, processes, registry
 
 
 def check(spec: ServerSpec) -> None:
     """Command, model and port. Raises QuantbenchError."""
     check_command(spec)
     model_source.check_source(spec)
+    if error := loopback_fault():
+        raise error
     check_port(spec)
 
 
@@ -30,6 +32,19 @@ def check_command(spec: ServerSpec) -> None:
         )
 
 
+def loopback_fault() -> QuantbenchError | None:
+    """What is wrong where no process of this machine can talk to another: our servers listen on loopback only."""
+    try:
+        with socket.create_server((HOST, 0)) as here, socket.create_connection(here.getsockname(), timeout=5):
+            return None
+    except OSError as error:
+        return QuantbenchError(
+            f"the loopback interface ({HOST}) does not work here: {error.strerror or error}",
+            remedy="bring it up (`ip link set lo up`, as root), or run where there is one: a container or a namespace "
+            "without a network has none",
+        )
+
+
 def check_port(spec: ServerSpec) -> None:
     """The port must be free on the loopback interface."""
     with socket.socket() as probe:
@@ -39,20 +54,28 @@ def check_port(spec: ServerSpec) -> None:
         except OSError as error:
             raise QuantbenchError(
                 f"server of {spec.model}: port {spec.port} is taken by {port_holder(spec.port)} ({error.strerror})",
-                remedy=f"end that process, or set another models.{spec.model}.port",
+                remedy=f"end that process (a server of a dead run of yours: python -m quantbench lane sweep), or set "
+                f"another models.{spec.model}.port",
             ) from error
 
 
 def port_holder(port: int) -> str:
-    """Who listens on a port: `name (pid 1234)`, as far as this user may know."""
+    """Who listens on a port: `name (pid 1234)`, or which server of ours, as far as this user may know."""
     try:
         for connection in psutil.net_connections(kind="tcp"):
             if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
                 pid = connection.pid
-                return f"{psutil.Process(pid).name()} (pid {pid})" if pid else "a process of another user"
+                return _named(pid) if pid else "a process of another user"
     except psutil.Error:
         pass
     return "another process"
+
+
+def _named(pid: int) -> str:
+    mark = processes.variable(pid, processes.MARK)
+    mine = next((state for state in registry.servers() if state.mark == mark), None)
+    name = f"{psutil.Process(pid).name()} (pid {pid})"
+    return f"{name}, the server of {mine.spec.model} in {mine.home}" if mine else name
 
 
 _SET_KEY = f"set {openai_api.KEY} to the key that the server wants"

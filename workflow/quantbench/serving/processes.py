@@ -1,8 +1,10 @@
 """Linux processes: who is alive, which belong to one server, and how they are ended without touching others.
 
-A process is named by a token `host:pid:starttime`, which is never reused. The processes of one server are those
-that carry its mark in their environment, and those of its session: vLLM renames its engine processes, which
-overwrites the environment that /proc shows, so that the mark alone would miss the very process that holds the GPU.
+A process is named by a token `machine:pid:start`, which is never reused. The machine is the boot of its kernel and its
+PID namespace: a host's name can change in mid-run, and containers that share a folder do not see each other's
+processes. The processes of one server are those of ours that carry its mark in their environment, and those of its
+session: vLLM renames its engine processes, which overwrites the environment that /proc shows, so that the mark alone
+would miss the very process that holds the GPU.
 
 Two things are read here and not by psutil: the start time in ticks since boot, as psutil's `create_time` moves with the
 system clock and a token is compared hours later by another process; and the environment, as psutil's stops at the
@@ -13,7 +15,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
+import re
 import signal
 import socket
 import time
@@ -26,6 +30,25 @@ PROC, SHM = Path("/proc"), Path("/dev/shm")
 MARK, SUPERVISES = "QUANTBENCH_SERVER", "QUANTBENCH_SUPERVISES"
 _PR_SET_PDEATHSIG = 1
 _GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
+_TOKEN = re.compile(r"([^:\s]+):([1-9][0-9]{0,9}):([0-9]*)")
+
+
+@functools.cache
+def boot() -> str:
+    """This boot of the kernel, the same in all its containers; the host's name where the kernel does not tell."""
+    try:
+        return (PROC / "sys/kernel/random/boot_id").read_text().strip().replace("-", "")[:12]
+    except OSError:
+        return re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())
+
+
+@functools.cache
+def machine() -> str:
+    """What sees the same processes: this boot, and this PID namespace. A folder may be named so."""
+    try:
+        return f"{boot()}-{(PROC / 'self/ns/pid').stat().st_ino}"
+    except OSError:
+        return boot()
 
 
 def _stat(pid: int) -> list[str]:
@@ -37,9 +60,9 @@ def _stat(pid: int) -> list[str]:
 
 
 def token(pid: int) -> str:
-    """Name a process for good: host, pid and start time. The start time is empty if it is gone."""
+    """Name a process for good: machine, pid and start time. The start time is empty if it is gone."""
     fields = _stat(pid)
-    return f"{socket.gethostname()}:{pid}:{fields[19] if fields else ''}"
+    return f"{machine()}:{pid}:{fields[19] if fields else ''}"
 
 
 def pid_of(tok: str) -> int:
@@ -48,12 +71,12 @@ def pid_of(tok: str) -> int:
 
 
 def alive(tok: str | None) -> bool:
-    """Is this very process running on this host (zombies are not)?"""
-    if not tok or tok.count(":") < 2:
+    """Is this very process running on this machine (zombies are not)?"""
+    parts = _TOKEN.fullmatch(tok or "")
+    if not parts or parts[1] != machine():
         return False
-    host, pid, start = tok.rsplit(":", 2)
-    fields = _stat(int(pid)) if pid.isdigit() else []
-    return host == socket.gethostname() and bool(fields) and fields[19] == start and fields[0] not in "ZX"
+    fields = _stat(int(parts[2]))
+    return bool(fields) and fields[19] == parts[3] and fields[0] not in "ZX"
 
 
 def pidfd(tok: str) -> int | None:
@@ -75,31 +98,85 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _carries(pid: int, variable: str, value: str) -> bool:
+def variable(pid: int, name: str) -> str | None:
+    """A variable of a process's environment; None where it has none, is gone or belongs to another user."""
     try:
-        return f"{variable}={value}".encode() in (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+        entries = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
     except _GONE:
-        return False
+        return None
+    start = f"{name}=".encode()
+    return next((os.fsdecode(entry[len(start) :]) for entry in entries if entry.startswith(start)), None)
+
+
+def _living(pid: int) -> list[str]:
+    """`_stat` of a process of this user that is neither dead nor this one; else empty."""
+    fields = _stat(pid)
+    if not fields or fields[0] in "ZX" or pid == os.getpid():
+        return []
+    try:  # root may read anybody's environment, and anybody may have written our mark into their own
+        return fields if psutil.Process(pid).uids().real == os.getuid() else []
+    except psutil.Error:
+        return []
+
+
+def _carries(pid: int, name: str, value: str) -> bool:
+    return variable(pid, name) == value
 
 
 def supervisors(mark: str) -> list[int]:
     """Live processes that supervise the server with this mark."""
-    return [pid for pid in psutil.pids() if _carries(pid, SUPERVISES, mark) and _stat(pid)[:1] not in ([], ["Z"])]
+    return [pid for pid in psutil.pids() if _carries(pid, SUPERVISES, mark) and _living(pid)]
 
 
-def members(mark: str, leader: str | None = None) -> list[int]:
-    """Live processes of one server: those with its mark, and those in the session of `leader` (a token)."""
-    session = None
-    if leader:
-        start = _stat(pid_of(leader))
-        reused = bool(start) and start[19] != leader.rsplit(":", 1)[1]
-        session = None if reused else str(pid_of(leader))
-    pids = []
+def supervising(folder: Path) -> dict[int, str]:
+    """{pid: mark} of the live supervisors, and guardians, whose command line ends in this folder."""
+    end = b"\0" + os.fsencode(folder) + b"\0"
+    found = {}
     for pid in psutil.pids():
-        fields = _stat(pid)
-        if fields and fields[0] not in "ZX" and (fields[3] == session or _carries(pid, MARK, mark)):
-            pids.append(pid)
-    return pids
+        with contextlib.suppress(*_GONE):
+            if (PROC / str(pid) / "cmdline").read_bytes().endswith(end) and _living(pid):
+                found[pid] = variable(pid, SUPERVISES) or ""
+    return {pid: mark for pid, mark in found.items() if mark}
+
+
+def _session(leader: str | None) -> str | None:
+    """The session that the process of a token leads or has led; None where its pid is another process by now.
+
+    The kernel hands out no pid that is still the session of a process.
+    """
+    parts = _TOKEN.fullmatch(leader or "")
+    if not parts or parts[1] != machine():
+        return None
+    fields = _stat(int(parts[2]))
+    return parts[2] if not fields or fields[19] == parts[3] else None
+
+
+def _writes_to(pid: int, log: str | None) -> bool:
+    """Does the process have the log as its standard output or error?"""
+    if not log:
+        return False
+    wanted, outputs = os.path.realpath(log), (PROC / str(pid) / "fd" / number for number in "12")
+    with contextlib.suppress(*_GONE):
+        return any(str(out.readlink()).removesuffix(" (deleted)") == wanted for out in outputs)
+    return False
+
+
+def members(mark: str, leader: str | None = None, log: str | None = None) -> list[int]:
+    """Live processes of one server: those of this user with its mark, and those in the session of `leader` (a token).
+
+    A session counts only if one of its processes shows that it is the server's: it carries the mark, or writes to the
+    server's log. What a record says of a pid is not enough to end the processes there.
+    """
+    session, proved = _session(leader), False
+    marked: list[int] = []
+    beside: list[int] = []
+    for pid in psutil.pids():
+        in_session, carries = _stat(pid)[3:4] == [session], _carries(pid, MARK, mark)
+        if not (in_session or carries) or not _living(pid):
+            continue
+        (marked if carries else beside).append(pid)
+        proved = proved or (in_session and (carries or _writes_to(pid, log)))
+    return sorted(marked + beside) if proved else marked
 
 
 def signal_all(pids: Iterable[int], number: int) -> None:
@@ -119,11 +196,11 @@ def until(condition: Callable[[], bool], seconds: float, every: float = 0.02) ->
     return True
 
 
-def kill_members(mark: str, leader: str | None, seconds: float = 5.0) -> bool:
+def kill_members(mark: str, leader: str | None, log: str | None = None, seconds: float = 5.0) -> bool:
     """SIGKILL every process of one server until none is left; True if none is."""
 
     def none_left() -> bool:
-        left = members(mark, leader)
+        left = members(mark, leader, log)
         signal_all(left, signal.SIGKILL)
         return not left
 
@@ -171,9 +248,11 @@ def shm_listing() -> dict[str, int]:
 
 
 def remove_shared_memory(files: dict[str, int]) -> list[str]:
-    """Unlink these files of /dev/shm if they are still the same ones; returns the names removed."""
+    """Unlink these files of /dev/shm if they are still the same ones, and nobody uses them; returns their names."""
     now = shm_listing()
-    removed = [name for name, inode in files.items() if now.get(name) == inode]
+    left = [name for name, inode in files.items() if now.get(name) == inode]
+    used = shared_memory(psutil.pids()) if left else {}
+    removed = [name for name in left if name not in used]
     for name in removed:
         (SHM / name).unlink(missing_ok=True)
     return removed

@@ -5,30 +5,30 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import signal
+import socket
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 
 from msgspec.structs import replace
 
-from quantbench import files
 from quantbench.config.secret_words import hidden
 from quantbench.engines import openai_api
 from quantbench.engines.choose import engine_of
 from quantbench.errors import QuantbenchError
 from quantbench.observe import programs
-from quantbench.records.base import read, write
+from quantbench.records.base import write
 from quantbench.records.server import Event, Mode, ServerSpec, Session
 from quantbench.records.serving import Launch, State
-from quantbench.serving import memory, owner, preflight, processes, registry, supervisor
+from quantbench.serving import memory, owner, preflight, processes, registry, supervisor, trust
 from quantbench.serving import ready as ready_facts
 
 GRACE_S = 3.0
 """Seconds that a server gets after SIGTERM; with a request in flight it may wait for ever."""
-_IDLE_S, _REPORT_S = 3600.0, 10.0
+_REPORT_S = 10.0
 
 
 class SwitchError(Exception):
@@ -63,9 +63,12 @@ def start(spec: ServerSpec, why: str) -> State:
     """
     preflight.check(spec)
     memory.check_gpu_memory(spec)
-    state, begin = _prepare(spec), time.monotonic()
+    idle_s, state, begin = owner.idle_s(), _prepare(spec), time.monotonic()
     try:
-        _launch(state)
+        # Before anything runs, so that whatever happens the server can be found by its mark.
+        registry.forget(state.key)
+        registry.save(state)
+        _launch(state, idle_s)
         _wait_ready(state)
         state = replace(state, start_s=round(time.monotonic() - begin, 2))
         registry.add_event(state.home, "start", seconds=state.start_s, why=why, mode=state.mode)
@@ -76,18 +79,18 @@ def start(spec: ServerSpec, why: str) -> State:
 
 
 def _prepare(spec: ServerSpec) -> State:
-    """Write the state before anything runs, so that whatever happens the server can be found by its mark."""
+    """Its state before anything runs; its log and its temporary folder are there."""
     home, mode = owner.server_home(spec.model), mode_of(spec)[0]
-    home.mkdir(parents=True, exist_ok=True)
     log = home / "server.log"
     argv, _ = engine_of(spec).command(spec, mode)
     started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    with open(log, "a", opener=files.private) as handle:
-        handle.write(f"\n# quantbench {started}: {shlex.join(argv)}\n")
-    state = State(
+    with registry.open_log(log) as handle:
+        handle.write(f"\n# quantbench {started}: {shlex.join(argv)}\n".encode())
+    return State(
         key=f"{spec.model}-{spec.hash}",
         spec=spec,
         mode=mode,
+        host=socket.gethostname(),
         owner=owner.current(),
         mark=uuid.uuid4().hex,
         home=str(home),
@@ -96,12 +99,11 @@ def _prepare(spec: ServerSpec) -> State:
         started_at=started,
         started_unix=time.time(),
         before_mib=memory.used_mib(spec),
+        scratch=trust.make_scratch(),
     )
-    registry.forget(state.key)
-    return registry.save(state)
 
 
-def _launch(state: State) -> None:
+def _launch(state: State, idle_s: float) -> None:
     engine = engine_of(state.spec)
     argv, env = engine.command(state.spec, state.mode)
     folder = registry.folder(state.key)
@@ -114,8 +116,8 @@ def _launch(state: State) -> None:
         log=state.log,
         home=state.home,
         devices=state.spec.devices,
-        scratch=tempfile.mkdtemp(prefix="quantbench-"),
-        idle_s=float(os.environ.get("QUANTBENCH_IDLE_S", _IDLE_S)),
+        scratch=state.scratch,
+        idle_s=idle_s,
         grace_s=GRACE_S,
     )
     write(folder / "launch.json", launch)
@@ -190,10 +192,10 @@ _RUN_BY_HAND = "run the command in the log's last line by hand, or correct serve
 
 def _supervisors_words(state: State) -> str:
     """What the supervisor printed, moved to the server's log: its own goes with the state."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, QuantbenchError):
         text = (registry.folder(state.key) / "supervisor.log").read_text(errors="replace")
-        with open(state.log, "a", opener=files.private) as log:
-            log.write(text)
+        with registry.open_log(Path(state.log)) as log:
+            log.write(text.encode())
         return hidden(text, os.environ)
     return ""
 
@@ -274,15 +276,10 @@ def _wake_mode(state: State) -> None:
 def stop(state: State, why: str) -> Event:
     """End the server and prove that its memory came back; returns the event that is also recorded."""
     begin, spec = time.monotonic(), state.spec
-    folder = registry.folder(state.key)
     held = memory.held_mib(spec, registry.members(state))
-    processes.signal_all(processes.supervisors(state.mark), signal.SIGTERM)
-    processes.until(lambda: not processes.supervisors(state.mark), GRACE_S + 5)
-    processes.signal_all(processes.supervisors(state.mark), signal.SIGKILL)
-    left: list[int] = []
-    if (folder / "launch.json").exists():
-        supervisor.clean(folder, read(folder / "launch.json", Launch))
-        left = registry.members(state)
+    _end_supervisors(state.mark)
+    supervisor.clean(registry.folder(state.key), state)
+    left = registry.members(state)
     end = registry.ended(state.key)
     seconds = round(time.monotonic() - begin, 3)
     event = registry.new_event(state.home, "stop", seconds=seconds, why=why, returncode=end and end.returncode)
@@ -291,6 +288,32 @@ def stop(state: State, why: str) -> Event:
     registry.forget(state.key)
     registry.append_event(state.home, event)
     return event
+
+
+def _end_supervisors(mark: str) -> None:
+    processes.signal_all(processes.supervisors(mark), signal.SIGTERM)
+    processes.until(lambda: not processes.supervisors(mark), GRACE_S + 5)
+    processes.signal_all(processes.supervisors(mark), signal.SIGKILL)
+
+
+def clear_broken(key: str) -> bool:
+    """Remove a server's folder whose state cannot be used, and end what is left of that server.
+
+    The mark comes from launch.json, or from its supervisor, which has it in its environment and all else in memory.
+    False, and nothing is touched, if the folder is not ours or the run that started the server lives and is not this.
+    """
+    folder, launch = registry.folder(key), registry.launch(key)
+    marks = processes.supervising(folder)
+    owners = [launch.owner] if launch else [processes.variable(pid, owner.OWNER) for pid in marks]
+    if not trust.is_ours(folder) or any(processes.alive(tok) for tok in owners if tok != owner.current()):
+        return False
+    for mark in {*marks.values(), *([launch.mark] if launch else [])}:
+        _end_supervisors(mark)
+        processes.kill_members(mark, None)
+    if launch:
+        supervisor.clean(folder, launch)
+    shutil.rmtree(folder, ignore_errors=True)
+    return True
 
 
 def session_record(spec: ServerSpec) -> Session:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,11 +17,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from quantbench import files
+from quantbench.errors import QuantbenchError
 from quantbench.observe import programs
-from quantbench.records.base import read, write
-from quantbench.records.serving import Ended, Launch, ServerProcesses
-from quantbench.serving import claims, owner, processes, registry
+from quantbench.records.base import write
+from quantbench.records.serving import Ended, Launch, ServerProcesses, State
+from quantbench.serving import claims, owner, processes, registry, trust
 
 _LOOK_S = 1.0
 
@@ -55,12 +54,12 @@ class EndSignals:
         return "ended by itself" if server in ready else None
 
 
-def clean(folder: Path, launch: Launch) -> list[str]:
+def clean(folder: Path, of: Launch | State) -> list[str]:
     """SIGKILL what is left of a server, remove its shared memory and sockets; returns the names in /dev/shm."""
-    mark, leader = launch.mark, registry.leader(folder.name)
-    seen = registry.shared_memory(folder.name) | processes.shared_memory(processes.members(mark, leader))
-    processes.kill_members(mark, leader)
-    shutil.rmtree(launch.scratch, ignore_errors=True)
+    leader = registry.leader(folder.name)
+    seen = registry.shared_memory(folder.name) | processes.shared_memory(processes.members(of.mark, leader, of.log))
+    processes.kill_members(of.mark, leader, of.log)
+    trust.remove_scratch(of.scratch)
     return processes.remove_shared_memory(seen)
 
 
@@ -81,13 +80,18 @@ def spawn(launch: Launch) -> subprocess.Popen[bytes]:
     """Start the server in a session of its own; it dies with this process."""
     dropped = {*launch.unset, processes.SUPERVISES}
     env = {key: value for key, value in os.environ.items() if key not in dropped}
-    # The server leaves its sockets in the temporary folder, so it gets its own; PyTorch's compile cache does not move.
-    env.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}")
+    # The server leaves its sockets in the temporary folder, so it gets its own; PyTorch's compile cache does not move,
+    # unless somebody else has made the folder of that name: PyTorch runs the code that it finds there.
+    cache = Path(tempfile.gettempdir()) / f"torchinductor_{os.getuid()}"
+    with contextlib.suppress(OSError):
+        cache.mkdir(mode=0o700, exist_ok=True)
+    if trust.is_ours(cache, writers=0o002):  # PyTorch makes it under the umask
+        env.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
     paths = [p for p in env.pop("PYTHONPATH", "").split(os.pathsep) if p and p != str(owner.LIBRARY)]
     if paths:  # our own library is not for the server
         env["PYTHONPATH"] = os.pathsep.join(paths)
     env |= launch.env | {processes.MARK: launch.mark, "TMPDIR": launch.scratch}
-    with open(launch.log, "ab", opener=files.private) as log:
+    with registry.open_log(Path(launch.log)) as log:
         return subprocess.Popen(
             launch.argv,
             env=env,
@@ -102,8 +106,8 @@ def spawn(launch: Launch) -> subprocess.Popen[bytes]:
 def not_started(folder: Path, launch: Launch, error: Exception) -> None:
     """Say in the server's log and in ended.json why there is no server, and clean up."""
     why, remedy = programs.not_started(launch.argv[0], "server.command", error)
-    with contextlib.suppress(OSError), open(launch.log, "a", opener=files.private) as log:
-        log.write(f"quantbench: the server could not be started: {why}\n")
+    with contextlib.suppress(OSError, QuantbenchError), registry.open_log(Path(launch.log)) as log:
+        log.write(f"quantbench: the server could not be started: {why}\n".encode())
     clean(folder, launch)
     write(folder / "ended.json", Ended(why=why, remedy=remedy))
 
@@ -126,7 +130,7 @@ def watch_server(folder: Path, launch: Launch, server: subprocess.Popen[bytes], 
             return why
         if (now := processes.shm_listing()) != listing:
             listing = now
-            seen |= processes.shared_memory(processes.members(launch.mark, leader))
+            seen |= processes.shared_memory(processes.members(launch.mark, leader, launch.log))
             write(folder / "shm.json", seen)
         if idle(folder, launch.idle_s):
             with claims.try_hold(launch.devices) as free:
@@ -134,22 +138,22 @@ def watch_server(folder: Path, launch: Launch, server: subprocess.Popen[bytes], 
                     return "idle"
 
 
-def terminate(server: subprocess.Popen[bytes], mark: str, leader: str, grace_s: float) -> int | None:
+def terminate(server: subprocess.Popen[bytes], launch: Launch, leader: str) -> int | None:
     """SIGTERM the API server, and after a grace SIGKILL everything; its return code.
 
     Only the API server is asked: it ends its engine in order. A request in flight can make it wait for ever, hence
     the grace. Frozen processes are continued first, or they would never see the signal.
     """
-    processes.signal_all(processes.members(mark, leader), signal.SIGCONT)
+    processes.signal_all(processes.members(launch.mark, leader, launch.log), signal.SIGCONT)
     server.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
-        return server.wait(grace_s)
+        return server.wait(launch.grace_s)
     return None
 
 
 def supervise(folder: Path) -> None:
     """Start the server and stay until it has ended."""
-    launch = read(folder / "launch.json", Launch)
+    launch = trust.read(folder / "launch.json", Launch)
     signals, me = EndSignals(launch.owner), processes.token(os.getpid())
     if os.fork() == 0:
         try:
@@ -166,7 +170,7 @@ def supervise(folder: Path) -> None:
     try:
         why = watch_server(folder, launch, server, signals)
         if why != "ended by itself":
-            code = terminate(server, launch.mark, leader, launch.grace_s)
+            code = terminate(server, launch, leader)
     finally:
         code = server.poll() if code is None else code
         removed = clean(folder, launch)
