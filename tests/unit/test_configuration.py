@@ -85,7 +85,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
      "models.own.quantize.scheme W4A16_ASYM is not one that method rtn makes"),
     ({"margin": -1}, "margin: -1 must be > 0"),
     ({"lanes": {"gpu0": {"devices": ["zero"]}}}, "lanes.gpu0.devices.0"),
-    ({"quality": {"zzz": 1}}, "unknown key 'quality.zzz' (known: prompts, notes, floor_concurrency)"),
+    ({"quality": {"zzz": 1}}, "unknown key 'quality.zzz' (known: prompts, notes, code, floor_concurrency)"),
     ({"quality": {"prompts:null": ""}}, "'quality.prompts:null' (a space is missing behind the colon)"),
     ({"cost": {"date": "yesterday"}}, "cost.date: 'yesterday' is not a date; write it like 2026-11-01"),
     ({"cost": {"date": "20261101"}}, "cost.date: '20261101' is not a date"),
@@ -226,6 +226,7 @@ def test_a_server_spec_depends_on_its_own_model_only() -> None:
         {"workloads": {"chat": {"concurrency": [1, 8, 32]}}},
         {"blocks": 9},
         {"quality": {"notes": {"a": "fine"}}},
+        {"quality": {"code": False}},
     ):
         assert plan(**change).server_spec("bf16") == spec
     assert plan(server={"max_num_seqs": 8}).server_spec("bf16") != spec
