@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,18 +22,17 @@ TESTS = {"tests": ["f('abc') == 'cba'"]}
 RIGHT = "def g(s):\n    return s[::-1]"
 
 
-@pytest.fixture(autouse=True, params=["as this user", "as nobody"])
-def user(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every case also as a user without rights, where root can become one."""
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The children run as a user without rights, where root can become one."""
+    if os.getuid() or not shutil.which("setpriv"):
+        pytest.skip("only root can become another user")
     with tempfile.TemporaryDirectory() as folder:
-        if request.param == "as nobody":
-            if os.getuid() or not shutil.which("setpriv"):
-                pytest.skip("only root can become another user")
-            Path(folder).chmod(0o755)
-            worker = shutil.copy(code_check.WORKER, folder)
-            Path(worker).chmod(0o644)
-            become = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-            monkeypatch.setattr(code_check, "PYTHON", (*become, sys._base_executable, "-s", "-P", "-S", worker))
+        Path(folder).chmod(0o755)
+        worker = Path(shutil.copy(code_check.WORKER, folder))
+        worker.chmod(0o644)
+        become = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+        monkeypatch.setattr(code_check, "PYTHON", (*become, sys._base_executable, "-s", "-P", "-S", str(worker)))
         yield
 
 
@@ -47,9 +48,9 @@ def run(code: str, *tests: str, **check: Any) -> checks.Outcome:
 
 HONEST = """
 from __future__ import annotations
-import base64, bisect, calendar, codecs, collections, copy, csv, dataclasses, datetime, decimal, enum, fractions, functools
-import hashlib, heapq, io, itertools, json, math, operator, os.path, random, re, statistics, string, textwrap, time, typing
-import collections.abc, urllib.parse
+import base64, bisect, calendar, codecs, collections, copy, csv, dataclasses, datetime, decimal, enum, fractions
+import functools, hashlib, heapq, io, itertools, json, math, operator, os.path, random, re, statistics, string
+import collections.abc, textwrap, time, typing, urllib.parse
 try:
     import numpy
 except ImportError:
@@ -86,8 +87,7 @@ def every(s):
         (RIGHT, ["f('abc') == 'cba'", "f('') == ''"]),
         (f"Here it is:\n```python\n{RIGHT}\n```\nIt slices.", ["f('abc') == 'cba'"]),
         ("import re, math\ndef g(s):\n    return ''.join(reversed(s))\nprint(g('x'))", ["f('abc') == 'cba'"]),
-        (HONEST, ["f('b') == 'a/b'"]),
-        ("import functools\n@functools.lru_cache\ndef fib(n): return n if n < 2 else fib(n-1) + fib(n-2)", ["f(80) > 1e16"]),
+        ("import functools\n@functools.cache\ndef g(n): return n if n < 2 else g(n-1) + g(n-2)", ["f(80) > 1e16"]),
         ("def g(n):\n    for i in range(n): yield i * i", ["list(f(3)) == [0, 1, 4]", "sum(f(3)) == 5"]),
         ("def g(x): return x", [
             "f(True) is True", "f((1, 2)) == (1, 2)", "f([1]) == [1]", "f({1: {2}}) == {1: {2}}", "f(b'a') == b'a'",
@@ -104,6 +104,10 @@ def test_right_code_passes(code: str, tests: list[str]) -> None:
     assert run(code, *tests) == (True, f"{len(tests)} tests hold")
     for test in tests:
         assert not prompt_set._test_problem(test)
+
+
+def test_the_standard_library_is_there_for_right_code() -> None:
+    assert run(HONEST, "f('b') == 'a/b'", function="every") == (True, "1 tests hold")
 
 
 def test_the_named_function_is_tested() -> None:
@@ -139,10 +143,12 @@ REFUSED = "the code raises PermissionError"
           "def g(s): return s", "ended by itself", "An answer's code clears what its host program holds"),
     fault("import builtins, json\nbuiltins.eval = lambda *a: True\njson.dumps = lambda *a: '{\"holds\": true}'\n"
           "def g(s): return 1", "no value", "An answer's code replaces builtins and json"),
-    fault("import os\nfor file in range(3, 30):\n    try: os.write(file, b'{\"holds\": true}\\n' * 9)\n    except OSError: pass\n"
-          "def g(s): return 1", "no value", "An answer's code writes a forged verdict to every open file"),
-    fault("import sys\ndef g(s):\n    frame = sys._getframe()\n    while frame:\n        if 'channel' in frame.f_locals:\n"
-          "            frame.f_locals['channel'].say({'why': 'holds', 'holds': True, 'test': 0})\n        frame = frame.f_back",
+    fault("import os\nfor file in range(3, 30):\n    try: os.write(file, b'{\"holds\": true}\\n' * 9)\n"
+          "    except OSError: pass\ndef g(s): return 1",
+          "no value", "An answer's code writes a forged verdict to every open file"),
+    fault("import sys\ndef g(s):\n    frame = sys._getframe()\n    while frame:\n"
+          "        channel, frame = frame.f_locals.get('channel'), frame.f_back\n"
+          "        if channel: channel.say({'why': 'holds', 'holds': True, 'test': 0})",
           "no value", "An answer's code forges a verdict through its host's own channel"),
     fault("class Yes(str):\n    def __eq__(self, other): return True\n    __hash__ = None\ndef g(s): return Yes('x')",
           "does not hold", "An answer returns an object that equals everything"),
@@ -160,12 +166,12 @@ REFUSED = "the code raises PermissionError"
     fault("import importlib\ndef g(s): importlib.import_module('antigravity')", "the code raises ModuleNotFoundError",
           "An answer's code imports what it did not name"),
     fault("x = 'a' * 10 ** 10", "the code raises MemoryError", "An answer's code takes 10 GB of memory"),
-    fault("import ctypes\ndef g(s): return ctypes.string_at(0)", "crashed (signal 11)", "An answer's code crashes Python"),
+    fault("import ctypes\ndef g(s): return ctypes.string_at(0)", "crashed (signal 11)", "An answer's code crashes"),
     fault("def g(s): raise Exception('x' * 10**8)", "the code raises Exception", "An answer's exception is huge"),
     fault("def g(s): return 'x' * 10**7", "a value is too large", "An answer returns a huge value"),
-    fault("import os\nos.closerange(0, 100)\ndef g(s): return s", "ended by itself", "An answer's code closes its files"),
+    fault("import os\nos.closerange(0, 100)\ndef g(s): return s", "ended by itself", "An answer closes its files"),
     fault("while True: pass", "ended at its limit of 1 s of CPU time", "An answer's code never ends"),
-    fault("while True: print('a' * 10000)", "ended at its limit of 1 s of CPU time", "An answer's code prints for ever"),
+    fault("while True: print('a' * 10000)", "ended at its limit of 1 s of CPU time", "An answer prints for ever"),
 ])  # fmt: skip
 def test_wrong_and_hostile_code_fails_with_a_reason(code: str, why: str) -> None:
     passed, detail = run(code)
@@ -187,14 +193,24 @@ def test_the_filter_is_the_kernels() -> None:
     assert run(code, f"[f(n) for n in {calls}] == [(-1, 1)] * {len(calls)}")[0]
 
 
+@pytest.mark.usefixtures("nobody")
+@pytest.mark.fault(
+    "A run as an ordinary user judges code", "The same fence holds: right code passes, no system call does"
+)
+def test_the_fence_needs_no_rights() -> None:
+    assert run(RIGHT)[0]
+    test_the_filter_is_the_kernels()
+    for code in ("import os\ndef g(s): os.kill(os.getpid(), 0)", "def g(s): open('/etc/passwd')"):
+        assert run(code)[1].startswith(REFUSED)
+
+
 @pytest.mark.fault("An answer's code sleeps for ever", "Ended after the time on the clock; the check fails")
 def test_code_that_waits_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code_check, "CLOCK_S", 3)
     with code_check._Child(code="import time\ntime.sleep(1000)", function=None) as child:
         pid = child.process.pid
-        child.unread = b""
         with pytest.raises(code_check._EndedError, match="no value within 3 s"):
-            child.hear(), child.hear()
+            [child.hear() for _ in range(2)]
     assert not psutil.pid_exists(pid)
 
 
@@ -247,10 +263,26 @@ def test_nothing_is_left_running() -> None:
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
 
 
+@pytest.mark.fault("The job that judges code is killed with SIGKILL", "Its children are ended by the kernel at once")
+def test_children_die_with_the_job() -> None:
+    library = Path(code_check.__file__).parents[2]
+    code = "import time\ntime.sleep(1000)"
+    check = f"from quantbench.quality import code_check as c; c.run_python({code!r}, {TESTS!r})"
+    with subprocess.Popen([sys.executable, "-c", check], env={**os.environ, "PYTHONPATH": str(library)}) as job:
+        mine = psutil.Process(job.pid)
+        while len(children := mine.children()) < 2 or any(child.cpu_times().user < 0.01 for child in children):
+            time.sleep(0.05)
+        time.sleep(0.3)
+        job.kill()
+    assert psutil.wait_procs(children, timeout=60)[1] == []
+
+
 def test_the_child_with_the_code_never_sees_a_test() -> None:
     """All its memory that Python can see, searched for the expected value."""
-    code = "import gc, sys\ndef g(n):\n    return [o for o in gc.get_objects() if 'canary' + '-7' in repr(o)[:10**4]] != []"
-    assert run(code, "f(1) is False and 'canary-7'[0] == 'c'")[0]
+    every = "(o for o in gc.get_objects() if isinstance(o, dict | list))"
+    look = f"import gc\ndef g(s):\n    return any(s[::-1] in repr(o) for o in {every})"
+    assert run(look, "f('7-yranac') is False", "'canary-7' != f('')")[0]
+    assert run(f"{look}\nknown = ['canary-7']", "f('7-yranac') is True")[0]
 
 
 @pytest.mark.fault("This kernel or processor has no filter of system calls",

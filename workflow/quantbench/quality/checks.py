@@ -3,7 +3,7 @@
 A check never raises on any text, and its time grows with the length of the text, not faster. It is a table:
 `CHECKS[type](text, check) -> (ok, detail)`. The type `python` runs code and lives in `code_check`, which is handed in
 by the caller. Three hard checks hold for every prompt (`HARD_CHECKS`): an answer that is empty, garbled or caught in a
-loop is wrong whatever was asked. A thought (`<think>…</think>`) is no part of the answer; without its end there is none.
+loop is wrong whatever was asked. A thought (`<think>…</think>`) is no part of the answer.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SPECIAL_TOKEN = re.compile(
     r"<[|｜][\w▁ ]{1,40}[|｜]>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_(?:turn|utterance)>|<0x[0-9A-F]{2}>"
     r"|<(?:eos|bos|pad|unk)>|\[(?:EOS|BOS|PAD|UNK)\]|<(?:extra_id_|unused)\d{1,5}>"
 )
-# Pieces of a vocabulary that were never joined: ▁ is SentencePiece's space, Ġ and Ċ space and line end of byte-level BPE.
+# Pieces of a vocabulary, never joined: ▁ is SentencePiece's space, Ġ and Ċ are space and line end of byte-level BPE.
 PIECE = re.compile(r"▁[^\W_]|(?<=[^\W_])▁|(?<=[a-z.,:;!?])[ĠĊ]+[A-Za-z]|[ĠĊ](?=[ĠĊ])")
 # Every run of marks is tried once, and a pair of them within a line is no block.
 FENCE = re.compile(r"(?<![`~])(?P<marks>`{3,}|~{3,})(?![`~])(?:(?P<inline>[^`~\n]+)(?P=marks)|[^`~\n]*\n)")

@@ -4,7 +4,7 @@ It is started with the interpreter's own library only, and with one socket as fi
 calls but a short list, by a seccomp filter that binds every user, root too, and cannot be taken back: what is left
 is to compute, to read and write files that are open, and to end. These are the socket and /dev/null. So no file can be
 opened, made or looked for, no process or thread started, no signal sent, no socket made. The filter is the kernel's,
-so nothing that code does inside of Python reaches it. Modules that the code imports are files, so they are imported before.
+so nothing that code does inside of Python reaches it. What the code imports are files, so it is imported before.
 
 Of the two children of a check one has the code and never sees a test; the other has the tests and never sees the code.
 They exchange arguments and values through the parent, one JSON document per line.
@@ -24,7 +24,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
-from types import CodeType
+from types import CodeType, ModuleType
 from typing import Any, BinaryIO
 
 MACHINE = os.uname().machine
@@ -193,7 +193,8 @@ class Channel:
 
 def defined(code: str, function: str | None) -> Any:
     """Run the code; returns the function of that name, or else the first that it defines. Raises what it raises."""
-    space: dict[str, Any] = {"__name__": "answer"}
+    sys.modules["answer"] = ModuleType("answer")  # dataclasses look themselves up there
+    space = vars(sys.modules["answer"])
     exec(compile(code, "answer", "exec", dont_inherit=True), space)
     if function:
         return space.get(function)
