@@ -130,7 +130,10 @@ def test_a_fault_names_its_key(changes: dict[str, Any], words: str) -> None:
 
 def test_numbers_given_as_text_on_the_command_line_are_understood() -> None:
     assert plan(extra_blocks={"chat/c8_t128": "4"}, blocks="3").blocks(Cell.of("chat", 8, 128)) == 7
-    assert plan(aa_control="false").arms == ["bf16", "awq"]
+    assert plan(aa_control="false").arms == plan(aa_control="off").arms == ["bf16", "awq"]
+    assert [plan(quality={"code": word}).config["quality"]["code"] for word in ("off", "no", "On", False)] == [
+        False, False, True, False
+    ]  # fmt: skip
     assert plan(precision="0.05").config["precision"] == 0.05
     assert plan(precision="none").config["precision"] is None
     assert plan(precision="null", cost={"hourly_price": "2"}).config["cost"]["hourly_price"] == 2

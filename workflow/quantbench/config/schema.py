@@ -17,6 +17,8 @@ from quantbench.errors import QuantbenchError
 
 Json = dict[str, Any]
 
+_SWITCHES: Final = {"on": True, "yes": True, "off": False, "no": False}
+"""What YAML takes for booleans, and `--config` delivers as text."""
 _TYPES: Final[dict[str, Any]] = {"integer": int, "number": int | float, "boolean": bool, "null": None}
 _FORMATS = FormatChecker(formats=["date"])
 
@@ -67,6 +69,8 @@ def _scalar(value: Any, schema: Mapping[str, Any]) -> Any:
     wanted = [_TYPES[kind] for kind in kinds if kind in _TYPES]
     if "string" in kinds or not wanted:
         return value
+    if "boolean" in kinds and text in _SWITCHES:
+        return _SWITCHES[text]
     try:
         return msgspec.convert("null" if text == "none" else value, Union[tuple(wanted)], strict=False)  # noqa: UP007
     except msgspec.ValidationError:
