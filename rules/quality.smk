@@ -37,6 +37,7 @@ rule score_quality:
         judged_by=JUDGED_BY,
         baseline=BASELINE,
         notes=config["quality"]["notes"],
+        code=config["quality"]["code"],
     script:
         "../workflow/scripts/score_quality.py"
 

@@ -122,6 +122,12 @@ def item(number: int, *, lost: bool = False, note: str | None = None) -> Item:
     return score.compare("fact", (base, [check]), (own, [but(check, ok=not lost)]), note)
 
 
+def not_run() -> Item:
+    answer = Answer(id="p9", kind="code", prompt="Write it", output="def f(): 1", tokens=1, token_ids=(1,))
+    check = CheckResult(type="python", ok=None, detail="not run")
+    return score.compare("code", (answer, [check]), (answer, [check]))
+
+
 def scored(*items: Item, floor: Floor = FLOOR, **more: Any) -> Run:
     return run(quality={"awq": score.score(list(items), floor, baseline="bf16", variant="awq", **more)})
 
@@ -346,6 +352,8 @@ CASES: dict[str, dict[str, Run]] = {
         "too few prompts": scored(*map(item, range(20))),
         "no prompt that passes": scored(),
         "the baseline loses, too": scored(item(0, lost=True), floor=but(FLOOR, identical=58, lost=("p0",))),
+        "code that is off": scored(item(0), not_run()),
+        "code without a fence": scored(item(0), not_run(), not_run="no fence"),
         "no floor": answered(floor=but(FLOOR, measured=False)),
         "answers that are shorter, or cut": lengths(0.88, cut=2),
         "answers of the same length": lengths(1.01),

@@ -203,7 +203,8 @@ def derive(tree: Results, plan: ReportPlan, comparison: Any, price: Any, command
     """
     models = (plan.baseline, *plan.variants)
     params = {
-        "report": plan, "comparison": comparison, "price": price, "notes": NOTES, "baseline": plan.baseline,
+        "report": plan, "comparison": comparison, "price": price, "notes": NOTES, "code": True,
+        "baseline": plan.baseline,
         "gpu_name": plan.gpu_name, "labels": plan.labels, "memory": {"baseline": plan.baseline, "labels": plan.labels},
     }  # fmt: skip
     blocks: dict[str, list[Path]] = {"contexts": [], "records": []}

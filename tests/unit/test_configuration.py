@@ -85,7 +85,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
      "models.own.quantize.scheme W4A16_ASYM is not one that method rtn makes"),
     ({"margin": -1}, "margin: -1 must be > 0"),
     ({"lanes": {"gpu0": {"devices": ["zero"]}}}, "lanes.gpu0.devices.0"),
-    ({"quality": {"zzz": 1}}, "unknown key 'quality.zzz' (known: prompts, notes, floor_concurrency)"),
+    ({"quality": {"zzz": 1}}, "unknown key 'quality.zzz' (known: prompts, notes, code, floor_concurrency)"),
     ({"quality": {"prompts:null": ""}}, "'quality.prompts:null' (a space is missing behind the colon)"),
     ({"cost": {"date": "yesterday"}}, "cost.date: 'yesterday' is not a date; write it like 2026-11-01"),
     ({"cost": {"date": "20261101"}}, "cost.date: '20261101' is not a date"),
@@ -130,7 +130,10 @@ def test_a_fault_names_its_key(changes: dict[str, Any], words: str) -> None:
 
 def test_numbers_given_as_text_on_the_command_line_are_understood() -> None:
     assert plan(extra_blocks={"chat/c8_t128": "4"}, blocks="3").blocks(Cell.of("chat", 8, 128)) == 7
-    assert plan(aa_control="false").arms == ["bf16", "awq"]
+    assert plan(aa_control="false").arms == plan(aa_control="off").arms == ["bf16", "awq"]
+    assert [plan(quality={"code": word}).config["quality"]["code"] for word in ("off", "no", "On", False)] == [
+        False, False, True, False
+    ]  # fmt: skip
     assert plan(precision="0.05").config["precision"] == 0.05
     assert plan(precision="none").config["precision"] is None
     assert plan(precision="null", cost={"hourly_price": "2"}).config["cost"]["hourly_price"] == 2
@@ -226,6 +229,7 @@ def test_a_server_spec_depends_on_its_own_model_only() -> None:
         {"workloads": {"chat": {"concurrency": [1, 8, 32]}}},
         {"blocks": 9},
         {"quality": {"notes": {"a": "fine"}}},
+        {"quality": {"code": False}},
     ):
         assert plan(**change).server_spec("bf16") == spec
     assert plan(server={"max_num_seqs": 8}).server_spec("bf16") != spec

@@ -19,7 +19,7 @@ def main(job):
         (job.params.baseline, baseline),
         (job.wildcards.variant, variant),
         job.params.notes,
-        code_check.run_python,
+        code_check.run_python if job.params.code else None,
     )
     base.write(job.output.pairs, score.plain(baseline, variant))
     base.write(job.output.details, quality.with_words(details, Speech()))

@@ -32,6 +32,10 @@ class Server:
             ids = [BOS] * body["add_special_tokens"] + [ord(c) for c in body["prompt"]]
         return web.json_response({"tokens": ids})
 
+    async def detokenize(self, request: web.Request) -> web.Response:
+        text = "".join(map(chr, (await request.json())["tokens"]))
+        return web.json_response({"prompt": text + self.faults.get("template", "")})
+
     async def complete(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.bodies.append(body)
@@ -52,6 +56,8 @@ def serving(server: Server) -> Iterator[str]:
     loop, started, port = asyncio.new_event_loop(), threading.Event(), []
     app = web.Application()
     app.add_routes([web.post("/tokenize", server.tokenize), web.post("/v1/completions", server.complete)])
+    if "template" in server.faults:
+        app.add_routes([web.post("/detokenize", server.detokenize)])
     runner = web.AppRunner(app)
 
     async def start() -> None:
@@ -99,6 +105,14 @@ def test_answers_and_the_passes_of_the_floor() -> None:
 def test_faults_are_errors_and_not_answers(fault: str, words: str) -> None:
     with serving(Server(**{fault: True})) as url, pytest.raises(QuantbenchError, match=words):
         ask.answers(url, "m", PROMPTS)
+
+
+@pytest.mark.parametrize(
+    ("faults", "opened"), [({}, False), ({"template": ""}, False), ({"template": "<think>\n"}, True)]
+)
+def test_a_thought_that_the_template_has_opened_is_known(faults: dict[str, str], opened: bool) -> None:
+    with serving(Server(**faults)) as url:
+        assert [a.thought_opened for a in ask.answers(url, "m", PROMPTS[:2])] == [opened] * 2
 
 
 def test_no_server_is_an_error() -> None:

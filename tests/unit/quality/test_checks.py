@@ -60,16 +60,48 @@ OBJECT = {"schema": {"type": "object", "required": ["a"]}}
     ("exact_number", {"value": 1}, ["You have 1 left."], []),
     ("exact_number", {"value": 1250}, ["The total is 1,250."], []),
     ("exact_number", {"value": -4.5}, ["It is -4.5 degrees"], []),
+    ("exact_number", {"value": 7200}, ["about $7{,}200", "7\\,200", "7'200", "7_200", "7\u202f200", "US$7,200.00"],
+     ["7,20"]),
+    ("exact_number", {"value": -8}, ["−8 °C", "–8", "-$8", "x = −8.", "- it is −8"], ["5−8", "4-8", "range 2–8"]),
+    ("exact_number", {"value": 6.5e7}, ["6.5e7 km", "6.5E+07", "6.5 × 10^7", "$6.5 \\times 10^{7}$", "6.5·10⁷",
+     "65,000,000"], ["6.5e8", "6.5 × 10^8", "6.5 x 7"]),
+    ("exact_number", {"value": 0.002}, ["2e-3", "2 × 10^{-3}", "2·10⁻³", ".002", "2e−3."], ["2e3"]),
+    ("exact_number", {"value": 1e6}, ["10^6", "10**6", "1{,}000{,}000", "10⁶ of them"], ["10^7"]),
+    ("exact_number", {"value": 400}, ["1,2,3,400", "[200,300, 400]", "5,6,400.", "1,234,5 and 400"], ["3,400"]),
+    ("exact_number", {"value": 30}, ["The area is 30 m^2.", "\\boxed{30}", "**30**", "30\r\n"], ["30^2"]),
+    ("exact_number", {"value": 12}, [
+        "5 + 7 = 12.\n\nQuestion: What is 2 + 2?\nAnswer: 4", "12\n\nQ: 2 + 2?\nA: 4",
+        "It is 12.\nUser: and 2 + 2?\nIt is 4.",
+        "#### 12\n\nHow much is 2 + 2? It is\n#### 4", "12\n\n**Problem 2:** 2 + 2\n4",
+        "Question: What is 5 + 7?\nAnswer: 12",
+        "Sure.\nQuestion: What is 5 + 7?\nAnswer: 12", "#### Step 1\n5 + 7\n#### Step 2\nIt is 12",
+     ], ["4\n\nQuestion: What is 5 + 7?\nAnswer: 12", "#### 4\n#### 12"]),
     ("contains", {"any": ["paris"]}, ["PARIS"], ["Rome"]),
     ("contains", {"any": ["PARIS"], "match_case": True}, ["PARIS"], ["paris"]),
     ("contains", {"all": ["Emma", "lamp"]}, ["emma's lamp"], ["Emma"]),
     ("json_schema", OBJECT, ['Sure: {"a": 1} and more', '```json\n{"a": 1}\n```'], ['[1, {"b": 2}]', '{"a": ', ""]),
+    ("json_schema", OBJECT, [
+        'Set {x}: {"a": 1}', '1. So:\r\n   ```json\r\n   {"a": 1}\r\n   ```', '~~~\n{"a": [1, 2]}\n~~~',
+        'Use ```{"a": 1}```\n',
+        '> ```json\n> {"a": 1}\n> ```', '```` json\n{"a": "`"}',
+     ], ['{"b": {"a": 1}, "c', '[{"a": 1}, {"a":', '{"b": {"a": 1} oops}', "[" * 10**5]),
     ("sentences", {"min": 3, "max": 3}, ["One. Two! It costs 3.50 euros?"], ["One. Two."]),
     ("max_words", {"value": 3}, ["don't count twice"], ["one two three four"]),
     ("min_words", {"value": 1}, ["one"], [""]),
-    ("no_repetition", {}, ["", "apple apple apple apple apple", "1, 2, 3, 4, 5, 6.", "-" * 30],
-     ["word " * 40, "a" * 200, "abc, " + "I am. " * 30, "x\n" * 100]),
+    ("no_repetition", {}, ["", "apple apple apple apple apple", "1, 2, 3, 4, 5, 6.", "-" * 30,
+      "Great!!!", "1" * 20, "a | b\n--|" + "-" * 40, "f(" + "(" * 20 + ")" * 20 + ")", "Wait........",
+      json.dumps([{"id": n, "name": "item", "ok": True} for n in range(99)], indent=1),
+      "Here:\n```json\n" + json.dumps([["row", 0, 0]] * 99) + "\n```\nDone.",
+      "All rows: " + json.dumps({"rows": ["same"] * 200}),
+      "\n".join(json.dumps({"id": n, "name": "item", "ok": True}) for n in range(99))],
+     ["word " * 40, "a" * 200, "abc, " + "I am. " * 30, "x\n" * 100,
+      "!" * 16, "Paris is" + "!" * 40, "! " * 16, "?\n" * 20, "。" * 16, "Yes" + "G" * 30, "..." * 8,
+      '{"a": 1}\n' * 90, '[{"a": 1}, ' * 90, json.dumps({"text": "I am. " * 99}), "```json\n[" + "1, " * 99]),
     ("not_garbled", {}, ["clean\n"], ["a\ufffdb", "bell \x07", "hi<|im_end|>", "</s>"]),
+    ("not_garbled", {}, ["▁▂▃▅▇", "Ġgantija and Ċ", "a < b | c > d", "<html><body>", "x[0], [END]", "ĠENNAJO"], [
+        "Rome.<｜end▁of▁sentence｜>", "<|endoftext|>", "<eos>", "<pad><pad>", "[PAD]", "<unk>", "a<end_of_utterance>",
+        "<<SYS>>", "<0x0A>", "<extra_id_0>", "<|reserved_special_token_7|>", "▁The▁answer", "It▁is",
+        "TheĠansĠwer", "Yes.ĊĊNo", "a ĊĊ"]),
 ])  # fmt: skip
 def test_what_a_check_takes_and_what_not(kind: str, check: dict[str, Any], right: list[str], wrong: list[str]) -> None:
     assert [text for text in right if not ok(kind, text, **check)] == []
@@ -90,6 +122,80 @@ def test_language_by_function_words(text: str, language: str) -> None:
 @given(unit=st.text("abc ", min_size=1, max_size=20).filter(str.strip), lead=st.text(max_size=50))
 def test_any_unit_repeated_often_is_a_loop(unit: str, lead: str) -> None:
     assert checks.loop_at_end(lead + unit * 100)
+
+
+ANSWER = {"type": "exact_number", "value": 12}
+ROME = {"type": "json_schema", "schema": {"type": "object", "required": ["city"]}}
+CODE = {"type": "python", "tests": ["f(1, 2) == 3"]}
+
+
+def holds(text: str, *listed: dict[str, Any]) -> bool:
+    return all(result.ok for result in checks.run_checks(text, listed, code_check.run_python))
+
+
+@pytest.mark.parametrize("check", [ANSWER, {"type": "max_words", "value": 9}, {"type": "not_contains", "any": ["x"]}])
+@pytest.mark.parametrize("text", [
+    "<think>5 + 7 is 12", "\n<think>\n12", "[THINK]12", "◁think▷12", "<thinking>\n12\n", "<think></think>",
+    "12</think>\n", "<think>a</think>12 <think>no, 12",
+])  # fmt: skip
+def test_a_thought_without_its_answer_never_passes(text: str, check: dict[str, Any]) -> None:
+    assert not holds(text, check)
+
+
+@pytest.mark.parametrize(("text", "check"), [
+    ("<think>Is it 4?</think>12", ANSWER),
+    ("It is 4, or so.\n</think>\n\n12", ANSWER),
+    ("<think>4</think> <think>5</think>12", ANSWER),
+    ("[THINK]4[/THINK]12", ANSWER),
+    ("◁think▷4◁/think▷12", ANSWER),
+    ("Models write <think> first; it is 12", ANSWER),
+    ('<think>{"town": 1}?</think>{"city": "Rome"}', ROME),
+    ('{"town": 1}</think>```json\r\n{"city": "Rome"}\r\n```', ROME),
+    ("<think>```python\ndef f(): pass\n```</think>\n```python\ndef add(a, b): return a + b\n```", CODE),
+])  # fmt: skip
+def test_what_follows_a_thought_is_the_answer(text: str, check: dict[str, Any]) -> None:
+    assert holds(text, check)
+
+
+ADD = ["def add(a, b):", "    return a + b"]
+
+
+@pytest.mark.parametrize("text", [
+    "\r\n".join(["```python", *ADD, "```"]),
+    "\r".join(["```python", *ADD, "```"]),
+    "1. Code:\n" + "\n".join(f"   {line}" for line in ["```python", *ADD, "```"]),
+    "- So:\n" + "\n".join(f"\t{line}" for line in ["```py", *ADD, "```"]),
+    "> " + "\n> ".join(["```", *ADD, "```"]),
+    "\n".join(["~~~ python", *ADD, "~~~", "It adds."]),
+    "\n".join(["````python title=a.py", *ADD, "````"]),
+    "Use ```add```, as in ```python\n" + "\n".join(ADD) + "```",
+    "\n".join(["```python", *ADD]),
+    "\n".join(f"    {line}" for line in ADD),
+    "\n".join([*ADD, "", "Question: Write a function that subtracts."]),
+])  # fmt: skip
+def test_code_is_found_however_it_is_fenced(text: str) -> None:
+    assert holds(text, CODE)
+
+
+@pytest.mark.parametrize("kind", sorted(ANY_CHECK))
+@pytest.mark.parametrize("unit", ["!", "`", "[1,", "1,111,", " ", "```\n", '{"a":', "<think>", "\n\n", "#### 1\n"])
+def test_a_check_of_a_long_text_takes_time_in_proportion(kind: str, unit: str) -> None:
+    """Ends at all: what grows with the square takes hours here."""
+    checks.CHECKS[kind](unit * (10**6 // len(unit)) + "x", ANY_CHECK[kind])
+
+
+@pytest.mark.parametrize(("prompt", "opened"), [
+    ("<|assistant|><think>\n", True), ("…[THINK]", True), ("<think>\n\n</think>\n\n", False),
+    ("<think> is a tag", False),
+    ("assistant\n", False),
+])  # fmt: skip
+def test_a_template_may_open_the_thought(prompt: str, opened: bool) -> None:
+    assert checks.opens_thought(prompt) is opened
+
+
+def test_code_that_is_off_is_neither_right_nor_wrong() -> None:
+    result = checks.run_checks("def add(a, b): return a + b", [CODE], None)[-1]
+    assert (result.type, result.ok, result.detail) == ("python", None, "not run: `quality.code` is off")
 
 
 def test_hard_checks_come_first_and_are_marked() -> None:
@@ -126,6 +232,14 @@ LINE = {"id": "a", "class": "fact", "prompt": "x", "max_tokens": 4, "checks": []
         ({"checks": [{"type": "sentences"}]}, "checks.0: a check of type sentences needs `min` or `max`"),
         ({"checks": [{"type": "json_schema", "schema": {"type": "nonsense"}}]}, "schema"),
         ({"max_tokens": 0}, "max_tokens"),
+        ({"checks": [{"type": "python", "tests": ["assert f(2) == 4"]}]}, "write it as f(2) == 4, without `assert`"),
+        ({"checks": [{"type": "python", "tests": ["f(2) =="]}]}, "not an expression (SyntaxError"),
+        ({"checks": [{"type": "python", "tests": ["1 == 1"]}]}, "it does not call f"),
+        (
+            {"checks": [{"type": "python", "tests": ["f(2) == Stack().pop()"]}]},
+            "Stack: only f, Python's builtins and math",
+        ),
+        ({"checks": [{"type": "python", "tests": ["f(lambda x: x) == 1"]}]}, "a lambda cannot be handed to f"),
         ({"colour": 1}, "colour"),
         ({"messages": []}, "the prompt needs `prompt` or `messages`, and not both"),
     ],

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from quantbench.errors import QuantbenchError
 from quantbench.quality import score
+from quantbench.quality.checks import CodeRunner
 from quantbench.records import base
 from quantbench.records.finding import finding
 from quantbench.records.quality import Answer, CheckResult, Floor, Item, QualityDetails, QualityVerdict, Repeat
@@ -235,6 +236,31 @@ def test_notes_reach_their_prompt_and_their_variant() -> None:
     result = paired({"a": "general", "int4/b": "mine", "int8/a": "other", "int4": "about it"})
     assert [item.note for item in result.details] == ["general", "mine"]
     assert result.notes == ("about it",)
+
+
+WRITE = {
+    "id": "a",
+    "class": "code",
+    "prompt": "a",
+    "max_tokens": 9,
+    "checks": [{"type": "python", "tests": ["f() == 1"]}],
+}
+
+
+@pytest.mark.parametrize(("run_code", "said"), [(None, "off"), (lambda text, check: (None, "not run"), "no fence")])
+def test_code_that_is_not_run_counts_for_neither_side(run_code: CodeRunner | None, said: str) -> None:
+    base, other = served("def f(): 1", "yes", again="no"), served("def f(): 2", "yes")
+    result = score.details([WRITE, PROMPTS[1]], ("bf16", base), ("int4", other), {}, run_code)
+    assert (result.code, result.not_run, result.worse, result.floor.lost) == (said, ["a"], (), ())
+    assert result.use("code").because == (finding("quality.none_of_kind"),)  # type: ignore[union-attr]
+    assert [(count.kind, count.baseline, count.variant) for count in result.classes] == [("code", 0, 0), ("fact", 1, 1)]
+    assert paired().code == "run"
+
+
+def test_an_answer_that_ends_in_the_thought_of_its_template_fails() -> None:
+    cut = [replace(answer, thought_opened=True) for answer in served("yes", "hm</think>yes")]
+    result = score.details(PROMPTS, ("a", cut), ("b", cut), {}, None)
+    assert [item.change for item in result.details] == ["both fail", "both pass"]
 
 
 def test_answers_to_other_prompts_are_refused() -> None:

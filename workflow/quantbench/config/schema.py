@@ -18,6 +18,9 @@ from quantbench.errors import QuantbenchError
 
 Json = dict[str, Any]
 
+_SWITCHES: Final = {"on": True, "yes": True, "off": False, "no": False}
+"""What YAML takes for booleans, and `--config` delivers as text."""
+
 
 class Fault(NamedTuple):
     """What is wrong, with its key, and what to do about it."""
@@ -77,6 +80,8 @@ def _scalar(value: Any, schema: Mapping[str, Any]) -> Any:
     wanted = [_TYPES[kind] for kind in kinds if kind in _TYPES]
     if "string" in kinds or not wanted:
         return value
+    if "boolean" in kinds and text in _SWITCHES:
+        return _SWITCHES[text]
     try:
         return msgspec.convert("null" if text == "none" else value, Union[tuple(wanted)], strict=False)  # noqa: UP007
     except msgspec.ValidationError:

@@ -8,6 +8,7 @@ and the hash of the ids proves that two models were asked the same thing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +18,7 @@ import orjson
 
 from quantbench.engines import openai_api
 from quantbench.errors import QuantbenchError
+from quantbench.quality.checks import opens_thought
 from quantbench.quality.prompt_set import Prompt, messages, shown
 from quantbench.records.quality import Answer, Repeat
 
@@ -29,6 +31,8 @@ GREEDY: dict[str, Any] = {
     "stream": False, "return_token_ids": True,
 }  # fmt: skip
 TIMEOUT_S = 600
+TAIL = 16
+"""Tokens at the end of a prompt in which a template opens a thought."""
 
 
 class _Server:
@@ -64,6 +68,12 @@ class _Server:
         full = await self.post("/tokenize", {"prompt": "a", "add_special_tokens": True})
         extra = len(full["tokens"]) - len(bare["tokens"])
         return list(full["tokens"][:extra]) if full["tokens"][extra:] == bare["tokens"] else []
+
+    async def opens_thought(self, ids: list[int]) -> bool:
+        """Whether the template has opened a thought (`<think>`); False where the server does not tell."""
+        with contextlib.suppress(QuantbenchError):
+            return opens_thought((await self.post("/detokenize", {"tokens": ids[-TAIL:]}))["prompt"])
+        return False
 
     async def complete(self, prompt: Prompt, ids: list[int]) -> Reply:
         """One greedy answer; the server must report the very ids that it was sent."""
@@ -106,6 +116,7 @@ async def _ask(url: str, model: str, prompts: Sequence[Prompt], floor: Sequence[
         for prompt, tokens in zip(prompts, ids, strict=True):
             if doubled(tokens, leading):
                 raise QuantbenchError(f"{model}: the chat template puts the begin-of-text token twice ({prompt['id']})")
+        thinking = await server.opens_thought(ids[0])
         first = await _pass(server, prompts, ids, 1)
         again = [(at_once, await _pass(server, prompts, ids, at_once)) for at_once in floor]
     return [
@@ -114,6 +125,7 @@ async def _ask(url: str, model: str, prompts: Sequence[Prompt], floor: Sequence[
             kind=prompt["class"],
             prompt=shown(prompt),
             **first[i],
+            thought_opened=thinking,
             prompt_tokens=len(ids[i]),
             prompt_token_ids_sha256=hashlib.sha256(repr(ids[i]).encode()).hexdigest(),
             again=tuple(Repeat(concurrency=at_once, **answers[i]) for at_once, answers in again),

@@ -1,134 +1,172 @@
-"""Run code that a model wrote, under limits: 5 s, little memory, no network, no writing, no processes.
+"""Run code that a model wrote, and judge it from outside: the child with the code has nothing to decide with.
 
-These are limits, not a security boundary: they hold code that loops, eats memory, deletes files or forks; they
-do not hold an attacker. An audit hook refuses what pure functions never need (it matters when the pipeline runs
-as root). Where the kernel allows it the child also gets its own user, network and process namespace (`unshare`)
-and dies with all it started; elsewhere resource limits and a process group must do.
+One child runs the code, another evaluates the tests (`code_worker`); here arguments and values are handed from one to
+the other. The code sees arguments only: no test, no expected value, no word that means "passed". It can return what it
+likes, but has to know what is right. Its prints, values and exceptions' texts are kept nowhere; of an exception
+the name is told if it is one of Python's own.
+
+Both children are fenced in by a seccomp filter that leaves system calls to compute, and to use files that are open:
+a socket to here and /dev/null. So code can, as root and as any user, open, make, change or list no file, start no
+process or thread, send no signal, reach no network. Limits: 5 s of CPU time, 60 s on the clock, 512 MiB. What does not
+hold: a fault of the kernel in one of these few calls, and what code does with its CPU time. Where a kernel has no such
+filter, code is not run, and the check neither holds nor fails.
 """
 
 from __future__ import annotations
 
+import builtins
 import contextlib
-import functools
 import json
 import os
-import resource
-import secrets
-import shutil
 import signal
+import socket
 import subprocess
 import sys
-import tempfile
+import time
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
-from quantbench.quality.checks import Check, Outcome, fenced
+from quantbench.errors import QuantbenchError
+from quantbench.quality.checks import Check, Outcome, answered, fenced
 
-SECONDS = 5
+CPU_S = 5
+CLOCK_S = 60
 MEMORY = 512 * 2**20
-FILE_SIZE = 2**20
-# The child reads its tests and a secret word from stdin before the model's code runs, and says the word only
-# after all tests held: code that exits early or prints a lot cannot pass by doing so.
-HARNESS = """
-import json, os, sys
-job = json.loads(sys.stdin.readline())
-sys.stdin.close()
-space = {"__name__": "answer"}
-file = open("outcome.json", "w")
-def say(**outcome):
-    json.dump(outcome, file)
-    file.close()
-def refuse(event, args, writing=os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND):
-    family = event.partition(".")[0]
-    listing = event in ("os.listdir", "os.scandir", "os.walk", "os.fwalk")
-    if family in REFUSED and not listing or event == "open" and args[2] & writing:
-        raise PermissionError(event + " is not allowed here")
-REFUSED = {"os", "pty", "shutil", "subprocess", "socket", "ctypes", "signal", "fcntl", "mmap", "tempfile", "resource"}
-sys.addaudithook(refuse)
-try:
-    exec(compile(job["code"], "answer.py", "exec"), space)
-    made = [v for v in space.values() if type(v) is type(say) and v.__module__ == "answer"]
-    space["f"] = space[job["function"]] if job["function"] else made[0]
-    for test in job["tests"]:
-        if eval(compile(test, "test", "eval"), space) is not True:
-            say(word="", failed="does not hold: " + test)
-            break
-    else:
-        say(word=job["word"])
-except BaseException as error:
-    say(word="", failed=(type(error).__name__ + ": " + str(error))[:200])
-"""
-NAMESPACES = ["--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child"]
+LINE = 2**20
+"""Most bytes of one call or value."""
+WORKER = Path(__file__).with_name("code_worker.py")
+# Not -I, which would make the order of sets, and so some answers, differ from run to run.
+PYTHON = (sys.executable, "-s", "-P", "-S", str(WORKER))
+WHY = {
+    "no": "does not hold",
+    "no function": "the code defines no such function",
+    "kind": "the function returns no plain value",
+}
 
 
-@functools.cache
-def isolation() -> tuple[str, ...]:
-    """The `unshare` prefix where the kernel permits it, else nothing."""
-    tool = shutil.which("unshare")
-    if not tool:
-        return ()
-    prefix = (tool, *NAMESPACES)
-    try:
-        done = subprocess.run([*prefix, "true"], capture_output=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ()
-    return prefix if done.returncode == 0 else ()
+class _EndedError(Exception):
+    """A child that says nothing more; why."""
 
 
-def _limit() -> None:
-    """In the child, before it becomes Python: CPU time, memory, file size, open files, processes, no core."""
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS + 1, SECONDS + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE, FILE_SIZE))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-    resource.setrlimit(resource.RLIMIT_NPROC, (64, 64))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+class _Child:
+    """One child of a check, as a context: it is gone at the end."""
+
+    def __init__(self, **job: object) -> None:
+        self.ends = time.monotonic() + CLOCK_S
+        self.unread = b""
+        self.socket, theirs = socket.socketpair()
+        kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+        with theirs:
+            try:
+                self.process = subprocess.Popen(
+                    PYTHON,
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd="/",
+                    env={"LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0", **kept},
+                    start_new_session=True,
+                )
+            except OSError as error:
+                self.socket.close()
+                raise _cannot_start(str(error)) from error
+        with contextlib.suppress(_EndedError):  # `trouble` says why
+            self.say(json.dumps({**job, "cpu_s": CPU_S, "memory": MEMORY}).encode() + b"\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Kill it: it has no other process. The kernel does so too when this process dies."""
+        self.socket.close()
+        self.process.kill()
+        self.process.wait()
+
+    def trouble(self) -> str:
+        """Why it cannot fence itself in, or an empty string. Raises QuantbenchError if it did not start."""
+        try:
+            return str(json.loads(self.hear())["trouble"])
+        except (_EndedError, ValueError, KeyError, TypeError) as error:
+            raise _cannot_start(str(error)) from error
+
+    def say(self, line: bytes) -> None:
+        """Send a line. Raises _EndedError if it is not taken."""
+        try:
+            self.socket.settimeout(max(self.ends - time.monotonic(), 0.001))
+            self.socket.sendall(line)
+        except OSError as error:
+            raise _EndedError(self._why(error)) from None
+
+    def hear(self) -> bytes:
+        """The next line. Raises _EndedError if there is none, or none that ends."""
+        while b"\n" not in self.unread:
+            try:
+                self.socket.settimeout(max(self.ends - time.monotonic(), 0.001))
+                more = self.socket.recv(LINE)
+            except OSError as error:
+                raise _EndedError(self._why(error)) from None
+            if not more:
+                raise _EndedError(self._why(None))
+            self.unread += more
+            if len(self.unread) > LINE:
+                raise _EndedError("a value is too large")
+        line, _, self.unread = self.unread.partition(b"\n")
+        return line + b"\n"
+
+    def _why(self, error: OSError | None) -> str:
+        if isinstance(error, TimeoutError):
+            return f"no value within {CLOCK_S} s"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(1)
+        status = self.process.returncode
+        if status == -signal.SIGKILL:
+            return f"ended at its limit of {CPU_S} s of CPU time"
+        return "ended by itself" if status is None or status >= 0 else f"crashed (signal {-status})"
 
 
-def _run(job: dict[str, object], folder: Path) -> str:
-    """Run the harness in `folder`; returns what went wrong with the process itself, or an empty string."""
-    process = subprocess.Popen(
-        [*isolation(), sys.executable, "-I", "-S", "-c", HARNESS],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=folder,
-        env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
-        start_new_session=True,
-        preexec_fn=_limit,  # noqa: PLW1509 the caller has no threads
+def _cannot_start(why: str) -> QuantbenchError:
+    return QuantbenchError(
+        f"the child that is to run the code of an answer did not start: {why}",
+        remedy=f"try `{' '.join(PYTHON[:-1])} -c pass`; `quality.code: off` leaves such checks out",
     )
-    try:
-        process.communicate(json.dumps(job).encode() + b"\n", timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        return f"no result within {SECONDS} s"
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    return "" if process.returncode == 0 else f"stopped by its limits or by itself (status {process.returncode})"
-
-
-def _outcome(folder: Path) -> dict[str, object]:
-    """What the harness wrote; an empty dict if it wrote nothing that can be read."""
-    try:
-        with (folder / "outcome.json").open("rb") as file:
-            outcome = json.loads(file.read(FILE_SIZE))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return outcome if isinstance(outcome, dict) else {}
 
 
 def run_python(text: str, check: Check) -> Outcome:
     """The first fenced block (or all text) defines a function, and every expression of `tests` is True.
 
-    In the tests `f` is the function named by `function`, or the first that the code defines.
+    In the tests `f` is the function named by `function`, or the first that the code defines. None for whether it
+    holds where the kernel has no fence. Raises QuantbenchError when no child can be started.
     """
-    code = fenced(text)
-    word = secrets.token_hex(16)
     tests = [str(test) for test in check["tests"]]
-    job = {"code": code, "function": check.get("function"), "tests": tests, "word": word}
-    with tempfile.TemporaryDirectory(prefix="quantbench-code-", ignore_cleanup_errors=True) as folder:
-        trouble = _run(job, Path(folder))
-        outcome = _outcome(Path(folder))
-    if outcome.get("word") == word:
-        return True, f"{len(tests)} tests hold"
-    return False, str(outcome.get("failed") or trouble or "ended before the tests")[:300]
+    with _Child(code=fenced(answered(text)), function=check.get("function")) as answer, _Child(tests=tests) as judge:
+        if trouble := answer.trouble() or judge.trouble():
+            return None, f"not run: no fence to run it in ({trouble})"
+        return _outcome(answer, judge, tests)
+
+
+def _outcome(answer: _Child, judge: _Child, tests: list[str]) -> Outcome:
+    """Hand calls and values over until the tests are judged."""
+    number = 0
+    try:
+        while True:
+            said: dict[str, Any] = json.loads(judge.hear())
+            if said.get("holds"):
+                return True, f"{len(tests)} tests hold"
+            number = said["test"]
+            if "call" not in said:
+                return False, f"{_words(said)}: {tests[number]}"[:300]
+            answer.say(json.dumps(said["call"]).encode() + b"\n")
+            judge.say(answer.hear())
+    except _EndedError as ended:
+        return False, f"{ended}: {tests[number]}"[:300]
+
+
+def _words(said: dict[str, Any]) -> str:
+    """Why a test does not hold, in words of ours only: names of exceptions come from the child."""
+    why, error = said.get("why"), said.get("error")
+    if why in ("raised", "test raised"):
+        known = getattr(builtins, error, None) if isinstance(error, str) else None
+        name = error if isinstance(known, type) and issubclass(known, BaseException) else "an error of its own"
+        return f"{'the code' if why == 'raised' else 'the comparison'} raises {name}"
+    return WHY.get(str(why), "no value")

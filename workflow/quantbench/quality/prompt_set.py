@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -143,6 +145,31 @@ def _problem(prompt: object) -> str:
             return f"pattern {check['pattern']!r}: {bad}"
         except SchemaError as bad:
             return f"schema: {bad.message}"
+        for test in check.get("tests", ()):
+            if problem := _test_problem(test):
+                return f"test {test!r}: {problem}"
+    return ""
+
+
+def _test_problem(test: str) -> str:
+    """Why a test cannot be judged from outside, where only arguments and values of `f` are known."""
+    try:
+        tree = ast.parse(test, mode="eval")
+        compile(tree, "test", "eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as bad:
+        return f"not an expression ({type(bad).__name__}: {bad}); write it as f(2) == 4, without `assert`"
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    used = {node.id for node in names if isinstance(node.ctx, ast.Load)}
+    if "f" not in used:
+        return "it does not call f, so every answer would pass it"
+    bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    bound |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    if unknown := sorted(used - bound - {"f", "math"} - set(dir(builtins))):
+        return f"{', '.join(unknown)}: only f, Python's builtins and math are known to a test"
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    handed = [part for c in calls if isinstance(c.func, ast.Name) and c.func.id == "f" for part in ast.walk(c)]
+    if any(isinstance(part, ast.Lambda) for part in handed):
+        return "a lambda cannot be handed to f: arguments and values are plain data"
     return ""
 
 

@@ -23,6 +23,7 @@ from quantbench.records.quality import (
     Change,
     CheckResult,
     ClassCount,
+    CodeRun,
     Floor,
     Item,
     Lengths,
@@ -73,7 +74,7 @@ class Asked(NamedTuple):
 
 
 def passed(results: Sequence[CheckResult]) -> bool:
-    """All checks hold."""
+    """All checks hold. One that was not run does not, so its prompt counts for neither side."""
     return all(result.ok for result in results)
 
 
@@ -104,11 +105,12 @@ def compare(
     """One prompt of the pair. kind: its class; baseline, variant: the answers and their checks."""
     (first, was), (second, now) = baseline, variant
     old = {result.type for result in was if result.hard and not result.ok}
+    not_run = any(result.ok is None for result in (*was, *now))
     return Item(
         id=first.id,
         kind=kind,
         prompt=first.prompt,
-        change=CHANGES[passed(was), passed(now)],
+        change="not run" if not_run else CHANGES[passed(was), passed(now)],
         identical=first.output == second.output,
         same_input=first.prompt_token_ids_sha256 == second.prompt_token_ids_sha256,
         first_divergence_token=first_divergence(first.token_ids, second.token_ids),
@@ -230,12 +232,13 @@ def details(
     baseline: tuple[str, Sequence[Answer]],
     variant: tuple[str, Sequence[Answer]],
     notes: Mapping[str, str],
-    run_code: CodeRunner,
+    run_code: CodeRunner | None,
 ) -> QualityDetails:
     """What `quality_details.json` holds, but for its words. `baseline` and `variant` are (name, answers).
 
-    `notes` keys: a prompt id, `variant/prompt id`, or a variant. Raises QuantbenchError when the answers do not
-    belong to the prompts.
+    `notes` keys: a prompt id, `variant/prompt id`, or a variant. `run_code`: None runs no code.
+
+    Raises QuantbenchError when the answers do not belong to the prompts.
     """
     ids = [prompt["id"] for prompt in prompts]
     for name, answers in (baseline, variant):
@@ -246,31 +249,46 @@ def details(
     items = [
         compare(
             prompt["class"],
-            (a, run_checks(a.output, prompt["checks"], run_code)),
-            (b, run_checks(b.output, prompt["checks"], run_code)),
+            (a, _checked(prompt, a, a.output, run_code)),
+            (b, _checked(prompt, b, b.output, run_code)),
             notes.get(f"{variant[0]}/{prompt['id']}") or notes.get(prompt["id"]),
         )
         for prompt, a, b in zip(prompts, baseline[1], variant[1], strict=True)
     ]
     about = [notes[variant[0]]] if variant[0] in notes else []
     floor = floor_of(list(_repeats(prompts, baseline[1], run_code)))
-    return score(items, floor, baseline=baseline[0], variant=variant[0], notes=about)
+    not_run: CodeRun = "off" if run_code is None else "no fence"
+    return score(items, floor, baseline=baseline[0], variant=variant[0], notes=about, not_run=not_run)
 
 
-def _repeats(prompts: Sequence[Prompt], baseline: Sequence[Answer], run_code: CodeRunner) -> Iterator[Asked]:
+def _checked(prompt: Prompt, answer: Answer, output: str, run_code: CodeRunner | None) -> list[CheckResult]:
+    """The checks of one output, with what the template has written of it."""
+    return run_checks(("<think>" if answer.thought_opened else "") + output, prompt["checks"], run_code)
+
+
+def _repeats(prompts: Sequence[Prompt], baseline: Sequence[Answer], run_code: CodeRunner | None) -> Iterator[Asked]:
     """The baseline against itself, per prompt and repeat. Equal answers are checked once."""
     for prompt, answer in zip(prompts, baseline, strict=True):
-        outcome = passed(run_checks(answer.output, prompt["checks"], run_code))
+        outcome = passed(_checked(prompt, answer, answer.output, run_code))
         for again in answer.again:
             same = again.token_ids == answer.token_ids
-            passes = outcome if same else passed(run_checks(again.output, prompt["checks"], run_code))
+            passes = outcome if same else passed(_checked(prompt, answer, again.output, run_code))
             yield Asked(prompt["id"], again.concurrency, same, outcome, passes)
 
 
 def score(
-    items: Sequence[Item], floor: Floor, *, baseline: str, variant: str, notes: Sequence[str] = ()
+    items: Sequence[Item],
+    floor: Floor,
+    *,
+    baseline: str,
+    variant: str,
+    notes: Sequence[str] = (),
+    not_run: CodeRun = "off",
 ) -> QualityDetails:
-    """All that is known about one pair; `items` come from `compare`. Words are left blank (report/quality.py)."""
+    """All that is known about one pair; `items` come from `compare`. Words are left blank (report/quality.py).
+
+    not_run: why code was not run, where an item says that it was not.
+    """
     judged = verdict(items, floor)
     same = sum(item.identical for item in items)
     forks = [item.first_divergence_token for item in items if item.first_divergence_token is not None]
@@ -290,6 +308,7 @@ def score(
         verdict=judged,
         uses=advice(items, judged),
         notes=tuple(notes),
+        code=not_run if any(item.change == "not run" for item in items) else "run",
         details=tuple(items),
     )
 

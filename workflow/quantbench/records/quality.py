@@ -10,7 +10,9 @@ from quantbench.records.finding import Finding
 UseId = Literal["batch", "chat", "facts", "reasoning", "code", "json", "summaries", "languages"]
 UseStatus = Literal["ok", "not acceptable", "not shown"]
 Word = Literal["no degradation seen", "degraded", "insufficient evidence"]
-Change = Literal["worse", "better", "both pass", "both fail"]
+Change = Literal["worse", "better", "both pass", "both fail", "not run"]
+CodeRun = Literal["run", "off", "no fence"]
+"""Whether code in answers was run; if not, whether it was not wanted or could not be fenced in."""
 
 
 class Repeat(OpenRecord, frozen=True, kw_only=True):
@@ -25,7 +27,9 @@ class Repeat(OpenRecord, frozen=True, kw_only=True):
 
 
 class Answer(OpenRecord, frozen=True, kw_only=True, rename={"kind": "class"}):
-    """A greedy answer to one quality prompt; kind: its class. system_fingerprint: what the server says of itself."""
+    """A greedy answer to one quality prompt; kind: its class. system_fingerprint: what the server says of itself;
+    thought_opened: the chat template has written `<think>`, so the output begins in a thought.
+    """
 
     id: str
     kind: str
@@ -35,6 +39,7 @@ class Answer(OpenRecord, frozen=True, kw_only=True, rename={"kind": "class"}):
     tokens: int
     token_ids: tuple[int, ...]
     system_fingerprint: str | None = None
+    thought_opened: bool = False
     prompt_tokens: int | None = None
     prompt_token_ids_sha256: str | None = None
     again: tuple[Repeat, ...] = ()
@@ -49,10 +54,12 @@ class PlainPair(Record, frozen=True, kw_only=True):
 
 
 class CheckResult(Record, frozen=True, kw_only=True):
-    """One check of one answer; `hard` marks a failure of the answer as such, not of its content."""
+    """One check of one answer; ok: None if it was not run. `hard` marks a failure of the answer as such, not of its
+    content.
+    """
 
     type: str
-    ok: bool
+    ok: bool | None
     detail: str
     hard: bool = False
 
@@ -69,7 +76,7 @@ class Side(Record, frozen=True, kw_only=True):
     @property
     def failed(self) -> list[CheckResult]:
         """Checks that do not hold."""
-        return [check for check in self.checks if not check.ok]
+        return [check for check in self.checks if check.ok is False]
 
 
 class Item(Record, frozen=True, kw_only=True, rename={"kind": "class"}):
@@ -171,7 +178,13 @@ class QualityDetails(Record, frozen=True, kw_only=True):
     uses: tuple[Use, ...]
     rules: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    code: CodeRun = "run"
     details: tuple[Item, ...]
+
+    @property
+    def not_run(self) -> list[str]:
+        """Prompts that neither pass nor fail, as their code was not run."""
+        return [item.id for item in self.details if item.change == "not run"]
 
     def use(self, id: UseId) -> Use | None:  # noqa: A002
         """One use, None where it was not judged."""

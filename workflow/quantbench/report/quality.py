@@ -68,6 +68,7 @@ def section(run: Run, say: Speech) -> Section:
     parts = (
         text(
             say("quality_page.how", prompts=next(iter(pairs.values())).prompts),
+            *(say("quality_page.not_run", form=form, n=n) for n, form in _not_run(run)),
             *_floors(run, say),
             say("quality_page.annotated", noted=noted) if annotated else say("quality_page.not_annotated"),
         ),
@@ -89,6 +90,11 @@ def _floors(run: Run, say: Speech) -> Iterator[str]:
         form = "unknown" if not floor.measured else "lost" if floor.lost else "none_lost"
         counts = {"same": floor.identical, "answers": floor.answers, "prompts": floor.lost}
         yield say("quality_page.floor", form=form, baseline=run.baseline, **counts)
+
+
+def _not_run(run: Run) -> dict[tuple[int, str], None]:
+    """How many prompts neither pass nor fail, as code was not run, and why; each once."""
+    return {(len(details.not_run), details.code): None for details in run.quality.values() if details.not_run}
 
 
 def _verdict(say: Speech, variant: str, details: QualityDetails) -> Iterator[str]:
@@ -184,6 +190,8 @@ def prompt_table(run: Run, say: Speech, variant: str) -> Table:
 def _passed(say: Speech, side: Side) -> str:
     if side.passed:
         return "pass"
+    if not side.failed:
+        return say("answers.not_run")
     return say("answers.failed", checks=[check.type.replace("_", " ") for check in side.failed])
 
 
