@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 
 from quantbench.client.records import Ending, Exchange
-from quantbench.client.wire import closed_soon
+from quantbench.client.wire import CONNECT_S, MOST_OF_A_LINE, Lines, closed_soon, redirection
 from quantbench.engines.openai_api import is_loopback
 
 # For the answer to the HEAD request that opens a connection: some servers never give one.
@@ -38,7 +38,7 @@ class AiohttpConnection:
         trace.on_connection_reuseconn.append(self._kept)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=3600),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
             auto_decompress=False,
             headers=self._headers,
             trust_env=not is_loopback(self._url),
@@ -46,7 +46,9 @@ class AiohttpConnection:
             read_bufsize=1 << 20,
         )
         before = self.opened
-        limits = aiohttp.ClientTimeout(sock_connect=30, sock_read=_HEAD_ANSWER_S)
+        limits = aiohttp.ClientTimeout(
+            total=CONNECT_S + _HEAD_ANSWER_S, sock_connect=CONNECT_S, sock_read=_HEAD_ANSWER_S
+        )
         try:
             async with self._session.head(self._url, allow_redirects=False, timeout=limits):
                 pass
@@ -73,6 +75,7 @@ class AiohttpConnection:
         assert self._session is not None, "connect() first"
         times: list[int] = []
         parts: list[bytes] = []
+        lines = Lines()
         status: int | None = None
         ending: Ending = "complete"
         detail = ""
@@ -80,13 +83,21 @@ class AiohttpConnection:
         post = self._session.post(self._url, data=body, allow_redirects=False)
         try:
             async with asyncio.timeout(timeout_s), post as reply:
-                status = reply.status
+                status, left = reply.status, most_bytes
+                if 300 <= status < 400:
+                    detail = redirection(self._url, reply.headers.get("Location"))
                 async for piece in reply.content.iter_any():
                     times.append(time.monotonic_ns())
                     parts.append(piece)
-                    most_bytes -= len(piece)
-                    if most_bytes < 0:
-                        ending, detail = "too_long", "the reply is longer than any that could be right"
+                    left -= len(piece)
+                    endless = lines.endless(parts)
+                    if left < 0 or endless:
+                        what = (
+                            f"a line of the reply is longer than {MOST_OF_A_LINE}"
+                            if endless
+                            else (f"the reply is longer than {most_bytes}")
+                        )
+                        ending, detail = "too_long", f"{what} bytes"
                         reply.close()
                         break
         except TimeoutError:
