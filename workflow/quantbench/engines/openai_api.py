@@ -159,7 +159,9 @@ def _request(
             asked.add_unredirected_header(name, value)
         with _opener(url, time.monotonic() + timeout).open(asked, timeout=timeout) as answer:
             if packed := answer.headers.get("Content-Encoding", "identity").strip().lower().removeprefix("identity"):
-                raise ClientError(f"{url} answered packed as {printable(packed, 40)}, which nobody asked for")
+                raise ClientError(
+                    f"{url} answered packed as {printable(packed, 40)}, which nobody asked for", answered=True
+                )
             return _Came(_body(answer), answer.headers.get("Content-Type", ""))
     except urllib.error.HTTPError as error:
         raise _refused(url, error, key) from error

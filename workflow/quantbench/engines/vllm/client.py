@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from typing import Any
 
 from quantbench.engines.openai_api import TEST_PROMPT, ClientError, ask, complete, printable, request
@@ -21,6 +22,7 @@ CHAT_PROBE = [{"role": "user", "content": "Hello, world!"}]
 
 _NEAR_TIE = 1.0
 """Of log-probabilities. What batches and kernels change between two runs of one server is below 0.3."""
+_FIRST_WORD = re.compile(r"\w+|\S")
 _NOT_A_NUMBER = "Out of range float values are not JSON compliant"
 """What vLLM (0.32) answers in place of logprobs that are NaN."""
 
@@ -128,7 +130,7 @@ def changed_answer(url: str, model: str, before: str) -> str:
     try:
         same = now == before or _parts_at_a_tie(before, told["tokens"], told["top_logprobs"])
     except (LookupError, TypeError, AttributeError, ValueError):
-        same = now.split()[:1] == before.split()[:1] != []
+        same = _FIRST_WORD.findall(now)[:1] == _FIRST_WORD.findall(before)[:1]
     return "" if same else f"it answered “{printable(before, 60)}” at its start and “{printable(now, 60)}” now"
 
 
@@ -146,5 +148,5 @@ def _parts_at_a_tie(before: str, tokens: list[str], likely: list[dict[str, float
             return any(tie and rest.startswith(tie) for tie in ties)
         rest = rest[len(word) :]
         if not rest:
-            return True
-    return True
+            break
+    return bool(tokens)
