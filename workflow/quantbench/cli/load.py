@@ -163,7 +163,9 @@ def _only_model(url: str, endpoint: str, api_key: str | None) -> str:
         names = openai_api.models(models_url(url, endpoint), api_key)
     except openai_api.ClientError as error:
         remedy = f"{openai_api.remedy(error, '--url')}; or name the model with --model"
-        raise QuantbenchError(str(error), remedy=remedy) from error
+        raise QuantbenchError(
+            f"the server at {url} does not answer or lists no model: {error}", remedy=remedy
+        ) from error
     if len(names) != 1:
         listed = openai_api.names_of(names)
         raise QuantbenchError(f"the server at {url} lists {listed}", remedy="name the model with --model")

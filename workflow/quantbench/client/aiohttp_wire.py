@@ -8,12 +8,35 @@ from typing import Any
 
 import aiohttp
 
+from quantbench.client.http1 import MAX_INTERIM, HttpError
 from quantbench.client.records import Ending, Exchange
 from quantbench.client.wire import CONNECT_S, MOST_OF_A_LINE, Lines, closed_soon, redirection
 from quantbench.engines.openai_api import is_loopback
 
 # For the answer to the HEAD request that opens a connection: some servers never give one.
 _HEAD_ANSWER_S = 5.0
+
+
+class BoundedReply(aiohttp.ClientResponse):
+    """A reply of a session that gives up on endless interim replies: aiohttp reads them for ever. Raises HttpError."""
+
+    async def start(self, connection: Any) -> aiohttp.ClientResponse:
+        """Read its head."""
+        protocol = connection.protocol
+        read, left = protocol.read, MAX_INTERIM
+
+        async def counted() -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise HttpError(f"more than {MAX_INTERIM} interim replies")
+            return await read()
+
+        protocol.read = counted
+        try:
+            return await super().start(connection)
+        finally:
+            del protocol.read
 
 
 class AiohttpConnection:
@@ -44,6 +67,7 @@ class AiohttpConnection:
             trust_env=not is_loopback(self._url),
             trace_configs=[trace],
             read_bufsize=1 << 20,
+            response_class=BoundedReply,
         )
         before = self.opened
         limits = aiohttp.ClientTimeout(
@@ -52,7 +76,7 @@ class AiohttpConnection:
         try:
             async with self._session.head(self._url, allow_redirects=False, timeout=limits):
                 pass
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, TimeoutError, HttpError) as error:
             if self.opened == before:
                 await self.close()
                 raise OSError(str(error)) from error

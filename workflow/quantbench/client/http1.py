@@ -26,7 +26,8 @@ class _State(Enum):
 
 _MAX_HEAD = 1 << 16
 _MAX_SIZE_LINE = 1 << 10
-_MAX_INTERIM = 16
+MAX_INTERIM = 16
+"""Interim replies (100 Continue, 103 Early Hints) before the real one."""
 _MAX_DIGITS = 18  # of a Content-Length: more is nonsense
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 
@@ -135,8 +136,8 @@ class ReplyParser:
         code = int(status)
         if 100 <= code < 200:  # an interim reply; the real one follows
             self._interim += 1
-            if self._interim > _MAX_INTERIM:
-                raise HttpError(f"more than {_MAX_INTERIM} interim replies (HTTP {code})")
+            if self._interim > MAX_INTERIM:
+                raise HttpError(f"more than {MAX_INTERIM} interim replies (HTTP {code})")
             return True
         self.status = code
         headers: dict[bytes, list[bytes]] = {}

@@ -16,6 +16,8 @@ from typing import Any
 import aiohttp
 import orjson
 
+from quantbench.client.aiohttp_wire import BoundedReply
+from quantbench.client.http1 import HttpError
 from quantbench.engines import api_key, openai_api
 from quantbench.errors import QuantbenchError
 from quantbench.quality.prompt_set import Prompt, messages, shown
@@ -53,7 +55,7 @@ class _Server:
                         raise QuantbenchError(
                             f"{url} answered with more than {openai_api.MOST_BYTES >> 20} MiB", remedy=NEEDS
                         )
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, TimeoutError, HttpError) as error:
             said = api_key.hidden(str(error) or type(error).__name__, self.key)
             raise QuantbenchError(f"{url} did not answer: {said}") from error
         if location:
@@ -130,7 +132,10 @@ async def _pass(server: _Server, prompts: Sequence[Prompt], ids: Sequence[list[i
 async def _ask(url: str, model: str, prompts: Sequence[Prompt], floor: Sequence[int], key: str | None) -> list[Answer]:
     headers = api_key.authorization(key) | {"Accept-Encoding": "identity"}
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-    async with aiohttp.ClientSession(timeout=timeout, headers=headers, auto_decompress=False) as session:
+    session = aiohttp.ClientSession(
+        timeout=timeout, headers=headers, auto_decompress=False, response_class=BoundedReply
+    )
+    async with session:
         server = _Server(session, url, model, key)
         leading = await server.leading()
         ids = [await server.render(prompt) for prompt in prompts]
