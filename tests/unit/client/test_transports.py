@@ -8,10 +8,12 @@ import json
 import socket
 import ssl
 import time
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import raw_server
 from quantbench.client import load_phase, load_spec, wire
 from quantbench.client.load import run_block
 from quantbench.client.load_checks import transport_for, unreachable
@@ -284,6 +286,28 @@ def test_loopback_needs_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         *[True] * 3,
         *[False] * 2,
     ]
+
+
+@pytest.mark.parametrize("key", [None, "sk-1"])
+def test_a_proxy_is_asked_and_the_users_netrc_stays_at_home(
+    key: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("machine far.example login me password hunter2\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    heads: list[bytes] = []
+    real = raw_server._Talk.handle
+
+    def handle(self: Any) -> None:
+        heads.append(self.connection.recv(4096, socket.MSG_PEEK))
+        real(self)
+
+    monkeypatch.setattr(raw_server._Talk, "handle", handle)
+    with server(whole_once) as url:
+        monkeypatch.setenv("http_proxy", url)
+        [record] = ask("http://far.example/v1", "auto", min_requests=1, api_key=key).records
+    assert record.ok
+    assert heads[0].startswith(b"HEAD http://far.example/v1/completions")
+    assert [b"Basic" in head or (b"Bearer sk-1" in head) != bool(key) for head in heads] == [False] * len(heads)
 
 
 def test_tls_that_is_not_trusted_is_called_so() -> None:

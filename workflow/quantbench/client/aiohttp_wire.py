@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
 import aiohttp
+from aiohttp.helpers import get_env_proxy_for_url
+from yarl import URL
 
 from quantbench.client.http1 import MAX_INTERIM, HttpError
 from quantbench.client.records import Ending, Exchange
@@ -39,6 +42,15 @@ class BoundedReply(aiohttp.ClientResponse):
             del protocol.read
 
 
+def _proxy(url: str) -> dict[str, Any]:
+    """The environment's proxy for a URL, and no more: `trust_env` would add the user's ~/.netrc to the request."""
+    with contextlib.suppress(LookupError):
+        if not is_loopback(url):
+            proxy, auth = get_env_proxy_for_url(URL(url))
+            return {"proxy": proxy, "proxy_auth": auth}
+    return {}
+
+
 class AiohttpConnection:
     """A `Connection` on a session of its own, so that each slot keeps its socket."""
 
@@ -64,7 +76,7 @@ class AiohttpConnection:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
             auto_decompress=False,
             headers=self._headers,
-            trust_env=not is_loopback(self._url),
+            **_proxy(self._url),
             trace_configs=[trace],
             read_bufsize=1 << 20,
             response_class=BoundedReply,
