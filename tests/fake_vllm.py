@@ -25,6 +25,11 @@ Behaviour is a JSON object, from the variable FAKE_VLLM and, read anew at every 
     logprobs        what a completion gives that asks for them: numbers | nan (HTTP 400, as vLLM answers NaN) | null (in
                     place of a number) | none (no logprobs at all) | refused (HTTP 400 for another reason)
     fingerprint     system_fingerprint of every answer ("fake-1"); of a list, one after the other
+    words           text that every answer repeats per token (" word"); of a list, one after the other
+    after_wake      the same of a server that has slept, e.g. "!": its weights did not come back right
+    nearly          object: log-probabilities of other texts that could stand in place of a token (the chosen one: -0.5)
+    list            what /v1/models answers in place of the list: a JSON value, or a text, which it gives as HTML
+    key             the API key that /v1/models asks for
     salt            number added to every token id: another tokenizer
     bos             number of begin-of-text tokens at the head of a chat prompt (0)
     template        false: a chat prompt is the bare text of its messages
@@ -108,7 +113,7 @@ class FakeServer:
     """State and endpoints."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.args, self.memory, self.asleep = args, Memory(), False
+        self.args, self.memory, self.asleep, self.slept = args, Memory(), False, False
         self.name = args.served_model_name or args.source
         self.started = time.time()
         self.counters = {"prompt": 0, "generation": 0, "success": 0, "running": 0, "requests": 0}
@@ -186,7 +191,14 @@ class FakeServer:
     async def version(self, _: web.Request) -> web.Response:
         return web.json_response({"version": behaviour().get("version", "0.32.0")})
 
-    async def models(self, _: web.Request) -> web.Response:
+    async def models(self, request: web.Request) -> web.Response:
+        rules = behaviour()
+        if rules.get("key") and request.headers.get("Authorization") != f"Bearer {rules['key']}":
+            return web.json_response({"error": "Unauthorized"}, status=401)
+        if isinstance(listed := rules.get("list"), str):
+            return web.Response(text=listed, content_type="text/html")
+        if listed is not None:
+            return web.json_response(listed)
         return web.json_response({"object": "list", "data": [{"id": self.name, "object": "model"}]})
 
     async def metrics(self, _: web.Request) -> web.Response:
@@ -235,7 +247,7 @@ class FakeServer:
         if "sleep" in behaviour().get("refuse", []):
             return web.Response(status=500)
         self.memory.give()
-        self.asleep = True
+        self.asleep = self.slept = True
         return web.json_response({"status": "sleeping"})
 
     async def wake_up(self, _: web.Request) -> web.Response:
@@ -300,12 +312,17 @@ class Reply:
     async def whole(self) -> web.Response:
         await asyncio.sleep(self.n * self.rules.get("token_s", 0.0005))
         self.count()
-        text = " word" * self.n
+        words = (self.server.slept and self.rules.get("after_wake")) or self.rules.get("words", " word")
+        if isinstance(words, list):
+            words = words[self.server.counters["requests"] % len(words)]
+        text = words * self.n
         part = {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
         choice: dict[str, Any] = {"index": 0, "finish_reason": "length", **part}
         fault = self.rules.get("logprobs", "numbers")
         if self.body.get("logprobs") is not None and fault != "none":
-            choice["logprobs"] = {"token_logprobs": [-0.5] * (self.n - 1) + [None if fault == "null" else -0.5]}
+            values = [-0.5] * (self.n - 1) + [None if fault == "null" else -0.5]
+            likely = [{**self.rules.get("nearly", {}), words: value} for value in values]
+            choice["logprobs"] = {"token_logprobs": values, "tokens": [words] * self.n, "top_logprobs": likely}
         return web.json_response({**self.base, "choices": [choice], "usage": self.usage()})
 
     def chunk(self, text: str, reason: str | None = None) -> bytes:

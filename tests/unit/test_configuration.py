@@ -108,6 +108,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
         ("http://", "'http://' is not a URL"), ("http://host:99999", "'http://host:99999' is not a URL"),
         ("http://host:8000 ", "'http://host:8000 ' is not a URL"),
         ("http://user:secret@host", "holds a user or a password"),
+        ("http://user:se cret@host", "holds a user or a password"),
         ("http://host/v1/completions", "'http://host/v1/completions' says too much"),
         ("http://host/v1/chat/completions/", "'http://host/v1/chat/completions/' says too much"),
         ("http://host/v1?x=1", "'http://host/v1?x=1' says too much"),

@@ -32,6 +32,8 @@ from quantbench.records.server import Ready, ServerSpec
 from quantbench.serving import identity, lane, owner, processes, registry
 
 POLL_S, PAGE_TIMEOUT_S = 1.0, 5.0
+MOST_KEPT = 1 << 28
+"""Characters of metrics pages per block; a page of vLLM's has some 100 000."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ class MetricsPoller:
     Pages are kept as text while the clock runs and parsed afterwards, to leave the core to the client.
     """
 
-    def __init__(self, engine: Engine, url: str, log: Path | None) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, url: str, log: Path | None, key: str | None = None) -> None:
+        self.engine, self._key = engine, key
         self.page_before = self.page_after = ""
         self.pages: list[str] = []
         self._url = url.rstrip("/")
@@ -101,18 +103,20 @@ class MetricsPoller:
 
     def page(self) -> str:
         """The page now, "" where there is none."""
-        return self.engine.metrics_page(self._url, timeout=PAGE_TIMEOUT_S)
+        return self.engine.metrics_page(self._url, timeout=PAGE_TIMEOUT_S, key=self._key)
 
     def _poll(self) -> None:
-        while not self._stop.wait(POLL_S):
+        kept = 0
+        while not self._stop.wait(POLL_S) and kept < MOST_KEPT:
             self.pages.append(self.page())
+            kept += len(self.pages[-1])
 
 
 def measure(block: BlockSpec, ready: Ready) -> tuple[list[RequestRecord], BlockContext]:
     """Run one block on its lane. Returns the requests and the context, not yet judged."""
     prompts = read_prompts(block.prompts)
     with lane.lease(block.spec, why=block.seed) as lease:
-        poller = MetricsPoller(engine_of(block.spec), lease.url, lease.log)
+        poller = MetricsPoller(engine_of(block.spec), lease.url, lease.log, openai_api.key_of(block.spec))
         sampler = Sampler(block.spec.devices, own_pids=lease.pids)
 
         def begin() -> None:
@@ -188,7 +192,7 @@ def _load_spec(block: BlockSpec, url: str, prompts: Sequence[Mapping[str, Any]])
     knobs = block.knobs
     return LoadSpec(
         url=f"{url}/v1",  # said in full: a gateway's URL has a path of its own before it
-        api_key=openai_api.api_key() if block.spec.endpoint else None,
+        api_key=openai_api.key_of(block.spec),
         model=block.spec.served_name,
         endpoint=knobs.endpoint,
         concurrency=knobs.concurrency,

@@ -101,11 +101,22 @@ def test_one_length_said_twice_is_one_length() -> None:
         HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello world\r\n",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1" * 2000,
         chunked([b"a"]) + b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70_000,
+        b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 12_000 + b"\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 20,
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 12_000,
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
     ],
 )
 def test_what_is_not_http_is_refused(data: bytes) -> None:
     with pytest.raises(HttpError):
         feed(data, [])
+
+
+@pytest.mark.parametrize("line", [b"Location: /x y", b"location:/x y ", b"LOCATION:  /x y\r\nLocation: /z"])
+def test_a_redirect_says_where_to_and_no_other_reply(line: bytes) -> None:
+    reply = b"HTTP/1.1 %d A\r\nContent-Length: 0\r\n%b\r\n\r\n"
+    assert [feed(reply % (code, line), [])[0].location for code in (200, 308, 500)] == [None, "/x y", None]
 
 
 @QUICK

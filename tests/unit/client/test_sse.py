@@ -225,6 +225,134 @@ def test_what_the_standard_allows_changes_nothing(noise: bytes) -> None:
     assert judge([body[0], noise, *body[1:]]).ok
 
 
+def said(name: str, first: dict[str, Any]) -> list[bytes]:
+    """A chat stream: the first chunk, at 100, has the role and `first`, and the second, at 200, says `name`."""
+    start = delta(role="assistant", **{"content": "", **first})
+    last = message(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+    return [start, delta(**{name: "x"}), delta(content="y"), last, *stream(2)[-2:]]
+
+
+SILENT: dict[str, dict[str, Any]] = {
+    "fields of the provider": {"provider_specific_fields": {"cache": "x"}, "name": "assistant-1"},
+    "a null content": {"content": None, "tool_calls": None, "reasoning_content": None},
+    "empty parts": {"content": [{"type": "text", "text": ""}], "reasoning": ""},
+    "ids and annotations": {"id": "m-1", "annotations": [{"type": "url_citation"}], "audio": {"id": "a"}},
+    "an empty tool call": {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {}}]},
+    "a signature": {"thinking_signature": "abc", "thinking_blocks": [{"type": "thinking", "signature": "abc"}]},
+    "a padding": {"obfuscation": "x1y2", "extra_fields": {"trace": "t"}, "padding": "aaaa"},
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_what_accompanies_the_role_starts_nothing(name: str) -> None:
+    seen = judge(said("content", SILENT[name]))
+    assert (seen.ok, seen.first_ns, seen.chunks) == (True, 200, 2)
+
+
+SPOKEN: dict[str, Any] = {
+    "reasoning_content": "x", "reasoning": "x", "thinking": " ", "refusal": "no",
+    "content": [{"type": "text", "text": "x"}],
+    "reasoning_details": [{"type": "reasoning.text", "text": "x"}], "audio": {"id": "a", "transcript": "x"},
+    "tool_calls": [{"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPOKEN)
+def test_the_first_token_may_be_of_any_kind(name: str) -> None:
+    seen = judge(said("content", {name: SPOKEN[name]}))
+    assert (seen.ok, seen.first_ns, seen.chunks) == (True, 100, 3)
+
+
+SWALLOWED = [chunk(0, tokens=0, chat=True), chunk(2, chat=True), chunk(3, chat=True), chunk(7, chat=True)]
+
+
+def test_token_ids_that_a_parser_swallowed_are_told_by_running_totals() -> None:
+    end = chunk(8, finish="length", chat=True)
+    seen = judge([*SWALLOWED, end, *stream(8)[-2:]], expected=8)
+    assert (seen.ok, seen.completion_tokens, seen.chunks, seen.first_chunk_tokens) == (True, 8, 4, 2)
+    at_once = judge([chunk(5, chat=True), chunk(6, finish="stop", chat=True), *stream(6)[-2:]])
+    assert (at_once.ok, at_once.first_chunk_tokens) == (True, 5)
+    # Totals that do not run, or end elsewhere, explain nothing.
+    assert judge([*SWALLOWED[1:], chunk(3, finish="stop", chat=True), *stream(7)[-2:]]).reason == "token_count"
+    assert judge([*SWALLOWED, end, *stream(9)[-2:]]).reason == "token_count"
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n", b"\r", b"\n\n"])
+@pytest.mark.parametrize("done", [b"data: [DONE]", b"data:[DONE]", b"event: message\ndata: [DONE]"])
+def test_the_last_event_of_a_whole_body_needs_no_blank_line(done: bytes, end: bytes) -> None:
+    assert judge([*stream()[:-1], done + end], expected=5).ok
+    assert judge([*stream()[:-1], done + end], ending="disconnected").reason == "disconnected"
+
+
+@pytest.mark.parametrize("end", [b"[DONE]", b"data: [DON", b"data: [DONE]x", b"data: [DONE]\ndata: 1", b": [DONE]"])
+def test_what_is_not_quite_done_is_truncated(end: bytes) -> None:
+    assert judge([*stream()[:-1], end]).reason in ("truncated", "bad_stream")
+
+
+def test_a_stream_without_done_says_so() -> None:
+    seen = judge(stream()[:-1])
+    assert (seen.reason, seen.detail) == ("truncated", "the stream ended without [DONE]")
+
+
+ERRORS: dict[str, bytes] = {
+    "type and message beside null choices": message(
+        id="c", choices=None, error_type="BadRequestError", error_message="context exceeded", status_code=400
+    ),
+    "a status without more": message(choices=[], status_code=503, detail="context exceeded"),
+    "a code without choices": message(code=429, detail="context exceeded"),
+    "a list of errors": message(errors=["context exceeded"]),
+    "an exception": message(exception="context exceeded"),
+    "an event of a server's own": b"event: server_error\ndata: context exceeded\n\n",
+    "an error in another event": b'event: ping\ndata: {"error": "context exceeded"}\n\n',
+    "an error, then the end": b'event: error\ndata: {"message": "context exceeded"}',
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+@pytest.mark.parametrize("rest", [[DONE], []], ids=["done", "closed"])
+def test_an_error_in_any_shape_keeps_the_servers_words(name: str, rest: list[bytes]) -> None:
+    seen = judge([*stream(chat=True)[:3], ERRORS[name], *rest])
+    assert (seen.ok, seen.reason) == (False, "in_band_error")
+    assert "context exceeded" in (seen.detail or "")
+
+
+NO_ERRORS = [
+    message(choices=[], usage=None, error=None, error_message="", code=None),
+    message(choices=None, usage=usage(0), errors=[]),
+    message(choices=[], prompt_filter_results=[{"prompt_index": 0}], code=200, status="ok"),
+    message(id="c", choices=None, object="chat.completion.chunk"),
+]
+
+
+@pytest.mark.parametrize("noise", NO_ERRORS)
+def test_a_chunk_that_says_that_there_is_no_error_is_none(noise: bytes) -> None:
+    body = stream(chat=True)
+    assert judge([noise, *body[:2], noise, *body[2:]], expected=5).ok
+
+
+EVENTS = [
+    b'event: ping\ndata: {"type": "ping"}\n\n', b"event: keep-alive\ndata: still here\n\n", b"event: ping\n\n",
+    b"event: metadata\ndata: [1, 2]\n\n", b'event: usage\ndata: {"tokens": 3}\n\n', b"event: ping\r\ndata:\r\n\r\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("noise", EVENTS)
+def test_a_named_event_that_is_no_chunk_carries_nothing(noise: bytes) -> None:
+    body = stream()
+    seen = judge([noise, *body[:3], noise, *body[3:], noise], expected=5)
+    assert (seen.ok, seen.first_ns, seen.chunks) == (True, 200, 5)
+
+
+def test_text_of_which_usage_knows_nothing_is_a_failure_in_words() -> None:
+    for chat in (False, True):
+        parts = [delta(content="x"), delta(content="x")] if chat else [plain(), plain()]
+        seen = judge([*parts, plain("length"), *stream(0)[-2:]])
+        assert (seen.ok, seen.reason) == (False, "token_count")
+        assert seen.detail == "text came in 2 chunks, and usage says 0 tokens"
+    silent = judge([delta(role="assistant"), plain("stop"), *stream(5)[-2:]])
+    assert (silent.reason, silent.detail) == ("no_tokens", "usage says 5 tokens, and no text came")
+
+
 def test_named_events_multi_line_data_and_a_byte_order_mark() -> None:
     body = stream(2)
     split = body[0].replace(b'"choices"', b'\ndata: "choices"', 1)
@@ -258,7 +386,7 @@ def test_any_cut_of_the_bytes_gives_the_same_record(places: list[int], newline: 
 @QUICK
 @given(keep=st.integers(0, 10_000), places=st.lists(st.integers(0, 10_000), max_size=9), chat=st.booleans())
 def test_a_truncated_stream_is_never_a_success(keep: int, places: list[int], chat: bool) -> None:
-    body = b"".join(stream(3, chat=chat))
+    body = b"".join(stream(3, chat=chat)).removesuffix(b"\n\n")  # behind [DONE] nothing can be missing
     assert not judge(cut(body[: keep % len(body)], places), expected=3).ok
 
 

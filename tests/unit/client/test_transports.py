@@ -8,16 +8,20 @@ import json
 import socket
 import ssl
 import time
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from quantbench.client import load_spec, wire
+import raw_server
+from quantbench.client import load_phase, load_spec, wire
 from quantbench.client.load import run_block
 from quantbench.client.load_checks import transport_for, unreachable
+from quantbench.client.load_phase import Phase
 from quantbench.client.load_spec import LoadSpec
-from quantbench.client.records import BlockResult
+from quantbench.client.records import KEPT_OF_A_FAILURE, BlockResult
 from quantbench.engines.openai_api import is_loopback
+from quantbench.errors import QuantbenchError
 from raw_server import sends, server
 
 BOTH = pytest.mark.parametrize("transport", ["wire", "aiohttp"])
@@ -110,21 +114,141 @@ def test_a_stream_without_end_is_given_up(transport: str, monkeypatch: pytest.Mo
     assert [r.reason for r in result.records] == ["too_long"]
 
 
-PACKED = gzip.compress(BODY)
-REFUSED = {
-    302: b"HTTP/1.1 302 Go\r\nLocation: /v1/other\r\nContent-Length: 0\r\n\r\n",
-    307: b"HTTP/1.1 307 Go\r\nLocation: /v1/other\r\nContent-Length: 0\r\n\r\n",
-    200: HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(PACKED), PACKED),
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+ENDLESS = {
+    "a line": (HEAD + b"\r\n", b"data: " + b"x" * 65536, "too_long"),
+    "a line in chunks": (CHUNKED, b"10000\r\n" + b"x" * 65536 + b"\r\n", "too_long"),
+    "a line in one chunk": (CHUNKED + b"ffffffffff\r\n", b"x" * 65536, "too_long"),
+    "a head": (b"HTTP/1.1 200 OK\r\n", b"A: b\r\n" * 9999, "bad_stream"),
+    "a header": (b"HTTP/1.1 200 OK\r\nA: ", b"b" * 65536, "bad_stream"),
+    "a size line": (CHUNKED, b"0" * 65536, "bad_stream"),
+    "interim replies": (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 999, "bad_stream"),
+    "an error page": (b"HTTP/1.1 500 Oh\r\n\r\n", b"<p>sorry</p>\n" * 6000, "http_5xx"),
 }
 
 
+@pytest.mark.fault(
+    "a server streams without end, and without a line end",
+    "each such reply is given up at 2 MiB as `too_long` (HTTP without end: `bad_stream`), and only its beginning kept",
+)
+@pytest.mark.parametrize("name", ENDLESS)
+def test_nothing_without_end_fills_the_memory(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    head, again, reason = ENDLESS[name]
+    kept: list[int] = []
+
+    def pours(connection: socket.socket, number: int) -> bool:
+        connection.sendall(head)
+        while True:
+            connection.sendall(again)
+
+    real = Phase.add
+    monkeypatch.setattr(Phase, "add", lambda self, e: (real(self, e), kept.append(self.kept))[0])
+    monkeypatch.setattr(load_spec.LoadSpec, "most_bytes", 4 << 20)
+    with server(pours) as url:
+        [record] = ask(url, "wire", min_requests=1).records
+    assert (record.ok, record.reason) == (False, reason)
+    assert kept[-1] <= KEPT_OF_A_FAILURE
+    assert len(record.detail or "") <= 500
+
+
+@pytest.mark.parametrize("name", ["a line", "a line in one chunk", "a header", "interim replies"])
+def test_nothing_without_end_hangs_the_other_transport(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    head, again, _ = ENDLESS[name]
+
+    def pours(connection: socket.socket, number: int) -> bool:
+        connection.sendall(head)
+        while True:
+            connection.sendall(again)
+
+    with server(pours) as url:
+        [record] = ask(url, "aiohttp", min_requests=1).records
+    assert (record.ok, record.reason) == (False, "too_long" if "line" in name else "bad_stream")
+
+
 @BOTH
-@pytest.mark.parametrize("code", REFUSED)
-def test_redirects_are_not_followed_and_compressed_replies_not_unpacked(transport: str, code: int) -> None:
-    with server(sends(REFUSED[code])) as url:
+def test_a_long_event_among_others_is_read(transport: str) -> None:
+    long = event(choices=[], usage=USAGE, more="x" * 900_000)
+    with server(sends(WHOLE.partition(b"Content-Length")[0] + b"\r\n" + long + BODY, last=True)) as url:
         [record] = ask(url, transport, min_requests=1).records
-    assert (record.reason, record.http_status) == ("bad_stream", code)
-    assert code == 200 or record.detail == f"HTTP {code}"
+    assert (record.ok, record.completion_tokens) == (True, 4)
+
+
+def test_a_block_keeps_so_much_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_phase, "MOST_KEPT", 3 * len(BODY))
+    with server(whole) as url:
+        records = ask(url, "wire", min_requests=6).records
+    assert [r.reason for r in records] == [None] * 3 + ["too_long"] * 3
+    assert "the replies of this block are more than" in (records[-1].detail or "")
+
+
+@BOTH
+def test_compressed_replies_are_not_unpacked(transport: str) -> None:
+    packed = gzip.compress(BODY)
+    reply = HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n%b" % (len(packed), packed)
+    with server(sends(reply)) as url:
+        [record] = ask(url, transport, min_requests=1).records
+    assert (record.reason, record.http_status) == ("bad_stream", 200)
+
+
+@pytest.mark.fault(
+    "a server under load redirects (307, 308)",
+    "the block ends at once with an error that names where to; the API key goes to nobody else",
+)
+@BOTH
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_redirects_are_not_followed_and_end_the_block_at_once(transport: str, code: int) -> None:
+    asked: list[int] = []
+
+    def elsewhere(connection: socket.socket, number: int) -> bool:
+        asked.append(number)
+        connection.sendall(b"HTTP/1.1 %d Go\r\nLocation: http://u:pw@h/v1/x?k=1\r\nContent-Length: 0\r\n\r\n" % code)
+        return True
+
+    with server(elsewhere) as url, pytest.raises(QuantbenchError) as caught:
+        ask(url, transport, min_requests=99, warmup_requests=None, api_key="sk-1")
+    assert caught.value.what == f"{url} redirects to http://h/v1/x (HTTP {code})"
+    assert "nothing follows redirects" in caught.value.remedy
+    assert len(asked) == 1
+
+
+def test_a_redirect_among_others_is_one_failure() -> None:
+    def sometimes(connection: socket.socket, number: int) -> bool:
+        moved = b"HTTP/1.1 302 Go\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n"
+        connection.sendall(moved if number == 1 else WHOLE)
+        return True
+
+    with server(sometimes) as url:
+        records = ask(url, "wire", min_requests=4).records
+    assert [r.reason for r in records] == [None, "bad_stream", None, None]
+    assert records[1].detail == f"redirects to {url}/login"
+
+
+@BOTH
+def test_a_key_that_a_server_quotes_stands_in_no_record_and_no_message(transport: str) -> None:
+    words = b"no such key: sk-secret"
+    reply = b"HTTP/1.1 %d No\r\nContent-Length: %d\r\n\r\n%b"
+    with server(sends(reply % (500, len(words), words))) as url:
+        [record, *_] = ask(url, transport, min_requests=1, api_key="sk-secret").records
+    assert record.detail == "no such key: [key]"
+    with server(sends(reply % (401, len(words), words))) as url, pytest.raises(QuantbenchError) as caught:
+        ask(url, transport, min_requests=1, api_key="sk-secret")
+    assert "sk-secret" not in str(caught.value)
+    assert "OPENAI_API_KEY" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://me:hunter2@h/v1", "holds a user or a password"),
+        ("http://me@h", "holds a user or a password"),
+        ("http://me:hunter2@[bad", "holds a user or a password"),
+        ("http://h/v1#x", "a part behind #"),
+    ],
+)
+def test_a_url_that_says_too_much_is_refused_and_no_password_repeated(url: str, words: str) -> None:
+    with pytest.raises(QuantbenchError, match=words) as caught:
+        LoadSpec(url, "m", PROMPTS, 1, 1)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_opening_a_connection_is_no_part_of_ttft_on_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,6 +286,28 @@ def test_loopback_needs_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         *[True] * 3,
         *[False] * 2,
     ]
+
+
+@pytest.mark.parametrize("key", [None, "sk-1"])
+def test_a_proxy_is_asked_and_the_users_netrc_stays_at_home(
+    key: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "netrc").write_text("machine far.example login me password hunter2\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    heads: list[bytes] = []
+    real = raw_server._Talk.handle
+
+    def handle(self: Any) -> None:
+        heads.append(self.connection.recv(4096, socket.MSG_PEEK))
+        real(self)
+
+    monkeypatch.setattr(raw_server._Talk, "handle", handle)
+    with server(whole_once) as url:
+        monkeypatch.setenv("http_proxy", url)
+        [record] = ask("http://far.example/v1", "auto", min_requests=1, api_key=key).records
+    assert record.ok
+    assert heads[0].startswith(b"HEAD http://far.example/v1/completions")
+    assert [b"Basic" in head or (b"Bearer sk-1" in head) != bool(key) for head in heads] == [False] * len(heads)
 
 
 def test_tls_that_is_not_trusted_is_called_so() -> None:

@@ -35,6 +35,7 @@ class Handler(BaseHTTPRequestHandler):
     chat_only: ClassVar[bool] = False
     models: ClassVar[Any] = {"data": [{"id": "org/m:7b"}]}
     asked: ClassVar[list[str]]
+    moved: ClassVar[str] = ""
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -49,6 +50,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def allowed(self, *paths: str) -> bool:
         self.asked.append(self.path)
+        if self.moved:
+            self.send_response(307)
+            self.send_header("Location", self.moved + self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return False
         if self.key and self.headers.get("Authorization") != f"Bearer {self.key}":
             self.answer(401, {"error": {"message": "Incorrect API key"}})
         elif self.path not in [f"{self.prefix}/v1/{path}" for path in paths]:
@@ -144,7 +151,7 @@ def test_a_server_that_wants_a_key_gets_the_environments(monkeypatch: pytest.Mon
     with serving(key="sk-1") as url:
         error = refused(url)
         assert "HTTP 401" in error.what
-        assert "OPENAI_API_KEY" in error.remedy
+        assert "export OPENAI_API_KEY" in error.remedy
         monkeypatch.setenv("OPENAI_API_KEY", " sk-1\n")
         assert measured(url)["failures"] == 0
 
@@ -154,6 +161,37 @@ def test_another_list_of_models_or_a_url_that_goes_too_far_is_an_error_in_words(
     with serving(models=listed) as url:
         assert f"{url}/v1/models" in refused(url).what
         assert "/v1" in refused(f"{url}/b").remedy
+
+
+@pytest.mark.fault(
+    "an endpoint redirects to another host",
+    "refused before anything is measured, with the URL to set in its place; the other host is never asked",
+)
+def test_an_endpoint_that_redirects_is_named_with_where_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+    with serving() as other, serving(moved=other) as url:
+        error = refused(url)
+        assert error.what.endswith(f"{url}/v1/models redirects (HTTP 307) to {other}/v1/models")
+        assert error.remedy.startswith(f"set models.far.endpoint to {other}/v1 if")
+        with pytest.raises(QuantbenchError, match="redirects"):
+            ready.of_endpoint(far(url))
+        assert measured(other)["failures"] == 0
+
+
+def test_another_model_is_refused_with_the_names_that_are_served() -> None:
+    with serving(models={"data": [{"id": "a\x1b[31m"}, {"id": "b"}]}) as url:
+        error = refused(url)
+        assert error.what == f"models.far.endpoint: {url} serves a\\x1b[31m, b, not 'org/m:7b'"
+        assert "models.far.served_name" in error.remedy
+
+
+def test_the_key_is_for_endpoints_and_never_for_a_server_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+    ours = fake_spec(None, "ours")
+    assert (openai_api.key_of(far("http://h")), openai_api.key_of(ours)) == ("sk-1", None)
+    with serving(key="sk-1") as url:
+        assert openai_api.healthy(url) is False  # it is asked without the key
+        assert openai_api.models(f"{url}/v1/models", openai_api.key_of(far(url))) == ["org/m:7b"]
 
 
 def test_tls_that_is_not_trusted_has_a_remedy_of_its_own() -> None:

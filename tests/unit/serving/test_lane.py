@@ -95,6 +95,47 @@ def test_a_failed_switch_falls_back_to_restart(home, fault):
     assert json.loads(Path("logs/servers/lanes.json").read_text())["gpu0"]["mode"] == "restart"
 
 
+def slept_and_woken(home, **rules):
+    """alpha's lease after a sleep; `rules` hold from its start on."""
+    alpha, beta = gpu_spec(home, "alpha", env=behave(home, **rules)), gpu_spec(home, "beta")
+    run_lease(alpha)
+    run_lease(beta)
+    return run_lease(alpha)
+
+
+@pytest.mark.fault(
+    "a server answers garbage after sleep mode",
+    "it is stopped and started anew before anything is measured; the block's lane note and an event say so",
+)
+def test_garbage_after_a_sleep_is_never_measured(home):
+    lease = slept_and_woken(home, after_wake="!")
+    assert (lease.action, lease.mode) == ("started", "sleep")  # the lane keeps its mode: each wake-up is looked at
+    assert "alpha is not what it was after a sleep: it answered “word word" in lease.note
+    assert "“!!!!!!!!!!!!!!!!” now; started anew, it answers as it did at first" in lease.note
+    assert lease.facts().note == lease.note
+    kinds = [e.event for e in events("alpha")]
+    assert kinds == ["start", "lease", "sleep", "stop", "start", "answer_changed", "lease"]
+    assert openai_api.complete(lease.url, "alpha").completion.text == " word" * 16
+    assert vllm.is_sleeping(running("beta").spec.url) is True
+
+
+def test_an_honest_server_may_choose_otherwise_at_a_near_tie(home):
+    lease = slept_and_woken(home, after_wake=" other", nearly={" word": -0.7})
+    assert (lease.action, lease.note) == ("woken", "")
+    assert [e.event for e in events("alpha")] == ["start", "lease", "sleep", "wake", "lease"]
+
+
+def test_a_server_that_answers_otherwise_at_each_start_is_called_so(home):
+    run_lease(gpu_spec(home, "alpha"))
+    old = running("alpha")
+    third = replace(old, ready=replace(old.ready, test_completion=replace(old.ready.test_completion, text="third")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "stop", lambda *_: None)
+        patch.setattr(lane, "_start_beside", lambda *_: third)
+        note = lane._start_anew(old, "alpha is not what it was", "sleep", [], "test").note
+    assert note.endswith("it answers otherwise again, so it is not deterministic")
+
+
 def test_a_fallback_of_an_earlier_run_does_not_last(home):
     lanes = owner.server_home("alpha").parent / "lanes.json"
     lanes.parent.mkdir(parents=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+import raw_server
 from quantbench.engines import openai_api
 from quantbench.engines.vllm import client, installed, quantization
 from quantbench.engines.vllm.formats import ALL, Claim, Rule, Scheme
@@ -56,6 +57,55 @@ def test_a_failed_start_names_cause_remedy_and_log(home, changes, what):
     assert (home / error.log).exists()
     *_, last = registry.read_events(owner.server_home("alpha"))
     assert last.why.startswith("start failed: server of alpha")
+
+
+@pytest.mark.fault(
+    "a server is killed while it starts (signal 9, 11, 7)",
+    "the signal and what it most likely means, with the kernel's count of kills for memory where it can be read",
+)
+def test_a_server_that_is_killed_while_it_starts(home):
+    error = lease_error(fake_spec(home, command=["sh", "-c", "kill -9 $$"]))
+    words = "server of alpha ended while it was starting: ended by signal 9, most likely out of host memory"
+    assert error.what.startswith(words)
+    assert "smaller model" in error.remedy
+
+
+@pytest.mark.fault(
+    "the stand-in for a server answers with a web page, asks for a key, or serves another model",
+    "the start fails at once, not at its timeout; the message says what came and what to check",
+)
+@pytest.mark.parametrize(
+    ("rules", "what", "remedy"),
+    [
+        (
+            {"list": "<html>Log in</html>"},
+            "answered with text/html; charset=utf-8, “<html>Log in</html>”",
+            "server.command",
+        ),
+        ({"key": "k"}, "HTTP 401", "take the API key out"),
+    ],
+)
+def test_a_server_that_is_not_what_was_to_start(home, rules, what, remedy):
+    error = lease_error(fake_spec(home, env=behave(home, **rules), start_timeout_s=600))
+    assert "server of alpha is not the model server that was to start: " in error.what
+    assert what in error.what
+    assert remedy in error.remedy
+
+
+@pytest.mark.fault(
+    "another process takes the port while the server loads",
+    "the start fails at once and names that process and the key",
+)
+def test_a_port_that_another_process_took_is_told_although_it_answers_rightly(home, monkeypatch):
+    monkeypatch.setattr(server.preflight, "check_port", lambda _: None)  # it was free when we looked
+    body = json.dumps({"data": [{"id": "alpha"}]}).encode()
+    reply = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with raw_server.server(raw_server.sends(reply)) as url:
+        port = int(url.rpartition(":")[2])
+        error = lease_error(fake_spec(home, port=port, env={"FAKE_VLLM": json.dumps({"start_s": 600})}))
+    assert f"server of alpha lost its port {port} to " in error.what
+    assert f"(pid {os.getpid()})" in error.what
+    assert "models.alpha.port" in error.remedy
 
 
 def test_faults_seen_before_anything_is_started(home):

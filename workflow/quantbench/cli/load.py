@@ -20,10 +20,10 @@ from quantbench.cli.argument_types import (
     positive_integers,
     positive_seconds,
 )
-from quantbench.client.load_checks import models_at
-from quantbench.client.load_spec import Endpoint, LoadSpec, endpoint_of, endpoint_url
+from quantbench.client.load_spec import Endpoint, LoadSpec, endpoint_of, endpoint_url, models_url
 from quantbench.client.prompt_file import read_prompts
 from quantbench.client.records import BlockResult
+from quantbench.engines import openai_api
 from quantbench.errors import QuantbenchError
 from quantbench.records.block import BlockContext, Calibration
 from quantbench.records.cell import Cell
@@ -159,10 +159,16 @@ def _specs(args: argparse.Namespace) -> list[LoadSpec]:
 
 
 def _only_model(url: str, endpoint: str, api_key: str | None) -> str:
-    names = models_at(url, endpoint, api_key)
+    try:
+        names = openai_api.models(models_url(url, endpoint), api_key)
+    except openai_api.ClientError as error:
+        remedy = f"{openai_api.remedy(error, '--url')}; or name the model with --model"
+        raise QuantbenchError(
+            f"the server at {url} does not answer or lists no model: {error}", remedy=remedy
+        ) from error
     if len(names) != 1:
-        listed = f"lists {', '.join(names)}" if names else "does not answer or lists no model"
-        raise QuantbenchError(f"the server at {url} {listed}", remedy="start it, or name the model with --model")
+        listed = openai_api.names_of(names)
+        raise QuantbenchError(f"the server at {url} lists {listed}", remedy="name the model with --model")
     return names[0]
 
 

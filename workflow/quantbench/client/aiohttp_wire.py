@@ -3,17 +3,52 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
 import aiohttp
+from aiohttp.helpers import get_env_proxy_for_url
+from yarl import URL
 
+from quantbench.client.http1 import MAX_INTERIM, HttpError
 from quantbench.client.records import Ending, Exchange
-from quantbench.client.wire import closed_soon
+from quantbench.client.wire import CONNECT_S, MOST_OF_A_LINE, Lines, closed_soon, redirection
 from quantbench.engines.openai_api import is_loopback
 
 # For the answer to the HEAD request that opens a connection: some servers never give one.
 _HEAD_ANSWER_S = 5.0
+
+
+class BoundedReply(aiohttp.ClientResponse):
+    """A reply of a session that gives up on endless interim replies: aiohttp reads them for ever. Raises HttpError."""
+
+    async def start(self, connection: Any) -> aiohttp.ClientResponse:
+        """Read its head."""
+        protocol = connection.protocol
+        read, left = protocol.read, MAX_INTERIM
+
+        async def counted() -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise HttpError(f"more than {MAX_INTERIM} interim replies")
+            return await read()
+
+        protocol.read = counted
+        try:
+            return await super().start(connection)
+        finally:
+            del protocol.read
+
+
+def _proxy(url: str) -> dict[str, Any]:
+    """The environment's proxy for a URL, and no more: `trust_env` would add the user's ~/.netrc to the request."""
+    with contextlib.suppress(LookupError):
+        if not is_loopback(url):
+            proxy, auth = get_env_proxy_for_url(URL(url))
+            return {"proxy": proxy, "proxy_auth": auth}
+    return {}
 
 
 class AiohttpConnection:
@@ -38,19 +73,22 @@ class AiohttpConnection:
         trace.on_connection_reuseconn.append(self._kept)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=3600),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=30),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
             auto_decompress=False,
             headers=self._headers,
-            trust_env=not is_loopback(self._url),
+            **_proxy(self._url),
             trace_configs=[trace],
             read_bufsize=1 << 20,
+            response_class=BoundedReply,
         )
         before = self.opened
-        limits = aiohttp.ClientTimeout(sock_connect=30, sock_read=_HEAD_ANSWER_S)
+        limits = aiohttp.ClientTimeout(
+            total=CONNECT_S + _HEAD_ANSWER_S, sock_connect=CONNECT_S, sock_read=_HEAD_ANSWER_S
+        )
         try:
             async with self._session.head(self._url, allow_redirects=False, timeout=limits):
                 pass
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, TimeoutError, HttpError) as error:
             if self.opened == before:
                 await self.close()
                 raise OSError(str(error)) from error
@@ -73,6 +111,7 @@ class AiohttpConnection:
         assert self._session is not None, "connect() first"
         times: list[int] = []
         parts: list[bytes] = []
+        lines = Lines()
         status: int | None = None
         ending: Ending = "complete"
         detail = ""
@@ -80,13 +119,21 @@ class AiohttpConnection:
         post = self._session.post(self._url, data=body, allow_redirects=False)
         try:
             async with asyncio.timeout(timeout_s), post as reply:
-                status = reply.status
+                status, left = reply.status, most_bytes
+                if 300 <= status < 400:
+                    detail = redirection(self._url, reply.headers.get("Location"))
                 async for piece in reply.content.iter_any():
                     times.append(time.monotonic_ns())
                     parts.append(piece)
-                    most_bytes -= len(piece)
-                    if most_bytes < 0:
-                        ending, detail = "too_long", "the reply is longer than any that could be right"
+                    left -= len(piece)
+                    endless = lines.endless(parts)
+                    if left < 0 or endless:
+                        what = (
+                            f"a line of the reply is longer than {MOST_OF_A_LINE}"
+                            if endless
+                            else (f"the reply is longer than {most_bytes}")
+                        )
+                        ending, detail = "too_long", f"{what} bytes"
                         reply.close()
                         break
         except TimeoutError:

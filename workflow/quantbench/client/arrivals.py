@@ -44,6 +44,9 @@ def arrivals(messages: Sequence[Message], completion: int | None) -> Arrivals:
     outputs = [m for m in messages if m.output]
     if any(m.ids for m in messages) and all(m.ids for m in outputs):
         ids = sum(m.ids for m in messages)
+        # Parsers of reasoning and tool calls swallow messages, ids and all; the totals run on.
+        if completion is not None and ids < completion and (told := _running(messages, outputs, completion)):
+            return _credited(told)
         wrong = completion is not None and ids != completion
         problem = f"{ids} token ids came, usage says {completion} tokens" if wrong else ""
         return replace(_credited((m.read, m.ids) for m in messages), problem=problem)

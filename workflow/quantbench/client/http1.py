@@ -26,6 +26,8 @@ class _State(Enum):
 
 _MAX_HEAD = 1 << 16
 _MAX_SIZE_LINE = 1 << 10
+MAX_INTERIM = 16
+"""Interim replies (100 Continue, 103 Early Hints) before the real one."""
 _MAX_DIGITS = 18  # of a Content-Length: more is nonsense
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 
@@ -33,10 +35,13 @@ _HEX = frozenset(b"0123456789abcdefABCDEF")
 class ReplyParser:
     """One reply. Feed it what arrives; it hands back the bytes of the body."""
 
-    __slots__ = ("_at", "_buffer", "_left", "_state", "keep_alive", "status")
+    __slots__ = ("_at", "_buffer", "_interim", "_left", "_state", "keep_alive", "location", "status")
 
     def __init__(self) -> None:
         self.status: int | None = None
+        self.location: str | None = None
+        """Where a redirect (3xx) leads, as it is written."""
+        self._interim = 0
         self.keep_alive = True
         self._state = _State.HEAD
         self._buffer = b""
@@ -100,6 +105,9 @@ class ReplyParser:
                 raise HttpError("a chunk is longer than its size")
             self._state = _State.SIZE
         elif self._state is _State.TRAILER:
+            self._left += len(line) + 2
+            if self._left > _MAX_HEAD:
+                raise HttpError("a trailer without end")
             if not line:
                 self._state = _State.DONE
         else:
@@ -117,6 +125,8 @@ class ReplyParser:
             if len(head) > _MAX_HEAD:
                 raise HttpError(f"a head without end: {head[:60]!r}")
             return False
+        if len(head) > _MAX_HEAD:
+            raise HttpError(f"a head of more than {_MAX_HEAD} bytes: {head[:60]!r}")
         self._at = end + 4
         lines = head.split(b"\r\n")
         version, _, rest = lines[0].partition(b" ")
@@ -125,12 +135,18 @@ class ReplyParser:
             raise HttpError(f"not an HTTP/1.1 reply: {lines[0][:60]!r}")
         code = int(status)
         if 100 <= code < 200:  # an interim reply; the real one follows
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise HttpError(f"more than {MAX_INTERIM} interim replies (HTTP {code})")
             return True
         self.status = code
         headers: dict[bytes, list[bytes]] = {}
         for line in lines[1:]:
             name, _, value = line.partition(b":")
             headers.setdefault(name.strip().lower(), []).extend(v.strip() for v in value.lower().split(b","))
+        if 300 <= code < 400:
+            found = (line[9:] for line in lines if line[:9].lower() == b"location:")
+            self.location = next(found, b"").strip().decode("latin-1") or None
         self.keep_alive = version == b"HTTP/1.1" and b"close" not in headers.get(b"connection", [])
         self._begin_body(code, headers)
         return True

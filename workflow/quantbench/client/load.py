@@ -29,6 +29,7 @@ from quantbench.client.prompts import requests_for
 from quantbench.client.records import BlockResult, Exchange
 from quantbench.client.sse import record
 from quantbench.client.wire import Connection
+from quantbench.engines.api_key import hidden
 from quantbench.records.block import ClientFacts
 from quantbench.records.request import RequestRecord, Span, spans
 
@@ -242,6 +243,7 @@ def _parse(spec: LoadSpec, phase: Phase, started: datetime, client: ClientFacts,
     cpu = time.process_time()
     ordered = sorted(phase.exchanges, key=lambda e: e.index)
     records = [record(e, expected_tokens=spec.expected_tokens, zero_ns=phase.started_ns) for e in ordered]
+    records = [replace(r, detail=hidden(r.detail, spec.api_key)) if r.detail else r for r in records]
     client = structs.replace(
         client,
         parse_cpu_s=time.process_time() - cpu,

@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 import orjson
 
 from quantbench.client.load_spec import LoadSpec, models_url
-from quantbench.client.records import Exchange
+from quantbench.client.records import KEPT_OF_A_FAILURE, Exchange
 from quantbench.client.wire import Connection, WireConnection
 from quantbench.engines import openai_api
+from quantbench.engines.api_key import hidden
 from quantbench.errors import QuantbenchError
 from quantbench.serving import preflight
 
@@ -63,19 +64,28 @@ def _no_tls(url: str, error: ssl.SSLError) -> QuantbenchError:
 
 def check_reply(spec: LoadSpec, exchange: Exchange) -> None:
     """Raise QuantbenchError for a reply that every further request would get as well."""
+    if exchange.status is not None and 300 <= exchange.status < 400:
+        raise QuantbenchError(
+            f"{spec.url} {exchange.detail or 'redirects'} (HTTP {exchange.status})",
+            remedy=f"give that URL in place of this one if it is the server you mean; {openai_api.NOT_FOLLOWED}",
+        )
     if exchange.status not in _REFUSALS:
         return
-    words = _message(b"".join(exchange.parts))
+    words = hidden(_message(b"".join(exchange.parts)), spec.api_key)
     remedy = (
         "check the model's name, and prompts plus max_tokens against the server's max_model_len; for a server that is "
         "not vLLM, `quantbench load` has --openai-only"
     )
     if exchange.status == 404:
         names = models_at(spec.url, spec.endpoint, spec.api_key)
-        known = f"the server has: {', '.join(names)}" if names else "the server does not list its models"
+        known = (
+            f"the server has: {openai_api.names_of(names, spec.model)}"
+            if names
+            else "the server does not list its models"
+        )
         remedy = f"{known}; or the endpoint {spec.endpoint!r} does not exist there"
     elif exchange.status in (401, 403):
-        remedy = "give the API key that the server wants"
+        remedy = f"give the API key that the server wants: export {openai_api.KEY}=…"
     raise QuantbenchError(
         f"{spec.url} refuses requests for model {spec.model!r}: HTTP {exchange.status} {words}", remedy=remedy
     )
@@ -88,8 +98,8 @@ def _message(body: bytes) -> str:
         inner = parsed.get("error") or parsed if isinstance(parsed, dict) else parsed
         text = str(inner.get("message") or inner.get("detail") or inner) if isinstance(inner, dict) else str(inner)
     except orjson.JSONDecodeError:
-        text = body.decode(errors="replace")
-    return " ".join(text.split())[:300]
+        text = body[:KEPT_OF_A_FAILURE].decode(errors="replace")
+    return openai_api.printable(text, 300)
 
 
 def models_at(url: str, endpoint: str = "completions", api_key: str | None = None) -> list[str]:

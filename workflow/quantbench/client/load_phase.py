@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from quantbench.client.load_spec import LoadSpec, body_of, sampling
 from quantbench.client.prompts import Prompt
 from quantbench.client.records import Exchange
+
+MOST_KEPT = 4 << 30
+"""Bytes of replies that a block keeps until it is over; 20 000 tokens/s fill a fifth of it in two minutes."""
 
 
 @dataclass
@@ -28,6 +31,7 @@ class Phase:
     exchanges: list[Exchange] = field(default_factory=list)
     issued: int = 0
     bad: int = 0
+    kept: int = 0
     resent: int = 0
     stopped: bool = False
     started_ns: int = 0
@@ -60,7 +64,18 @@ class Phase:
         return (time.monotonic_ns() - self.started_ns) / 1e9
 
     def add(self, exchange: Exchange) -> None:
-        """Keep an exchange; give up on a server that answers mostly with failures, as nothing is learnt from it."""
+        """Keep an exchange; give up on a server that answers mostly with failures, as nothing is learnt from it.
+
+        Of a failure of which no more is read than its words, only these are kept.
+        """
+        size = sum(map(len, exchange.parts))
+        if self.kept + size > MOST_KEPT:
+            words = f"the replies of this block are more than {MOST_KEPT >> 20} MiB"
+            exchange = replace(exchange, ending="too_long", detail=words)
+        if exchange.ending == "too_long" or exchange.status != 200:
+            exchange = exchange.beginning()
+            size = sum(map(len, exchange.parts))
+        self.kept += size
         self.exchanges.append(exchange)
         self.bad += exchange.status != 200 or exchange.ending != "complete"
         if self.bad >= max(16, 2 * self.spec.concurrency) and 2 * self.bad > len(self.exchanges):

@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 import orjson
 
 from quantbench.client.prompts import Prompt
+from quantbench.engines.api_key import authorization
 from quantbench.engines.vllm import request_fields
 from quantbench.errors import QuantbenchError
 
@@ -70,7 +71,7 @@ class LoadSpec:
     @property
     def most_bytes(self) -> int:
         """Bytes of the longest reply that is believed: generous, but no server may fill the client's memory."""
-        return (16 << 20) + (16 << 10) * self.max_tokens
+        return (2 << 20) + (16 << 10) * self.max_tokens
 
 
 def _split(url: str) -> SplitResult:
@@ -80,8 +81,13 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
         (parts.hostname or "").encode("idna")  # a host name's labels have 1 to 63 characters
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and url.split() == [url]
+        secret = "@" in parts.netloc
     except ValueError as error:
-        good, why = False, f": {error}"
+        good, secret, why = False, "@" in url, f": {error}"
+    if secret:  # not repeated: it would stand on the terminal and in logs
+        raise QuantbenchError("the url holds a user or a password", remedy="leave it out; a key is given by itself")
+    if good and parts.fragment:
+        raise QuantbenchError(f"url {url!r} has a part behind #, which no server sees", remedy="leave it out")
     if not good:
         raise QuantbenchError(f"url {url!r} is not an http(s) URL{why}", remedy="write it like http://127.0.0.1:8000")
     return parts
@@ -120,7 +126,7 @@ def headers(spec: LoadSpec) -> dict[str, str]:
         "Accept-Encoding": "identity",  # a compressed stream arrives in other pieces than it was sent in
         "User-Agent": "quantbench",
     }
-    return base | ({"Authorization": f"Bearer {spec.api_key}"} if spec.api_key else {})
+    return base | authorization(spec.api_key)
 
 
 def sampling(spec: LoadSpec) -> dict[str, Any]:

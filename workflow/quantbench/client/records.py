@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from typing import Literal
 
 from quantbench.records.block import ClientFacts
 from quantbench.records.request import RequestRecord, Span
+
+KEPT_OF_A_FAILURE = 1 << 16
+"""Bytes of a reply that are kept where no more of it is read: the words of a refusal."""
 
 # stale: a reused connection closed before any byte of the reply; the load client asks once more and never records it.
 Ending = Literal["complete", "connect", "disconnected", "stale", "timeout", "too_long", "cancelled", "bad_http"]
@@ -31,6 +35,11 @@ class Exchange:
     status: int | None
     ending: Ending
     detail: str = ""
+
+    def beginning(self) -> Exchange:
+        """The same with no more than the first bytes of the reply."""
+        first = b"".join(islice(self.parts, 1024))[:KEPT_OF_A_FAILURE]
+        return replace(self, times=self.times[:1], parts=[first] if first else [])
 
 
 @dataclass(frozen=True)

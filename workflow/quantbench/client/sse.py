@@ -22,6 +22,14 @@ from quantbench.records.request import RequestRecord
 
 UNTERMINATED = b"\0unterminated"
 UNKNOWN_FIELD = b"\0unknown-field"
+_OURS = frozenset((b"", b"message", UNTERMINATED, UNKNOWN_FIELD))
+_SAYS = frozenset((
+    "content", "reasoning_content", "reasoning", "reasoning_details", "thinking", "thinking_blocks", "thought", "text",
+    "refusal", "tool_calls", "function_call", "audio", "images",
+))  # fmt: skip
+"""What of a chat delta is made of tokens, by the names that servers use; all else accompanies them."""
+_ERRORS = ("error", "err_", "exception", "traceback")
+_LABELS = frozenset(("id", "type", "index", "role", "format", "signature"))
 _FIELDS = (b"data", b"event", b"id", b"retry", b":")
 _BLANK = frozenset((b"\n", b"\r\n", b"\r"))
 _MAX_COUNT = 1 << 53  # beyond it a count is nonsense, and would not fit a parquet column
@@ -49,7 +57,8 @@ def events(parts: Sequence[bytes]) -> Iterator[tuple[int, bytes, bytes]]:
     """Yield (index of the read that completed it, event name, data) per server-sent event.
 
     Reads may split anywhere, lines end in LF, CR LF or CR, data may span lines. What the standard would
-    silently drop gets a name of its own: an event without its blank line, a line that is no known field.
+    silently drop gets a name of its own: an event without its blank line, a line that is no known field. Only a last
+    [DONE] needs no blank line: nothing can be missing behind it.
     """
     body = b"".join(parts)
     ends = list(accumulate(map(len, parts)))
@@ -57,6 +66,7 @@ def events(parts: Sequence[bytes]) -> Iterator[tuple[int, bytes, bytes]]:
     offset = 3 if body.startswith(b"\xef\xbb\xbf") else 0
     data: list[bytes] = []
     name = b""
+    cut = False
     for line in body[offset:].splitlines(keepends=True):
         offset += len(line)
         if line.startswith(b"data: "):
@@ -70,6 +80,7 @@ def events(parts: Sequence[bytes]) -> Iterator[tuple[int, bytes, bytes]]:
             data, name = [], b""
         elif not line.startswith(b":"):
             key, value = _field(line)
+            cut = key == b"data" and value == line
             if key == b"data":
                 data.append(value)
             elif key == b"event":
@@ -77,7 +88,8 @@ def events(parts: Sequence[bytes]) -> Iterator[tuple[int, bytes, bytes]]:
             elif key == UNKNOWN_FIELD:
                 yield read, UNKNOWN_FIELD, value
     if data or name:
-        yield len(parts) - 1, b"error" if name == b"error" else UNTERMINATED, b"\n".join(data)
+        whole = name == b"error" or (data == [b"[DONE]"] and not cut)
+        yield len(parts) - 1, name if whole else UNTERMINATED, b"\n".join(data)
 
 
 def _field(line: bytes) -> tuple[bytes, bytes]:
@@ -128,7 +140,7 @@ def record(exchange: Exchange, *, expected_tokens: int | None = None, zero_ns: i
 
 
 def _take(seen: _Seen, read: int, name: bytes, data: bytes) -> None:
-    """Fold one event into `seen`."""
+    """Fold one event into `seen`. An event with a name of its own (`ping`) counts only if it is a chunk or an error."""
     if data == b"[DONE]" and name not in {b"error", UNTERMINATED, UNKNOWN_FIELD}:
         seen.done = True
         return
@@ -136,8 +148,10 @@ def _take(seen: _Seen, read: int, name: bytes, data: bytes) -> None:
         message = orjson.loads(data)
     except orjson.JSONDecodeError:
         message = None
-    if name == b"error" or (type(message) is dict and _is_error(message)):
+    if b"error" in name.lower() or (type(message) is dict and _is_error(message)):
         seen.fail("in_band_error", data.decode(errors="replace"))
+    elif name not in _OURS and not (type(message) is dict and "choices" in message):
+        return
     elif name in (UNTERMINATED, UNKNOWN_FIELD) or type(message) is not dict:
         # An unterminated event is not worse than a truncated stream, unless the stream claims to be whole.
         if name != UNTERMINATED or seen.done:
@@ -158,7 +172,7 @@ def _take_chunk(seen: _Seen, read: int, message: dict[str, Any]) -> None:
         seen.usage = usage
         total = _count(usage.get("completion_tokens"))
     if not choices:
-        if usage is None and choices != []:
+        if usage is None and "choices" not in message:
             seen.fail("bad_stream", "a chunk with neither choices nor usage")
         return
     choice = choices[0] if type(choices) is list and len(choices) == 1 else None
@@ -173,9 +187,9 @@ def _take_chunk(seen: _Seen, read: int, message: dict[str, Any]) -> None:
 
 
 def _has_output(choice: dict[str, Any]) -> bool:
-    """Does a chunk carry output: completions' `text`, or whatever a chat delta has besides the bare role?
+    """Does a chunk carry output: completions' `text`, or in a chat delta text, reasoning, a tool call, a refusal?
 
-    Tool calls, refusals and the like are output as well.
+    What providers add to the chunk of the role (names, ids, fields of their own) is none, nor is an empty part.
     """
     text = choice.get("text")
     if text is not None:
@@ -183,7 +197,16 @@ def _has_output(choice: dict[str, Any]) -> bool:
     delta = choice.get("delta")
     if type(delta) is not dict:
         return False
-    return any(value and isinstance(value, str | list | dict) for key, value in delta.items() if key != "role")
+    return any(key in _SAYS and _says(value) for key, value in delta.items())
+
+
+def _says(value: Any) -> bool:
+    """Is there any text in a value of a delta, however it is wrapped?"""
+    if isinstance(value, list):
+        return any(map(_says, value))
+    if isinstance(value, dict):
+        return any(_says(inner) for key, inner in value.items() if key not in _LABELS)
+    return isinstance(value, str) and value != ""
 
 
 def _is_error(message: dict[str, Any]) -> bool:
@@ -194,7 +217,10 @@ def _is_error(message: dict[str, Any]) -> bool:
         return True
     choices = message.get("choices")
     if not choices:
-        return message.get("message") is not None and message.get("code") is not None
+        named = any(value and key.lower().startswith(_ERRORS) for key, value in message.items())
+        status = message.get("status_code") or message.get("status") or message.get("code")
+        refused = type(status) is int and status >= 400
+        return named or refused or (message.get("message") is not None and message.get("code") is not None)
     for choice in choices if type(choices) is list else ():
         if type(choice) is not dict:
             continue
@@ -228,9 +254,13 @@ def _reason(
         return "bad_stream", seen.detail or excerpt or f"HTTP {status}"
     if not seen.done:
         stream = came.chunks or not body.strip() or body.lstrip().startswith(_FIELDS)
-        return ("truncated" if stream else "bad_stream"), excerpt
-    if not came.chunks or not (completion is None or completion > 0):
-        return "no_tokens", ""
+        return ("truncated" if stream else "bad_stream"), excerpt or "the stream ended without [DONE]"
+    if came.chunks and completion == 0:
+        return "token_count", f"text came in {came.chunks} chunks, and usage says 0 tokens"
+    if not came.chunks:
+        return "no_tokens", "the stream is whole and has no text" if completion is None else (
+            f"usage says {completion} tokens, and no text came"
+        )
     if seen.finish_reason is None:
         return "no_finish_reason", ""
     if completion is None:

@@ -9,16 +9,24 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Protocol, cast
 from urllib.parse import urlsplit
 
 from quantbench.client.http1 import HttpError, ReplyParser
 from quantbench.client.records import Ending, Exchange
+from quantbench.engines import openai_api
 
 # A close this soon after the request was on its way before the server saw the request (an idle limit, or a server that
 # does not say `Connection: close`); a later one is the server's answer.
 _STALE_NS = 100_000_000
+
+
+CONNECT_S = 30.0
+MOST_OF_A_LINE = 1 << 20
+"""Bytes without a line end after which a stream is given up: no event of one token is as long."""
+_COST_OF_A_READ = 64
+"""Bytes that each read takes besides what it brings: a stream of single bytes fills the memory by these."""
 
 
 class Connection(Protocol):
@@ -35,7 +43,8 @@ class Connection(Protocol):
     def start(self, index: int, prompt_id: str, body: bytes, timeout_s: float, most_bytes: int) -> Awaitable[Exchange]:
         """Send one request now; the result comes when its reply has ended, however it ended.
 
-        A reply of more than `most_bytes` is given up ("too_long"), as it would fill the memory.
+        A reply of more than `most_bytes` is given up ("too_long"), as it would fill the memory; so is one whose lines
+        do not end within MOST_OF_A_LINE.
         """
 
     async def close(self) -> None: ...
@@ -54,6 +63,26 @@ def request_head(url: str, headers: dict[str, str]) -> bytes:
     return "\r\n".join(lines).encode()
 
 
+def redirection(url: str, location: str | None) -> str:
+    """What is told of a reply that leads elsewhere; empty for any other."""
+    return f"redirects to {openai_api.place(url, location)}" if location else ""
+
+
+class Lines:
+    """Whether the lines of a stream end. Looked at once per MOST_OF_A_LINE, as that is often enough to bound them."""
+
+    def __init__(self) -> None:
+        self._from, self._bytes = 0, 0
+
+    def endless(self, parts: Sequence[bytes]) -> bool:
+        """Called after each part: is there no line end in the last MOST_OF_A_LINE bytes or more?"""
+        self._bytes += len(parts[-1])
+        if self._bytes <= MOST_OF_A_LINE:
+            return False
+        since, self._from, self._bytes = parts[self._from :], len(parts), 0
+        return not any(b"\n" in part or b"\r" in part for part in since)
+
+
 def closed_soon(sent_ns: int | None) -> bool:
     """Did a connection that is found closed now, without a byte of a reply, close without regard to the request?"""
     return sent_ns is not None and time.monotonic_ns() - sent_ns < _STALE_NS
@@ -65,7 +94,7 @@ class WireConnection(asyncio.Protocol):
     def __init__(self, url: str, headers: dict[str, str]) -> None:
         parts = urlsplit(url)
         self.opened = 0
-        self._address = (parts.hostname or "", parts.port or 80)
+        self._url, self._address = url, (parts.hostname or "", parts.port or 80)
         self._head = request_head(url, headers)
         self._transport: asyncio.Transport | None = None
         self._descriptor = -1
@@ -76,6 +105,7 @@ class WireConnection(asyncio.Protocol):
         self._fresh, self._heard, self._most_bytes = True, 0, 0
         self._times: list[int] = []
         self._parts: list[bytes] = []
+        self._lines = Lines()
 
     @property
     def connected(self) -> bool:
@@ -84,7 +114,8 @@ class WireConnection(asyncio.Protocol):
     async def connect(self) -> None:
         """Open the socket. Raises OSError."""
         loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: self, *self._address)
+        async with asyncio.timeout(CONNECT_S):
+            await loop.create_connection(lambda: self, *self._address)
         self.opened += 1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -99,7 +130,7 @@ class WireConnection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._waiter = waiter = loop.create_future()
         self._timer = loop.call_later(timeout_s, self._finish, "timeout", f"no end after {timeout_s:g} s")
-        self._parser, self._times, self._parts = ReplyParser(), [], []
+        self._parser, self._times, self._parts, self._lines = ReplyParser(), [], [], Lines()
         self._index, self._prompt_id = index, prompt_id
         self._heard, self._most_bytes = 0, most_bytes
         payload = b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
@@ -125,7 +156,7 @@ class WireConnection(asyncio.Protocol):
         if self._waiter is None:  # nothing was asked: this connection cannot be trusted any more
             self._drop()
             return
-        self._heard += len(data)
+        self._heard += len(data) + _COST_OF_A_READ
         if self._heard > self._most_bytes:
             self._finish("too_long", f"the reply is longer than {self._most_bytes} bytes")
             return
@@ -137,13 +168,16 @@ class WireConnection(asyncio.Protocol):
         if body:
             self._times.append(now)
             self._parts.append(body)
+            if self._lines.endless(self._parts):
+                self._finish("too_long", f"a line of the reply is longer than {MOST_OF_A_LINE} bytes")
+                return
         if self._parser.done:
-            self._finish("complete", "")
+            self._finish("complete", redirection(self._url, self._parser.location))
 
     def eof_received(self) -> None:
         if self._waiter is not None:
             if self._parser.end_of_stream():
-                self._finish("complete", "")
+                self._finish("complete", redirection(self._url, self._parser.location))
             else:
                 self._gone("")
 

@@ -167,10 +167,10 @@ def _endpoint(key: str, url: str) -> Iterator[Fault]:
         good = bool(parts.hostname) and parts.port != 0 and url.split() == [url]
     except ValueError:
         good = False
-    if not good:
-        yield Fault(f"{key} {url!r} is not a URL", "write it like http://127.0.0.1:8000")
-    elif "@" in parts.netloc:
+    if "@" in url.partition("?")[0]:  # not repeated: a configuration is printed and kept
         yield Fault(f"{key} holds a user or a password", "leave it out; a key goes into the variable OPENAI_API_KEY")
+    elif not good:
+        yield Fault(f"{key} {url!r} is not a URL", "write it like http://127.0.0.1:8000")
     elif parts.query or parts.fragment or parts.path.rstrip("/").endswith("/completions"):
         yield Fault(f"{key} {url!r} says too much", "end it with the server's root or its /v1")
 

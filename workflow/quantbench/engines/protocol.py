@@ -38,11 +38,16 @@ class StartFacts:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Why a start failed and what to do; `line` is the line of the log that says so."""
+    """Why a start failed and what to do; `line` is the line of the log that says so.
+
+    signal: the one that ended a process of the server, if the log tells. certain: the cause is one that is known.
+    """
 
     cause: str
     remedy: str
     line: str
+    signal: int | None = None
+    certain: bool = True
 
 
 @dataclass(frozen=True)
@@ -81,14 +86,14 @@ class Engine(Protocol):
     def compile_caches(self, folder: Path) -> dict[str, str]:
         """Variables that put all its compile caches below `folder`."""
 
-    # A running server
-    def version(self, url: str) -> str | None:
+    # A running server; `key` is the API key of one that is not ours
+    def version(self, url: str, key: str | None = None) -> str | None:
         """Its version; None where it does not say."""
 
-    def logits(self, url: str, model: str) -> Logits:
+    def logits(self, url: str, model: str, key: str | None = None) -> Logits:
         """Are its logits numbers?"""
 
-    def tokenizer(self, url: str, model: str) -> Tokenizer:
+    def tokenizer(self, url: str, model: str, key: str | None = None) -> Tokenizer:
         """Its tokenizer by what it makes of probe texts; null where it offers none."""
 
     def sleep(self, url: str) -> None:
@@ -100,8 +105,11 @@ class Engine(Protocol):
     def is_sleeping(self, url: str) -> bool | None:
         """Does it say that it sleeps? None where it does not say."""
 
+    def changed_answer(self, url: str, model: str, before: str) -> str:
+        """How it answers the test prompt otherwise than `before`, "" if not. Raises openai_api.ClientError."""
+
     # Its metrics page
-    def metrics_page(self, url: str, timeout: float = 10.0) -> str:
+    def metrics_page(self, url: str, timeout: float = 10.0, key: str | None = None) -> str:
         """The page as text, "" where there is none."""
 
     def snapshot(self, page: str) -> Page:

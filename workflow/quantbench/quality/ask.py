@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import aiohttp
 import orjson
 
-from quantbench.engines import openai_api
+from quantbench.client.aiohttp_wire import BoundedReply
+from quantbench.client.http1 import HttpError
+from quantbench.engines import api_key, openai_api
 from quantbench.errors import QuantbenchError
 from quantbench.quality.checks import opens_thought
 from quantbench.quality.prompt_set import Prompt, messages, shown
@@ -33,41 +35,59 @@ GREEDY: dict[str, Any] = {
 TIMEOUT_S = 600
 TAIL = 16
 """Tokens at the end of a prompt in which a template opens a thought."""
+NEEDS = "the quality part needs vLLM's /tokenize and /v1/completions; `quality.prompts: null` skips it"
 
 
 class _Server:
     """One model on one server."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, model: str) -> None:
-        self.session, self.url, self.model = session, url.rstrip("/"), model
+    def __init__(self, session: aiohttp.ClientSession, url: str, model: str, key: str | None) -> None:
+        self.session, self.url, self.model, self.key = session, url.rstrip("/"), model, key
 
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The JSON object of a 200 answer; QuantbenchError for anything else."""
+        """The JSON object of a 200 answer; QuantbenchError for anything else, a redirect too."""
+        url, asked = self.url + path, {"model": self.model, **body}
+        content = bytearray()
         try:
-            async with self.session.post(self.url + path, json={"model": self.model, **body}) as reply:
-                content = await reply.read()
-                status = reply.status
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise QuantbenchError(f"{self.url}{path} did not answer: {error or type(error).__name__}") from error
-        if status != 200:
-            text = content[:300].decode(errors="replace")
+            async with self.session.post(url, json=asked, allow_redirects=False) as reply:
+                status, kind = reply.status, reply.headers.get("Content-Encoding", "identity")
+                location = reply.headers.get("Location") if 300 <= status < 400 else None
+                async for piece in reply.content.iter_any():
+                    content += piece
+                    if len(content) > openai_api.MOST_BYTES:
+                        raise QuantbenchError(
+                            f"{url} answered with more than {openai_api.MOST_BYTES >> 20} MiB", remedy=NEEDS
+                        )
+        except (aiohttp.ClientError, TimeoutError, HttpError) as error:
+            said = api_key.hidden(str(error) or type(error).__name__, self.key)
+            raise QuantbenchError(f"{url} did not answer: {said}") from error
+        if location:
             raise QuantbenchError(
-                f"{self.url}{path} answered HTTP {status}: {text}",
-                remedy="the quality part needs vLLM's /tokenize and /v1/completions; `quality.prompts: null` skips it",
+                f"{url} redirects (HTTP {status}) to {openai_api.place(url, location)}",
+                remedy="name the server itself in the model's endpoint: nothing follows redirects",
             )
-        return dict(orjson.loads(content))
+        text = api_key.hidden(openai_api.printable(bytes(content[:300]), 300), self.key)
+        if status != 200:
+            raise QuantbenchError(f"{url} answered HTTP {status}: {text}", remedy=NEEDS)
+        try:
+            return dict(orjson.loads(content))
+        except (ValueError, TypeError) as error:
+            packed = "" if kind == "identity" else f", packed as {openai_api.printable(kind, 40)}"
+            raise QuantbenchError(f"{url} answered without a JSON object{packed}: {text}", remedy=NEEDS) from error
 
     async def render(self, prompt: Prompt) -> list[int]:
         """Token ids of the conversation, ready for the answer, with the chat template applied once."""
         rendered = await self.post("/tokenize", {"messages": messages(prompt), "add_generation_prompt": True})
-        return list(rendered["tokens"])
+        with self.expected("/tokenize"):
+            return list(rendered["tokens"])
 
     async def leading(self) -> list[int]:
         """The ids that the tokenizer itself puts in front of a text (begin-of-text), often none."""
         bare = await self.post("/tokenize", {"prompt": "a", "add_special_tokens": False})
         full = await self.post("/tokenize", {"prompt": "a", "add_special_tokens": True})
-        extra = len(full["tokens"]) - len(bare["tokens"])
-        return list(full["tokens"][:extra]) if full["tokens"][extra:] == bare["tokens"] else []
+        with self.expected("/tokenize"):
+            extra = len(full["tokens"]) - len(bare["tokens"])
+            return list(full["tokens"][:extra]) if full["tokens"][extra:] == bare["tokens"] else []
 
     async def opens_thought(self, ids: list[int]) -> bool:
         """Whether the template has opened a thought (`<think>`); False where the server does not tell."""
@@ -78,16 +98,27 @@ class _Server:
     async def complete(self, prompt: Prompt, ids: list[int]) -> Reply:
         """One greedy answer; the server must report the very ids that it was sent."""
         reply = await self.post("/v1/completions", {"prompt": ids, "max_tokens": prompt["max_tokens"], **GREEDY})
-        choice = reply["choices"][0]
-        if choice.get("prompt_token_ids") != ids:
-            raise QuantbenchError(f"{self.url}: prompt {prompt['id']} arrived with other token ids than were sent")
-        return {
-            "output": choice["text"],
-            "finish_reason": choice["finish_reason"],
-            "tokens": reply["usage"]["completion_tokens"],
-            "token_ids": tuple(choice["token_ids"]),
-            "system_fingerprint": reply.get("system_fingerprint"),
-        }
+        with self.expected("/v1/completions"):
+            choice = reply["choices"][0]
+            if choice.get("prompt_token_ids") != ids:
+                raise QuantbenchError(f"{self.url}: prompt {prompt['id']} arrived with other token ids than were sent")
+            return {
+                "output": choice["text"],
+                "finish_reason": choice["finish_reason"],
+                "tokens": reply["usage"]["completion_tokens"],
+                "token_ids": tuple(choice["token_ids"]),
+                "system_fingerprint": reply.get("system_fingerprint"),
+            }
+
+    @contextlib.contextmanager
+    def expected(self, path: str) -> Iterator[None]:
+        """An answer that lacks what is taken from it is an error with the server's name on it."""
+        try:
+            yield
+        except (LookupError, TypeError, AttributeError) as error:
+            raise QuantbenchError(
+                f"{self.url}{path} answered with JSON of another shape ({error})", remedy=NEEDS
+            ) from error
 
 
 def doubled(ids: Sequence[int], leading: Sequence[int]) -> bool:
@@ -107,10 +138,14 @@ async def _pass(server: _Server, prompts: Sequence[Prompt], ids: Sequence[list[i
     return list(await asyncio.gather(*(one(p, t) for p, t in zip(prompts, ids, strict=True))))
 
 
-async def _ask(url: str, model: str, prompts: Sequence[Prompt], floor: Sequence[int]) -> list[Answer]:
+async def _ask(url: str, model: str, prompts: Sequence[Prompt], floor: Sequence[int], key: str | None) -> list[Answer]:
+    headers = api_key.authorization(key) | {"Accept-Encoding": "identity"}
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-    async with aiohttp.ClientSession(timeout=timeout, headers=openai_api.authorization()) as session:
-        server = _Server(session, url, model)
+    session = aiohttp.ClientSession(
+        timeout=timeout, headers=headers, auto_decompress=False, response_class=BoundedReply
+    )
+    async with session:
+        server = _Server(session, url, model, key)
         leading = await server.leading()
         ids = [await server.render(prompt) for prompt in prompts]
         for prompt, tokens in zip(prompts, ids, strict=True):
@@ -134,9 +169,13 @@ async def _ask(url: str, model: str, prompts: Sequence[Prompt], floor: Sequence[
     ]
 
 
-def answers(url: str, model: str, prompts: Sequence[Prompt], floor: Sequence[int] = ()) -> list[Answer]:
+def answers(
+    url: str, model: str, prompts: Sequence[Prompt], floor: Sequence[int] = (), key: str | None = None
+) -> list[Answer]:
     """Greedy answers in prompt order: one pass alone (concurrency 1), then one more pass per entry of `floor`.
+
+    key: the API key of a server that wants one.
 
     Raises QuantbenchError when the server does not answer, or answered something else than was sent.
     """
-    return asyncio.run(_ask(url, model, prompts, floor))
+    return asyncio.run(_ask(url, model, prompts, floor, key))

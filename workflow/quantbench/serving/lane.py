@@ -118,7 +118,7 @@ def _bring_up(spec: ServerSpec, why: str) -> Lease:
             server.stop(state, "replaced" if usable else left_over)
     if mine and all(state.asleep for state in others) and server.awake_and_well(mine):
         return Lease(spec, "reused", *_mode(spec), mine)
-    if mine and not mine.asleep and not openai_api.healthy(spec.url, timeout=10):
+    if mine and not mine.asleep and not openai_api.healthy(spec.url, spec.served_name, timeout=10):
         server.stop(mine, "unwell")
         mine = None
     return _switch(spec, mine, others, why)
@@ -134,7 +134,10 @@ def _switch(spec: ServerSpec, mine: State | None, others: list[State], why: str)
                 if not other.asleep:
                     others[at] = server.sleep(other, f"{spec.model} is next")
             if mine:
-                mine = server.wake(mine, why)
+                try:
+                    mine = server.wake(mine, why)
+                except server.AnswerChangedError as error:
+                    return _start_anew(mine, str(error), mode, others, why)
                 _note_lane(spec, None)
                 return Lease(spec, "woken", mode, note, mine)
             if others and (shortage := _gpu_shortage(spec)):
@@ -151,6 +154,18 @@ def _switch(spec: ServerSpec, mine: State | None, others: list[State], why: str)
     return Lease(spec, "started", mode, note, _start_beside(spec, others, why))
 
 
+def _start_anew(old: State, changed: str, mode: Mode, others: list[State], why: str) -> Lease:
+    """In place of a server whose answer a sleep has changed: what it would be measured with is not the model."""
+    server.stop(old, changed)
+    new = _start_beside(old.spec, others, why)
+    texts = [state.ready.test_completion.text if state.ready else None for state in (old, new)]
+    # A start that gives a third answer acquits the sleep: this server answers otherwise each time.
+    after = "as it did at first" if texts[0] == texts[1] else "otherwise again, so it is not deterministic"
+    note = f"{changed}; started anew, it answers {after}"
+    registry.add_event(new.home, "answer_changed", why=note)
+    return Lease(old.spec, "started", mode, note, new)
+
+
 def _start_beside(spec: ServerSpec, others: list[State], why: str) -> State:
     """Start the server beside those that stay, and keep the arithmetic of that."""
     if others and (sums := memory.check_gpu_memory(spec)):
@@ -164,7 +179,9 @@ def _start_beside(spec: ServerSpec, others: list[State], why: str) -> State:
 def _died(states: list[State]) -> list[State]:
     """Stop and return those that a switch failed on because they are dead: no reason to give the mode up."""
     died = [s for s in states if not s.asleep or s.mode == "sleep"]
-    died = [s for s in died if not (registry.is_up(s) and openai_api.healthy(s.spec.url, timeout=5))]
+    died = [
+        s for s in died if not (registry.is_up(s) and openai_api.healthy(s.spec.url, s.spec.served_name, timeout=5))
+    ]
     for state in died:
         server.stop(state, "was dead")
     return died

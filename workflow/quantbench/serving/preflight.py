@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Collection
 
 import psutil
 
@@ -78,27 +79,28 @@ def _named(pid: int) -> str:
     return f"{name}, the server of {mine.spec.model} in {mine.home}" if mine else name
 
 
-_SET_KEY = f"set {openai_api.KEY} to the key that the server wants"
-_REMEDY_OF_STATUS = {401: _SET_KEY, 403: _SET_KEY, 404: "give the URL as far as its /v1, without what follows"}
+def stranger_on(port: int, pids: Collection[int]) -> str:
+    """Who listens on a port in place of these processes; "" if one of them does, or nobody can tell."""
+    try:
+        here = (HOST, "0.0.0.0", "::", f"::ffff:{HOST}")
+        listening = [c for c in psutil.net_connections(kind="tcp") if c.status == psutil.CONN_LISTEN]
+    except (psutil.Error, OSError):
+        return ""
+    holders = {c.pid for c in listening if c.laddr and c.laddr.port == port and c.laddr.ip in here}
+    return "" if not holders or holders & set(pids) else port_holder(port)
 
 
 def check_endpoint(spec: ServerSpec) -> str:
     """The base URL of a server that is not ours. Raises QuantbenchError if it does not serve the wanted model."""
     key, url = f"models.{spec.model}.endpoint", spec.url
     try:
-        names = openai_api.models(f"{url}/v1/models")
+        names = openai_api.models(f"{url}/v1/models", openai_api.key_of(spec))
     except openai_api.ClientError as error:
-        raise QuantbenchError(f"{key}: {error}", remedy=endpoint_remedy(error)) from error
+        raise QuantbenchError(f"{key}: {error}", remedy=openai_api.remedy(error, key)) from error
     if spec.served_name not in names:
+        listed = openai_api.names_of(names, spec.served_name)
         raise QuantbenchError(
-            f"{key}: {url} serves {', '.join(names) or 'no model'}, not '{spec.served_name}'",
+            f"{key}: {url} serves {listed}, not '{spec.served_name}'",
             remedy=f"set models.{spec.model}.served_name to one of them",
         )
     return url
-
-
-def endpoint_remedy(error: openai_api.ClientError) -> str:
-    """What to do about a server elsewhere that did not answer as it should."""
-    if error.tls:
-        return openai_api.TLS_REMEDY
-    return _REMEDY_OF_STATUS.get(error.status or 0) or "start that server, or correct the URL"

@@ -25,7 +25,7 @@ from quantbench.records.server import (
     Vram,
 )
 from quantbench.records.serving import State
-from quantbench.serving import identity, memory, model_source, preflight, processes, registry
+from quantbench.serving import identity, memory, model_source, processes, registry
 
 T = TypeVar("T", Memory, Startup, Settings)
 _NOT_OURS = "not known: the server is not ours, so its log is not at hand"
@@ -65,26 +65,25 @@ def gather(state: State) -> Ready:
 
 def of_endpoint(spec: ServerSpec) -> Ready:
     """The same of a server that is not ours: without log and memory, and so without proof of its quantization."""
-    engine, claimed = engine_of(spec), spec.claimed.quantization
-    page = engine.snapshot(engine.metrics_page(spec.url))
+    engine, claimed, key = engine_of(spec), spec.claimed.quantization, openai_api.key_of(spec)
+    page = engine.snapshot(engine.metrics_page(spec.url, key=key))
     try:
-        answer = openai_api.complete(spec.url, spec.served_name)
+        answer = openai_api.complete(spec.url, spec.served_name, key=key)
     except openai_api.ClientError as error:
-        raise QuantbenchError(
-            f"models.{spec.model}.endpoint: {error}", remedy=preflight.endpoint_remedy(error)
-        ) from error
+        name = f"models.{spec.model}.endpoint"
+        raise QuantbenchError(f"{name}: {error}", remedy=openai_api.remedy(error, name)) from error
     words = f"The config says {claimed}; no log, no proof."
     sizes = Memory(kv_cache_tokens=page.kv_cache_tokens, max_concurrency=page.max_concurrency)
     return replace(
         _asked(spec, answer, "endpoint", Quantization(claimed=claimed, label=claimed, evidence=(words,))),
-        versions=Versions(vllm=engine.version(spec.url)),
+        versions=Versions(vllm=engine.version(spec.url, key)),
         memory=_unknown(sizes),
     )
 
 
 def _asked(spec: ServerSpec, answer: openai_api.Answer, mode: Mode, quantization: Quantization) -> Ready:
     """What spec and API tell of any server; all that only our own servers tell is unknown."""
-    engine = engine_of(spec)
+    engine, key = engine_of(spec), openai_api.key_of(spec)
     return Ready(
         model=spec.model,
         spec_hash=spec.hash,
@@ -105,8 +104,8 @@ def _asked(spec: ServerSpec, answer: openai_api.Answer, mode: Mode, quantization
         startup=_unknown(Startup()),
         settings=_unknown(Settings()),
         test_completion=answer.completion,
-        logits=engine.logits(spec.url, spec.served_name),
-        tokenizer=engine.tokenizer(spec.url, spec.served_name),
+        logits=engine.logits(spec.url, spec.served_name, key),
+        tokenizer=engine.tokenizer(spec.url, spec.served_name, key),
         system_fingerprint=answer.fingerprint,
     )
 

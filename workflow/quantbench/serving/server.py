@@ -17,8 +17,9 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from quantbench.config.secret_words import hidden
-from quantbench.engines import openai_api
+from quantbench.engines import endings, openai_api
 from quantbench.engines.choose import engine_of
+from quantbench.engines.protocol import Diagnosis
 from quantbench.errors import QuantbenchError
 from quantbench.observe import programs
 from quantbench.records.base import write
@@ -34,6 +35,10 @@ _REPORT_S = 10.0
 
 class SwitchError(Exception):
     """A server did not go to sleep or did not wake up; the message says how."""
+
+
+class AnswerChangedError(SwitchError):
+    """A server woke up and answers, but otherwise than at its start."""
 
 
 def mode_of(spec: ServerSpec) -> tuple[Mode, str]:
@@ -147,20 +152,43 @@ def _wait_ready(state: State) -> None:
         elapsed = time.monotonic() - begin
         if registry.ended(state.key) or (elapsed > 2 and not registry.supervised(state)):
             raise _failure(state, "ended while it was starting")
-        if registry.leader(state.key) and openai_api.healthy(spec.url):
-            break
+        if registry.leader(state.key) and _answers(state):
+            return
         if elapsed > timeout:
             raise _failure(state, f"does not answer after {timeout:.0f} s", "raise server.start_timeout_s")
         if elapsed - reported_s >= _REPORT_S:
             reported_s = elapsed
             _report_start(spec, elapsed, before)
         time.sleep(0.05 if elapsed < 2 else 0.2)
+
+
+def _answers(state: State) -> bool:
+    """Is the server up, and is it ours? Raises QuantbenchError for an answer that no waiting makes a right one."""
+    spec = state.spec
     try:
-        served = openai_api.models(f"{spec.url}/v1/models")
+        openai_api.check_server(spec.url, spec.served_name)
+        wrong = None
     except openai_api.ClientError as error:
-        raise _failure(state, f"is up, but does not say what it serves: {error}") from error
-    if spec.served_name not in served:
-        raise _failure(state, f"serves {served} instead of '{spec.served_name}'")
+        if not error.lasting:
+            return False
+        wrong = error
+    if holder := preflight.stranger_on(spec.port, registry.members(state)):
+        raise QuantbenchError(
+            f"server of {spec.model} lost its port {spec.port} to {holder} while it was starting",
+            remedy=f"end that process, or set another models.{spec.model}.port",
+            log=ready_facts.display(state.log),
+        ) from wrong
+    if wrong is not None:
+        raise _failure(
+            state, f"is not the model server that was to start: {wrong}", _own_remedy(spec, wrong)
+        ) from wrong
+    return True
+
+
+def _own_remedy(spec: ServerSpec, error: openai_api.ClientError) -> str:
+    if error.status in (401, 403):
+        return "take the API key out of its arguments and env: it listens on the loopback interface only"
+    return f"check server.command and server.args of models.{spec.model}: they must start `vllm serve` as given"
 
 
 def _report_start(spec: ServerSpec, elapsed: float, before: list[float]) -> None:
@@ -180,10 +208,15 @@ def _failure(state: State, what: str, remedy: str = "") -> QuantbenchError:
         text = _supervisors_words(state)
     diagnosis = engine_of(state.spec).diagnose(text)
     last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
-    cause = diagnosis.cause if diagnosis else f"last line of its log: {last[:300]}" if last else "it printed nothing"
+    found: Diagnosis | endings.Ending | None = diagnosis
+    if not diagnosis or not diagnosis.certain:  # a signal explains what a process could write nothing of
+        by_code = endings.signal_of(end.returncode) if end and end.why == "ended by itself" else None
+        if number := (diagnosis and diagnosis.signal) or by_code:
+            found = endings.of_signal(number, endings.out_of_memory_kills())
+    cause = found.cause if found else f"last line of its log: {last[:300]}" if last else "it printed nothing"
     return QuantbenchError(
         f"server of {state.spec.model} {what}: {cause}",
-        remedy=(diagnosis.remedy if diagnosis else "") or remedy or ("read the log" if last else _RUN_BY_HAND),
+        remedy=(found.remedy if found else "") or remedy or ("read the log" if last else _RUN_BY_HAND),
         log=log,
     )
 
@@ -203,7 +236,8 @@ def _supervisors_words(state: State) -> str:
 
 def awake_and_well(state: State) -> bool:
     """Is it up, awake, and does it answer?"""
-    return not state.asleep and registry.is_up(state) and openai_api.healthy(state.spec.url, timeout=5)
+    url, name = state.spec.url, state.spec.served_name
+    return not state.asleep and registry.is_up(state) and openai_api.healthy(url, name, timeout=5)
 
 
 def sleep(state: State, why: str) -> State:
@@ -240,20 +274,20 @@ def _sleep_mode(state: State) -> float | None:
 
 
 def wake(state: State, why: str) -> State:
-    """Wake a sleeping server and check that it answers with tokens. Raises SwitchError."""
+    """Wake a sleeping server and check that it answers, after sleep mode with what it answered at its start.
+
+    Raises SwitchError.
+    """
     begin, spec = time.monotonic(), state.spec
     if state.asleep and state.mode == "sleep":
         _wake_mode(state)
     elif spec.platform == "cpu":
         processes.signal_all(registry.members(state), signal.SIGCONT)
     try:
-        if not openai_api.healthy(spec.url, timeout=10):
-            raise SwitchError(f"{spec.model} is not healthy after it was woken")
-        answer = openai_api.complete(spec.url, spec.served_name, tokens=4, timeout=30)
+        openai_api.check_server(spec.url, spec.served_name, timeout=10)
+        _check_answer(state)
     except openai_api.ClientError as error:
         raise SwitchError(f"{spec.model} does not answer after it was woken: {error}") from error
-    if not answer.completion.tokens:
-        raise SwitchError(f"{spec.model} answers without tokens after it was woken")
     registry.add_event(state.home, "wake", seconds=round(time.monotonic() - begin, 3), why=why)
     return registry.save(replace(state, asleep=False))
 
@@ -272,6 +306,18 @@ def _wake_mode(state: State) -> None:
         raise SwitchError(f"{spec.model} did not wake up: {error}") from error
     if engine.is_sleeping(spec.url):
         raise SwitchError(f"{spec.model} says that it sleeps after /wake_up")
+
+
+def _check_answer(state: State) -> None:
+    """One short completion. Raises SwitchError, ClientError."""
+    spec = state.spec
+    # Only sleep mode moves the weights; a process that was frozen has them where they were.
+    before = state.ready.test_completion.text if state.ready and state.mode == "sleep" else ""
+    if before.strip():
+        if changed := engine_of(spec).changed_answer(spec.url, spec.served_name, before):
+            raise AnswerChangedError(f"{spec.model} is not what it was after a sleep: {changed}")
+    elif not openai_api.complete(spec.url, spec.served_name, tokens=4, timeout=30).completion.tokens:
+        raise SwitchError(f"{spec.model} answers without tokens after it was woken")
 
 
 def stop(state: State, why: str) -> Event:

@@ -218,9 +218,193 @@ FAILURES = {
     "ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0.": (
         "the dtype Bfloat16 is not supported here", ""
     ),
+    "RuntimeError: CUDA error: no kernel image is available for execution on the device": (
+        "this build of vLLM or torch has no code for this card", "compute capability"
+    ),
+    "torch.distributed.DistBackendError: NCCL error in: ../ProcessGroupNCCL.cpp:94, unhandled system error": (
+        "the GPUs cannot talk to each other: NCCL error in", "NCCL_DEBUG"
+    ),
+    "ncclSystemError: System call (e.g. socket, malloc) failed": ("the GPUs cannot talk to each other: nccl", "env"),
+    "FileNotFoundError: No such file or directory: \"/m/model-00002-of-00004.safetensors\"": (
+        "a weight file is missing: /m/model-00002-of-00004.safetensors", "copy the model again"
+    ),
+    "safetensors_rust.SafetensorError: Error while deserializing header: incomplete metadata, file not fully covered": (
+        "a weight file is damaged: Error while deserializing header", "copy the model again"
+    ),
+    "RuntimeError: Cannot find any model weights with `/m`": ("no weight files are in /m", "source"),
+    "ValueError: Following weights were not initialized from checkpoint: {'lm_head.weight'}": (
+        "the weight files are not of this architecture", "config.json"
+    ),
+    "huggingface_hub.errors.GatedRepoError: 403 Client Error.": ("the model is gated", "HF_TOKEN"),
+    "OSError: You are trying to access a gated repo.": ("the model is gated", "download it"),
+    "ValueError: The quantization method fp8 is not supported for the current GPU. Minimum capability: 89. Current "
+    "capability: 75.": (
+        "this card is too old for the model's quantization: quantization method fp8 is not supported for the "
+        "current GPU. Minimum capability: 89. Current capability: 75", "another card"
+    ),
+    "RuntimeError: Quantization scheme is not supported for the current GPU. Min capability: 90. Current capability: "
+    "80.": (
+        "this card is too old", "compute capability"
+    ),
+    "ValueError: Model architectures ['Foo'] are not supported for now. Supported architectures: dict_keys([])": (
+        "vLLM cannot serve this architecture: Model architectures ['Foo'] are not supported", "server.command"
+    ),
+    "ValueError: Loading m requires you to execute the configuration file in that repo on your local machine.": (
+        "the model brings code of its own", "--trust-remote-code"
+    ),
+    "ValueError: Total number of attention heads (14) must be divisible by tensor parallel size (4).": (
+        "tensor_parallel_size does not fit these GPUs or this model Total number of attention heads (14)",
+        "tensor_parallel_size"
+    ),
+    "RuntimeError: Failed to infer device type, please set": ("vLLM finds no GPU", "nvidia-smi"),
+    "RuntimeError: The NVIDIA driver on your system is too old (found": ("the NVIDIA driver is too old", "update"),
+    "AssertionError: Error in memory profiling. Initial free memory 10 GiB, current free memory 20 GiB.": (
+        "another process gave GPU memory back", "run the same command again"
+    ),
+    "RuntimeError: [enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory: you tried": (
+        "out of host memory", "free host memory"
+    ),
+    "RuntimeError: CUDA out of memory occurred when warming up sampler with 256 dummy requests.": ("out of memory", ""),
+    "OSError: [Errno 28] No space left on device": ("no space is left", "df -h"),
     "KeyError: 'something new'": ("the server failed: KeyError: 'something new'", ""),
 }  # fmt: skip
 """Recorded logs by name, others by the line that says it: the cause and words of the remedy."""
+
+
+PYDANTIC = """Traceback (most recent call last):
+pydantic_core._pydantic_core.ValidationError: {n} validation error{s} for {what}
+{words} [type=value_error, input_value=ArgsKwargs(()), input_type=ArgsKwargs]
+    For further information visit https://errors.pydantic.dev/2.11/v/value_error"""
+ARCH = "Value error, Model architectures ['NewForCausalLM'] {}. Please check the logs for more details."
+NEW = "The checkpoint you are trying to load has model type `new` but Transformers does not recognize this architecture"
+CUSTOM = (
+    "Value error, The repository m contains custom code which must be executed to correctly load the model. You can"
+)
+REFUSED: dict[str, tuple[str, str]] = {
+    PYDANTIC.format(n=1, s="", what="ModelConfig", words="  " + ARCH.format("failed to be inspected")): (
+        "vLLM cannot serve this architecture: Model architectures ['NewForCausalLM'] failed to be inspected",
+        "missing library",
+    ),
+    PYDANTIC.format(n=1, s="", what="ModelConfig", words="  " + ARCH.format("are not supported for now")): (
+        "vLLM cannot serve this architecture: Model architectures ['NewForCausalLM'] are not supported for now", "use a"
+    ),
+    PYDANTIC.format(n=1, s="", what="ModelConfig", words=f"  Value error, {NEW}. This could be"): (
+        f"vLLM cannot serve this architecture: {NEW}", "server.command"
+    ),
+    PYDANTIC.format(n=1, s="", what="VllmConfig", words=f"  {CUSTOM} look.\n\nPass `trust_remote_code=True`."): (
+        "the model brings code of its own", "--trust-remote-code"
+    ),
+    PYDANTIC.format(n=1, s="", what="VllmConfig", words="  Value error, Something that nobody has seen yet"): (
+        "vLLM refuses the VllmConfig: Value error, Something that nobody has seen yet", "server arguments"
+    ),
+    PYDANTIC.format(
+        n=2, s="s", what="EngineArgs", words="dtype\n  Input should be 'auto' [type=literal_error]\nseed\n  Too small"
+    ): ("vLLM refuses the EngineArgs: dtype Input should be 'auto' seed Too small", "server arguments"),
+}  # fmt: skip
+"""What pydantic wraps in an error of its own: the words stand on the lines below."""
+
+
+@pytest.mark.fault(
+    "vLLM refuses a model or an argument in a validation error",
+    "the words below it are quoted, with the key to change where the cause is known",
+)
+@pytest.mark.parametrize("log", REFUSED)
+@pytest.mark.parametrize("process", ["", "(APIServer pid=70) "])
+def test_a_validation_error_is_quoted(log: str, process: str) -> None:
+    diagnosis = vllm_log.diagnose("".join(f"{process}{line}\n" for line in log.splitlines()))
+    assert diagnosis is not None
+    cause, remedy = REFUSED[log]
+    assert diagnosis.cause.startswith(cause)
+    assert remedy in diagnosis.remedy
+    assert "[type=" not in diagnosis.cause
+
+
+KILLED: dict[str, tuple[int, str]] = {
+    "/bin/sh: line 1:   418 Killed                  vllm serve m": (9, "most likely out of host memory"),
+    "Killed": (9, "most likely out of host memory"),
+    "start.sh: line 12:    77 Segmentation fault      (core dumped) vllm serve m": (11, "a crash in compiled code"),
+    "Fatal Python error: Segmentation fault": (11, "a crash in compiled code"),
+    "Bus error (core dumped)": (7, "/dev/shm"),
+    "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore': -9}": (
+        9, "most likely out of host memory"
+    ),
+    "Worker proc VllmWorker-0 died unexpectedly (exit code: -11), shutting down executor.": (11, "compiled code"),
+    "RuntimeError: Process ApiServer_0 (PID: 7) died with exit code -7": (7, "/dev/shm"),
+}  # fmt: skip
+
+
+@pytest.mark.fault(
+    "a server is killed while it starts (signal 9, 11, 7)",
+    "the signal and what it most likely means, with the kernel's count of kills for memory where it can be read",
+)
+@pytest.mark.parametrize("line", KILLED)
+def test_a_signal_in_the_log_is_named_with_what_it_means(line: str) -> None:
+    number, words = KILLED[line]
+    for written in (f"noise\n{line}\n", _line("ERROR", line)):
+        diagnosis = vllm_log.diagnose(written)
+        assert diagnosis is not None
+        assert (diagnosis.signal, diagnosis.certain) == (number, False)
+        assert diagnosis.cause.startswith(f"ended by signal {number}, ")
+        assert words in diagnosis.cause + diagnosis.remedy
+    assert vllm_log.diagnose(f"{line}\ntorch.OutOfMemoryError: CUDA out of memory.\n").cause == "out of memory"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("line", ["Killed the previous server", "I was Aborted: no", "INFO: Terminated normally x"])
+def test_a_word_that_is_no_signal_is_none(line: str) -> None:
+    assert vllm_log.diagnose(f"{line}\n") is None
+
+
+STAGES = {
+    "Starting to load model m...": (" while the weights were loaded", "smaller"),
+    "Model loading took 2.98 GiB memory and 2.112731 seconds": (" while the first requests were tried", "max_num_seqs"),
+    "Available KV cache memory: 60.21 GiB": (" after the KV cache was sized", "gpu_memory_utilization"),
+    "Capturing CUDA graphs (decode, FULL):   0%|          | 0/67 [00:00<?, ?it/s]": (
+        " while CUDA graphs were captured", "enforce_eager"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.fault(
+    "a server runs out of GPU memory while it loads, profiles or captures graphs",
+    "when it happened, and the key for it",
+)
+def test_out_of_memory_says_when() -> None:
+    log = ""
+    for stage, (when, key) in STAGES.items():
+        log += f"{stage}\n" if "%|" in stage else _line("INFO", stage)
+        diagnosis = vllm_log.diagnose(log + _line("ERROR", "torch.OutOfMemoryError: CUDA out of memory. Tried"))
+        assert diagnosis is not None
+        assert diagnosis.cause == "out of memory" + when
+        assert key in diagnosis.remedy
+
+
+BARS = [
+    "Loading safetensors checkpoint shards: 100% Completed | 4/4 [00:02<00:00,  1.72it/s]",
+    "Capturing CUDA graphs (mixed prefill-decode, PIECEWISE):  30%|███       | 16/53 [00:00<00:00, 48.52it/s]",
+    "Processed prompts: 100%|██████████| 16/16 [00:02<00:00,  8.1it/s, est. speed input: 12.1 toks/s]",
+    "model.safetensors:  45%|████▌     | 1.40G/3.09G [00:10<00:12, 135MB/s]",
+    "12it [00:01,  9.51it/s]",
+    "  0%|          | 0/4 [00:00<?, ?it/s]",
+    "Capturing CUDA graphs:  30%|███       | 16/53 [00:00<00:0",  # another process wrote in between
+]
+LOADED = "(EngineCore pid=71) INFO 12-01 09:00:32 [run.py:50] Model loading took 2.98 GiB memory and 2.1 seconds"
+
+
+@pytest.mark.parametrize("process", ["", "(EngineCore pid=71) "])
+@pytest.mark.parametrize("bar", BARS)
+def test_a_progress_bar_hides_nothing_that_is_glued_to_it(bar: str, process: str) -> None:
+    for log in (f"{process}{bar}{LOADED}\n", f"{process}{bar}\r{process}{bar}{LOADED}\n"):
+        assert vllm_log.parse(log).memory["weights_gib"] == 2.98
+    if bar.endswith("]"):
+        diagnosis = vllm_log.diagnose(f"{process}{bar}{bar}torch.OutOfMemoryError: CUDA out of memory.\n")
+        assert diagnosis is not None
+        assert diagnosis.line == "torch.OutOfMemoryError: CUDA out of memory."
+
+
+def test_a_quoted_line_is_no_fact_with_or_without_a_bar() -> None:
+    for quote in (f"prompt: 100%|██| 1/1 [00:00<00:00, 1it/s]{LOADED}", f"prompt: {LOADED}"):
+        assert vllm_log.parse(_line("INFO", quote)).memory["weights_gib"] is None
+    assert vllm_log.parse(f"prompt: {LOADED}\n").memory["weights_gib"] is None
 
 
 RECORDED = [name.removesuffix(".log").removeprefix("cpu-0.32.0-") for name in NAMES if name not in STARTED]

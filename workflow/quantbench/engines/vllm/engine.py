@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from quantbench.engines.vllm.client import is_sleeping, logits, metrics_page, sleep, tokenizer, version, wake
+from quantbench.engines.vllm.client import (
+    changed_answer,
+    is_sleeping,
+    logits,
+    metrics_page,
+    sleep,
+    tokenizer,
+    version,
+    wake,
+)
 from quantbench.engines.vllm.command import UNSET, command, compile_caches, hub, inherited, serve_script
 from quantbench.engines.vllm.installed import installed, no_sleep_reason
 from quantbench.engines.vllm.log import diagnose, incidents, start_facts
@@ -10,7 +19,7 @@ from quantbench.engines.vllm.metrics import difference, peak, snapshot
 from quantbench.engines.vllm.quantization import check_quantization
 
 __all__ = [
-    "UNSET", "check_quantization", "command", "compile_caches", "diagnose", "difference", "hub",
+    "UNSET", "changed_answer", "check_quantization", "command", "compile_caches", "diagnose", "difference", "hub",
     "incidents", "inherited", "installed", "is_sleeping", "logits", "metrics_page", "no_sleep_reason", "peak",
     "serve_script", "sleep", "snapshot", "start_facts", "tokenizer", "version", "wake",
 ]  # fmt: skip

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from quantbench.engines import endings
+from quantbench.engines.openai_api import printable
 from quantbench.engines.protocol import Diagnosis, StartFacts
 from quantbench.engines.vllm import log_patterns as patterns
 from quantbench.records.base import convert
@@ -20,11 +22,16 @@ from quantbench.records.server import Memory, Settings, Startup
 T = TypeVar("T", Startup, Memory, Settings)
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_LINE = re.compile(
-    r"^(?:\((?P<process>[\w.:-]+)(?: pid=(?P<pid>\d+))?(?:, ip=[^)]*)?\) )*"
+_HEAD = (
+    r"(?:\((?P<process>[\w.:-]+)(?: pid=(?P<pid>\d+))?(?:, ip=[^)]*)?\) )*"
     r"(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL|FATAL) \d\d-\d\d \d\d:\d\d:\d\d(?:[.,]\d+)? "
-    r"\[(?P<source>[^\]]+:\d+)\] ?(?P<message>.*)$"
+    r"\[(?P<source>[^\]]+:\d+)\]"
 )
+_LINE = re.compile(rf"^{_HEAD} ?(?P<message>.*)$")
+_GLUED = re.compile(_HEAD)
+# Progress bars of tqdm, which end in no line end while they are drawn: `Loading shards:  25%|██▌  | 1/4 [00:02<00:06]`.
+_IN_A_BAR = re.compile(r"\d%(?:\|| Completed \|)|\dit \[|it/s|s/it")
+_BAR = re.compile(r"^[^|\]]{0,200}?(?:\d+%(?:\|[^|]*\|| Completed \|) ?\S+/\S+|\d+it) \[[^\]]*\]")
 _PROCESS = re.compile(r"^(?:\([\w.:-]+ pid=\d+\) )+")
 _NOT_FOUND = "not found: looked for “{}”"
 _EAGER = "not applicable: eager mode compiles nothing and captures no graphs"
@@ -95,7 +102,19 @@ class LogFacts:
 def lines(text: str) -> list[Line]:
     """Split a log into lines, without colours. A last line without its end is dropped: it may be cut in a number."""
     parts = re.split(r"\r?\n|\r", _ANSI.sub("", text))
-    return [_line(part) for part in parts[:-1] if part.strip()]
+    return [_line(piece) for part in parts[:-1] for piece in _unglued(part) if piece.strip()]
+
+
+def _unglued(text: str) -> list[str]:
+    """A progress bar and what another process, or the same one, wrote behind it, apart."""
+    if _LINE.match(text) or not _IN_A_BAR.search(text):
+        return [text]
+    pieces = []
+    if (record := _GLUED.search(text)) and _IN_A_BAR.search(text, 0, record.start()):
+        pieces, text = [text[: record.start()]], text[record.start() :]
+    elif bar := _BAR.match(text):
+        return [bar[0], *_unglued(text[bar.end() :])]
+    return [*pieces, text]
 
 
 def _line(text: str) -> Line:
@@ -279,15 +298,59 @@ def start_facts(text: str) -> StartFacts:
 def diagnose(text: str) -> Diagnosis | None:
     """Why the last start in this log failed; None where the log holds no error at all."""
     own = _until_shutdown(last_start(lines(text if text.endswith("\n") else text + "\n")))
+    return _known(own) or _refused(own) or _signalled(own) or _last_error(own)
+
+
+def _known(own: Sequence[Line]) -> Diagnosis | None:
+    """One of the causes that we have words for."""
     for expression, cause, remedy in patterns.CAUSES:
-        for line in own:
-            m = expression.search(line.message)
-            if m:
-                values = {k: v or "" for k, v in m.groupdict().items()}
-                return Diagnosis(cause.format(**values), remedy.format(**values), line.message.strip()[:400])
-    errors = [line for line in own if patterns.ERROR.match(line.message) and "See root cause" not in line.message]
+        for at, line in enumerate(own):
+            if m := expression.search(line.message):
+                values = {k: printable(v or "", 400) for k, v in m.groupdict().items()}
+                cause, remedy = cause.format(**values), remedy.format(**values)
+                if cause == patterns.OUT_OF_MEMORY:
+                    stages = (s for s in patterns.STAGES if any(s[0].search(before.message) for before in own[:at]))
+                    _, when, remedy = next(stages, (None, "", remedy))
+                    cause += when
+                return Diagnosis(cause, remedy, printable(line.message, 400))
+    return None
+
+
+def _refused(own: Sequence[Line]) -> Diagnosis | None:
+    """What pydantic's last error says: its words follow the line that counts the errors, up to `[type=…]`."""
+    found = [(at, m) for at, line in enumerate(own) if (m := patterns.VALIDATION.search(line.message))]
+    if not found:
+        return None
+    at, m = found[-1]
+    words: list[str] = []
+    left = int(m["count"])
+    for line in own[at + 1 : at + 40]:
+        text, ends, _ = line.message.strip().partition(" [type=")
+        if not text.startswith("For further information"):
+            words.append(text)
+        left -= bool(ends)
+        if not left:
+            break
+    said = printable(" ".join(words), 600)
+    remedy = "correct what it names: the model's files, or its server arguments in the config"
+    return Diagnosis(f"vLLM refuses the {m['what']}: {said}", remedy, said) if said else None
+
+
+def _signalled(own: Sequence[Line]) -> Diagnosis | None:
+    """A signal ended a process of the server, and another one, or the shell, wrote that down."""
+    for line in own:
+        if m := patterns.SIGNALLED.search(line.message):
+            number = int(m["number"]) if m["number"] else endings.WORDS[m["word"]]
+            ending = endings.of_signal(number)
+            return Diagnosis(*ending, printable(line.message, 400), signal=int(number), certain=False)
+    return None
+
+
+def _last_error(own: Sequence[Line]) -> Diagnosis | None:
+    errors = [line for line in own if patterns.ERROR.match(line.message) and "root cause" not in line.message]
     errors = errors or [line for line in own if line.level in ("ERROR", "CRITICAL", "FATAL")]
     if not errors:
         return None
-    last = errors[-1].message.strip()[:400]
-    return Diagnosis(f"the server failed: {last}", "read the log; the cause is above its last traceback", last)
+    last = printable(errors[-1].message, 400)
+    remedy = "read the log; the cause is above its last traceback"
+    return Diagnosis(f"the server failed: {last}", remedy, last, certain=False)

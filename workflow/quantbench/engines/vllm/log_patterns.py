@@ -183,6 +183,37 @@ INCIDENTS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
 )  # fmt: skip
 
 # Why a start failed: (what to look for, cause, remedy), most specific first; named groups go into the words.
+VALIDATION = re.compile(r"ValidationError: (?P<count>\d+) validation errors? for (?P<what>\w+)")
+SIGNALLED = re.compile(
+    r"(?:Failed core proc\(s\): \{.*?: |died unexpectedly[^\d-]*exit code:? |died with exit code )-(?P<number>\d+)|"
+    r"^(?:\S+: (?:line )?\d+: +)?(?:\[\d+\][+-]? +)?(?:\d+ +)?"
+    r"(?:Fatal Python error: )?(?P<word>Killed|Segmentation fault|Bus error|Aborted|Illegal instruction|Terminated)"
+    r"(?: {2,}| ?\(core dumped\)|$)"
+)
+OUT_OF_MEMORY = "out of memory"
+# How far a start was that ran out of the GPU's memory, the furthest first: (a line before it, when, remedy).
+STAGES: tuple[tuple[re.Pattern[str], str, str], ...] = (
+    (
+        re.compile(r"^(?:Capturing CUDA graphs|Graph capturing)"),
+        " while CUDA graphs were captured",
+        "lower gpu_memory_utilization or max_num_seqs, or set enforce_eager: true",
+    ),
+    (
+        re.compile(r"^(?:Available KV cache memory|\w+ KV cache size)"),
+        " after the KV cache was sized",
+        "lower gpu_memory_utilization or max_num_seqs",
+    ),
+    (
+        re.compile(r"^(?:Model loading took|Loading weights took)"),
+        " while the first requests were tried",
+        "lower max_num_seqs or max_model_len, or serve a smaller model",
+    ),
+    (
+        re.compile(r"^(?:Starting to load model|Loading safetensors|Initializing a V1 LLM engine)"),
+        " while the weights were loaded",
+        "free the GPU (nvidia-smi lists its processes), or serve a smaller or further quantized model",
+    ),
+)
 _SHIM = "make the vLLM environment again with the set-up command: it adds the metadata of the package `vllm`"
 _FREE = "free the GPU (nvidia-smi lists its processes), or lower gpu_memory_utilization"
 CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
@@ -208,9 +239,12 @@ CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (re.compile(r"less than requested memory for kv \((?P<size>[^)]+)\)"),
      "the KV cache asks for {size}, more memory than the machine has free",
      "lower --kv-cache-memory-bytes or VLLM_CPU_KVCACHE_SPACE"),
-    (re.compile(r"CUDA (?:error: )?out of memory|torch\.(?:cuda\.)?OutOfMemoryError|"
-                r"DefaultCPUAllocator: can't allocate"),
-     "out of memory", "lower max_model_len, max_num_seqs or gpu_memory_utilization, or serve a smaller model"),
+    (re.compile(r"DefaultCPUAllocator: can't allocate|std::bad_alloc|^MemoryError|Cannot allocate memory"),
+     "out of host memory", "free host memory (`free -h`), lower kv_cache_gib, or serve a smaller model"),
+    (re.compile(r"Error in memory profiling"), "another process gave GPU memory back while vLLM measured it",
+     "keep other programs off the GPU, then run the same command again"),
+    (re.compile(r"CUDA (?:error: )?out of memory|torch\.(?:cuda\.)?OutOfMemoryError"),
+     OUT_OF_MEMORY, "lower max_model_len, max_num_seqs or gpu_memory_utilization, or serve a smaller model"),
     (re.compile(r"max_model_len \((?P<len>\d+)\) is greater than the derived max_model_len \((?P<limit>[^,)]*\d)"),
      "max_model_len {len} is more than the model was made for ({limit})", "lower max_model_len in the config"),
     (re.compile(r"Unknown quantization method:? (?P<name>[\w-]+)"), "vLLM does not know the quantization {name}",
@@ -222,8 +256,53 @@ CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
      "remove --enable-sleep-mode, or set the lane's mode to resident or restart"),
     (re.compile(r"(?P<dtype>[Bb]float16|torch\.\w+|[Hh]alf) is (?:only supported|not supported)"),
      "the dtype {dtype} is not supported here", "set another dtype for all models in the config"),
+    (re.compile(r"(?P<why>Quantization (?:method \S+|scheme) is not supported for the current GPU\..*?"
+                r"Current capability: [\d.]+)", re.IGNORECASE),
+     "this card is too old for the model's quantization: {why}",
+     "choose a quantization that this card computes (its compute capability is in the message), or another card"),
+    (re.compile(r"no kernel image is available for execution on the device"),
+     "this build of vLLM or torch has no code for this card",
+     "install a build for this card's compute capability (nvidia-smi --query-gpu=compute_cap --format=csv)"),
+    (re.compile(r"NVIDIA driver on your system is too old|driver version is insufficient for CUDA runtime"),
+     "the NVIDIA driver is too old for this build of torch", "update it, or install a build for its CUDA version"),
+    (re.compile(r"No CUDA GPUs are available|Failed to infer device type|no NVIDIA driver on your system"),
+     "vLLM finds no GPU", "see that nvidia-smi lists one here and that lanes names it, or set platform: cpu"),
+    (re.compile(r"(?P<why>NCCL error\b.*|nccl(?:System|Internal|UnhandledCuda|Remote|InvalidUsage)Error.*)"),
+     "the GPUs cannot talk to each other: {why}",
+     "set NCCL_DEBUG: INFO in the model's server.env and read the log; containers need a large /dev/shm"),
+    (re.compile(r"World size \(\d+\) is larger than the number of available GPUs|"
+                r"Tensor parallel size .*exceeds available|"
+                r"(?P<why>Total number of attention heads \(\d+\) must be divisible by tensor parallel size \(\d+\))"),
+     "tensor_parallel_size does not fit these GPUs or this model {why}",
+     "set tensor_parallel_size to a number of GPUs that the lane has and that divides the attention heads"),
+    (re.compile(r"No space left on device"), "no space is left on a disk or in /dev/shm",
+     "make room (`df -h` shows where), then run the same command again"),
+    (re.compile(r"insufficient shared memory|unable to (?:open|mmap|allocate) shared memory"),
+     "/dev/shm is too small", "give /dev/shm room (`df -h /dev/shm`; a container takes --shm-size or --ipc=host)"),
+    (re.compile(r"gated repo|GatedRepoError|(?:Access to model \S+ is restricted)"),
+     "the model is gated: its owner has to let you in",
+     "accept its terms on the hub, log in (`hf auth login`, or HF_TOKEN), and download it before the run"),
+    (re.compile(r"contains custom code which must be executed|requires you to execute the configuration file"),
+     "the model brings code of its own, which vLLM does not run unasked",
+     "if you trust that code, add --trust-remote-code to the model's server.args"),
+    (re.compile(r"(?P<why>The checkpoint you are trying to load has model type .* not recognize this architecture)|"
+                r"(?P<arch>Model architectures? \S.* (?:(?:is|are) not supported (?:for now|in-tree|anymore)|"
+                r"failed to be inspected|was supported in vLLM until [^,]+))"),
+     "vLLM cannot serve this architecture: {why}{arch}",
+     "use a vLLM and Transformers that know it (server.command); the log above the message may name a missing library"),
+    (re.compile(r"(?:FileNotFoundError|No such file or directory)\b.*?"
+                r"(?P<file>[^\s'\"]+\.(?:safetensors|bin|pt|gguf))"),
+     "a weight file is missing: {file}", "download or copy the model again, or correct the model's source"),
+    (re.compile(r"SafetensorError: (?P<why>.+)"), "a weight file is damaged: {why}",
+     "download or copy the model again"),
+    (re.compile(r"Cannot find any model weights with `(?P<where>[^`]+)`"), "no weight files are in {where}",
+     "download or copy the model again, or correct the model's source"),
+    (re.compile(r"(?P<why>Following weights were not initialized from checkpoint: .+|"
+                r"There is no module or parameter named .+)"),
+     "the weight files are not of this architecture: {why}",
+     "see that config.json and the weight files are of one model and one quantization"),
     (re.compile(r"Failed to find a kernel that can implement|is not supported for quantization method|"
-                r"(?P<why>The quantization method \S+ is not supported for the current GPU)|_C::\w*quant\w*\(\)|"
+                r"_C::\w*quant\w*\(\)|"
                 r"No (?:compressed-tensors )?compatible scheme was found"),
      "this build has no kernel for the model's quantization (method, shape or group size)",
      "quantize with a method, group size and shapes that this platform supports"),
