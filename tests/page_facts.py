@@ -38,7 +38,7 @@ from quantbench.records.tables import StartupRow
 from quantbench.report import cost, decision, ending, impact, method, practices, render, speed
 from quantbench.report import memory as memory_page
 from quantbench.report import quality as quality_page
-from quantbench.report.document import Page, Section, text
+from quantbench.report.document import Page, Part, Section, bullets, text
 from quantbench.report.say import Speech
 from quantbench.report.verdict import worded
 from runs import (
@@ -439,8 +439,8 @@ def sections(part: str, found: Run, say: Speech) -> Sequence[Section]:
     if part == "capacity":
         return speed.sections(found, say, "interactive")
     if part == "decision":
-        words = [text(*card.lines) for card in decision.cards(found, say)]
-        words.append(text(*ending.summary(found.decision, say)))  # type: ignore[arg-type]
+        words: list[Part] = [text(*card.lines) for card in decision.cards(found, say)]
+        words.extend(bullets(ending.summary(found.decision, say)))  # type: ignore[arg-type]
         return (*decision.memo(found, say), decision.predictions(found, say), Section("Cards", tuple(words)))
     if part == "verdict":
         said = worded(say, found.verdict)

@@ -14,6 +14,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.records.base import convert
 from quantbench.records.server import ServerSpec
 from quantbench.serving import owner
+from quantbench.visible import visible
 
 
 def run(job: Any, main: Callable[[Any], None]) -> None:
@@ -44,7 +45,7 @@ def spec(job: Any) -> ServerSpec:
 
 
 def _fail(log: Path | None, whole: str, short: str) -> None:
-    print(short, file=sys.stderr, flush=True)
+    print(visible(short), file=sys.stderr, flush=True)
     if log:
         _write(log, whole + "\n")
     sys.exit(1)

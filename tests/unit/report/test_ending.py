@@ -24,3 +24,4 @@ def test_the_decision_and_the_path_are_said_if_the_report_is_of_this_run(tmp_pat
     lines = words(results, found.plan.labels, 99.5).splitlines()
     assert lines[1] == "- Chat: use AWQ 4-bit. Confidence: high."
     assert lines[-1] == f"Report: {report}"
+    assert words(results, {"awq": "A\x1b[2J\nB"}, 99.5).splitlines()[1].startswith("- Chat: use A⟦U+001B⟧[2J B.")

@@ -15,6 +15,7 @@ from quantbench.records.decision import Action, QualityStatus, Score
 from quantbench.records.finding import finding
 from quantbench.records.quality import UseId
 from quantbench.report import say as module
+from quantbench.report.marks import plain
 from quantbench.report.say import Speech, catalogue
 from quantbench.report.speed import MARKS, OUTCOMES
 
@@ -83,7 +84,7 @@ def test_sentences_are_filled(
 ) -> None:
     monkeypatch.setattr(module, "catalogue", lambda: {"t.sentence": words, "t.inner": "inner"})
     monkeypatch.setattr(Speech, "said", set())
-    assert Speech({"b": "B"})("t.sentence", **values) == expected
+    assert plain(Speech({"b": "B"})("t.sentence", **values)) == expected
 
 
 def test_what_has_no_words_is_an_error() -> None:

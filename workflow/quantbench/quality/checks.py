@@ -37,7 +37,7 @@ _FUNCTION_WORDS = {
     "fr": "le la les des est et une un que dans pour qui sur pas plus avec ce cette du au sont il elle",
 }
 FUNCTION_WORDS = {code: frozenset(listed.split()) for code, listed in _FUNCTION_WORDS.items()}
-SENTENCE_END = re.compile(r"[.!?]+(?=[\s\"')\]]|\Z)|[。！？]+")
+SENTENCE_END = re.compile(r"(?<![.!?])[.!?]+(?=[\s\"')\]]|\Z)|[。！？]+")
 JSON_STARTS = 50
 
 

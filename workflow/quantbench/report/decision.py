@@ -15,6 +15,7 @@ from quantbench.records.metric import METRICS
 from quantbench.records.run import Run
 from quantbench.report import cost, speed
 from quantbench.report.document import Code, Part, Section, Table, bullets, grouped, table, text
+from quantbench.report.marks import bold
 from quantbench.report.say import Speech
 from quantbench.wording import capitalized, change, integer, listing, number, sentence
 
@@ -46,7 +47,7 @@ def uses(run: Run) -> tuple[UseDecision, ...]:
 
 def leads(run: Run, say: Speech) -> list[str]:
     """What to do per use, and where it says why; without a variant, that there is nothing to decide."""
-    lines = [f"**{lead(say, use, run.baseline)}**" for use in uses(run) if run.variants]
+    lines = [bold(lead(say, use, run.baseline)) for use in uses(run) if run.variants]
     return [alone(run, say) or warning(run, say), *lines, *([say("decision.why")] if lines else [])]
 
 
@@ -58,7 +59,7 @@ def headline(run: Run, say: Speech) -> list[str]:
     for use in uses(run):
         named = [use.chosen] if use.chosen else list(use.choices)
         reasons = [_choice(run, say, choice, named=len(named) > 1) for choice in named]
-        lines.append(" ".join([f"**{lead(say, use, run.baseline)}**", *reasons, _confidence(say, use)]))
+        lines.append(" ".join([bold(lead(say, use, run.baseline)), *reasons, _confidence(say, use)]))
     return [line for line in lines if line]
 
 

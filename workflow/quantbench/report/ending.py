@@ -8,7 +8,9 @@ from quantbench.records.base import read
 from quantbench.records.decision import Decision
 from quantbench.records.layout import Results
 from quantbench.report.decision import lead
+from quantbench.report.marks import plain
 from quantbench.report.say import Speech
+from quantbench.visible import visible
 
 
 def words(results: Results, labels: Mapping[str, str], since: float) -> str:
@@ -16,15 +18,19 @@ def words(results: Results, labels: Mapping[str, str], since: float) -> str:
     report, decision = results.file("report"), results.file("decision")
     if not report.exists() or not decision.exists() or report.stat().st_mtime < since:
         return ""
-    lines = summary(read(decision, Decision), Speech(labels))
+    lines = (f"- {line}" for line in summary(read(decision, Decision), Speech(labels)))
     return "\n".join(["", *lines, f"Report: {report}", ""])
 
 
 def summary(decision: Decision, say: Speech) -> list[str]:
     """A line per use: what to do, and how sure that is."""
     if not decision.uses:
-        return [f"- {say('decision.alone', model=decision.baseline)}"]
+        return [_line(say("decision.alone", model=decision.baseline))]
     doubt = [] if decision.trusted else [say("decision.last_untrusted")]
     sure = (say("decision.confidence", level=use.confidence) for use in decision.uses)
     leads = (lead(say, use, decision.baseline) for use in decision.uses)
-    return [f"- {line}" for line in (*doubt, *map(" ".join, zip(leads, sure, strict=True)))]
+    return [_line(line) for line in (*doubt, *map(" ".join, zip(leads, sure, strict=True)))]
+
+
+def _line(text: str) -> str:
+    return " ".join(visible(plain(text)).split())

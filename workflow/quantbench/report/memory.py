@@ -10,6 +10,7 @@ from quantbench.records.run import Run
 from quantbench.records.server import Startup
 from quantbench.records.tables import MemoryRow, StartupRow
 from quantbench.report.document import Part, Section, Table, bullets, table, text, without_empty_columns
+from quantbench.report.marks import code
 from quantbench.report.say import Speech
 from quantbench.wording import BLANK, capitalized, integer, number, reduction
 
@@ -76,7 +77,7 @@ def _about(run: Run, say: Speech, variant: str) -> str:
     if record is None:
         return say("memory.no_record", variant=variant)
     seen = record.quantization
-    how = ", ".join(filter(None, [seen.method and f"`{seen.method}`", seen.label]))
+    how = ", ".join(filter(None, [seen.method and code(seen.method), seen.label]))
     picked = say("memory.picked", form="seen" if how else "unseen", variant=variant, source=record.source, how=how,
                  kernel=seen.kernel, bits=seen.bits_per_weight, bits_of=seen.bits_source)  # fmt: skip
     changes = list(_changes(run.memory_of(variant), say))
@@ -219,4 +220,4 @@ def _other_settings(run: Run, say: Speech, variant: str) -> Iterator[str]:
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return BLANK if value in (None, "") else f"`{value}`"
+    return BLANK if value in (None, "") else code(str(value))

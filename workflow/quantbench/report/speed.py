@@ -14,6 +14,7 @@ from quantbench.records.metric import METRICS, Style, focus
 from quantbench.records.run import Run
 from quantbench.records.tables import CapacityRow
 from quantbench.report.document import Part, Section, Table, bullets, grouped, table
+from quantbench.report.marks import bold, code
 from quantbench.report.say import Speech
 from quantbench.wording import BLANK, change, integer, listing, number, ratio, ratio_ci, sentence
 
@@ -45,7 +46,7 @@ def _parts(run: Run, say: Speech, workload: str) -> tuple[Part, ...]:
     lines = []
     for variant, sentences in own.items():
         if words := " ".join(words for words in sentences if words not in shared):
-            lines.append(f"**{run.label(variant)}**: {words}")
+            lines.append(f"{bold(run.label(variant))}: {words}")
     lines.append(" ".join(filter(None, [*shared, limits])))
     return (measured, ratio_table(run, say, workload), *bullets(lines))
 
@@ -82,7 +83,7 @@ def measured_table(run: Run, say: Speech, workload: str) -> Table:
 
 def _blanks(say: Speech, row: CapacityRow, metrics: Sequence[str]) -> Iterator[str]:
     """Why figures of a row are blank, and which of its blocks were refused."""
-    missing = [f"`{metric}`" for metric in metrics if row.number(metric) is None]
+    missing = [code(metric) for metric in metrics if row.number(metric) is None]
     if missing:
         why = say.reasons(filter(codes.blanks_percentile, row.reasons)) or [say("speed.no_valid_block")]
         yield say("speed.blank", metrics=missing, why="; ".join(why))
