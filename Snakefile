@@ -52,7 +52,7 @@ onstart:
 onsuccess:
     lane.sweep("run finished")
     print(
-        ending.words(RESULTS, report_plan.report(PLAN)["labels"], STARTED[0]),
+        ending.words(RESULTS, report_plan.report(PLAN)["labels"], config["command"], STARTED[0]),
         file=sys.stderr,
     )
 

@@ -196,14 +196,14 @@ def latency(run: Run, workload: str) -> Chart | None:
 
 
 def memory(run: Run) -> Chart | None:
-    """Stacked GiB per model, as far as the log told them."""
+    """Stacked GiB per model, as far as the log told them; None where that is no weights, as all else is a setting."""
     data = [
         {"model": run.label(row.model), "part": words, "gib": size, "order": i}
         for row in run.memory
         for i, (key, words) in enumerate(PARTS.items())
         if (size := getattr(row, key)) is not None
     ]
-    if not data:
+    if all(row.weights_gib is None for row in run.memory):
         return None
     colors = {words: PART_COLORS[entry["order"]] for entry in data for words in [entry["part"]]}
     colors = {words: colors[words] for words in PARTS.values() if words in colors}

@@ -130,7 +130,10 @@ def use_table(run: Run, say: Speech) -> Table:
         else:
             rows.append([say("quality.use", form=use), *marks])
     few = open_ or any("not shown" in row for row in rows)
-    notes = [say("quality_page.not_shown", least=MIN_PROMPTS, strict=STRICT_PROMPTS)] if few else []
+    notes = (
+        [say("quality_page.not_acceptable")] if any("not acceptable" in cell for row in rows for cell in row) else []
+    )
+    notes += [say("quality_page.not_shown", least=MIN_PROMPTS, strict=STRICT_PROMPTS)] if few else []
     notes += [say("quality_page.not_shown_at_all", uses=open_)] if open_ else []
     return table(["Good enough for", *map(say.label, pairs)], rows, notes=[" ".join(notes)])
 
@@ -199,7 +202,9 @@ def _passed(say: Speech, side: Side) -> str:
 def _verbatim(run: Run, say: Speech, variant: str, items: Iterable[Item]) -> Iterator[Part]:
     for item in items:
         why = "; ".join(clipped(check.detail or check.type, MOST_OF_A_CHECK) for check in item.variant.failed)
-        yield text(say("answers.item", prompt=item.id, kind=item.kind, change=item.change, why=why))
+        by_chance = item.change == "worse" and item.id in run.quality[variant].floor.lost
+        floor = say("answers.floor") if by_chance else ""
+        yield text(say("answers.item", prompt=item.id, kind=item.kind, change=item.change, why=why, floor=floor))
         yield _part(say, excerpt(item.prompt), "Prompt")
         base, own = excerpts(item.baseline.output, item.variant.output)
         yield Compare(_part(say, base, say.label(run.baseline)), _part(say, own, say.label(variant)))

@@ -177,7 +177,10 @@ def _footnote(run: Run, say: Speech, rows: Sequence[Comparison]) -> str:
 
 
 def why(say: Speech, row: Comparison) -> list[str]:
-    """What a comparison lacks, or why it has no verdict: its codes, the guards that refused it or blocks of it."""
+    """What a comparison lacks, or why it has no verdict: its codes, the guards that refused it or blocks of it.
+
+    Refused blocks of a comparison that has its verdict are told with the cell.
+    """
     titles = guards.meanings()
     refused = [
         say(
@@ -190,7 +193,8 @@ def why(say: Speech, row: Comparison) -> list[str]:
         for (model, ids), some in grouped(row.invalid_blocks, lambda block: (block.model, block.guards)).items()
     ]
     remarks = [reason for reason in row.reasons if not codes.is_guard(reason)]
-    return [*say.reasons([*remarks, *row.blockers], titles), *refused]
+    told = refused if row.code in ("invalid", "no_test") else []
+    return [*say.reasons([*remarks, *row.blockers], titles), *told]
 
 
 def _where(run: Run, rows: Sequence[Comparison], among: Sequence[Comparison]) -> str:
@@ -248,12 +252,13 @@ def clause(say: Speech, rows: Sequence[Comparison], among: Sequence[Cell]) -> st
         some = groups[name]
         everywhere = len(some) == len(rows) > 1 and {*among} == {row.cell for row in rows}
         at = "" if everywhere else listing(row.cell.label(among) for row in some)
-        by = _range(some) if name in DECIDED or name == "no_test" else ""
+        by = extent(some) if name in DECIDED or name == "no_test" else ""
         words.append(say("speed.outcome", form=name, at=at, by=by, margin=max(row.margin for row in some)))
     return "; ".join(words)
 
 
-def _range(rows: Sequence[Comparison]) -> str:
+def extent(rows: Sequence[Comparison]) -> str:
+    """The change of one comparison with its interval, or from the least to the greatest of several."""
     if len(rows) == 1:
         return figure(rows[0])
     values = [row.ratio for row in rows if row.ratio is not None]
