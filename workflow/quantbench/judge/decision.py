@@ -105,7 +105,7 @@ def _got_worse(run: Run, variant: str, cell: Cell | None) -> Iterator[MetricChan
 
 
 def best(options: Sequence[Choice], primary: str) -> Choice | None:
-    """The choice to name in the headline: "use" before "check", the declared workload, the highest lower end of the CI."""
+    """The choice to name in the headline: "use" before "check", then the declared workload, then the best CI."""
 
     def rank(choice: Choice) -> tuple[bool, bool, float]:
         return choice.action == "use", choice.workload == primary, choice.ci_low or 0.0

@@ -200,10 +200,10 @@ def _prompts(say: Speech, details: QualityDetails | None) -> str:
     return say("decision.passed", passed=details.passed.variant, lost=len(details.verdict.lost) or None)
 
 
-def _primary(rows: Sequence[Comparison]) -> dict[str, str | None]:
+def _primary(rows: Sequence[Comparison]) -> dict[str, str]:
     """What a note on marks says of the comparison that was declared to decide."""
     primary = next((row for row in rows if row.primary), None)
-    return {"primary": primary and primary.metric, "workload": primary and primary.workload}
+    return {"primary": primary.metric, "workload": primary.workload} if primary else {}
 
 
 def _evidence(run: Run, workload: str, cell: Cell | None) -> list[str]:

@@ -93,7 +93,10 @@ def _blanks(say: Speech, row: CapacityRow, metrics: Sequence[str]) -> Iterator[s
 
 
 def ratio_table(run: Run, say: Speech, workload: str) -> Table:
-    """Ratios with CI and mark, a row per cell and variant; where a cell has no p95 its p50 stands there, named."""
+    """Ratios with CI and mark, a row per cell and variant; where a cell has no p95 its p50 stands there, named.
+
+    A single variant is named above the table.
+    """
     metrics = [name for name, metric in METRICS.items() if run.style(workload) in metric.ratio]
     shown = {
         (cell, variant): [_or_median(run, variant, cell, metric) for metric in metrics]
@@ -102,12 +105,14 @@ def ratio_table(run: Run, say: Speech, workload: str) -> Table:
         if run.row(variant, cell, THROUGHPUT)
     }
     several = len({cell.max_tokens for cell, _ in shown}) > 1
-    columns = ["concurrency", *(["max_tokens"] if several else []), "model"]
+    one = len(run.variants) == 1
+    columns = ["concurrency", *(["max_tokens"] if several else []), *([] if one else ["model"])]
     lines = []
     for (cell, variant), rows in shown.items():
         load = [str(cell.concurrency), *([str(cell.max_tokens)] if several else [])]
-        lines.append([*load, run.label(variant), *map(ratio_cell, rows, metrics)])
-    caption = f"Ratios to {run.label(run.baseline)}, {workload}"
+        lines.append([*load, *([] if one else [run.label(variant)]), *map(ratio_cell, rows, metrics)])
+    whose = f" of {run.label(run.variants[0])}" if one else ""
+    caption = f"Ratios{whose} to {run.label(run.baseline)}, {workload}"
     note = _footnote(run, say, [row for rows in shown.values() for row in rows if row])
     return table([*columns, *(METRICS[metric].words for metric in metrics)], lines, caption=caption, notes=[note])
 
