@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -11,13 +12,19 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from quantbench.errors import QuantbenchError
-from quantbench.report import render
+from quantbench.judge.decision import decide
+from quantbench.records.quality import CheckResult
+from quantbench.records.run import Run
+from quantbench.records.server import Completion
+from quantbench.report import plots, render
 from quantbench.report.decision import Card
 from quantbench.report.differences import MOST
 from quantbench.report.document import Bullets, Code, Compare, Details, Page, Part, Section, table, text
 from quantbench.report.marks import END, STARTS, bold, code
-from quantbench.report.pages import Report
+from quantbench.report.pages import PAGES, Report, report
 from quantbench.visible import visible
+from report_fixture import Scenario, facts
+from runs import but
 
 ADDRESS = re.compile(r"(https?|ftp)://|\bwww\.|[\w.+-]@", re.IGNORECASE)
 """What GitHub makes a link of, without any mark."""
@@ -146,8 +153,8 @@ class Html(HTMLParser):
 
 def html(it: str) -> Html:
     card = Card(use=it, action="keep", title=it, figure=it, interval=it, of=it, shown=True, lines=(it, bold(it)))
-    report = Report(title=it, subtitle=it, warning=it, cards=(card,), lead=(), chapters=((section(it), ()),))
-    return Html(render.report(report))
+    content = Report(title=it, subtitle=it, warning=it, cards=(card,), lead=(), chapters=((section(it), ()),))
+    return Html(render.report(content))
 
 
 @pytest.mark.fault(
@@ -177,6 +184,67 @@ def test_whatever_is_filled_in_is_text(it: str) -> None:
     own, other = html(it), html("word")
     assert own.tags == other.tags
     assert " ".join("".join(own.text).split()) == " ".join("".join(other.text).replace("word", visible(it)).split())
+
+
+EVIL = "<img src=//e.x onerror=y>![t](https://e.x/p.png)`|</details>\n# x\0\u202e\x1b[2J\"+x\\'"
+
+
+def poisoned() -> Run:
+    """A run in which every text that comes from elsewhere is hostile."""
+    found = facts(Scenario(variants=("awq", "fp8"), lost=4))
+    assert found.cost
+    plan = but(found.plan, gpu_name=EVIL, labels=dict.fromkeys(found.models, EVIL), predictions={"startup": EVIL})
+    seen = {
+        model: but(
+            ready,
+            source=EVIL,
+            system_fingerprint=EVIL,
+            quantization=but(ready.quantization, method=EVIL, label=EVIL, kernel=EVIL),
+            test_completion=Completion(prompt=EVIL, text=EVIL),
+            settings=but(ready.settings, dtype=EVIL if model == "awq" else "x"),
+        )
+        for model, ready in found.ready.items()
+    }
+    answers = {}
+    for variant, details in found.quality.items():
+        items = [
+            but(
+                item,
+                id=EVIL,
+                prompt=EVIL,
+                note=EVIL,
+                identical=False,
+                baseline=but(item.baseline, output=EVIL),
+                variant=but(item.variant, output=f"{EVIL}x", checks=[CheckResult(type="regex", ok=False, detail=EVIL)]),
+            )
+            for item in details.details
+        ]
+        answers[variant] = but(details, details=tuple(items), notes=(EVIL,))
+    stated = but(found.cost.assumptions, source=EVIL, date=EVIL, currency=EVIL)
+    measured = but(found.measurement, telemetry_missing={"power_w_mean": EVIL}, gpu_name=EVIL)
+    poison = replace(
+        found, plan=plan, ready=seen, quality=answers, measurement=measured, command=("snakemake", EVIL),
+        cost=but(found.cost, assumptions=stated),
+    )  # fmt: skip
+    return replace(poison, decision=decide(poison))
+
+
+def test_a_run_with_hostile_texts_everywhere_makes_harmless_pages() -> None:
+    found, parser = poisoned(), MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    for name, page in PAGES.items():
+        written = render.page(page(found))
+        assert not set(written) & set("\0\u202e\x1b"), name
+        tokens = parser.parse(written)
+        blocks = {t.content.split("<summary>")[0].strip() for t in tokens if t.type == "html_block"}
+        assert blocks <= {"<details>", "</details>"}
+        inline = [child for token in tokens for child in token.children or []]
+        assert not [child for child in inline if child.type in ("html_inline", "image")], name
+        assert {child.attrGet("href") for child in inline if child.type == "link_open"} <= {f"{p}.md" for p in PAGES}
+    drawn = {name: plots.svg_inline(chart) for name, chart in plots.draw_all(found).items()}
+    html = render.report(report(found, drawn))
+    assert not set(html) & set("\0\u202e\x1b")
+    assert not re.search(r"<(img|script|iframe|image)\b", html)
+    assert not re.search(r"""\b(src|href)\s*=\s*["'](?!#)""", re.sub(r"<pre>.*?</pre>", "", html, flags=re.DOTALL))
 
 
 def test_a_forged_mark_opens_nothing_but_a_bold_word_or_code() -> None:

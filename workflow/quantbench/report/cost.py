@@ -217,7 +217,7 @@ def business_case(run: Run, say: Speech) -> list[str]:
     form = "untrusted" if not run.trusted else "none" if not any(gains) else "one" if alike else "several"
     case = say("cost.case", form=form, gpu=run.plan.gpu_name, low=min(gains), high=max(gains))
     lost = any(details.verdict.lost for details in run.quality.values())
-    against = say("cost.against", form="lost" if lost else "none", quality=quality(run, say))
+    against = say("cost.against", form="lost" if lost and any(gains) else "no_case", quality=quality(run, say))
     if not run.quality:
         against = say("cost.quality_unknown")
     return [case, against, say("cost.incident"), say("cost.refuse"), say("cost.other_gpu")]

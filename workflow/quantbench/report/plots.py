@@ -75,12 +75,12 @@ def _themed(chart: Chart, ink: str, background: str) -> dict[str, Any]:
 
 
 def _visible(spec: Any) -> Any:
-    """The specification with all of its texts as they are on pages: some characters make no XML."""
+    """The specification with all of its texts on one line and visible: some characters make no XML."""
     if isinstance(spec, dict):
         return {key: _visible(value) for key, value in spec.items()}
     if isinstance(spec, list):
         return [_visible(value) for value in spec]
-    return visible(spec) if isinstance(spec, str) else spec
+    return " ".join(visible(spec).split()) if isinstance(spec, str) else spec
 
 
 def _color(run: Run, models: list[str]) -> alt.Color:
