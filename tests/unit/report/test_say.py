@@ -15,7 +15,7 @@ from quantbench.records.decision import Action, QualityStatus, Score
 from quantbench.records.finding import finding
 from quantbench.records.quality import UseId
 from quantbench.report import say as module
-from quantbench.report.marks import plain
+from quantbench.report.marks import pieces, plain
 from quantbench.report.say import Speech, catalogue
 from quantbench.report.speed import MARKS, OUTCOMES
 
@@ -85,6 +85,13 @@ def test_sentences_are_filled(
     monkeypatch.setattr(module, "catalogue", lambda: {"t.sentence": words, "t.inner": "inner"})
     monkeypatch.setattr(Speech, "said", set())
     assert plain(Speech({"b": "B"})("t.sentence", **values)) == expected
+
+
+def test_sentences_that_go_into_files_of_data_have_no_marks() -> None:
+    for id_, words in catalogue().items():
+        if id_.partition(".")[0] in ("verdict", "quality", "impact", "code"):
+            for sentence in words.values() if isinstance(words, dict) else [words]:
+                assert [kind for kind, _ in pieces(sentence)] == ["text"], id_
 
 
 def test_what_has_no_words_is_an_error() -> None:
