@@ -58,7 +58,12 @@ onsuccess:
     lane.sweep("run finished")
     LAST_WORDS[0].end()
     print(
-        ending.words(RESULTS, report_plan.report(PLAN)["labels"], STARTED[0]),
+        ending.words(
+            RESULTS,
+            report_plan.report(PLAN)["labels"],
+            config["command"],
+            STARTED[0],
+        ),
         ending.rows(targets.tuples(sys.argv[1:])),
         sep="",
         file=sys.stderr,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,7 +38,7 @@ from quantbench.records.tables import StartupRow
 from quantbench.report import cost, decision, ending, impact, method, practices, render, speed
 from quantbench.report import memory as memory_page
 from quantbench.report import quality as quality_page
-from quantbench.report.document import Page, Section, text
+from quantbench.report.document import Page, Part, Section, bullets, text
 from quantbench.report.say import Speech
 from quantbench.report.verdict import worded
 from runs import (
@@ -236,7 +236,20 @@ CASES: dict[str, dict[str, Run]] = {
             comparison(CHAT), comparison(CHAT, "p50_ttft_ms", ratio=3.34, code="worse")
         ),
         "no interval": compared(comparison(ci_low=None, ci_high=None, code="no_test")),
+        "speed is open, answers are lost": compared(
+            comparison(**OPEN), quality={"awq": but(quality(), uses=(Use(id="chat", status="not acceptable"),))}
+        ),
         "a use was not compared": compared(comparison(C1)),
+        "nothing is tested, and blocks were refused": compared(
+            comparison(code="no_test", ci_low=None, ci_high=None, n_pairs=2), measurement=measurement((BLOCK,))
+        ),
+        "more blocks would decide": replace(
+            compared(comparison(**OPEN)),
+            verdict=verdict(
+                [comparison(**OPEN)], precision=Precision(target=0.02, most_blocks=40, extra_blocks={CHAT.key: 4})
+            ),
+            command=("snakemake", "--cores", "1"),
+        ),
         "prompts that were lost": answered(
             uses=(Use(id="chat", status="not acceptable", because=(NAMED,)),),
             worse=("p03",),
@@ -450,8 +463,8 @@ def sections(part: str, found: Run, say: Speech) -> Sequence[Section]:
     if part == "capacity":
         return speed.sections(found, say, "interactive")
     if part == "decision":
-        words = [text(*card.lines) for card in decision.cards(found, say)]
-        words.append(text(*ending.summary(found.decision, say)))  # type: ignore[arg-type]
+        words: list[Part] = [text(*card.lines) for card in decision.cards(found, say)]
+        words.extend(bullets([*ending.summary(found.decision, say), *last(found, say)]))  # type: ignore[arg-type]
         return (*decision.memo(found, say), decision.predictions(found, say), Section("Cards", tuple(words)))
     if part == "verdict":
         said = worded(say, found.verdict)
@@ -468,6 +481,12 @@ def sections(part: str, found: Run, say: Speech) -> Sequence[Section]:
         page = quality_page.answers_page(found, say)
         return (quality_page.section(found, say), *page.sections, Section("quality_details.json", tuple(words)))
     return (method.section(found, say), method.doubts_section(found, say))
+
+
+def last(found: Run, say: Speech) -> Iterator[str]:
+    """The steps after a run, with the blocks that its precision plan adds."""
+    assert found.decision
+    return ending.steps(found.decision, found.verdict.precision, found.command, "notes.md", say)
 
 
 def lines(part: str, found: Run) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from quantbench.visible import visible
+
 
 class QuantbenchError(Exception):
     """A failure with its cause, what to do about it, and where to read more.
@@ -18,4 +20,4 @@ class QuantbenchError(Exception):
             lines.append(f"  remedy: {remedy}")
         if log:
             lines.append(f"  log:    {log}")
-        super().__init__("\n".join(lines))
+        super().__init__(visible("\n".join(lines)))

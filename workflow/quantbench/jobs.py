@@ -17,6 +17,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.records.base import convert
 from quantbench.records.server import ServerSpec
 from quantbench.serving import owner
+from quantbench.visible import visible
 
 
 def run(job: Any, main: Callable[[Any], None]) -> None:
@@ -47,7 +48,7 @@ def spec(job: Any) -> ServerSpec:
 
 
 def _fail(log: Path | None, whole: str, short: str) -> None:
-    said = hidden(short, os.environ)
+    said = visible(hidden(short, os.environ))
     print(said, file=sys.stderr, flush=True)
     last_words.tell(said)
     if log:

@@ -22,6 +22,7 @@ JUDGING = (
     "quantbench/observe/bottleneck.py",
     "quantbench/results.py",
     "quantbench/stats.py",
+    "quantbench/visible.py",
     "quantbench/wording.py",
     "templates/**/*",
     *(f"scripts/{verb}_*.py" for verb in ("combine", "compare", "describe", "price", "score", "summarize", "tabulate")),

@@ -131,3 +131,8 @@ def seconds(value: object) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def clipped(text: str, limit: int) -> str:
+    """The first `limit` characters and "…", where there are more."""
+    return text if len(text) <= limit else f"{text[:limit]}…"

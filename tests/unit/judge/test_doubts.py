@@ -10,6 +10,7 @@ from quantbench.records.comparison import Control, DriftRow, Precision
 from quantbench.records.finding import finding
 from quantbench.records.measurement import FarBlock, Gap, GuardCount, RefusedBlock
 from quantbench.records.run import Run
+from quantbench.report.marks import plain
 from quantbench.report.say import Speech
 
 ALWAYS = [finding("doubts.synthetic"), finding("doubts.one_day")]
@@ -87,7 +88,7 @@ def test_interleaving_is_counted_where_it_can_be_told() -> None:
 def test_one_comparison_is_one_and_days_are_counted() -> None:
     measurement = runs.measurement(last_block_at="2026-11-23T08:00:00", **GAPS)
     run = runs.run(verdict=runs.verdict([NEAR]), measurement=measurement, quality=SOUND)
-    words = Speech.of(run).all(doubts(run))
+    words = plain(Speech.of(run).all(doubts(run)))
     assert "`a` and `b` (no NVML)" in words
     assert "1 comparison stayed undecided: more blocks would decide it." in words
     assert "One machine was measured, between 2026-11-20 and 2026-11-23;" in words

@@ -250,6 +250,12 @@ def test_bad_prompt_lines_are_named(change: dict[str, object], named: str) -> No
     assert named in str(error.value)
 
 
+@pytest.mark.timeout(60)
+def test_a_long_run_of_closing_marks_is_one_end() -> None:
+    assert checks.sentences("!" * 200_000 + "x", {"max": 1})[0]
+    assert checks.sentences("Yes" + "!" * 200_000 + " No.", {"min": 2, "max": 2})[0]
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [(f"{json.dumps(LINE)}\n" * 2, "line 2.*twice"), ("{", "line 1: not JSON"), ("\n", "no prompts")],

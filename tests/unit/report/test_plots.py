@@ -93,3 +93,13 @@ def test_saved_charts_stand_alone(tmp_path: Path) -> None:
     svg = (tmp_path / "memory.svg").read_text()
     assert "currentColor" not in svg
     assert 'fill="white"' in svg
+
+
+def test_labels_of_any_text_are_text_in_a_chart() -> None:
+    label = "</svg><script>\0\u202e" + "x" * 120
+    found = full(plan=plan(variants=VARIANTS, labels=LABELS | {"awq": label}))
+    for chart in plots.draw_all(found).values():
+        svg = ElementTree.fromstring(plots.svg_inline(chart))
+        assert not [node for node in svg.iter() if node.tag.endswith(("script", "}a", "image"))]
+        assert any("⟦U+0000⟧⟦U+202E⟧" in text or "</svg><script>" in text for text in svg.itertext())
+        assert float(svg.get("width", "0")) < 1600

@@ -8,6 +8,7 @@ import pytest
 from quantbench.judge import guards
 from quantbench.report import pages, plots, render
 from quantbench.report.document import Code, Details, Page, Section, bullets, table, text, without_empty_columns
+from quantbench.report.marks import code, marked
 from report_fixture import Scenario, facts
 from runs import but
 
@@ -61,8 +62,10 @@ def test_markdown_cells_do_not_break_the_table() -> None:
 
 
 def test_the_name_of_another_page_is_a_link() -> None:
-    shown = render.page(Page("t", (text("See `answers.md`, not `other.md`."),), ()))
-    assert "See [`answers.md`](answers.md), not `other.md`." in shown
+    shown = render.page(
+        Page("t", (text(f"See {marked('`answers.md`')}, not {code('answers.md')} or `other.md`."),), ())
+    )
+    assert "See [`answers.md`](answers.md), not `answers.md` or \\`other.md\\`." in shown
 
 
 def test_columns_without_content_go_and_alignment_follows() -> None:

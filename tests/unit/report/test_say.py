@@ -15,6 +15,7 @@ from quantbench.records.decision import Action, QualityStatus, Score
 from quantbench.records.finding import finding
 from quantbench.records.quality import UseId
 from quantbench.report import say as module
+from quantbench.report.marks import pieces, plain
 from quantbench.report.say import Speech, catalogue
 from quantbench.report.speed import MARKS, OUTCOMES
 
@@ -55,7 +56,7 @@ def test_forms_are_those_that_the_records_know() -> None:
         words = catalogue()[id_]
         return set(words) if isinstance(words, dict) else set()
 
-    assert forms("decision.action") == {*get_args(Action), "check slower"}
+    assert forms("decision.action") == {*get_args(Action), "check slower", "keep refused", "keep untested", "untested"}
     assert forms("decision.outcome") == {*get_args(Action), "refused"}
     assert forms("decision.quality") == {*get_args(QualityStatus)}
     assert forms("prediction_page.score") == {*get_args(Score)} - {"no prediction"}
@@ -83,7 +84,14 @@ def test_sentences_are_filled(
 ) -> None:
     monkeypatch.setattr(module, "catalogue", lambda: {"t.sentence": words, "t.inner": "inner"})
     monkeypatch.setattr(Speech, "said", set())
-    assert Speech({"b": "B"})("t.sentence", **values) == expected
+    assert plain(Speech({"b": "B"})("t.sentence", **values)) == expected
+
+
+def test_sentences_that_go_into_files_of_data_have_no_marks() -> None:
+    for id_, words in catalogue().items():
+        if id_.partition(".")[0] in ("verdict", "quality", "impact", "code"):
+            for sentence in words.values() if isinstance(words, dict) else [words]:
+                assert [kind for kind, _ in pieces(sentence)] == ["text"], id_
 
 
 def test_what_has_no_words_is_an_error() -> None:

@@ -10,7 +10,7 @@ from quantbench.docs.markdown import table
 
 LIBRARY: Final = Path(__file__).parents[1]
 LAYERS: Final = (
-    "errors files",
+    "visible errors files",
     "records stats wording",
     "observe",
     "config",

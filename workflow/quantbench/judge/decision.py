@@ -41,8 +41,9 @@ def choices(run: Run, style: Style) -> tuple[Choice, ...]:
 
 
 def _use(run: Run, style: Style, options: tuple[Choice, ...]) -> UseDecision:
-    top = best(options)
-    level, because = confidence(run, top or options[0])
+    top = best(options, run.plan.primary.workload)
+    declared = (choice for choice in options if choice.workload == run.plan.primary.workload)
+    level, because = confidence(run, top or next(declared, options[0]))
     keep = all(choice.action == "keep" for choice in options)
     return UseDecision(
         style=style,
@@ -103,10 +104,13 @@ def _got_worse(run: Run, variant: str, cell: Cell | None) -> Iterator[MetricChan
             yield MetricChange(metric=metric, ratio=row.ratio)
 
 
-def best(options: Sequence[Choice]) -> Choice | None:
-    """The choice to name in the headline: "use" before "check", then the highest lower end of the CI."""
-    worthwhile = [choice for choice in options if choice.action in ("use", "check")]
-    return max(worthwhile, key=lambda choice: (choice.action == "use", choice.ci_low or 0.0), default=None)
+def best(options: Sequence[Choice], primary: str) -> Choice | None:
+    """The choice to name in the headline: "use" before "check", then the declared workload, then the best CI."""
+
+    def rank(choice: Choice) -> tuple[bool, bool, float]:
+        return choice.action == "use", choice.workload == primary, choice.ci_low or 0.0
+
+    return max((choice for choice in options if choice.action in ("use", "check")), key=rank, default=None)
 
 
 def confidence(run: Run, choice: Choice) -> tuple[Confidence, list[Finding]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from quantbench.judge.guards import device
+from quantbench.judge.guards.base import Guard
 from quantbench.records.cell import AA_SUFFIX, Cell
 from quantbench.records.comparison import Verdict
 from quantbench.records.finding import Finding, finding
@@ -62,8 +64,11 @@ def _coverage(run: Run) -> Iterator[Finding]:
 
 
 def _telemetry(run: Run) -> Iterator[Finding]:
+    of_card = {guard.id for guard in vars(device).values() if isinstance(guard, Guard)} if run.on_cpu else set()
+    if run.on_cpu:
+        yield finding("doubts.no_card")
     by_reason: dict[str, list[str]] = {}
-    for name, reason in run.measurement.telemetry_missing.items():
+    for name, reason in run.measurement.telemetry_missing.items() if not run.on_cpu else ():
         by_reason.setdefault(reason, []).append(name)
     for reason, names in by_reason.items():
         yield finding("doubts.unseen", fields=names, reason=reason)
@@ -73,7 +78,11 @@ def _telemetry(run: Run) -> Iterator[Finding]:
     age = run.measurement.calibration_age_s
     if age is not None and age > OLD_S:
         yield finding("doubts.calibration_old", age=age)
-    silent = [guard.id for guard in run.measurement.guards if guard.unknown and not guard.ok + guard.fail + guard.warn]
+    silent = [
+        guard.id
+        for guard in run.measurement.guards
+        if guard.unknown and not guard.ok + guard.fail + guard.warn and guard.id not in of_card
+    ]
     if silent:
         yield finding("doubts.guards_unknown", guards=silent)
 

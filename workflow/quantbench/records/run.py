@@ -59,6 +59,11 @@ class Run:
         return self.verdict.trusted
 
     @property
+    def on_cpu(self) -> bool:
+        """Whether the models ran without a card: what their memory was read from is their processes'."""
+        return {row.vram_source for row in self.memory} == {"rss"}
+
+    @property
     def most_blocks(self) -> int:
         """`refine.max_blocks`: a comparison that needs more blocks is out of reach."""
         return self.verdict.precision.most_blocks

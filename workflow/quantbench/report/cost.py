@@ -101,8 +101,6 @@ def _assumptions(run: Run, say: Speech) -> Iterator[str]:
     yield say("cost.gpu", gpu=run.plan.gpu_name)
     yield say("cost.no_price") if _stated(run).hourly_price is None else say("cost.price", **stated, age=_age(run))
     yield say("cost.utilisation", **stated)
-    if run.cost and any(row.saving_pct is not None for row in run.cost.savings):
-        yield say("cost.paired")
 
 
 def _age(run: Run) -> int | None:
@@ -161,7 +159,8 @@ def cells_table(run: Run, say: Speech) -> Table:
     for cell in cells:
         costs = [row.cost_per_1m_tokens if (row := run.cost_row(model, cell)) else None for model in run.models]
         rows.append([f"{cell.workload} {run.place(cell)}", *map(number, costs)])
-    notes = [_why_blank(run, say, model, cell) for cell in cells for model in run.models]
+    told = {run.deciding_cell(workload) for workload in run.workloads()}
+    notes = [_why_blank(run, say, model, cell) for cell in cells if cell not in told for model in run.models]
     caption = f"{_stated(run).currency} per 1M output tokens"
     return table(["cell", *map(say.label, run.models)], rows, caption=caption, notes=notes)
 
@@ -198,12 +197,16 @@ def break_even(run: Run, say: Speech) -> str:
 
 def narrative(run: Run, say: Speech) -> list[str]:
     """Two sentences: how quantization changes the economics of this machine."""
-    changes = []
+    changes, without = [], []
     for workload in run.workloads():
         gains = {variant: by for name, variant, _, by in shown(run) if name == workload}
-        top = max(gains, key=gains.__getitem__, default="")
-        form = "cheaper" if top else "not_cheaper"
-        changes.append(say("cost.change", form=form, workload=workload, model=top, by=gains.get(top)))
+        if gains:
+            top = max(gains, key=gains.__getitem__)
+            changes.append(say("cost.change", form="cheaper", workload=workload, model=top, by=gains[top]))
+        else:
+            without.append(workload)
+    if without:
+        changes.append(say("cost.change", form="not_cheaper", workloads=without))
     return [say("cost.economics", changes=changes), say("cost.bill")]
 
 
@@ -213,14 +216,22 @@ def business_case(run: Run, say: Speech) -> list[str]:
     alike = percent(min(gains)) == percent(max(gains))
     form = "untrusted" if not run.trusted else "none" if not any(gains) else "one" if alike else "several"
     case = say("cost.case", form=form, gpu=run.plan.gpu_name, low=min(gains), high=max(gains))
-    against = say("cost.against", quality=quality(run, say)) if run.quality else say("cost.quality_unknown")
+    lost = any(details.verdict.lost for details in run.quality.values())
+    against = say("cost.against", form="lost" if lost and any(gains) else "no_case", quality=quality(run, say))
+    if not run.quality:
+        against = say("cost.quality_unknown")
     return [case, against, say("cost.incident"), say("cost.refuse"), say("cost.other_gpu")]
 
 
 def quality(run: Run, say: Speech) -> list[str]:
-    """ "INT8 0 of 30 prompts lost, no degradation seen", per variant."""
+    """ "INT8 lost 2 of 30 prompts", per variant."""
     judged = {variant: run.quality[variant].verdict for variant in run.variants if variant in run.quality}
     return [
-        say("cost.quality_of", model=variant, word=verdict.word, lost=len(verdict.lost), n=verdict.n)
+        say(
+            "cost.quality_of",
+            model=variant,
+            lost=len(verdict.lost),
+            n=verdict.n,
+        )
         for variant, verdict in judged.items()
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,9 +12,11 @@ from quantbench.records.comparison import Comparison
 from quantbench.records.decision import Choice, UseDecision
 from quantbench.records.finding import Finding
 from quantbench.records.metric import METRICS
+from quantbench.records.quality import QualityDetails
 from quantbench.records.run import Run
 from quantbench.report import cost, speed
 from quantbench.report.document import Code, Part, Section, Table, bullets, grouped, table, text
+from quantbench.report.marks import bold
 from quantbench.report.say import Speech
 from quantbench.wording import capitalized, change, integer, listing, number, sentence
 
@@ -26,7 +28,7 @@ TOP_DOUBTS: Final = (
 )
 """Doubts that the memo says itself; marks and warning say others, notes.md says all."""
 WHEN_DECIDED: Final = ("p50_ttft_ms", "p50_tpot_ms", "j_per_token")
-"""Metrics that are evidence where a difference is shown."""
+"""Metrics that are evidence where a gain is shown; a loss stands under what got worse."""
 
 
 def warning(run: Run, say: Speech) -> str:
@@ -46,7 +48,7 @@ def uses(run: Run) -> tuple[UseDecision, ...]:
 
 def leads(run: Run, say: Speech) -> list[str]:
     """What to do per use, and where it says why; without a variant, that there is nothing to decide."""
-    lines = [f"**{lead(say, use, run.baseline)}**" for use in uses(run) if run.variants]
+    lines = [bold(lead(say, use, run.baseline)) for use in uses(run) if run.variants]
     return [alone(run, say) or warning(run, say), *lines, *([say("decision.why")] if lines else [])]
 
 
@@ -58,7 +60,7 @@ def headline(run: Run, say: Speech) -> list[str]:
     for use in uses(run):
         named = [use.chosen] if use.chosen else list(use.choices)
         reasons = [_choice(run, say, choice, named=len(named) > 1) for choice in named]
-        lines.append(" ".join([f"**{lead(say, use, run.baseline)}**", *reasons, _confidence(say, use)]))
+        lines.append(" ".join([bold(lead(say, use, run.baseline)), *reasons, _confidence(say, use)]))
     return [line for line in lines if line]
 
 
@@ -70,14 +72,29 @@ def lead(say: Speech, use: UseDecision, baseline: str) -> str:
 def action(say: Speech, use: UseDecision, baseline: str) -> str:
     """ "use INT8": what to do."""
     chosen = use.chosen
-    slower = chosen is not None and use.action == "check" and chosen.got_worse
-    form = "check slower" if slower else use.action
-    return say("decision.action", form=form, model=chosen.variant if chosen else baseline)
+    return say("decision.action", form=_form(use), model=chosen.variant if chosen else baseline)
+
+
+def untested(use: UseDecision) -> bool:
+    """Whether nothing is known of the speed."""
+    return all(choice.code in (None, "invalid", "no_test") for choice in use.choices)
+
+
+def _form(use: UseDecision) -> str:
+    """The action, and what it rests on where it alone would say more than is known."""
+    refused = use.choices and all(
+        choice.quality == "not acceptable" and choice.code not in ("worse", "equivalent") for choice in use.choices
+    )
+    if use.action == "check" and use.chosen and use.chosen.got_worse:
+        return "check slower"
+    if use.action == "keep" and refused:
+        return "keep untested" if untested(use) else "keep refused"
+    return "untested" if use.action == "undecided" and untested(use) else use.action
 
 
 def _confidence(say: Speech, use: UseDecision) -> str:
     """How sure a decision is, and what lowers it, less what the headline itself says."""
-    open_ = use.action == "undecided"
+    open_ = use.action == "undecided" or _form(use) == "keep untested"
     because = [why for why in use.confidence_because if not (open_ and why.id == "confidence.speed_not_decided")]
     return say("decision.confidence", level=use.confidence, because=because)
 
@@ -85,9 +102,16 @@ def _confidence(say: Speech, use: UseDecision) -> str:
 def _choice(run: Run, say: Speech, choice: Choice, *, named: bool) -> str:
     """Speed, what got worse, quality: "INT8: tokens/sec improved at c=16 (+19.7 % [+7.0, +33.9]); quality OK (…)"."""
     row = run.row(choice.variant, choice.cell, speed.THROUGHPUT)
-    workload = f"{choice.workload} " if len(run.workloads(choice.style)) > 1 else ""
-    words = "; ".join([f"{workload}tokens/sec: {_speed(run, say, row)}", *remarks(say, choice)])
+    workload = _named(run, choice)
+    words = "; ".join(
+        [f"{f'{workload} ' if workload else ''}tokens/sec: {_speed(run, say, row)}", *remarks(say, choice)]
+    )
     return sentence(f"{run.label(choice.variant)}: {words}" if named else words)
+
+
+def _named(run: Run, choice: Choice) -> str | None:
+    """The workload, where its style has several."""
+    return choice.workload if len(run.workloads(choice.style)) > 1 else None
 
 
 def _speed(run: Run, say: Speech, row: Comparison | None) -> str:
@@ -144,7 +168,7 @@ def scope(run: Run) -> str:
 def evidence_table(run: Run, say: Speech) -> Table:
     """A row per figure, a column per model; variants have their value, the ratio with CI and mark.
 
-    The deciding metric and the tail always, other metrics where a difference is shown.
+    The deciding metric and the tail always, other metrics where a gain is shown.
     """
     lines: list[list[str]] = []
     compared: list[Comparison] = []
@@ -165,10 +189,21 @@ def evidence_table(run: Run, say: Speech) -> Table:
     if run.quality:
         judged = [run.quality.get(variant) for variant in run.variants]
         passed = next(iter(run.quality.values())).passed.baseline
-        words = [f"{integer(details.passed.variant)}; {details.verdict.word}" if details else "" for details in judged]
-        lines.append(["prompts passed", integer(passed), *words])
-    notes = [say("speed.intervals", legend=speed.legend(say, compared))] if compared else []
+        lines.append(["prompts passed", integer(passed), *(_prompts(say, details) for details in judged)])
+    notes = [say("speed.intervals", legend=speed.legend(say, compared), **_primary(compared))] if compared else []
     return table(["figure", *map(run.label, run.models)], lines, notes=notes)
+
+
+def _prompts(say: Speech, details: QualityDetails | None) -> str:
+    if details is None:
+        return ""
+    return say("decision.passed", passed=details.passed.variant, lost=len(details.verdict.lost) or None)
+
+
+def _primary(rows: Sequence[Comparison]) -> dict[str, str]:
+    """What a note on marks says of the comparison that was declared to decide."""
+    primary = next((row for row in rows if row.primary), None)
+    return {"primary": primary.metric, "workload": primary.workload} if primary else {}
 
 
 def _evidence(run: Run, workload: str, cell: Cell | None) -> list[str]:
@@ -176,7 +211,7 @@ def _evidence(run: Run, workload: str, cell: Cell | None) -> list[str]:
     rows = [row for row in run.compared(workload) if row.cell == cell]
     tails = [row for row in rows if row.metric == "p95_e2e_ms"]
     tail = "p95_e2e_ms" if tails and all(row.ratio is not None for row in tails) else "p50_e2e_ms"
-    shown = {row.metric for row in rows if row.code in ("better", "worse")}
+    shown = {row.metric for row in rows if row.code == "better"}
     deciding = [run.plan.primary.metric] if workload == run.plan.primary.workload else []
     wanted = [*deciding, speed.THROUGHPUT, *(m for m in WHEN_DECIDED if m in shown), tail]
     known = {row.metric for row in rows if row.baseline_value is not None} | {speed.THROUGHPUT, *deciding}
@@ -193,12 +228,19 @@ def _got_worse(run: Run, say: Speech) -> Iterator[str]:
     """Worse metrics by cell, and prompts lost."""
     for variant in run.variants:
         worse = [row for row in run.compared(variant=variant) if row.code == "worse"]
-        for metric, rows in grouped(worse, lambda row: row.metric).items():
-            places = [f"{row.workload} {run.place(row.cell)} ({speed.figure(row)})" for row in rows]
-            yield say("decision.worse", model=variant, metric=metric, places=places)
-        if variant in run.quality and run.quality[variant].worse:
+        by_metric = grouped(worse, lambda row: row.metric)
+        cells = {metric: tuple(row.cell for row in rows) for metric, rows in by_metric.items()}
+        for places, metrics in grouped(cells, cells.__getitem__).items():
+            changes = [say("decision.worse_by", metric=name, by=speed.extent(by_metric[name])) for name in metrics]
+            where = [f"{workload} {listing(map(run.place, some))}" for workload, some in _by_workload(places).items()]
+            yield say("decision.worse", model=variant, metrics=changes, places=where)
+        if variant in run.quality and run.quality[variant].verdict.lost:
             verdict = run.quality[variant].verdict
             yield say("decision.answers_worse", model=variant, lost=len(verdict.lost), n=verdict.n)
+
+
+def _by_workload(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
+    return grouped(cells, lambda cell: cell.workload)
 
 
 def _not_tested(run: Run, say: Speech) -> Iterator[str]:
@@ -206,6 +248,8 @@ def _not_tested(run: Run, say: Speech) -> Iterator[str]:
     doubts = run.decision.doubts if run.decision else ()
     top = [doubt for doubt in doubts if doubt.id in TOP_DOUBTS]
     yield from map(say, top)
+    if any(doubt.id == "doubts.refused" for doubt in top):
+        yield say("decision.again")
     if bounds := loss_bounds(run, say):
         yield say("decision.bounds", bounds=bounds)
     if more := len(doubts) - len(top):
@@ -248,7 +292,9 @@ def _rollback(run: Run, say: Speech) -> tuple[Part, ...]:
         if tail:
             values = {"limit": base.number(tail), "least": base.number(speed.THROUGHPUT)}
             lines.append(say("decision.rollback", workload=workload, cell=cell, metric=tail, **values))
-    return (text(say("decision.rollback_to", model=run.baseline)), *bullets([*lines, say("decision.rollback_answers")]))
+    served = any(use.action in ("use", "check") for use in uses(run))
+    back = say("decision.rollback_to", form="served" if served else "kept", model=run.baseline)
+    return (text(back), *bullets([*lines, say("decision.rollback_answers")]))
 
 
 def _alternatives(run: Run, say: Speech) -> Iterator[str]:
@@ -293,7 +339,8 @@ def cards(run: Run, say: Speech) -> list[Card]:
 
 
 def _card(run: Run, say: Speech, use: UseDecision) -> Card:
-    top = use.chosen or max(use.choices, key=lambda choice: choice.ratio or 0)
+    declared = [choice for choice in use.choices if choice.workload == run.plan.primary.workload]
+    top = use.chosen or max(declared or use.choices, key=lambda choice: choice.ratio or 0)
     row = run.row(top.variant, top.cell, speed.THROUGHPUT)
     return Card(
         use=say("decision.style", form=use.style),
@@ -301,7 +348,9 @@ def _card(run: Run, say: Speech, use: UseDecision) -> Card:
         title=capitalized(action(say, use, run.baseline)),
         figure=change(row.ratio) if speed.has_ratio(row) else say("cards.not_compared"),
         interval=_interval(say, row) if speed.has_ratio(row) else "",
-        of=say("cards.of", model=top.variant, place=run.place(top.cell) if top.cell else ""),
+        of=say(
+            "cards.of", model=top.variant, workload=_named(run, top), place=run.place(top.cell) if top.cell else None
+        ),
         shown=run.trusted and row is not None and row.decided,
         lines=tuple(_line(run, say, choice) for choice in use.choices),
     )
@@ -318,7 +367,7 @@ def _line(run: Run, say: Speech, choice: Choice) -> str:
     form, figure = "none", ""
     if speed.has_ratio(row):
         form, figure = "shown" if row.decided else "not_shown", speed.figure(row)
-    change_of = say("cards.change", form=form, model=choice.variant, change=figure)
+    change_of = say("cards.change", form=form, model=choice.variant, workload=_named(run, choice), change=figure)
     return sentence("; ".join([change_of, *remarks(say, choice)]))
 
 

@@ -1,6 +1,6 @@
 """What a page is made of: sections of paragraphs, lists, tables and verbatim text.
 
-Templates turn it into Markdown or HTML. Text may carry `code` and **bold**, nothing else.
+Templates turn it into Markdown or HTML. Text may carry `marks`, nothing else.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
-from quantbench.wording import BLANK
+from quantbench.wording import BLANK, clipped
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 NUMERIC: Final = re.compile(r"(p\d\d )?[−+]?\d[\d.,]*( %)?( \[[^\]]*\])?( [▲▼≈?])?|" + BLANK)
 """A cell that is a figure, with its interval and its mark."""
+MOST_IN_CELL: Final = 2_000
+"""Characters of a cell that are shown."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,6 @@ class Code:
     text: str
     caption: str = ""
     kind: str = "code"
-
-    @property
-    def fence(self) -> str:
-        """A Markdown fence longer than any run of backticks in the text."""
-        longest = run = 0
-        for character in self.text:
-            run = run + 1 if character == "`" else 0
-            longest = max(longest, run)
-        return "`" * max(3, longest + 1)
 
 
 @dataclass(frozen=True)
@@ -126,7 +119,7 @@ def table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "", notes: Iterable[str] = ()
 ) -> Table:
     """A table whose columns of figures are numeric; empty cells become "–"."""
-    cells = tuple(tuple(cell if cell.strip() else BLANK for cell in row) for row in rows)
+    cells = tuple(tuple(clipped(cell, MOST_IN_CELL) if cell.strip() else BLANK for cell in row) for row in rows)
     numeric = (i for i in range(len(columns)) if all(NUMERIC.fullmatch(row[i]) for row in cells))
     return Table(tuple(columns), cells, caption, tuple(dict.fromkeys(filter(None, notes))), frozenset(numeric))
 

@@ -1,27 +1,36 @@
-"""What a run says at its end: what it decided and where the report lies, or the rows that were asked for by name."""
+"""What a run says at its end: what it decided, what would decide the rest, and the rows that were asked for by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from quantbench import wording
+from quantbench.config import command_line
 from quantbench.records.base import read
+from quantbench.records.comparison import Precision, Verdict
 from quantbench.records.decision import Decision
 from quantbench.records.layout import Results
 from quantbench.records.metric import METRICS
 from quantbench.records.tables import CapacityRow
-from quantbench.report.decision import lead
+from quantbench.report.decision import lead, untested
+from quantbench.report.marks import plain
 from quantbench.report.say import Speech
 from quantbench.results import read_capacity
+from quantbench.visible import visible
 
 
-def words(results: Results, labels: Mapping[str, str], since: float) -> str:
-    """What decision.json says, a line per use, and the report's path; "" without a report since then (Unix time)."""
-    report, decision = results.file("report"), results.file("decision")
+def words(results: Results, labels: Mapping[str, str], command: Sequence[str], since: float) -> str:
+    """What decision.json says, a line per use, and the report's path; "" without a report since then (Unix time).
+
+    command: the line that repeats the run.
+    """
+    report, decision, verdict = (results.file(name) for name in ("report", "decision", "verdict"))
     if not report.exists() or not decision.exists() or report.stat().st_mtime < since:
         return ""
-    lines = summary(read(decision, Decision), Speech(labels))
-    return "\n".join(["", *lines, f"Report: {report}", ""])
+    decided, say = read(decision, Decision), Speech(labels)
+    precision = read(verdict, Verdict).precision if verdict.exists() else Precision(target=None, most_blocks=0)
+    lines = [*summary(decided, say), *steps(decided, precision, command, str(results.file("page", page="notes")), say)]
+    return "\n".join(["", *(f"- {' '.join(visible(plain(line)).split())}" for line in lines), f"Report: {report}", ""])
 
 
 def rows(paths: Iterable[str]) -> str:
@@ -39,8 +48,22 @@ def _figures(row: CapacityRow) -> str:
 def summary(decision: Decision, say: Speech) -> list[str]:
     """A line per use: what to do, and how sure that is."""
     if not decision.uses:
-        return [f"- {say('decision.alone', model=decision.baseline)}"]
+        return [say("decision.alone", model=decision.baseline)]
     doubt = [] if decision.trusted else [say("decision.last_untrusted")]
     sure = (say("decision.confidence", level=use.confidence) for use in decision.uses)
     leads = (lead(say, use, decision.baseline) for use in decision.uses)
-    return [f"- {line}" for line in (*doubt, *map(" ".join, zip(leads, sure, strict=True)))]
+    return [*doubt, *map(" ".join, zip(leads, sure, strict=True))]
+
+
+def steps(decision: Decision, precision: Precision, command: Sequence[str], notes: str, say: Speech) -> Iterator[str]:
+    """Where the speed of a use is not decided: what would decide it."""
+    if not any(use.action == "undecided" or untested(use) for use in decision.uses):
+        return
+    refused = next((doubt.values["n"] for doubt in decision.doubts if doubt.id == "doubts.refused"), 0)
+    if refused:
+        yield say("ending.refused", n=refused, notes=notes)
+    if precision.extra_blocks:
+        more = command_line.with_value(command, "extra_blocks", precision.extra_blocks)
+        yield say("ending.more", command=command_line.text(more))
+    if not refused and not precision.extra_blocks:
+        yield say("ending.open", notes=notes)

@@ -10,6 +10,7 @@ from quantbench.records.run import Run
 from quantbench.records.server import Startup
 from quantbench.records.tables import MemoryRow, StartupRow
 from quantbench.report.document import Part, Section, Table, bullets, table, text, without_empty_columns
+from quantbench.report.marks import code
 from quantbench.report.say import Speech
 from quantbench.wording import BLANK, capitalized, integer, number, reduction
 
@@ -67,7 +68,7 @@ def section(run: Run, say: Speech) -> Section:
 
 def sensor(run: Run) -> str:
     """What the memory snapshots read."""
-    return "RSS" if {row.vram_source for row in run.memory} == {"rss"} else "NVML"
+    return "RSS" if run.on_cpu else "NVML"
 
 
 def _about(run: Run, say: Speech, variant: str) -> str:
@@ -76,7 +77,7 @@ def _about(run: Run, say: Speech, variant: str) -> str:
     if record is None:
         return say("memory.no_record", variant=variant)
     seen = record.quantization
-    how = ", ".join(filter(None, [seen.method and f"`{seen.method}`", seen.label]))
+    how = ", ".join(filter(None, [seen.method and code(seen.method), seen.label]))
     picked = say("memory.picked", form="seen" if how else "unseen", variant=variant, source=record.source, how=how,
                  kernel=seen.kernel, bits=seen.bits_per_weight, bits_of=seen.bits_source)  # fmt: skip
     changes = list(_changes(run.memory_of(variant), say))
@@ -109,16 +110,16 @@ def _snapshot(run: Run, say: Speech) -> str:
 
 
 def memory_table(run: Run, say: Speech) -> Table:
-    """A row per figure, a column per model. What no model has is named below, and why others have a blank."""
+    """A row per figure, a column per model; below, why some have a blank, and on a GPU what no model has."""
     rows: list[list[str]] = []
-    left_out: list[str] = []
+    left_out: dict[str, None] = {}
     blanks: dict[str, list[str]] = {}
     for column, (title, show) in FIGURES.items():
         name, values = title.partition(" (")[0], {row.model: getattr(row, column) for row in run.memory}
         if sensor(run) == "RSS" and column in OF_DEVICE:
             continue
         if all(value is None for value in values.values()):
-            left_out.append(name)
+            left_out[name.format(sensor=sensor(run))] = None
             continue
         shown = ("" if value is None else show(value) for value in values.values())
         rows.append([capitalized(title.format(sensor=sensor(run))), *shown])
@@ -127,7 +128,7 @@ def memory_table(run: Run, say: Speech) -> Table:
             blanks.setdefault(why or say("memory.not_reported"), []).append(f"{name} of {say.label(model)}")
     reasons = [say("memory.blank_because", figures=names, reason=why) for why, names in blanks.items()]
     notes = [say("memory.blank", figures=reasons) if reasons else ""]
-    notes += [say("memory.left_out", figures=list(dict.fromkeys(left_out)))] if left_out else []
+    notes += [say("memory.left_out", figures=list(left_out))] if left_out and sensor(run) != "RSS" else []
     return table(["Memory", *(say.label(row.model) for row in run.memory)], rows, notes=notes)
 
 
@@ -136,7 +137,7 @@ def _startup(run: Run, say: Speech) -> tuple[Part, ...]:
     starts = {model: run.startup_of(model) for model in run.models}
     rounds = [row for row in run.startup if row.source == "startup_rounds"]
     explained = max((_covered(start) for start in starts.values()), default=0)
-    note = text(_startup_note(run, say, None if explained >= MOST_OF_START else explained or None))
+    note = text(_startup_note(run, say))
     if rounds:
         totals = {(row.model, row.compile_cache): row.total_s for row in rounds}
         savings = [
@@ -160,8 +161,8 @@ def startup_table(say: Speech, rows: Iterable[StartupRow], note: str = "") -> Ta
     return without_empty_columns(table(head, body, notes=[note]))
 
 
-def _startup_note(run: Run, say: Speech, covered: float | None) -> str:
-    """Every start's time against the baseline's, the state of the compile cache, how little the log explains."""
+def _startup_note(run: Run, say: Speech) -> str:
+    """Every start's time against the baseline's, and the state of the compile cache."""
     starts = {model: run.startup_of(model) for model in run.models}
     base, caches = starts[run.baseline].total_s, {start.compile_cache for start in starts.values()}
     if base is None or any(start.total_s is None for start in starts.values()):
@@ -171,7 +172,7 @@ def _startup_note(run: Run, say: Speech, covered: float | None) -> str:
         by = reduction((1 - (start.total_s or 0) / base) * 100) if base and model != run.baseline else ""
         cache = f"cache {start.compile_cache}" if len(caches) > 1 and start.compile_cache else ""
         times.append(say("startup.time", model=model, total=start.total_s, how=", ".join(filter(None, [by, cache]))))
-    return say("startup.note", times=times, cache=caches.pop() if len(caches) == 1 else None, covered=covered)
+    return say("startup.note", times=times, cache=caches.pop() if len(caches) == 1 else None)
 
 
 def _covered(start: Startup) -> float:
@@ -219,4 +220,4 @@ def _other_settings(run: Run, say: Speech, variant: str) -> Iterator[str]:
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return BLANK if value in (None, "") else f"`{value}`"
+    return BLANK if value in (None, "") else code(str(value))

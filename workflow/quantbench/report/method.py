@@ -21,6 +21,7 @@ from quantbench.report.document import (
     text,
     without_empty_columns,
 )
+from quantbench.report.marks import code
 from quantbench.report.say import Speech
 from quantbench.wording import integer, sentence
 
@@ -54,7 +55,7 @@ def guard_details(run: Run, say: Speech) -> Details:
     titles, rows, notes = meanings(), [], []
     for guard in run.measurement.guards:
         counts = [integer(count) for count in (guard.ok, guard.fail, guard.warn, guard.unknown)]
-        rows.append([f"`{guard.id}`", *counts, titles.get(guard.id, "")])
+        rows.append([code(guard.id), *counts, titles.get(guard.id, "")])
         if guard.details:
             notes.append(say("method.guard_details", guard=guard.id, details=guard.details))
     columns = ["guard", "ok", "fail", "warn", "unknown", "what it finds"]

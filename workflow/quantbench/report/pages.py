@@ -126,7 +126,7 @@ def report(run: Run, drawn: Mapping[str, str]) -> Report:
         if run.variants
         else f"{_capacity_of(run)} on {run.plan.gpu_name}",
         subtitle=_subtitle(run, say),
-        warning=decision.warning(run, say).replace("**", ""),
+        warning=decision.warning(run, say),
         cards=tuple(decision.cards(run, say)),
         lead=figures("throughput_ratio"),
         chapters=tuple((folded(section), figures) for section, figures in chapters),

@@ -16,9 +16,12 @@ import vl_convert
 from quantbench.files import atomic, write_text
 from quantbench.records.comparison import Comparison
 from quantbench.records.run import Run
+from quantbench.visible import visible
 
 Chart = Any  # altair's chart classes share no typed base
 WIDTH = 620
+MOST_OF_NAME = 400
+"""Width in pixels at which a name is cut."""
 BASELINE_COLOR = "#8b929c"
 VARIANT_COLORS = ("#2b8fd9", "#e0762f", "#2fa67c", "#b067d8", "#c9a11a")
 PARTS = {
@@ -54,7 +57,7 @@ def save(chart: Chart, folder: Path, name: str) -> None:
 
 
 def _themed(chart: Chart, ink: str, background: str) -> dict[str, Any]:
-    spec: dict[str, Any] = chart.to_dict()
+    spec: dict[str, Any] = _visible(chart.to_dict())
     text = {"labelColor": ink, "titleColor": ink, "labelFontSize": 14, "titleFontSize": 14, "titleFontWeight": "normal"}
     spec["background"] = background
     spec["config"] = {
@@ -69,6 +72,15 @@ def _themed(chart: Chart, ink: str, background: str) -> dict[str, Any]:
         "text": {"color": ink, "fontSize": 12},
     }
     return spec
+
+
+def _visible(spec: Any) -> Any:
+    """The specification with all of its texts on one line and visible: some characters make no XML."""
+    if isinstance(spec, dict):
+        return {key: _visible(value) for key, value in spec.items()}
+    if isinstance(spec, list):
+        return [_visible(value) for value in spec]
+    return " ".join(visible(spec).split()) if isinstance(spec, str) else spec
 
 
 def _color(run: Run, models: list[str]) -> alt.Color:
@@ -128,8 +140,8 @@ def _cell_name(run: Run, row: Comparison) -> str:
 def _names(names: list[str], field: str) -> alt.Y:
     """A vertical axis of names, with room for the longest in any font."""
     unique = list(dict.fromkeys(names))
-    extent = round(max(map(len, unique)) * 8.8)
-    axis = alt.Axis(labelLimit=400, minExtent=extent, ticks=False, domain=False)
+    extent = min(round(max(map(len, unique)) * 8.8), MOST_OF_NAME)
+    axis = alt.Axis(labelLimit=MOST_OF_NAME, minExtent=extent, ticks=False, domain=False)
     return alt.Y(f"{field}:N", sort=unique, title=None, axis=axis)
 
 
@@ -184,14 +196,14 @@ def latency(run: Run, workload: str) -> Chart | None:
 
 
 def memory(run: Run) -> Chart | None:
-    """Stacked GiB per model, as far as the log told them."""
+    """Stacked GiB per model, as far as the log told them; None where that is no weights, as all else is a setting."""
     data = [
         {"model": run.label(row.model), "part": words, "gib": size, "order": i}
         for row in run.memory
         for i, (key, words) in enumerate(PARTS.items())
         if (size := getattr(row, key)) is not None
     ]
-    if not data:
+    if all(row.weights_gib is None for row in run.memory):
         return None
     colors = {words: PART_COLORS[entry["order"]] for entry in data for words in [entry["part"]]}
     colors = {words: colors[words] for words in PARTS.values() if words in colors}

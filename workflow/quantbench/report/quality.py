@@ -11,6 +11,7 @@ from quantbench.quality.score import ALPHA, MIN_PROMPTS, NET_LOSS, STRICT_PROMPT
 from quantbench.records.finding import Finding, finding
 from quantbench.records.quality import Item, QualityDetails, QualityVerdict, Side, UseId
 from quantbench.records.run import Run
+from quantbench.report.differences import Excerpt, excerpt, excerpts
 from quantbench.report.document import (
     Code,
     Compare,
@@ -24,11 +25,16 @@ from quantbench.report.document import (
     text,
     without_empty_columns,
 )
+from quantbench.report.marks import bold, code
 from quantbench.report.say import Speech
-from quantbench.wording import integer
+from quantbench.wording import clipped, integer
 
 OTHER_LENGTH: Final = 0.05
 """Share by which answers are longer or shorter before that is worth a sentence."""
+MOST_VERBATIM: Final = 40
+"""Pairs of answers that are shown, of one variant; those that got worse come first."""
+MOST_OF_A_CHECK: Final = 300
+"""Characters of what a check says."""
 RULES: Final = (
     finding("quality.rule_degraded", alpha=ALPHA, net=NET_LOSS),
     finding("quality.rule_none_seen", n=MIN_PROMPTS),
@@ -130,7 +136,10 @@ def use_table(run: Run, say: Speech) -> Table:
         else:
             rows.append([say("quality.use", form=use), *marks])
     few = open_ or any("not shown" in row for row in rows)
-    notes = [say("quality_page.not_shown", least=MIN_PROMPTS, strict=STRICT_PROMPTS)] if few else []
+    notes = (
+        [say("quality_page.not_acceptable")] if any("not acceptable" in cell for row in rows for cell in row) else []
+    )
+    notes += [say("quality_page.not_shown", least=MIN_PROMPTS, strict=STRICT_PROMPTS)] if few else []
     notes += [say("quality_page.not_shown_at_all", uses=open_)] if open_ else []
     return table(["Good enough for", *map(say.label, pairs)], rows, notes=[" ".join(notes)])
 
@@ -139,7 +148,7 @@ def _status(details: QualityDetails, id_: UseId) -> str:
     use = details.use(id_)
     if use is None:
         return ""
-    return f"**{use.status}**" if use.status == "not acceptable" else use.status
+    return bold(use.status) if use.status == "not acceptable" else use.status
 
 
 def answers_page(run: Run, say: Speech) -> Page:
@@ -147,7 +156,7 @@ def answers_page(run: Run, say: Speech) -> Page:
     lead = say("answers.lead") if run.quality else say("answers.none")
     pairs = (Section(say.label(variant), _pair(run, say, variant)) for variant in _pairs(run))
     completions = [
-        Code(f"{completion.prompt}{completion.text}", caption=say.label(model))
+        _part(say, excerpt(f"{completion.prompt}{completion.text}"), say.label(model))
         for model in run.models
         if model in run.ready and (completion := run.ready[model].test_completion).text
     ]
@@ -159,13 +168,16 @@ def _pair(run: Run, say: Speech, variant: str) -> tuple[Part, ...]:
     details = run.quality[variant]
     worse = [item for item in details.details if item.change == "worse"]
     rest = [item for item in details.details if item.change != "worse" and not item.identical]
-    folded = [Details(say("answers.rest", n=len(rest)), tuple(_verbatim(run, say, variant, rest)))] if rest else []
+    shown_worse, shown_rest = worse[:MOST_VERBATIM], rest[: max(0, MOST_VERBATIM - len(worse))]
+    unshown = len(worse) + len(rest) - len(shown_worse) - len(shown_rest)
+    verbatim = tuple(_verbatim(run, say, variant, shown_rest))
     return (
         *bullets([say("answers.note", note=note) for note in details.notes]),
         prompt_table(run, say, variant),
         text(say("answers.worse", n=len(worse)) if worse else say("answers.none_worse")),
-        *_verbatim(run, say, variant, worse),
-        *folded,
+        *_verbatim(run, say, variant, shown_worse),
+        *([Details(say("answers.rest", n=len(rest)), verbatim)] if verbatim else []),
+        *([text(say("answers.unshown", n=unshown))] if unshown else []),
     )
 
 
@@ -173,7 +185,7 @@ def prompt_table(run: Run, say: Speech, variant: str) -> Table:
     """A row per prompt: who passes it, where the answers part, what a person wrote."""
     rows = [
         [
-            f"`{item.id}`",
+            code(item.id),
             item.kind.replace("_", " "),
             _passed(say, item.baseline),
             _passed(say, item.variant),
@@ -197,10 +209,17 @@ def _passed(say: Speech, side: Side) -> str:
 
 def _verbatim(run: Run, say: Speech, variant: str, items: Iterable[Item]) -> Iterator[Part]:
     for item in items:
-        why = "; ".join(check.detail or check.type for check in item.variant.failed)
-        yield text(say("answers.item", prompt=item.id, kind=item.kind, change=item.change, why=why))
-        yield Code(item.prompt, caption="Prompt")
-        yield Compare(
-            Code(item.baseline.output, caption=say.label(run.baseline)),
-            Code(item.variant.output, caption=say.label(variant)),
-        )
+        why = "; ".join(clipped(check.detail or check.type, MOST_OF_A_CHECK) for check in item.variant.failed)
+        by_chance = item.change == "worse" and item.id in run.quality[variant].floor.lost
+        floor = say("answers.floor") if by_chance else ""
+        yield text(say("answers.item", prompt=item.id, kind=item.kind, change=item.change, why=why, floor=floor))
+        yield _part(say, excerpt(item.prompt), "Prompt")
+        base, own = excerpts(item.baseline.output, item.variant.output)
+        yield Compare(_part(say, base, say.label(run.baseline)), _part(say, own, say.label(variant)))
+
+
+def _part(say: Speech, shown: Excerpt, name: str) -> Code:
+    """A text, and of a long one which part it is."""
+    whole = len(shown.text) == shown.of
+    counts = {} if whole else {"first": shown.first, "last": shown.last, "of": shown.of}
+    return Code(shown.text, caption=say("answers.part", name=name, **counts))

@@ -23,6 +23,7 @@ from quantbench.records.cell import AA_SUFFIX, Cell, served_model
 from quantbench.records.finding import Finding, finding
 from quantbench.records.metric import METRICS
 from quantbench.records.run import Run
+from quantbench.report import marks
 
 SOME: Final = 2
 """Names that a list `some` spells out."""
@@ -33,9 +34,13 @@ WORDS_FILE: Final = Path(__file__).with_name("words.yaml")
 
 @cache
 def catalogue() -> dict[str, str | dict[str, str]]:
-    """{id: sentence, or its forms}; ids are `group.name`, as words.yaml nests them."""
+    """{id: sentence, or its forms}, with their marks set; ids are `group.name`, as words.yaml nests them."""
     groups: dict[str, dict[str, Any]] = yaml.safe_load(WORDS_FILE.read_text(encoding="utf-8"))
-    return {f"{group}.{name}": words for group, entries in groups.items() for name, words in entries.items()}
+    return {f"{group}.{name}": _marked(words) for group, entries in groups.items() for name, words in entries.items()}
+
+
+def _marked(words: str | dict[str, str]) -> str | dict[str, str]:
+    return marks.marked(words) if isinstance(words, str) else {form: marks.marked(w) for form, w in words.items()}
 
 
 class Speech(Formatter):
@@ -85,7 +90,7 @@ class Speech(Formatter):
         reason = codes.parse(entry)
         if f"code.{reason.name}" in catalogue():
             return self(f"code.{reason.name}", **reason.values)
-        return titles.get(entry, f"`{entry}`")
+        return titles.get(entry, marks.code(entry))
 
     def get_value(self, key: int | str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         return kwargs[str(key)]
@@ -110,10 +115,11 @@ class Speech(Formatter):
         if format_spec == "places":
             return wording.listing(self.format_field(v, "place") for v in value)
         if format_spec == "codes":
-            return wording.listing(f"`{v}`" for v in value)
+            return wording.listing(map(marks.code, value))
         if format_spec == "some":
-            rest = [f"{len(value) - SOME} more"] if len(value) > SOME + 1 else [f"`{v}`" for v in value[SOME:]]
-            return wording.listing([*(f"`{v}`" for v in value[:SOME]), *rest])
+            names = list(map(marks.code, value))
+            rest = [f"{len(names) - SOME} more"] if len(names) > SOME + 1 else names[SOME:]
+            return wording.listing([*names[:SOME], *rest])
         return SHOWN[format_spec](value)
 
 

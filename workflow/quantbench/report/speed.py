@@ -14,6 +14,7 @@ from quantbench.records.metric import METRICS, Style, focus
 from quantbench.records.run import Run
 from quantbench.records.tables import CapacityRow
 from quantbench.report.document import Part, Section, Table, bullets, grouped, table
+from quantbench.report.marks import bold, code
 from quantbench.report.say import Speech
 from quantbench.wording import BLANK, change, integer, listing, number, ratio, ratio_ci, sentence
 
@@ -45,7 +46,7 @@ def _parts(run: Run, say: Speech, workload: str) -> tuple[Part, ...]:
     lines = []
     for variant, sentences in own.items():
         if words := " ".join(words for words in sentences if words not in shared):
-            lines.append(f"**{run.label(variant)}**: {words}")
+            lines.append(f"{bold(run.label(variant))}: {words}")
     lines.append(" ".join(filter(None, [*shared, limits])))
     return (measured, ratio_table(run, say, workload), *bullets(lines))
 
@@ -82,7 +83,7 @@ def measured_table(run: Run, say: Speech, workload: str) -> Table:
 
 def _blanks(say: Speech, row: CapacityRow, metrics: Sequence[str]) -> Iterator[str]:
     """Why figures of a row are blank, and which of its blocks were refused."""
-    missing = [f"`{metric}`" for metric in metrics if row.number(metric) is None]
+    missing = [code(metric) for metric in metrics if row.number(metric) is None]
     if missing:
         why = say.reasons(filter(codes.blanks_percentile, row.reasons)) or [say("speed.no_valid_block")]
         yield say("speed.blank", metrics=missing, why="; ".join(why))
@@ -92,7 +93,10 @@ def _blanks(say: Speech, row: CapacityRow, metrics: Sequence[str]) -> Iterator[s
 
 
 def ratio_table(run: Run, say: Speech, workload: str) -> Table:
-    """Ratios with CI and mark, a row per cell and variant; where a cell has no p95 its p50 stands there, named."""
+    """Ratios with CI and mark, a row per cell and variant; where a cell has no p95 its p50 stands there, named.
+
+    A single variant is named above the table.
+    """
     metrics = [name for name, metric in METRICS.items() if run.style(workload) in metric.ratio]
     shown = {
         (cell, variant): [_or_median(run, variant, cell, metric) for metric in metrics]
@@ -101,12 +105,14 @@ def ratio_table(run: Run, say: Speech, workload: str) -> Table:
         if run.row(variant, cell, THROUGHPUT)
     }
     several = len({cell.max_tokens for cell, _ in shown}) > 1
-    columns = ["concurrency", *(["max_tokens"] if several else []), "model"]
+    one = len(run.variants) == 1
+    columns = ["concurrency", *(["max_tokens"] if several else []), *([] if one else ["model"])]
     lines = []
     for (cell, variant), rows in shown.items():
         load = [str(cell.concurrency), *([str(cell.max_tokens)] if several else [])]
-        lines.append([*load, run.label(variant), *map(ratio_cell, rows, metrics)])
-    caption = f"Ratios to {run.label(run.baseline)}, {workload}"
+        lines.append([*load, *([] if one else [run.label(variant)]), *map(ratio_cell, rows, metrics)])
+    whose = f" of {run.label(run.variants[0])}" if one else ""
+    caption = f"Ratios{whose} to {run.label(run.baseline)}, {workload}"
     note = _footnote(run, say, [row for rows in shown.values() for row in rows if row])
     return table([*columns, *(METRICS[metric].words for metric in metrics)], lines, caption=caption, notes=[note])
 
@@ -176,7 +182,10 @@ def _footnote(run: Run, say: Speech, rows: Sequence[Comparison]) -> str:
 
 
 def why(say: Speech, row: Comparison) -> list[str]:
-    """What a comparison lacks, or why it has no verdict: its codes, the guards that refused it or blocks of it."""
+    """What a comparison lacks, or why it has no verdict: its codes, the guards that refused it or blocks of it.
+
+    Refused blocks of a comparison that has its verdict are told with the cell.
+    """
     titles = guards.meanings()
     refused = [
         say(
@@ -189,7 +198,8 @@ def why(say: Speech, row: Comparison) -> list[str]:
         for (model, ids), some in grouped(row.invalid_blocks, lambda block: (block.model, block.guards)).items()
     ]
     remarks = [reason for reason in row.reasons if not codes.is_guard(reason)]
-    return [*say.reasons([*remarks, *row.blockers], titles), *refused]
+    told = refused if row.code in ("invalid", "no_test") else []
+    return [*say.reasons([*remarks, *row.blockers], titles), *told]
 
 
 def _where(run: Run, rows: Sequence[Comparison], among: Sequence[Comparison]) -> str:
@@ -247,12 +257,13 @@ def clause(say: Speech, rows: Sequence[Comparison], among: Sequence[Cell]) -> st
         some = groups[name]
         everywhere = len(some) == len(rows) > 1 and {*among} == {row.cell for row in rows}
         at = "" if everywhere else listing(row.cell.label(among) for row in some)
-        by = _range(some) if name in DECIDED or name == "no_test" else ""
+        by = extent(some) if name in DECIDED or name == "no_test" else ""
         words.append(say("speed.outcome", form=name, at=at, by=by, margin=max(row.margin for row in some)))
     return "; ".join(words)
 
 
-def _range(rows: Sequence[Comparison]) -> str:
+def extent(rows: Sequence[Comparison]) -> str:
+    """The change of one comparison with its interval, or from the least to the greatest of several."""
     if len(rows) == 1:
         return figure(rows[0])
     values = [row.ratio for row in rows if row.ratio is not None]
