@@ -32,6 +32,7 @@ def test_results_are_as_open_as_the_umask_allows(tmp_path: Path, umask: int) -> 
     files.write_bytes(base / "bytes", b"x")
     files.write_json(base / "json", {})
     write(base / "record", Ended(why="x"))
+    (base / "home").mkdir()
     registry.add_event(base / "home", "start")
     folder.need_writable(base)
     for path in (base / "text", base / "bytes", base / "json", base / "record", base / "home/events.jsonl"):
