@@ -228,6 +228,10 @@ def test_a_clean_server_fails_no_guard_and_leaves_none_unknown(bf16: Arm) -> Non
     assert troubled(guards.evaluate_server(bf16.ready())) == set()
 
 
+@pytest.mark.fault(
+    "truncated and broken streams, resent requests, short answers, prefix-cache hits, compilation, NaN, restarts, throttling, neighbours on the card",
+    "each is seen by its guard, and by no other",
+)
 @pytest.mark.parametrize("fault", IN_A_BLOCK, ids=str)
 def test_a_fault_within_a_block_is_seen_by_its_guards(bf16: Arm, card: FakeGpu, fault: Fault) -> None:
     bf16.ready()
@@ -276,6 +280,7 @@ def hold_interpreter(seconds: float, free: float) -> None:
     time.sleep(free)
 
 
+@pytest.mark.fault("the load client has too little CPU, or is late", "its guards refuse the block")
 def test_a_client_short_of_cpu(bf16: Arm) -> None:
     """In one of a few blocks: what other programs use of the machine, the client cannot."""
     ready = bf16.ready()
@@ -334,6 +339,7 @@ def test_a_server_that_is_frozen_within_the_block(bf16: Arm) -> None:
     assert f"no token for {block.silences[0].s:.2f} s" in {r.id: r.detail for r in block.guards}["stalled"]
 
 
+@pytest.mark.fault("a server dies within a block", "no valid block")
 def test_a_server_that_dies_within_the_block_is_no_valid_block(home: Path, card: FakeGpu) -> None:
     arm = Arm(home, "mortal")
     ready = arm.ready()
@@ -424,6 +430,10 @@ UNKNOWN_OF_ONE = {("not_interleaved", "unknown"), ("drift", "unknown")}
 """One block of each arm tells no order and no trend."""
 
 
+@pytest.mark.fault(
+    "a variant that differs in more than its quantization: length, cache, backend, version, tokenizer, prompts, clocks",
+    "the guard of that difference refuses the comparison or warns",
+)
 @pytest.mark.parametrize("fault", PAIRS, ids=str)
 def test_a_variant_that_differs_in_more_than_its_quantization(
     home: Path, card: FakeGpu, arm_a: Measured, fault: Fault
@@ -460,6 +470,7 @@ def test_order_change_of_configuration_and_restart_between_blocks(home: Path, bf
     assert troubled(restarted) - UNKNOWN_OF_ONE == of("server_changed")
 
 
+@pytest.mark.fault("the machine gets slower during a run", "drift, in the verdict and in the doubts")
 def test_a_machine_that_gets_slower_is_drift(bf16: Arm, arm_a: Measured) -> None:
     ready, contexts = bf16.ready(), []
     for slower in range(5):
@@ -468,6 +479,7 @@ def test_a_machine_that_gets_slower_is_drift(bf16: Arm, arm_a: Measured) -> None
     assert ("drift", "warn") in troubled(guards.evaluate_pair(ready, ready, contexts, arm_a[1]))
 
 
+@pytest.mark.fault("a stopped server's memory does not come back", "the run's guard says so")
 def test_memory_that_does_not_come_back_fails_the_run(home: Path, card: FakeGpu) -> None:
     sessions = {}
     for name, left in (("tidy", 520), ("leaky", 9000)):
@@ -482,6 +494,7 @@ def test_memory_that_does_not_come_back_fails_the_run(home: Path, card: FakeGpu)
     assert troubled(guards.evaluate_run(sessions)) == of("memory_returned")
 
 
+@pytest.mark.fault("another card under the same results", "the comparison is refused")
 def test_another_card_under_the_same_results_fails_the_comparison(home: Path, card: FakeGpu, arm_a: Measured) -> None:
     with variant(home) as arm:
         same = arm.ready()

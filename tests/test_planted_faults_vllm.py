@@ -123,6 +123,7 @@ def test_distinct_requests_have_no_prefix_hits_even_where_prefixes_are_cached(se
     assert bad(context) <= ALLOWED, context.guards
 
 
+@pytest.mark.fault("vLLM: requests that share their beginning", "`prefix_cache` by the server's own counters")
 def test_prefix_cache_hits_show_in_the_counters_of_the_block(server: Server) -> None:
     """The same seed twice without a word of difference is what a client without distinct prompts would send."""
     spec, ready = server
@@ -153,6 +154,7 @@ def test_more_requests_than_sequences_queue(server: Server) -> None:
     assert context.valid or set(context.reasons) <= {"client_loop_lag"}
 
 
+@pytest.mark.fault("vLLM: a prompt longer than the model takes", "a failed request; a block of them ends in words")
 def test_a_prompt_that_is_longer_than_the_model_takes_is_a_failed_request(server: Server) -> None:
     """One among many makes the block invalid: without some of its prompts it would be another workload."""
     spec, _ = server
@@ -183,12 +185,14 @@ def test_the_server_record_shows_what_is_set_up_wrongly(server: Server) -> None:
     assert failures == ["max_model_len", "prefix_caching", "sampling_defaults"]
 
 
+@pytest.mark.fault("vLLM: its server is killed within a block", "no valid block")
 def test_a_server_that_is_killed_within_a_block_is_no_valid_block(killed: BlockContext) -> None:
     assert "failed_requests" in killed.reasons
     assert set(killed.failure_reasons) <= {"disconnected", "connect"}
     assert killed.metrics["n"] > killed.metrics["failures"]  # it did answer before
 
 
+@pytest.mark.fault("vLLM: another process answers at the end of a block", "`server_restart`")
 def test_another_process_at_the_end_of_the_block_is_a_restart(killed: BlockContext, other: Server) -> None:
     """What the block would have seen, had the second server been there in time: same port, counters from zero."""
     after = metrics.snapshot(client.metrics_page(other[1].url))
@@ -197,12 +201,14 @@ def test_another_process_at_the_end_of_the_block_is_a_restart(killed: BlockConte
     assert "server_restart" in guards.judged(replace(killed, server=facts), other[1], None).reasons
 
 
+@pytest.mark.fault("vLLM: a variant with another dtype, tokenizer and template", "not compared")
 def test_a_variant_that_differs_in_dtype_tokenizer_and_template_is_not_compared(server: Server, other: Server) -> None:
     failed = guards.failed(guards.evaluate_pair(server[1], other[1], [], []))
     assert failed == ["dtype", "tokenizer", "template_differs"]
     assert guards.failed(guards.evaluate_server(other[1])) == ["chat_template"]
 
 
+@pytest.mark.fault("vLLM: a KV cache that is too small", "`preemption` by the server's own counters")
 def test_a_kv_cache_that_is_too_small_preempts(other: Server) -> None:
     """Four requests of two blocks each do not fit into six, of which vLLM keeps one for itself."""
     _, context = judged(other, 4, "short", max_tokens=200)
@@ -211,6 +217,7 @@ def test_a_kv_cache_that_is_too_small_preempts(other: Server) -> None:
     assert bad(context) <= ALLOWED | {"preemption", "queueing", "nan_logits"}, context.guards
 
 
+@pytest.mark.fault("vLLM: one weight is not a number", "`nan_logits`, though plain requests succeed")
 def test_one_weight_that_is_not_a_number_is_found_though_plain_requests_succeed(other: Server) -> None:
     assert other[1].test_completion.tokens == 16
     assert other[1].logits.finite is False

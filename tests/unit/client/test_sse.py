@@ -196,6 +196,10 @@ FAILURES: dict[str, tuple[list[bytes], dict[str, Any], str]] = {
 }
 
 
+@pytest.mark.fault(
+    "a stream ends early, has an error within, no usage, too few tokens, broken JSON or broken text",
+    "a failed request with its reason, never a success",
+)
 @pytest.mark.parametrize("name", FAILURES)
 def test_what_is_not_a_success(name: str) -> None:
     parts, over, reason = FAILURES[name]

@@ -77,6 +77,9 @@ def test_gpu_servers_sleep_so_that_one_holds_the_memory(home):
     assert len(events("alpha", "start")) == len(events("beta", "start")) == 1
 
 
+@pytest.mark.fault(
+    "sleep mode fails, going to sleep or waking up", "the lane falls back to restarting servers, and says so"
+)
 @pytest.mark.parametrize("fault", ["sleep", "wake"])
 def test_a_failed_switch_falls_back_to_restart(home, fault):
     env = behave(home, refuse=[])
@@ -175,6 +178,7 @@ def holding(model, mib):
     registry.save(replace(state, ready=replace(state.ready, vram=replace(state.ready.vram, delta_mib=mib))))
 
 
+@pytest.mark.fault("NVML fails in mid-run", "the mode of the lane stays; what NVML would say is blank with its reason")
 def test_nvml_that_disappears_is_no_reason_to_give_sleep_mode_up(home, monkeypatch):
     nvml = card(monkeypatch, used_mib=12000, free_mib=4000, total_mib=16000)
     run_lease(gpu_spec(home, "alpha", gpu_memory_utilization=0.2))
@@ -205,6 +209,7 @@ def test_memory_beside_another_server_is_back_only_if_what_this_one_held_came_fr
     assert stop.others_resident == ("alpha",)
 
 
+@pytest.mark.fault("no room on the GPU beside a sleeping server", "named with its arithmetic")
 def test_too_little_gpu_memory_beside_a_sleeping_server(home, monkeypatch):
     nvml = card(monkeypatch, used_mib=0, free_mib=16000, total_mib=16000)
     run_lease(gpu_spec(home, "alpha", gpu_memory_utilization=0.9))
@@ -216,6 +221,9 @@ def test_too_little_gpu_memory_beside_a_sleeping_server(home, monkeypatch):
     assert "14000 MiB free on the GPU, 0.9 × 16000 = 14400 MiB needed" in lease.note
 
 
+@pytest.mark.fault(
+    "no host memory to park the weights in", "named with its arithmetic, and the servers are restarted instead"
+)
 def test_too_little_host_memory_to_park_the_weights(home, monkeypatch):
     run_lease(gpu_spec(home, "alpha"))
     monkeypatch.setattr("quantbench.serving.memory.host_available_mib", lambda: 3.0 * GIB)
@@ -232,6 +240,7 @@ def test_the_arithmetic_of_a_second_server_is_on_record(home, monkeypatch):
     assert events("beta", "fits")[0].why == ("GPU 0: 14880 MiB free on the GPU, 0.85 × 16380 = 13923 MiB needed")
 
 
+@pytest.mark.fault("a foreign process has the GPU's memory", "named with its process id")
 def test_a_foreign_process_that_took_the_memory_is_named(home, monkeypatch):
     nvml = card(monkeypatch, used_mib=0, free_mib=16000, total_mib=16000)
     monkeypatch.setattr(memory, "FREED_S", 0.1)
@@ -285,6 +294,7 @@ def test_a_server_that_was_just_frozen_is_not_called_dead_when_the_switch_fails(
     assert events("beta", "stop")[0].why == "alpha is next"
 
 
+@pytest.mark.fault("a job fails while it has a server", "a well server is kept, a sick one stopped")
 def test_a_failing_job_keeps_a_healthy_server_and_drops_a_sick_one(home):
     spec = fake_spec(home, env=behave(home))
     with pytest.raises(ZeroDivisionError), lane.lease(spec):
@@ -397,6 +407,7 @@ def test_endpoint_servers_are_used_and_left_alone(home):
         run_lease(changed(spec, endpoint="http://127.0.0.1:9"))
 
 
+@pytest.mark.fault("a server that nobody asks for a long time", "it ends by itself")
 def test_a_server_that_nobody_leases_ends_by_itself(home, monkeypatch):
     monkeypatch.setenv("QUANTBENCH_IDLE_S", "0.5")
     state = run_lease(fake_spec(home)).state

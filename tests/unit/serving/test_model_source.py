@@ -56,6 +56,7 @@ def test_the_snapshot_is_the_one_that_the_revision_names_and_not_the_newest(home
     assert "hf download org/name --revision v2" in caught.value.remedy
 
 
+@pytest.mark.fault("a hub cache whose links lead nowhere", "the file and its `hf download` line")
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
 def test_a_snapshot_of_links_that_lead_nowhere_is_named_with_its_download(home, name):
     snapshot = cached(home, "abc", ref="main")
@@ -85,6 +86,7 @@ DAMAGED = {
 }
 
 
+@pytest.mark.fault("a weights file is cut, longer than it says, or none", "named before a server starts")
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_damaged_weights_are_named_before_a_server_starts(home, damage):
     spec = fake_spec(home)

@@ -49,6 +49,7 @@ def test_a_zombie_is_not_alive():
     assert processes.pidfd(token) is None
 
 
+@pytest.mark.fault("a run is killed while a job of it starts", "the job does not begin")
 def test_a_job_whose_owner_died_before_it_began_does_not_begin(monkeypatch):
     child = subprocess.Popen([sys.executable, "-c", "pass"])
     monkeypatch.setenv(owner.OWNER, processes.token(child.pid))

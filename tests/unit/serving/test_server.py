@@ -255,6 +255,7 @@ def quantized(home, **changes):
     return spec
 
 
+@pytest.mark.fault("vLLM serves a quantized checkpoint in 16 bit", "the server is refused before anything is measured")
 def test_a_variant_that_is_not_quantized_is_never_measured(home):
     with lane.lease(quantized(home)) as lease:
         facts = lease.ready.quantization
@@ -343,6 +344,7 @@ def test_logits_are_known_to_be_numbers_by_their_logprobs(home, rule, finite, wo
     assert facts.missing == ({} if finite is not None else {"finite": facts.seen})
 
 
+@pytest.mark.fault("a server ignores SIGTERM", "it is killed after the grace time")
 def test_a_server_that_ignores_sigterm_is_ended_all_the_same(home):
     spec = fake_spec(home, env={"FAKE_VLLM": json.dumps({"ignore_sigterm": True})})
     with lane.lease(spec):

@@ -70,6 +70,10 @@ def test_the_child_without_environment_is_a_member(supervised, tmp_path):
     assert os.getpid() not in registry.members(state)
 
 
+@pytest.mark.fault(
+    "`kill -9` of a supervisor, of its run, or of the server; SIGTERM to the supervisor",
+    "no process, shared memory or temporary folder is left",
+)
 @pytest.mark.parametrize("cause", ["SIGTERM", "owner", "supervisor", "server"])
 def test_nothing_is_left(supervised, tmp_path, cause):
     state, boss, supervisor = supervised
@@ -98,6 +102,7 @@ def test_nothing_is_left(supervised, tmp_path, cause):
     assert registry.ended("x").why == expected[cause]
 
 
+@pytest.mark.fault("a server is frozen (SIGSTOP) when its run ends", "it is ended all the same")
 def test_a_frozen_server_is_ended_too(supervised, tmp_path):
     state, boss, _ = supervised
     processes.signal_all(registry.members(state), signal.SIGSTOP)

@@ -245,6 +245,10 @@ def test_by_the_kernel_alone_where_no_memory_is_logged(name: str) -> None:
     assert judged(FORMATS[name], None).outcome == "verified"
 
 
+@pytest.mark.fault(
+    "a quantized checkpoint of any known format is served in 16 bit",
+    "contradicted by the weight memory: the server is refused",
+)
 @pytest.mark.parametrize("name", FORMATS)
 def test_what_is_served_in_16_bit_is_refused(name: str) -> None:
     form = FORMATS[name]
@@ -275,6 +279,7 @@ def test_weights_that_lie_elsewhere_contradict_nothing(name: str) -> None:
     assert judged(FORMATS[name], gib(FORMATS[name].bits) * 0.5).outcome in ("verified", "undecided")
 
 
+@pytest.mark.fault("the layers say FP8, the memory says BF16", "refused, with both facts")
 def test_both_facts_are_told_where_layers_and_memory_disagree() -> None:
     verdict = judged(FORMATS["fp8 online"], gib(16))
     assert (verdict.outcome, verdict.label) == ("contradicted", "W8A8")
