@@ -229,7 +229,7 @@ def test_a_clean_server_fails_no_guard_and_leaves_none_unknown(bf16: Arm) -> Non
 
 
 @pytest.mark.fault(
-    "truncated and broken streams, resent requests, short answers, prefix-cache hits, compilation, NaN, restarts, throttling, neighbours on the card",
+    "broken streams, resent requests, short answers, cache hits, compilation, NaN, restarts, throttling, neighbours",
     "each is seen by its guard, and by no other",
 )
 @pytest.mark.parametrize("fault", IN_A_BLOCK, ids=str)
