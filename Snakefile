@@ -30,13 +30,17 @@ rule capacity:
         # them: a missing intermediate file alone makes no job run.
         [path for arm in ARMS for path in cells(arm)],
         [path for arm in ARMS for path in blocks_of_arm(arm)],
+        [path for arm in ARMS for path in records_of_arm(arm)],
 
 
 rule all:
     default_target: True
     input:
         rules.capacity.input,
-        expand(RESULTS.pattern("session"), model=MODELS),
+        SESSIONS,
+        CALIBRATIONS,
+        [answers for model in MODELS for answers in answers_of(model)],
+        EVIDENCE.values(),
         REPORTS,
 
 
@@ -44,6 +48,7 @@ onstart:
     folder.enter(Path.cwd())
     try:
         folder.need_writable(Path(RESULTS.root))
+        say(KEPT.set_aside(replaced()))
     except QuantbenchError as error:
         raise WorkflowError(str(error)) from None
     STARTED.append(time.time())
@@ -51,6 +56,7 @@ onstart:
 
 onsuccess:
     lane.sweep("run finished")
+    KEPT.prune()
     print(
         ending.words(RESULTS, report_plan.report(PLAN)["labels"], STARTED[0]),
         file=sys.stderr,
@@ -59,3 +65,4 @@ onsuccess:
 
 onerror:
     lane.sweep("run failed")
+    KEPT.prune()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from quantbench.judge import guards, pairing
 from quantbench.records.base import convert
-from quantbench.records.block import BlockContext, Calibration, GuardResult
+from quantbench.records.block import BlockContext, Calibration, GuardResult, MeasuredWith
 from quantbench.records.server import Ready, Session
 
 PRINT = "vllm-0.32.0-1234abcd"
@@ -71,8 +71,21 @@ def ready(claimed: str = "none", weights: float = 3.0) -> Facts:
     }  # fmt: skip
 
 
+def with_() -> Facts:
+    """What a block was measured with, and is wanted to be."""
+    knobs = {
+        "workload": "chat", "concurrency": 8, "max_tokens": 128, "protocol": 1, "style": "interactive",
+        "endpoint": "chat", "template": None, "min_seconds": 20, "min_requests": 8, "warmup_requests": 8,
+        "warmup_max_tokens": None, "timeout_s": 60,
+    }  # fmt: skip
+    spec = {"model": "bf16", "settings": {"max_num_seqs": 64, "env": {"A": "1"}}, "devices": ["0"]}
+    server = {"spec": spec, "made": {"group_size": 128}, "vllm": "0.32.0", "source_id": "files"}
+    return {"server": server, "knobs": knobs, "prompts": "text"}
+
+
 def block_facts() -> Facts:
-    return {"context": context(), "ready": ready(), "calibration": dict(CALIBRATION)}
+    block = context() | {"measured_with": with_()}
+    return {"context": block, "ready": ready(), "calibration": dict(CALIBRATION), "wanted": with_()}
 
 
 def server_facts() -> Facts:
@@ -99,6 +112,7 @@ def session(returned: bool | None) -> Facts:
 
 TYPES: dict[str, Any] = {
     "context": BlockContext, "ready": Ready, "calibration": Calibration | None, "ready_a": Ready, "ready_b": Ready,
+    "wanted": MeasuredWith | None,
     "blocks_a": list[BlockContext], "blocks_b": list[BlockContext], "sessions": dict[str, Session],
 }  # fmt: skip
 SCOPES: dict[str, tuple[Callable[[], Facts], Callable[..., list[GuardResult]]]] = {
@@ -200,7 +214,26 @@ def incident(kind: str) -> list[dict[str, str]]:
 METRICS, DELTA, CLIENT = "context.metrics.", "context.server.delta.", "context.client."
 TELEMETRY, SETTINGS = "context.telemetry.", "ready_b.settings."
 NONE_STEADY = frozenset({("ramp_share", "warn")})
+WITH, SPEC = "context.measured_with.", "context.measured_with.server.spec."
 CASES = [
+    # a block: what it was measured with
+    *(
+        planted("other_configuration", {path: other})
+        for path, other in {
+            "context.protocol": 0, SPEC + "settings.max_num_seqs": 7, SPEC + "settings.env": {},
+            SPEC + "devices": ["1"],
+            WITH + "server.made.group_size": 64, WITH + "server.vllm": "0.31.0", WITH + "server.source_id": "others",
+            WITH + "knobs.template": "{prompt}", WITH + "knobs.timeout_s": 61, WITH + "prompts": "another text",
+        }.items()
+    ),
+    *(
+        Case("other_configuration", "ok", {path: None})
+        for path in ("server.made", "server.vllm", "server.source_id", "prompts")
+        for path in (WITH + path, "wanted." + path)
+    ),
+    Case("other_configuration", "ok", {SPEC + "settings": {}, "wanted.server.spec.settings.of_a_later_version": 1}),
+    planted("other_configuration", {"context.measured_with": None, "context.protocol": 0}),
+    planted("other_configuration", {"context.measured_with": None, "context.server.source_id": "others"}),
     # a block: load
     planted("failed_requests", {
         METRICS + "failures": 1, METRICS + "tokens_out": 1_279_872, "context.failure_reasons": {"timeout": 1},
@@ -304,6 +337,7 @@ CASES = [
 
 # guard: the fact that is taken away
 UNKNOWN = {
+    "other_configuration": "context.measured_with",
     "failed_requests": "context.metrics.failures", "resent_requests": "context.client.resent",
     "short_block": "context.metrics.duration_s", "concurrency_not_held": "context.client.concurrency_held",
     "ramp_share": "context.metrics.duration_s", "output_length": "context.metrics.tokens_out",
@@ -381,6 +415,7 @@ def test_a_guard_without_its_fact_is_unknown_and_says_which(guard: str) -> None:
 
 @pytest.mark.parametrize(("guard", "changes", "says"), [
     ("config_drift", {"context.server.fingerprints": []}, "server.fingerprints is empty"),
+    ("other_configuration", {"wanted": None}, "what the configuration asks for is not known"),
     ("merged_chunks", {METRICS + "tokens_out": 0}, "nothing came in chunks"),
     ("preemption", {"context.server.delta": {"restarted": True}}, "server.delta.preemptions is not known (the server"),
     ("fingerprint_drift", {"blocks_a.server.fingerprints": []}, "server.fingerprints"),
@@ -445,7 +480,7 @@ def test_a_restart_seen_in_the_counters_fails_and_leaves_the_counters_unknown() 
 
 
 def test_energy_per_token_is_blank_where_the_two_energies_disagree_and_stays_so() -> None:
-    block, server, calibration = typed(block_facts())
+    block, server, calibration, _ = typed(block_facts())
     assert guards.judged(block, server, calibration).metrics["j_per_token"] == 0.001
     facts = block_facts()
     put(facts, "context.telemetry.energy_from_power_j", 1000.0)
