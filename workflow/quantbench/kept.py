@@ -106,7 +106,8 @@ class Kept:
         self.plan, self.results = plan, results
         self.expected = expected(plan, results.below)
         self._found: dict[tuple[str, ...], Found] = {}
-        self._linked: list[tuple[Path, Path]] = []
+        self._linked: list[dict[Path, Path]] = []
+        self._markers: list[Path] = []
         self._models: dict[str, str] = {}
 
     def found(self, rule: str, wildcards: Mapping[str, Any]) -> Found:
@@ -174,10 +175,8 @@ class Kept:
                         files = self.files("measure_block", _of(arm, cell, n))
                         back += bool(_candidate("measure_block", files, self.expected.block(arm, cell)))
         for (arm, differences), count in others.items():
-            yield (
-                f"{plural(count, 'block')} of {arm} of another configuration ({differences}): set aside and measured "
-                "again, when asked for"
-            )
+            what = f"{plural(count, 'block')} of {arm} of another configuration ({differences})"
+            yield f"{what}: set aside and made again where asked for"
         if back:
             yield f"{plural(back, 'block')} of this configuration lie set aside: taken back, not measured"
 
@@ -185,13 +184,14 @@ class Kept:
         """Keep what jobs of this run are about to replace. Returns what to say of it, a line or none.
 
         jobs: (rule, wildcards, whether the user asked for just this job to run again; then what lies set aside is not
-        taken for it). Files are linked, not moved: what no job comes to replace stays where it is (`prune`).
+        taken for it). Files are linked, not moved: what no job comes to replace stays where it is (`put_back`).
         """
-        self._prune_leftovers()
+        self._forget_links()
         others: Counter[str] = Counter()
         for rule, wildcards, asked in jobs:
             if rule in MAKERS:
-                made_models.keep_record(self.results.below / model_plan.record(self.plan, wildcards["model"]))
+                self._markers.append(self.results.below / model_plan.record(self.plan, wildcards["model"]))
+                made_models.keep_record(self._markers[-1])
             if rule not in KINDS:
                 continue
             files, found = self.files(rule, wildcards), self.found(rule, wildcards)
@@ -201,21 +201,28 @@ class Kept:
             if found.state == "missing" or (asked and found.state == "fits"):
                 continue
             folder = files[0].parent / SET_ASIDE / _key(rule, files[0])
-            self._linked += [(file, _link(file, folder / file.name)) for file in files]
+            self._linked.append({file: _link(file, folder / file.name) for file in files})
             others[rule] += found.state == "other"
         if not (count := others["measure_block"]):
             return []
         where = f"{self.results.root}/raw/*/*/*/{SET_ASIDE}"
         return [f"{plural(count, 'block')} of another configuration set aside: {where}"]
 
-    def prune(self) -> None:
-        """Undo `set_aside` for what was not replaced."""
-        for file, link in self._linked:
-            if link.exists() and file.exists() and filecmp.cmp(file, link, shallow=False):
-                _drop([link])
+    def put_back(self) -> None:
+        """At the end of a run: what no job came to replace lies where it lay, snakemake may have removed it or not."""
+        for marker in self._markers:
+            made_models.put_back(marker)
+        for links in self._linked:
+            record, link = next(iter(links.items()))
+            if link.exists() and not record.exists():
+                for file, other in reversed(links.items()):
+                    if other.exists():
+                        other.replace(file)
+            if not link.exists() or filecmp.cmp(record, link, shallow=False):
+                _drop(links.values())
 
-    def _prune_leftovers(self) -> None:
-        """The same for a run that was killed."""
+    def _forget_links(self) -> None:
+        """Second names that a killed run has left of what still lies where it lay."""
         for link in self.results.below.glob(f"{self.results.root}/**/{SET_ASIDE}/*/*"):
             file = link.parents[2] / link.name
             if file.exists() and file.samefile(link):
@@ -249,8 +256,16 @@ class Kept:
             made = (there("cell", cell, arm=wildcards["arm"]), there("session", model=served), there("verdict"))
             return any(path.exists() for path in (*made, *self.files(rule, wildcards)))
         if rule == "start_server":
-            return there("memory").exists() or self._any(f"raw/{wildcards['model']}/*/*/b*.json")
+            return self._tell(wildcards["model"])
         return there("startup_table" if rule == "measure_startup" else "decision").exists()
+
+    def _tell(self, model: str) -> bool:
+        """Whether a server has blocks, and all of them tell with what they were measured: no others are put at risk."""
+        arms = [arm for arm in self.plan.arms if served_model(arm) == model]
+        cells = [(arm, cell) for arm in arms for cell in report_plan.points(self.plan, arm, self.results)]
+        blocks = [_of(arm, cell, n) for arm, cell in cells for n in range(1, self.blocks(arm, cell) + 1)]
+        states = {self.found("measure_block", block).state for block in blocks}
+        return "fits" in states and "unknown" not in states
 
     def _any(self, pattern: str) -> bool:
         return any(self.results.below.glob(f"{self.results.root}/{pattern}"))

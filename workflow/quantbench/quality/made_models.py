@@ -86,6 +86,14 @@ def keep_record(marker: Path) -> None:
         shutil.copy2(marker, marker.with_name(TWIN))
 
 
+def put_back(marker: Path) -> None:
+    """Afterwards: the folder that was not replaced has its record again, the new one has one name for it."""
+    twin = marker.with_name(TWIN)
+    if twin.exists() and not marker.exists():
+        twin.rename(marker)
+    twin.unlink(missing_ok=True)
+
+
 def _recipe(record: Provenance) -> tuple[object, ...]:
     return record.source, record.intermediate_size, record.quantize
 
