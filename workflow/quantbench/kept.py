@@ -178,7 +178,8 @@ class Kept:
             what = f"{plural(count, 'block')} of {arm} of another configuration ({differences})"
             yield f"{what}: set aside and made again where asked for"
         if back:
-            yield f"{plural(back, 'block')} of this configuration lie set aside: taken back, not measured"
+            were = "was" if back == 1 else "were"
+            yield f"{plural(back, 'block')} of this configuration {were} set aside before: taken back, not measured"
 
     def set_aside(self, jobs: Iterable[tuple[str, Mapping[str, Any], bool]]) -> list[str]:
         """Keep what jobs of this run are about to replace. Returns what to say of it, a line or none.
@@ -236,6 +237,8 @@ class Kept:
         kept, wanted = _read(rule, files[0]), self._wanted(rule, wildcards)
         if kept is None or wanted is None:
             return Found("unknown")
+        if isinstance(kept, KeptBlock) and (kept.model, str(kept.block)) != (wildcards["arm"], str(wildcards["block"])):
+            return Found("other", (f"a copy of b{kept.block} of {kept.model}",))
         if differences := kind.differences(kept, wanted):
             return Found("other", differences)
         return Found("fits" if kind.told(kept) else "unknown")

@@ -75,6 +75,14 @@ def read_block(path: PathLike) -> BlockContext:
     return read(path, BlockContext)
 
 
+def _read_in_place(path: PathLike) -> BlockContext:
+    """The same. QuantbenchError for a copy under the name of another block: it would count twice."""
+    block, own = read_block(path), Path(path)
+    if (own.stem, own.parents[2].name) != (f"b{block.block}", block.arm):
+        raise damaged(path, f"it is b{block.block} of {block.arm}")
+    return block
+
+
 def judged_blocks(
     paths: Iterable[PathLike],
     ready: Mapping[str, Ready],
@@ -88,7 +96,7 @@ def judged_blocks(
     known = {calibration.concurrency: calibration for calibration in calibrations}
     judged = [
         guards.judged(block, ready.get(block.served), known.get(block.concurrency), _wanted(block, ready, expected))
-        for block in map(read_block, paths)
+        for block in map(_read_in_place, paths)
     ]
     for line in _left_out(judged):
         print(f"quantbench: {line}", file=sys.stderr, flush=True)

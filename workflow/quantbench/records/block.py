@@ -256,6 +256,8 @@ class KeptServer(OpenRecord, frozen=True, kw_only=True):
 class KeptBlock(OpenRecord, frozen=True, kw_only=True):
     """What a plan reads of a block's file: with what it was measured. Of any version, and quick to read."""
 
+    model: str
+    block: int
     protocol: int = 1
     style: str
     min_seconds: float
