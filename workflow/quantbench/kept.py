@@ -33,7 +33,7 @@ from quantbench.records.cell import Cell, served_model
 from quantbench.records.layout import Results
 from quantbench.records.quality import AnsweredWith
 from quantbench.records.server import ServerSpec
-from quantbench.serving import identity
+from quantbench.serving import folder, identity
 from quantbench.wording import plural
 
 SET_ASIDE: Final = "set_aside"
@@ -201,8 +201,8 @@ class Kept:
                     _drop(aside)
             if found.state == "missing" or (asked and found.state == "fits"):
                 continue
-            folder = files[0].parent / SET_ASIDE / _key(rule, files[0])
-            self._linked.append({file: _link(file, folder / file.name) for file in files})
+            place = files[0].parent / SET_ASIDE / _key(rule, files[0])
+            self._linked.append({file: _link(file, place / file.name) for file in files})
             others[rule] += found.state == "other"
         if not (count := others["measure_block"]):
             return []
@@ -224,6 +224,8 @@ class Kept:
 
     def _forget_links(self) -> None:
         """Second names that a killed run has left of what still lies where it lay."""
+        if folder.is_shared():  # they may be of a run beside this one
+            return
         for link in self.results.below.glob(f"{self.results.root}/**/{SET_ASIDE}/*/*"):
             file = link.parents[2] / link.name
             if file.exists() and file.samefile(link):
@@ -346,9 +348,9 @@ def _drop(files: Iterable[Path]) -> None:
     """Remove files, and their folders where nothing is left in them."""
     for file in files:
         file.unlink(missing_ok=True)
-        for folder in (file.parent, file.parents[1]):
+        for above in (file.parent, file.parents[1]):
             with suppress(OSError):
-                folder.rmdir()
+                above.rmdir()
 
 
 def _model(wildcards: Mapping[str, Any]) -> str:

@@ -26,9 +26,14 @@ def need_writable(folder: Path) -> None:
     (folder / "writable").unlink()
 
 
+def is_shared() -> bool:
+    """Whether several runs share the folder on purpose."""
+    return os.environ.get(SHARED) == "1"
+
+
 def enter(folder: Path) -> None:
     """Hold the folder until this process ends. If another run has it: wait, then run this command again."""
-    if os.environ.get(SHARED) == "1":
+    if is_shared():
         return
     path = folder / ".snakemake" / "quantbench.lock"
     path.parent.mkdir(exist_ok=True)
