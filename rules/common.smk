@@ -180,8 +180,9 @@ def prompts_of(wildcards):
 
 
 def ready_of(wildcards):
-    """The record of the server that answers an arm."""
-    return RESULTS.path("ready", model=served_model(wildcards.arm))
+    """The record of the server that answers a job's arm or model."""
+    name = wildcards.get("arm") or wildcards.get("model")
+    return RESULTS.path("ready", model=served_model(name))
 
 
 def spec_of(wildcards):
