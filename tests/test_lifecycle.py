@@ -18,6 +18,12 @@ from typing import Any
 import polars as pl
 import pytest
 from box import GPU, Box, free_ports, jobs
+from msgspec.structs import replace
+from quantbench import kept
+from quantbench.config import settings
+from quantbench.records.base import read, write
+from quantbench.records.block import BlockContext, ServerFacts
+from quantbench.records.server import Ready
 from servers import no_tensors
 
 CELL = f"results/{GPU}/cells/{{}}/chat/c{{}}_t16.csv"
@@ -293,12 +299,28 @@ def finish_without_running(box: Box, *targets: str) -> None:
     box.run(*targets, options=["--touch", "--forceall"], ok=None)  # not good: its last words are of decision.json
 
 
-def test_new_judgement_remakes_tables_and_pages_and_measures_nothing(done: Box) -> None:
+def tell(box: Box) -> None:
+    """Have what is measured say that it was measured with the configuration of now."""
+    plan = settings.load(box.path, {"gpu": GPU})
+    wanted = kept.expected(plan)
+    for path in (box.path / name for name in box.results("raw/*/*/*/b*.json")):
+        block = read(path, BlockContext)
+        write(path, replace(block, server=ServerFacts(), measured_with=wanted.block(block.arm, block.cell)))
+    for path in (box.path / name for name in box.results("servers/*/ready.json")):
+        ready = read(path, Ready)
+        write(path, replace(ready, served_with=wanted.servers[ready.model]))
+
+
+def test_new_judgement_remakes_tables_and_pages_and_measures_nothing(
+    done: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Blocks are measured; the results that no dry run reads are empty files."""
+    monkeypatch.chdir(done.path)
     for name in ("alpha", "beta"):  # only of real weights are answers asked
         done.config["models"][name].pop("load_format")
         (done.path / f"models/{name}/model.safetensors").write_bytes(no_tensors(64))
     done.configure(quality={"prompts": "config/prompts/quality.jsonl"})
+    tell(done)
     finish_without_running(done)
 
     def remade(*changed: str) -> set[str]:
