@@ -231,6 +231,7 @@ CASES = [
         for path in ("server.made", "server.vllm", "server.source_id", "prompts")
         for path in (WITH + path, "wanted." + path)
     ),
+    Case("other_configuration", "ok", {"wanted": None, "context.measured_with": None}),
     Case("other_configuration", "ok", {SPEC + "settings": {}, "wanted.server.spec.settings.of_a_later_version": 1}),
     planted("other_configuration", {"context.measured_with": None, "context.protocol": 0}),
     planted("other_configuration", {"context.measured_with": None, "context.server.source_id": "others"}),
@@ -415,7 +416,6 @@ def test_a_guard_without_its_fact_is_unknown_and_says_which(guard: str) -> None:
 
 @pytest.mark.parametrize(("guard", "changes", "says"), [
     ("config_drift", {"context.server.fingerprints": []}, "server.fingerprints is empty"),
-    ("other_configuration", {"wanted": None}, "what the configuration asks for is not known"),
     ("merged_chunks", {METRICS + "tokens_out": 0}, "nothing came in chunks"),
     ("preemption", {"context.server.delta": {"restarted": True}}, "server.delta.preemptions is not known (the server"),
     ("fingerprint_drift", {"blocks_a.server.fingerprints": []}, "server.fingerprints"),
@@ -461,7 +461,7 @@ def test_a_block_of_which_only_the_client_knows_is_unknown_to_the_other_guards()
     facts["context"] |= {"metrics": {}, "client": {}, "server": {}, "telemetry": {}}
     block = convert(facts["context"], BlockContext)
     known = {r.id for r in guards.evaluate_block(block, None, None) if r.status != "unknown"}
-    assert known == {"server_error"}
+    assert known == {"server_error", "other_configuration"}, "a log can be read, and nothing is asked for"
 
 
 def test_clean_facts_of_a_machine_without_gpu_fail_nothing() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quantbench.judge.guards.base import BlockFacts, Missing, Seen, guard
+from quantbench.judge.guards.base import BlockFacts, Seen, guard
 from quantbench.judge.provenance import block_differences
 
 
@@ -14,7 +14,7 @@ def other_configuration(facts: BlockFacts) -> Seen:
     """The block was measured under other settings, so its figures are of something else: it is left out."""
     wanted, block = facts.wanted.record, facts.block
     if wanted is None:
-        raise Missing("what the configuration asks for is not known")
+        return Seen(False, "judged without a configuration: nothing else is asked for")
     if differences := block_differences(block, wanted):
         return Seen(True, "; ".join(differences))
     facts.need(lambda b: b.measured_with)
