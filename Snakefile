@@ -30,13 +30,18 @@ rule capacity:
         # them: a missing intermediate file alone makes no job run.
         [path for arm in ARMS for path in cells(arm)],
         [path for arm in ARMS for path in blocks_of_arm(arm)],
+        [path for arm in ARMS for path in records_of_arm(arm)],
 
 
 rule all:
     default_target: True
     input:
         rules.capacity.input,
-        expand(RESULTS.pattern("session"), model=MODELS),
+        SESSIONS,
+        CALIBRATIONS,
+        [answers for model in MODELS for answers in answers_of(model)],
+        # Not ready.json: the rule start_server knows when it is missed.
+        [paths for name, paths in EVIDENCE.items() if name != "ready"],
         REPORTS,
 
 
@@ -44,6 +49,7 @@ onstart:
     try:
         folder.enter(Path.cwd(), Path(RESULTS.root))
         folder.need_writable(Path(RESULTS.root))
+        say(KEPT.set_aside(replaced()))
     except QuantbenchError as error:
         raise WorkflowError(str(error)) from None
     STARTED.append(time.time())
@@ -56,6 +62,7 @@ onstart:
 
 onsuccess:
     lane.sweep("run finished")
+    KEPT.put_back()
     LAST_WORDS[0].end()
     print(
         ending.words(
@@ -72,3 +79,4 @@ onsuccess:
 
 onerror:
     lane.sweep("run failed")
+    KEPT.put_back()

@@ -1,4 +1,6 @@
 rule calibrate_client:
+    input:
+        by_content("calibrate_client", []),
     output:
         CALIBRATION,
     log:
@@ -13,8 +15,8 @@ rule calibrate_client:
 
 rule measure_block:
     input:
-        ready=ready_of,
-        prompts=prompts_of,
+        ready=by_content("measure_block", ready_of),
+        prompts=by_content("measure_block", prompts_of),
     output:
         records=f"{BLOCK}.parquet",
         context=f"{BLOCK}.json",

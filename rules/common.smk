@@ -1,11 +1,19 @@
 import os
 
-from quantbench.config import command_line, model_plan, summary, targets
+from quantbench import kept
+from quantbench.config import command_line, expected, model_plan, summary, targets
 from quantbench.judgement import judgement
 from quantbench.judge.schedule import Schedule
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
 from quantbench.records.layout import Results
 from quantbench.serving import folder, identity, lane, owner
+
+
+def say(lines):
+    """Lines on stderr."""
+    for line in lines:
+        print(f"quantbench: {line}", file=sys.stderr, flush=True)
+
 
 try:
     PLAN = settings.load(
@@ -23,8 +31,10 @@ try:
             identity.recorded(Results(PLAN.gpu).file("ready", model=model))
         targets.check(PLAN, sys.argv[1:])  # snakemake itself knows them only later
         print(f"quantbench: {summary.line(PLAN)}", file=sys.stderr, flush=True)
-        for slip in inputs.check(PLAN, ROOT):
-            print(f"quantbench: {slip}", file=sys.stderr, flush=True)
+        say(inputs.check(PLAN, ROOT))
+    KEPT = kept.Kept(PLAN, Results(PLAN.gpu))
+    if owner.is_owner_process():
+        say(KEPT.words())
 except QuantbenchError as error:
     raise WorkflowError(str(error)) from None
 config = PLAN.config | {
@@ -37,6 +47,8 @@ config = PLAN.config | {
         workflow.config_settings.config_args,
         here=Path.cwd(),
     ),
+    # What blocks are compared with whenever they are pooled.
+    expected.KEY: KEPT.expected.as_config(),
 }
 
 # Servers belong to this run; what it uses of the machine is claimed for as long as it lives.
@@ -80,6 +92,34 @@ wildcard_constraints:
     block=r"[1-9]\d*",
 
 
+def by_content(rule, path):
+    """Input function of a rule that measures; `path` is an input, or a function of the wildcards that gives it.
+
+    Files of another configuration, and files that a result has lost, are made again if their job is in the plan at all.
+    The times of inputs count only where what is kept does not tell with what it was made.
+    """
+
+    def of(wildcards):
+        names = dict(wildcards.items())
+        if owner.is_owner_process():
+            workflow.dag.forcefiles.update(KEPT.demanded(rule, names))
+        given = path(wildcards) if callable(path) else path
+        return ancient(given) if KEPT.settles(rule, names) else given
+
+    return of
+
+
+def replaced():
+    """(rule, wildcards, whether the user asked for just this) of the jobs of this run."""
+    asked = {str(name) for name in workflow.dag_settings.forcerun}
+    if workflow.dag_settings.forcetargets:
+        asked |= {str(name) for name in workflow.dag_settings.targets}
+    for job in workflow.dag.needrun_jobs():
+        named = asked & {job.rule.name, *map(str, job.output)}
+        forced = bool(named or workflow.dag_settings.forceall)
+        yield job.rule.name, dict(job.wildcards_dict), forced
+
+
 def of_model(function):
     """An input or param: what a function of the plan says of the rule's model."""
     return lambda wildcards: function(PLAN, wildcards.model)
@@ -105,8 +145,8 @@ def cell_of(wildcards):
 
 
 def block_stems(arm, cell):
-    """Paths without suffix of all blocks of a cell: as configured, and all that are kept on disk."""
-    count = PLAN.blocks(cell, settings.blocks_on_disk(RESULTS, arm, cell))
+    """Paths without suffix of all blocks of a cell: as configured, and all of this configuration on disk."""
+    count = PLAN.blocks(cell, KEPT.blocks(arm, cell))
     return [BLOCK.format(arm=arm, **cell.columns, block=n) for n in range(1, count + 1)]
 
 
@@ -114,6 +154,13 @@ def blocks_of_arm(arm):
     """Contexts of all blocks of an arm's grid."""
     return [
         f"{stem}.json" for cell in PLAN.cells(arm) for stem in block_stems(arm, cell)
+    ]
+
+
+def records_of_arm(arm):
+    """Records of all blocks of an arm's grid."""
+    return [
+        f"{stem}.parquet" for cell in PLAN.cells(arm) for stem in block_stems(arm, cell)
     ]
 
 
@@ -141,8 +188,9 @@ def prompts_of(wildcards):
 
 
 def ready_of(wildcards):
-    """The record of the server that answers an arm."""
-    return RESULTS.path("ready", model=served_model(wildcards.arm))
+    """The record of the server that answers a job's arm or model."""
+    name = wildcards.get("arm") or wildcards.get("model")
+    return RESULTS.path("ready", model=served_model(name))
 
 
 def spec_of(wildcards):
@@ -178,13 +226,16 @@ LANE_RESOURCES = {
 }
 
 
-def answers_of_model(wildcards):
+def answers_of(model):
     """Answers to the quality prompts that one server gives."""
     return (
-        [RESULTS.path("answers", model=wildcards.model)]
-        if config["quality"]["prompts"]
-        else []
+        [RESULTS.path("answers", model=model)] if config["quality"]["prompts"] else []
     )
+
+
+def answers_of_model(wildcards):
+    """The same of a job's server."""
+    return answers_of(wildcards.model)
 
 
 def start_priority(wildcards):

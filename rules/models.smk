@@ -1,19 +1,9 @@
-DEMO_FILES = multiext(
-    "data/demo-model/",
-    "model.safetensors",
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-)
-
-
 # The output is the folder's record and not the folder: a directory() output cannot be an input file by file, and
 # its time changes with every file that is touched in it. The record is moved in with the folder, last.
 rule materialize_model:
     input:
-        model=DEMO_FILES,
-        program="workflow/demo/grow.py",
+        model=by_content("materialize_model", model_plan.DEMO_FILES),
+        program=by_content("materialize_model", model_plan.GROWER),
     output:
         marker=MADE,
     log:
@@ -33,9 +23,9 @@ rule materialize_model:
 
 rule quantize_model:
     input:
-        base=lambda wildcards: made(model_plan.base(PLAN, wildcards.model)),
-        calibration=of_model(model_plan.calibration),
-        program=of_model(model_plan.quantizer),
+        base=by_content("quantize_model", of_model(model_plan.base_record)),
+        calibration=by_content("quantize_model", of_model(model_plan.calibration)),
+        program=by_content("quantize_model", of_model(model_plan.quantizer)),
     output:
         marker=MADE,
     log:

@@ -3,8 +3,8 @@ ANSWERS = RESULTS.pattern("answers")
 
 rule generate_answers:
     input:
-        ready=RESULTS.pattern("ready"),
-        prompts=config["quality"]["prompts"] or [],
+        ready=by_content("generate_answers", ready_of),
+        prompts=by_content("generate_answers", config["quality"]["prompts"] or []),
     output:
         answers=ANSWERS,
     log:

@@ -1,6 +1,6 @@
 rule start_server:
     input:
-        lambda wildcards: made(wildcards.model),
+        by_content("start_server", lambda wildcards: made(wildcards.model)),
     output:
         # Kept, never temp: it says what was measured. Blocks start a missing server by themselves.
         ready=RESULTS.pattern("ready"),
@@ -22,7 +22,7 @@ rule start_server:
 # After all else of its lane: it stops what is up there.
 rule measure_startup:
     input:
-        lambda wildcards: made(wildcards.model),
+        by_content("measure_startup", lambda wildcards: made(wildcards.model)),
     output:
         RESULTS.pattern("startup"),
     log:

@@ -23,6 +23,12 @@ from typing import Any
 import polars as pl
 import pytest
 from box import GPU, Box, free_ports, jobs
+from msgspec.structs import replace
+from quantbench import kept
+from quantbench.config import settings
+from quantbench.records.base import read, write
+from quantbench.records.block import BlockContext, ServerFacts
+from quantbench.records.server import Ready
 from servers import FAKE, no_tensors
 
 FOLDER = """it's a {box} of "mine\""""
@@ -206,6 +212,111 @@ def test_a_server_of_another_configuration_is_started_where_it_now_belongs(done:
     assert f"--port {port} " in done.file("servers/beta/server.log").read_text()
 
 
+@pytest.mark.fault(
+    "results without `.snakemake` (copied, cloned), another server configured",
+    "blocks of the old one are set aside, said, and measured again; nothing of both is pooled",
+)
+@pytest.mark.fault(
+    "a configuration changed, measured, and changed back", "0 blocks measured, same figures to the last byte"
+)
+def test_what_a_block_was_measured_with_decides_and_not_what_snakemake_remembers(done: Box) -> None:
+    figures = {path: (done.path / path).read_bytes() for path in CELLS}
+    target, block = CELL.format("beta", 4), done.file("raw/beta/chat/c4_t16/b1.json")
+    shutil.rmtree(done.path / ".snakemake")
+    for path in (done.path / "config/prompts/chat.jsonl", done.file("servers/beta/ready.json")):
+        path.touch()
+    assert "measure_block" not in done.plan("capacity"), "times are a hint only"
+    done.configure(models={"beta": {"server": {"max_num_seqs": 7}}}, blocks=3)
+    printed = done.run(target)
+    assert (jobs(printed)["measure_block"], len(done.events("block begins"))) == (3, 3)
+    assert "4 blocks of beta of another configuration (max_num_seqs 64, now 7)" in printed
+    told = [json.loads(path.read_text()) for path in sorted(block.parent.glob("b*.json"))]
+    hashes = {it["server"]["spec_hash"] for it in told}
+    assert [it["measured_with"]["server"]["spec"]["settings"]["max_num_seqs"] for it in told] == [7, 7, 7]
+    assert hashes == {json.loads(done.file("servers/beta/ready.json").read_text())["spec_hash"]}
+    done.forget_events()
+    done.configure(models={"beta": {"server": {"max_num_seqs": 64}}}, blocks=2)
+    printed = done.run("capacity")
+    assert "2 blocks of this configuration were set aside before" in printed
+    assert not done.events("block begins")
+    assert not done.started()
+    assert {path: (done.path / path).read_bytes() for path in CELLS} == figures
+    assert not done.plan("capacity")
+
+
+@pytest.mark.fault("`b1.parquet` or `b1.json` deleted, its tuple asked for by name", "that block is measured, only it")
+@pytest.mark.fault("`ready.json` deleted", "the server is started once and tells; 0 blocks measured")
+@pytest.mark.fault('`"protocol": 0` in a block', "left out of every figure, named with what differs; measured again")
+def test_what_is_lost_or_not_of_this_configuration_is_found_when_it_is_asked_for(done: Box) -> None:
+    target, block = CELL.format("beta", 4), done.file("raw/beta/chat/c4_t16/b1.json")
+    ready = done.file("servers/beta/ready.json")
+    lost = [block, block.with_name("b2.parquet"), done.file("client/calibration_c4.json")]
+    whole = {path: path.read_bytes() for path in lost}
+    for path in lost:
+        path.unlink()
+    assert done.plan(target) == {"measure_block": 2, "calibrate_client": 1, "summarize_tuple": 1}
+    assert done.plan(CELL.format("beta", 1)) == {}, "nobody asked for it"
+    for path, content in whole.items():
+        path.write_bytes(content)
+    block.write_text(block.read_text().replace('"protocol": 1', '"protocol": 0'))
+    printed = done.run(target, options=["--forcerun", "summarize_tuple", "--allowed-rules", "summarize_tuple"])
+    words = "b1 left out, measured with another configuration (protocol 0, now 1); run snakemake again"
+    assert f"beta chat/c4_t16: {words}" in printed
+    row = next(csv.DictReader((done.path / target).open()))
+    assert (row["blocks"], row["blocks_invalid"], row["valid"]) == ("1", "1", "false")
+    assert row["reasons"].startswith("other_configuration;")
+    ready.unlink()
+    done.run("capacity")
+    assert ready.exists()
+    assert (done.started(), len(done.events("block begins"))) == (["beta"], 1)
+    assert len(done.results("raw/beta/chat/c4_t16/set_aside/*/b1.json")) == 1
+    assert not done.plan("capacity")
+
+
+MAKER = """#!{python}
+import json, pathlib, sys
+size, out = int(sys.argv[sys.argv.index("--group-size") + 1]), pathlib.Path(sys.argv[-1])
+if 512 % size:
+    sys.exit(f"group size {{size}} does not divide the 512 inputs")
+groups = {{"group_0": {{"weights": {{"num_bits": 4, "group_size": size}}}}}}
+out.mkdir()
+(out / "config.json").write_text(
+    json.dumps({{"quantization_config": {{"quant_method": "compressed-tensors", "config_groups": groups}}}})
+)
+(out / "model.safetensors").write_bytes((64 + size).to_bytes(8, "little") + b"{{}}".ljust(64 + size))
+"""
+"""A stand-in for the quantizer: called as the interpreter that would run it."""
+
+
+@pytest.mark.fault("`group_size` that the model cannot have, put back", "0 blocks measured, no server started")
+def test_a_mistake_that_was_undone_measures_nothing_again(fresh: Box) -> None:
+    (fresh.path / "maker").write_text(MAKER.format(python=sys.executable))
+    (fresh.path / "maker").chmod(0o755)
+    (fresh.path / "models/alpha/model.safetensors").write_bytes(no_tensors(64))
+    int4 = {"quantize": {"from": "alpha", "scheme": "W4A16"}, "load_format": "dummy", "port": free_ports(1)[0]}
+    fresh.configure(vllm_python=str(fresh.path / "maker"), models={"int4": int4}, select=["alpha", "int4"], blocks=1)
+    target = CELL.format("int4", 1)
+    fresh.run(target)
+    figures, block = (fresh.path / target).read_bytes(), fresh.file("raw/int4/chat/c1_t16/b1.json").read_bytes()
+    fresh.forget_events()
+
+    def group_size(size: int) -> None:
+        fresh.configure(models={"int4": {"quantize": {"group_size": size}}})
+
+    group_size(100)
+    assert "group size 100 does not divide" in fresh.run(target, ok=False)
+    assert fresh.file("raw/int4/chat/c1_t16/b1.json").read_bytes() == block
+    group_size(128)
+    for path in ("workflow/quantizers/rtn.py", "models/alpha/config.json", f"models/{GPU}/int4/provenance.json"):
+        (fresh.path / path).touch()
+    assert "measure_block" not in fresh.plan(target)
+    fresh.run(target)
+    assert not fresh.started()
+    assert (fresh.path / target).read_bytes() == figures
+    assert fresh.file("raw/int4/chat/c1_t16/b1.json").read_bytes() == block
+    assert not fresh.plan(target)
+
+
 def test_start_up_is_measured_when_asked_for_and_measures_nothing_else_again(done: Box) -> None:
     done.configure(startup_rounds=1)
     assert jobs(done.run(f"results/{GPU}/startup.csv")) == {"measure_startup": 2, "tabulate_startup": 1}
@@ -227,12 +338,28 @@ def finish_without_running(box: Box, *targets: str) -> None:
     box.run(*targets, options=["--touch", "--forceall"], ok=None)  # not good: its last words are of decision.json
 
 
-def test_new_judgement_remakes_tables_and_pages_and_measures_nothing(done: Box) -> None:
+def tell(box: Box) -> None:
+    """Have what is measured say that it was measured with the configuration of now."""
+    plan = settings.load(box.path, {"gpu": GPU})
+    wanted = kept.expected(plan)
+    for path in (box.path / name for name in box.results("raw/*/*/*/b*.json")):
+        block = read(path, BlockContext)
+        write(path, replace(block, server=ServerFacts(), measured_with=wanted.block(block.arm, block.cell)))
+    for path in (box.path / name for name in box.results("servers/*/ready.json")):
+        ready = read(path, Ready)
+        write(path, replace(ready, served_with=wanted.servers[ready.model]))
+
+
+def test_new_judgement_remakes_tables_and_pages_and_measures_nothing(
+    done: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Blocks are measured; the results that no dry run reads are empty files."""
+    monkeypatch.chdir(done.path)
     for name in ("alpha", "beta"):  # only of real weights are answers asked
         done.config["models"][name].pop("load_format")
         (done.path / f"models/{name}/model.safetensors").write_bytes(no_tensors(64))
     done.configure(quality={"prompts": "config/prompts/quality.jsonl"})
+    tell(done)
     finish_without_running(done)
 
     def remade(*changed: str) -> set[str]:

@@ -511,6 +511,8 @@ ONLY_BY_FACTS = {
     "clock_set": "a test cannot set the machine's clock",
     "answer_length": "every capacity request asks for an exact length, so an answer of another length is a failure, "
     "and its block is invalid before it is compared (output_length, failed_requests)",
+    "other_configuration": "what a block says it was measured with differs from the plan, not from what a server does: "
+    "tests/test_lifecycle.py plants it in kept results",
 }
 """Guards that no server can trouble over the whole path; tests/unit/judge/test_guards.py plants them in facts."""
 

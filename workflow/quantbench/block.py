@@ -6,6 +6,7 @@ judged from the kept facts (`guards.judged`), so that a better guard or a new ca
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from msgspec.structs import replace
 
 from quantbench import wording
 from quantbench.client import load, metrics
@@ -25,10 +27,10 @@ from quantbench.engines import openai_api
 from quantbench.engines.choose import engine_of
 from quantbench.engines.protocol import Engine
 from quantbench.observe.telemetry import Sampler
-from quantbench.records.block import BlockContext, BlockKnobs, ServerFacts
+from quantbench.records.block import BlockContext, BlockKnobs, MeasuredWith, ServerFacts
 from quantbench.records.cell import AA_SUFFIX
 from quantbench.records.request import RequestRecord
-from quantbench.records.server import Ready, ServerSpec
+from quantbench.records.server import ServerSpec
 from quantbench.serving import identity, lane, owner, processes, registry
 
 POLL_S, PAGE_TIMEOUT_S = 1.0, 5.0
@@ -38,7 +40,7 @@ MOST_KEPT = 1 << 28
 
 @dataclass(frozen=True)
 class BlockSpec:
-    """What to measure, and where."""
+    """What to measure, and where; wanted: what the plan knows of that."""
 
     arm: str
     number: int
@@ -46,6 +48,7 @@ class BlockSpec:
     knobs: BlockKnobs
     gpu: str
     prompts: Path
+    wanted: MeasuredWith | None = None
 
     @property
     def seed(self) -> str:
@@ -112,9 +115,9 @@ class MetricsPoller:
             kept += len(self.pages[-1])
 
 
-def measure(block: BlockSpec, ready: Ready) -> tuple[list[RequestRecord], BlockContext]:
+def measure(block: BlockSpec) -> tuple[list[RequestRecord], BlockContext]:
     """Run one block on its lane. Returns the requests and the context, not yet judged."""
-    prompts = read_prompts(block.prompts)
+    prompts, text = read_prompts(block.prompts), hashlib.sha256(block.prompts.read_bytes()).hexdigest()
     with lane.lease(block.spec, why=block.seed) as lease:
         poller = MetricsPoller(engine_of(block.spec), lease.url, lease.log, openai_api.key_of(block.spec))
         sampler = Sampler(block.spec.devices, own_pids=lease.pids)
@@ -147,8 +150,9 @@ def measure(block: BlockSpec, ready: Ready) -> tuple[list[RequestRecord], BlockC
         block=block.number,
         min_seconds=knobs.min_seconds,
         telemetry=sampler.result(),
-        server=_server_facts(poller, ready, lease, result.records),
+        server=_server_facts(poller, lease, result.records),
         lane=lease.facts(),
+        measured_with=block.wanted and replace(block.wanted, server=lease.served(block.wanted.server), prompts=text),
     )
 
 
@@ -209,13 +213,11 @@ def _load_spec(block: BlockSpec, url: str, prompts: Sequence[Mapping[str, Any]])
     )
 
 
-def _server_facts(
-    poller: MetricsPoller, ready: Ready, lease: lane.Lease, records: Sequence[RequestRecord]
-) -> ServerFacts:
+def _server_facts(poller: MetricsPoller, lease: lane.Lease, records: Sequence[RequestRecord]) -> ServerFacts:
     engine = poller.engine
     before, after = (engine.snapshot(page) for page in (poller.page_before, poller.page_after))
     return ServerFacts(
-        spec_hash=ready.spec_hash,
+        spec_hash=lease.answering.hash,
         source_id=lease.ready.source_id if lease.ready else None,
         process_start_time=after.process_start_time,
         fingerprints=tuple(sorted({record.fingerprint for record in records if record.fingerprint})),

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 import polars as pl
+from msgspec.structs import replace
 
 from quantbench.client import tables_io
+from quantbench.config.expected import Expected
 from quantbench.errors import QuantbenchError
 from quantbench.files import damaged, write_text
 from quantbench.judge import guards
 from quantbench.judge.pairing import BlockKey, Samples
 from quantbench.records.base import Record, Row, convert, read
-from quantbench.records.block import BlockContext, Calibration
+from quantbench.records.block import BlockContext, Calibration, MeasuredWith
 from quantbench.records.comparison import Verdict
 from quantbench.records.cost import Cost
 from quantbench.records.decision import Decision
@@ -72,13 +75,51 @@ def read_block(path: PathLike) -> BlockContext:
     return read(path, BlockContext)
 
 
+def _read_in_place(path: PathLike) -> BlockContext:
+    """The same. QuantbenchError for a copy under the name of another block: it would count twice."""
+    block, own = read_block(path), Path(path)
+    if (own.stem, own.parents[2].name) != (f"b{block.block}", block.arm):
+        raise damaged(path, f"it is b{block.block} of {block.arm}")
+    return block
+
+
 def judged_blocks(
-    paths: Iterable[PathLike], ready: Mapping[str, Ready], calibrations: Iterable[Calibration]
+    paths: Iterable[PathLike],
+    ready: Mapping[str, Ready],
+    calibrations: Iterable[Calibration],
+    expected: Expected | None = None,
 ) -> list[BlockContext]:
-    """Blocks with bottleneck and guards judged anew on the kept facts."""
+    """Blocks with bottleneck and guards judged anew on the kept facts.
+
+    One line on stderr for each cell with blocks that are not as `expected`: they stand in no figure.
+    """
     known = {calibration.concurrency: calibration for calibration in calibrations}
-    blocks = map(read_block, paths)
-    return [guards.judged(block, ready.get(block.served), known.get(block.concurrency)) for block in blocks]
+    judged = [
+        guards.judged(block, ready.get(block.served), known.get(block.concurrency), _wanted(block, ready, expected))
+        for block in map(_read_in_place, paths)
+    ]
+    for line in _left_out(judged):
+        print(f"quantbench: {line}", file=sys.stderr, flush=True)
+    return judged
+
+
+def _wanted(block: BlockContext, ready: Mapping[str, Ready], expected: Expected | None) -> MeasuredWith | None:
+    """For this block. The files of a model that was made in this very run are those that its server has loaded."""
+    wanted, server = expected.block(block.arm, block.cell) if expected else None, ready.get(block.served)
+    if wanted is None or server is None or wanted.server.source_id:
+        return wanted
+    return replace(wanted, server=replace(wanted.server, source_id=server.source_id))
+
+
+def _left_out(blocks: Iterable[BlockContext]) -> Iterator[str]:
+    others: dict[tuple[str, str, str], list[int]] = {}
+    for block in blocks:
+        for guard in block.guards:
+            if guard.id == guards.OTHER and guard.status == "fail":
+                others.setdefault((block.arm, block.cell.key, guard.detail), []).append(block.block)
+    for (arm, cell, detail), numbers in others.items():
+        which = ", ".join(f"b{number}" for number in numbers)
+        yield f"{arm} {cell}: {which} left out, measured with another configuration ({detail}); run snakemake again"
 
 
 def samples(blocks: Iterable[BlockContext], records: Iterable[PathLike]) -> dict[BlockKey, Samples]:
@@ -115,8 +156,9 @@ def other_guards(
 def _sides(
     blocks: Sequence[BlockContext], ready: Mapping[str, Ready], baseline: str, variant: str
 ) -> tuple[Ready, Ready, list[BlockContext], list[BlockContext]]:
-    """Server records and blocks of both arms."""
-    a, b = ([block for block in blocks if block.arm == arm] for arm in (baseline, variant))
+    """Server records and blocks of both arms; none of another configuration."""
+    ours = guards.of_plan(blocks)
+    a, b = ([block for block in ours if block.arm == arm] for arm in (baseline, variant))
     return ready[baseline], ready[variant], a, b
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from quantbench import jobs, results
+from quantbench.config.expected import of_config
 from quantbench.judge.verdict import build_verdict
 from quantbench.records.base import convert, read, write
 from quantbench.records.block import Calibration
@@ -17,7 +18,7 @@ def main(job):
     plan = convert(job.params.comparison, ComparisonPlan)
     ready = results.by_model(job.input.ready, Ready)
     calibrations = [read(path, Calibration) for path in job.input.calibrations]
-    blocks = results.judged_blocks(job.input.contexts, ready, calibrations)
+    blocks = results.judged_blocks(job.input.contexts, ready, calibrations, of_config(job.config))
     verdict = build_verdict(
         blocks,
         baseline=plan.baseline,

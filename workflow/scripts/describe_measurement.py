@@ -1,6 +1,7 @@
 """Blocks, server records and calibrations -> how the run was measured."""
 
 from quantbench import jobs, results
+from quantbench.config.expected import of_config
 from quantbench.judge.measurement import summarize
 from quantbench.records.base import read, write
 from quantbench.records.block import Calibration
@@ -10,7 +11,7 @@ from quantbench.records.server import Ready, Session
 def main(job):
     ready, sessions = results.by_model(job.input.ready, Ready), results.by_model(job.input.sessions, Session)
     calibrations = [read(path, Calibration) for path in job.input.calibrations]
-    blocks = results.judged_blocks(job.input.contexts, ready, calibrations)
+    blocks = results.judged_blocks(job.input.contexts, ready, calibrations, of_config(job.config))
     checks = results.other_guards(blocks, ready, sessions, job.params.baseline)
     write(
         job.output[0],

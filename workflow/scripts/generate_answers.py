@@ -3,22 +3,31 @@
 import sys
 from pathlib import Path
 
-from quantbench import jobs
+from msgspec.structs import replace
+from quantbench import jobs, kept
+from quantbench.config.expected import of_config
 from quantbench.engines import openai_api
 from quantbench.quality import ask, prompt_set
 from quantbench.records import base
+from quantbench.records.layout import Results
 from quantbench.serving import lane
 
 
 def main(job):
+    spec, expected = jobs.spec(job), of_config(job.config)
+    wanted = kept.answered_with(expected.plan, spec.model, kept.now(expected.servers[spec.model], spec))
+    record = Results(expected.plan.gpu).file("answered_with", model=spec.model)
+    if kept.take_back("generate_answers", (record, job.output.answers), wanted):
+        return
     path = Path(job.input.prompts)
     prompts = prompt_set.parse(path.read_text(encoding="utf-8"), str(path))
-    spec = jobs.spec(job)
     key = openai_api.key_of(spec)
     again = f", then {len(job.params.floor)} times again" if job.params.floor else ""
     print(f"{spec.model}: {len(prompts)} quality prompts, one by one{again}", file=sys.stderr, flush=True)
     with lane.lease(spec, "answers") as lease:
         answers = ask.answers(lease.url, spec.served_name, prompts, job.params.floor, key)
+        served = lease.served(wanted.server)
+    base.write(record, replace(wanted, server=served))
     base.write(job.output.answers, answers)
 
 

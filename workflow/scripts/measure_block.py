@@ -1,9 +1,11 @@
-"""Measure one block of one tuple on its lane."""
+"""Measure one block of one tuple on its lane, unless just this block lies set aside."""
 
 from pathlib import Path
 
-from quantbench import block, jobs
+from msgspec.structs import replace
+from quantbench import block, jobs, kept
 from quantbench.client import tables_io
+from quantbench.config.expected import of_config
 from quantbench.judge import guards
 from quantbench.records.base import convert, read, write
 from quantbench.records.block import BlockKnobs
@@ -11,18 +13,23 @@ from quantbench.records.server import Ready
 
 
 def main(job):
+    spec, knobs = jobs.spec(job), convert(job.params.knobs, BlockKnobs)
+    planned = of_config(job.config).block(job.wildcards.arm, knobs.cell)
+    now = replace(planned, server=kept.now(planned.server, spec))
+    if kept.take_back("measure_block", (job.output.context, job.output.records), now):
+        return
     wanted = block.BlockSpec(
         arm=job.wildcards.arm,
         number=int(job.wildcards.block),
-        spec=jobs.spec(job),
-        knobs=convert(job.params.knobs, BlockKnobs),
+        spec=spec,
+        knobs=knobs,
         gpu=job.params.gpu,
         prompts=Path(job.input.prompts),
+        wanted=now,
     )
-    ready = read(job.input.ready, Ready)
-    records, context = block.measure(wanted, ready)
+    records, context = block.measure(wanted)
     tables_io.write_records(job.output.records, records)
-    write(job.output.context, guards.judged(context, ready, None))
+    write(job.output.context, guards.judged(context, read(job.input.ready, Ready), None, now))
     block.say_progress(wanted, context)
 
 

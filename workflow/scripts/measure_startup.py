@@ -1,12 +1,17 @@
 """Start the model's server with an empty and with a warm compile cache, and write down how long each phase took."""
 
-from quantbench import jobs
+from msgspec.structs import replace
+from quantbench import jobs, kept
+from quantbench.config.expected import of_config
 from quantbench.records.base import write
 from quantbench.serving import startup
 
 
 def main(job):
-    write(job.output[0], startup.measure(jobs.spec(job), job.params.rounds))
+    spec = jobs.spec(job)
+    served = kept.now(of_config(job.config).servers[spec.model], spec)
+    if not kept.take_back("measure_startup", job.output, served):
+        write(job.output[0], replace(startup.measure(spec, job.params.rounds), served_with=served))
 
 
 jobs.run(snakemake, main)

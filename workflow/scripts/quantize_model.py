@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from quantbench import jobs
+from quantbench.config.configuration import Plan
 from quantbench.quality import made_models
-from quantbench.records.server import Provenance
 
 
 def main(job):
@@ -16,7 +16,7 @@ def main(job):
         calibration = recipe["calibration"]
         command += ["--method", recipe["method"]]
         command += ["--calibration", calibration["file"], "--samples", str(calibration["samples"])]
-    facts = Provenance(model=job.wildcards.model, source=job.params.source, quantize=dict(recipe))
+    facts = made_models.facts(Plan(job.config), job.wildcards.model)
     made_models.build(job.output.marker, command, job.log[0], facts)
     made_models.require_quantized(Path(job.output.marker).parent)
 

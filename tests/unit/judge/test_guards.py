@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from quantbench.judge import guards, pairing
 from quantbench.records.base import convert
-from quantbench.records.block import BlockContext, Calibration, GuardResult
+from quantbench.records.block import BlockContext, Calibration, GuardResult, MeasuredWith
 from quantbench.records.server import Ready, Session
 
 PRINT = "vllm-0.32.0-1234abcd"
@@ -81,8 +81,21 @@ def ready(claimed: str = "none", weights: float = 3.0) -> Facts:
     }  # fmt: skip
 
 
+def with_() -> Facts:
+    """What a block was measured with, and is wanted to be."""
+    knobs = {
+        "workload": "chat", "concurrency": 8, "max_tokens": 128, "protocol": 1, "style": "interactive",
+        "endpoint": "chat", "template": None, "min_seconds": 20, "min_requests": 8, "warmup_requests": 8,
+        "warmup_max_tokens": None, "timeout_s": 60,
+    }  # fmt: skip
+    spec = {"model": "bf16", "settings": {"max_num_seqs": 64, "env": {"A": "1"}}, "devices": ["0"]}
+    server = {"spec": spec, "made": {"group_size": 128}, "vllm": "0.32.0", "source_id": "files"}
+    return {"server": server, "knobs": knobs, "prompts": "text"}
+
+
 def block_facts() -> Facts:
-    return {"context": context(), "ready": ready(), "calibration": dict(CALIBRATION)}
+    block = context() | {"measured_with": with_()}
+    return {"context": block, "ready": ready(), "calibration": dict(CALIBRATION), "wanted": with_()}
 
 
 def server_facts() -> Facts:
@@ -109,6 +122,7 @@ def session(returned: bool | None) -> Facts:
 
 TYPES: dict[str, Any] = {
     "context": BlockContext, "ready": Ready, "calibration": Calibration | None, "ready_a": Ready, "ready_b": Ready,
+    "wanted": MeasuredWith | None,
     "blocks_a": list[BlockContext], "blocks_b": list[BlockContext], "sessions": dict[str, Session],
 }  # fmt: skip
 SCOPES: dict[str, tuple[Callable[[], Facts], Callable[..., list[GuardResult]]]] = {
@@ -212,10 +226,30 @@ def incident(kind: str) -> list[dict[str, str]]:
 METRICS, DELTA, CLIENT = "context.metrics.", "context.server.delta.", "context.client."
 SILENCES = "context.silences"
 TELEMETRY, SETTINGS = "context.telemetry.", "ready_b.settings."
-SHORT = {METRICS + "duration_s": 10.0, METRICS + "steady_s": 9.0, "context.min_seconds": 9.0}
+SHORT = {METRICS + "duration_s": 10.0, METRICS + "steady_s": 9.0, "context.min_seconds": 9.0, "wanted": None}
 MOMENT = frozenset({("hiccup", "warn")})
 NONE_STEADY = frozenset({("ramp_share", "warn")})
+WITH, SPEC = "context.measured_with.", "context.measured_with.server.spec."
 CASES = [
+    # a block: what it was measured with
+    *(
+        planted("other_configuration", {path: other})
+        for path, other in {
+            "context.protocol": 0, SPEC + "settings.max_num_seqs": 7, SPEC + "settings.env": {},
+            SPEC + "devices": ["1"],
+            WITH + "server.made.group_size": 64, WITH + "server.vllm": "0.31.0", WITH + "server.source_id": "others",
+            WITH + "knobs.template": "{prompt}", WITH + "knobs.timeout_s": 61, WITH + "prompts": "another text",
+        }.items()
+    ),
+    *(
+        Case("other_configuration", "ok", {path: None})
+        for path in ("server.made", "server.vllm", "server.source_id", "prompts")
+        for path in (WITH + path, "wanted." + path)
+    ),
+    Case("other_configuration", "ok", {"wanted": None, "context.measured_with": None}),
+    Case("other_configuration", "ok", {SPEC + "settings": {}, "wanted.server.spec.settings.of_a_later_version": 1}),
+    planted("other_configuration", {"context.measured_with": None, "context.protocol": 0}),
+    planted("other_configuration", {"context.measured_with": None, "context.server.source_id": "others"}),
     # a block: load
     planted("failed_requests", {
         METRICS + "failures": 1, METRICS + "tokens_out": 1_279_872, "context.failure_reasons": {"timeout": 1},
@@ -249,7 +283,7 @@ CASES = [
           context__metrics__duration_s=100.0, context__metrics__steady_s=90.0),
     *both("client_stalled", CLIENT + "stalled_s", ok=0.999, bad=1.0),
     *both("client_stalled", CLIENT + "stalled_s", ok=0.249, bad=0.25, context__metrics__duration_s=4.0,
-          context__min_seconds=4.0, context__metrics__steady_s=3.0),
+          context__min_seconds=4.0, context__metrics__steady_s=3.0, wanted=None),
     *both("suspended", CLIENT + "suspended_s", ok=0.1, bad=0.101),
     *both("clock_set", CLIENT + "clock_step_s", ok=1.0, bad=1.01),
     *both("clock_set", CLIENT + "clock_step_s", ok=-1.0, bad=-1.01),
@@ -340,6 +374,7 @@ CASES = [
 
 # guard: the fact that is taken away
 UNKNOWN = {
+    "other_configuration": "context.measured_with",
     "failed_requests": "context.metrics.failures", "resent_requests": "context.client.resent",
     "stalled": "context.silences", "hiccup": "context.silences", "client_stalled": "context.client.stalled_s",
     "suspended": "context.client.suspended_s", "clock_set": "context.client.clock_step_s",
@@ -464,7 +499,7 @@ def test_a_block_of_which_only_the_client_knows_is_unknown_to_the_other_guards()
     facts["context"] |= {"metrics": {}, "client": {}, "server": {}, "telemetry": {}}
     block = convert(facts["context"], BlockContext)
     known = {r.id for r in guards.evaluate_block(block, None, None) if r.status != "unknown"}
-    assert known == {"server_error"}
+    assert known == {"server_error", "other_configuration"}, "a log can be read, and nothing is asked for"
 
 
 def test_clean_facts_of_a_machine_without_gpu_fail_nothing() -> None:
@@ -483,7 +518,7 @@ def test_a_restart_seen_in_the_counters_fails_and_leaves_the_counters_unknown() 
 
 
 def test_energy_per_token_is_blank_where_the_two_energies_disagree_and_stays_so() -> None:
-    block, server, calibration = typed(block_facts())
+    block, server, calibration, _ = typed(block_facts())
     assert guards.judged(block, server, calibration).metrics["j_per_token"] == 0.001
     facts = block_facts()
     put(facts, "context.telemetry.energy_from_power_j", 1000.0)

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
+from quantbench.config import model_plan, settings
+from quantbench.config.configuration import Plan
 from quantbench.errors import QuantbenchError
 from quantbench.files import read_json
 from quantbench.quality import made_models
 from quantbench.records.server import Provenance
 from servers import no_tensors
+from source import ROOT
 
 FACTS = Provenance(model="m", source="Org/Model", quantize={"scheme": "W8A8"})
 MAKES = """
@@ -109,3 +114,69 @@ def test_a_cached_hub_model_is_found(monkeypatch, tmp_path: Path) -> None:
     (snapshot / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
     (snapshot / "model.safetensors").write_bytes(no_tensors(64))
     assert made_models.find("base", "Org/Model") == snapshot
+
+
+def made_with(tmp_path: Path, size: int) -> list[str]:
+    """A program that leaves weights of so many bytes."""
+    return program(tmp_path, MAKES.replace('b"weights"', f"b'w' * {size}"))
+
+
+def test_a_folder_that_was_made_so_of_the_same_gets_its_record_again(tmp_path: Path) -> None:
+    marker, made = tmp_path / "models/m/provenance.json", replace(FACTS, inputs={"program": "1a"})
+    made_models.build(marker, made_with(tmp_path, 7), tmp_path / "log", made)
+    before = marker.read_bytes()
+    made_models.keep_record(marker)
+    marker.unlink()  # as snakemake does before the job
+    made_models.build(marker, made_with(tmp_path, 8), tmp_path / "log", made)
+    assert marker.read_bytes() == before
+    for other in (replace(made, inputs={"program": "2b"}), replace(made, quantize={"scheme": "W4A16"})):
+        made_models.build(marker, made_with(tmp_path, 8), tmp_path / "log", other)
+        assert read_json(marker)["weights_bytes"] == 8
+        made_models.build(marker, made_with(tmp_path, 7), tmp_path / "log", made)
+    (marker.parent / "model.safetensors").write_bytes(b"seven b")
+    made_models.build(marker, made_with(tmp_path, 8), tmp_path / "log", made)
+    assert read_json(marker)["weights_bytes"] == 8, "weights that are not as the record says are made anew"
+
+
+def test_the_record_comes_back_where_the_folder_was_not_replaced(tmp_path: Path) -> None:
+    marker = tmp_path / "models/m/provenance.json"
+    made_models.keep_record(marker)  # nothing is there yet
+    made_models.build(marker, program(tmp_path, MAKES), tmp_path / "log", FACTS)
+    before = marker.read_bytes()
+    made_models.keep_record(marker)
+    marker.unlink()
+    assert made_models.recorded(marker.parent), "also while the job is at work"
+    with pytest.raises(QuantbenchError):
+        made_models.build(marker, program(tmp_path, "import sys; sys.exit('no')"), tmp_path / "log", FACTS)
+    made_models.put_back(marker)
+    assert marker.read_bytes() == before
+    made_models.keep_record(marker)
+    made_models.put_back(marker)
+    assert sorted(p.name for p in marker.parent.iterdir()) == ["config.json", "model.safetensors", "provenance.json"]
+    (marker.parent / "model.safetensors").unlink()
+    assert made_models.recorded(marker.parent) is None, "without its weights a record is none"
+
+
+def test_a_model_is_as_the_plan_makes_it_if_recipe_and_inputs_are_the_same(tmp_path: Path) -> None:
+    for part in ("config", "data", "workflow"):
+        (tmp_path / part).symlink_to(ROOT / part)
+
+    def plan(grow: int = 1536, group_size: int = 128) -> Plan:
+        models = {"bf16": {"grow": grow}, "int8": {"quantize": {"group_size": group_size}}}
+        return settings.load(ROOT, {"gpu": "cpu", "models": models})
+
+    def states(plan: Plan) -> list[str]:
+        return [made_models.state(plan, name, tmp_path) for name in ("bf16", "int8")]
+
+    assert states(plan()) == ["missing", "missing"]
+    for name in ("bf16", "int8"):
+        marker = tmp_path / model_plan.record(plan(), name)
+        made_models.build(marker, program(tmp_path, MAKES), tmp_path / "log", made_models.facts(plan(), name, tmp_path))
+    assert states(plan()) == ["fits", "fits"]
+    assert states(plan(group_size=64)) == ["fits", "other"]
+    assert states(plan(grow=3072)) == ["other", "other"], "what is quantized from another model is another model"
+    (tmp_path / "workflow").unlink()
+    shutil.copytree(ROOT / "workflow/quantizers", tmp_path / "workflow/quantizers")
+    assert states(plan()) == ["fits", "fits"], "a copy is the same program, and what is not here is not compared"
+    (tmp_path / "workflow/quantizers/rtn.py").write_text("# another")
+    assert states(plan()) == ["fits", "other"]

@@ -132,9 +132,7 @@ class Plan:
 
     def measured_spec(self, arm: str) -> Json:
         """The part of `server_spec` that a result depends on: another port or more patience measures nothing again."""
-        spec = self.server_spec(arm)
-        settings = {key: value for key, value in spec["settings"].items() if key != "start_timeout_s"}
-        return {key: value for key, value in spec.items() if key not in ("port", "lane")} | {"settings": settings}
+        return measured_part(self.server_spec(arm))
 
     def places(self) -> dict[str, Json]:
         """The rest of it, per model: where its server is, and how long a start may take."""
@@ -203,6 +201,12 @@ class Plan:
         """All devices that the selected models use, sorted; what a run claims."""
         lanes = {self.lane_of(name) for name in self.models if not self.config["models"][name]["endpoint"]}
         return sorted({device for lane in lanes for device in self.config["lanes"][lane]["devices"]})
+
+
+def measured_part(spec: Mapping[str, Any]) -> Json:
+    """What a result depends on of a whole spec."""
+    settings = {key: value for key, value in spec["settings"].items() if key != "start_timeout_s"}
+    return {key: value for key, value in spec.items() if key not in ("port", "lane")} | {"settings": settings}
 
 
 def whole_spec(measured: Mapping[str, Any], place: Mapping[str, Any]) -> Json:

@@ -8,6 +8,10 @@ from quantbench.config.configuration import Plan
 
 Json = dict[str, Any]
 
+_DEMO = ("model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
+DEMO_FILES = [f"data/demo-model/{name}" for name in _DEMO]
+GROWER = "workflow/demo/grow.py"
+
 
 def from_demo(plan: Plan) -> list[str]:
     """Models that are the shipped demo model, grown."""
@@ -34,9 +38,35 @@ def recipe(plan: Plan, name: str) -> Json:
     }
 
 
+def made(plan: Plan, name: str) -> Json | None:
+    """How a model is made here, down to the demo model or to what was found here; None for one that is not."""
+    if not plan.made_here(name):
+        return None
+    if not plan.config["models"][name]["quantize"]:
+        return {"source": "demo", "grow": grow(plan, name)}
+    return {"source": base_source(plan, name), **recipe(plan, name), "base": made(plan, base(plan, name))}
+
+
+def made_of(plan: Plan, name: str) -> list[str]:
+    """Files that a model made here is made of, beside a base that is not made here."""
+    if not plan.config["models"][name]["quantize"]:
+        return [*DEMO_FILES, GROWER]
+    return [*base_record(plan, name), *calibration(plan, name), quantizer(plan, name)]
+
+
+def record(plan: Plan, name: str) -> str:
+    """The record of a model that is made here: the marker that its folder is complete."""
+    return f"{plan.source(name)}/provenance.json"
+
+
 def base(plan: Plan, name: str) -> str:
     """Name of the model that it is quantized from."""
     return str(plan.config["models"][name]["quantize"]["from"])
+
+
+def base_record(plan: Plan, name: str) -> list[str]:
+    """The record of the model that it is quantized from, if that is made here."""
+    return [record(plan, base(plan, name))] if plan.made_here(base(plan, name)) else []
 
 
 def base_source(plan: Plan, name: str) -> str:

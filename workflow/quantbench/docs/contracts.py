@@ -25,6 +25,7 @@ FILES: Final[dict[str, type[msgspec.Struct]]] = {
     "startup_table": tables.StartupRow,
     "impact": tables.ImpactRow,
     "answers": quality.Answer,
+    "answered_with": quality.AnsweredWith,
     "quality": quality.PlainPair,
     "quality_details": quality.QualityDetails,
     "cost": cost.Cost,

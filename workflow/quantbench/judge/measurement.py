@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any, get_args
 
+from quantbench.judge.guards import of_plan
 from quantbench.judge.siblings import far
 from quantbench.records.base import Number
 from quantbench.records.block import BlockContext, Calibration, Status, Telemetry
@@ -44,8 +45,12 @@ def summarize(
     gpu_name: str = "",
     checks: Iterable[Check] = (),
 ) -> Measurement:
-    """One description of the whole run. contexts: judged blocks of all arms, the A/A arm too; the others by model."""
-    ordered = sorted(contexts, key=lambda block: block.started_unix)
+    """One description of the whole run. contexts: judged blocks of all arms, the A/A arm too; the others by model.
+
+    Blocks of another configuration are only counted among the refused ones.
+    """
+    everything = sorted(contexts, key=lambda block: block.started_unix)
+    ordered = of_plan(everything)
     first, last = (ordered[0], ordered[-1]) if ordered else (None, None)
     gaps = _gaps(ordered)
     return Measurement(
@@ -54,9 +59,9 @@ def summarize(
         last_block_at=last.started_at if last else None,
         measured_s=sum(block.duration_s for block in ordered),
         versions={model: record.versions for model, record in ready.items()},
-        blocks=_blocks(ordered),
+        blocks=_blocks(everything),
         order=_order(ordered, list(ready)),
-        guards=_guards(ordered),
+        guards=_guards(everything),
         lane=_lane(ordered),
         share=_share(sessions.values()),
         wall=wall_time(ordered),

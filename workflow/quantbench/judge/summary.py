@@ -20,6 +20,8 @@ from functools import cached_property
 from typing import Any, Final
 
 from quantbench.client.metrics import figure, measured, percentile
+from quantbench.errors import QuantbenchError
+from quantbench.judge.guards import OTHER
 from quantbench.judge.siblings import far
 from quantbench.records.base import Number
 from quantbench.records.block import BlockContext, Calibration, Percentile
@@ -35,11 +37,15 @@ ENERGY_GUARD: Final = "energy_mismatch"
 
 @dataclass(frozen=True)
 class Tuple:
-    """What a row is made of: the blocks of one cell of one arm, and the client's calibration at its concurrency."""
+    """What a row is made of: the blocks of one cell of one arm, and the client's calibration at its concurrency.
+
+    others: blocks of another configuration; the row says that they are there, and nothing of them is in it.
+    """
 
     gpu_name: str
     blocks: Sequence[tuple[Sequence[RequestRecord], BlockContext]]
     calibration: Calibration | None
+    others: Sequence[BlockContext] = ()
 
     @cached_property
     def contexts(self) -> list[BlockContext]:
@@ -90,9 +96,18 @@ def tuple_row(
     """The one row of a tuple CSV: {column: value}, in order.
 
     blocks: (requests, judged context) of one cell and arm, at least one. calibration: the one at its concurrency.
+    Raises QuantbenchError if all of them are of another configuration.
     """
-    row = Tuple(gpu_name, blocks, calibration)
-    return {column.name: column.of(row) for column in columns(row.contexts[0].style)}
+    ours = [(records, context) for records, context in blocks if OTHER not in context.reasons]
+    others = [context for _, context in blocks if OTHER in context.reasons]
+    if not ours:
+        raise QuantbenchError(
+            f"{others[0].arm} {others[0].cell.key}: all blocks are of another configuration",
+            remedy="run snakemake again: it sets them aside and measures them anew",
+        )
+    row = Tuple(gpu_name, ours, calibration, others)
+    made = {column.name: column.of(row) for column in columns(row.contexts[0].style)}
+    return made | {"blocks_invalid": made["blocks_invalid"] + len(others)}
 
 
 def columns(style: Style) -> list[Column]:
@@ -160,6 +175,8 @@ def _limits(metric: Metric) -> list[Column]:
 
 def _reasons(row: Tuple) -> Iterator[str]:
     """Guards that refused blocks, and why figures are empty."""
+    if row.others:
+        yield OTHER
     for context in row.contexts:
         yield from context.reasons
     for metric, of in quantiles():
@@ -242,7 +259,7 @@ _SERVER: Final = (
 _VALIDITY: Final = (
     Column(
         "valid", "true, false", "whether every block is valid: the row of what is left after failures is not sound",
-        lambda row: all(context.valid for context in row.contexts),
+        lambda row: not row.others and all(context.valid for context in row.contexts),
     ),
     Column(
         "reasons", "codes",

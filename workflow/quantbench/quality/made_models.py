@@ -8,16 +8,20 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from msgspec.structs import replace
 
+from quantbench.config import model_plan
+from quantbench.config.configuration import Plan
 from quantbench.errors import QuantbenchError
 from quantbench.observe import checkpoint, programs
-from quantbench.records.base import write
+from quantbench.records.base import convert, read, write
 from quantbench.records.server import Provenance, ServerSpec
-from quantbench.serving import model_source
+from quantbench.serving import identity, model_source
 
-MARKER = "provenance.json"
+MARKER, TWIN = "provenance.json", ".provenance.json"
+"""The record of a folder, and its second name while a job is at work on it: snakemake removes the first."""
 
 
 def find(name: str, source: str) -> Path:
@@ -33,13 +37,80 @@ def find(name: str, source: str) -> Path:
     return folder
 
 
+def facts(plan: Plan, name: str, root: Path = Path()) -> Provenance:
+    """How the plan makes a model, and of what; not yet what came of it."""
+    model, files = plan.config["models"][name], model_plan.made_of(plan, name)
+    inputs = {path: sha256(root / path) for path in files if (root / path).exists()}
+    if not model["quantize"]:
+        return Provenance(model=name, source="demo", intermediate_size=model_plan.grow(plan, name), inputs=inputs)
+    base = convert(plan.server_spec(model_plan.base(plan, name)), ServerSpec)
+    if base.source not in inputs and (weights := identity.source_id(base)):
+        inputs[base.source] = weights
+    return Provenance(model=name, source=base.source, quantize=model_plan.recipe(plan, name), inputs=inputs)
+
+
+def state(plan: Plan, name: str, root: Path = Path()) -> Literal["fits", "other", "missing"]:
+    """Whether the folder of a model that is made here is as the plan makes it now.
+
+    Not compared: what an earlier version did not write down, and inputs that are not here.
+    """
+    quantized = bool(plan.config["models"][name]["quantize"])
+    if quantized and model_plan.base_record(plan, name) and state(plan, model_plan.base(plan, name), root) == "other":
+        return "other"
+    kept = recorded(root / plan.source(name))
+    if kept is None:
+        return "missing"
+    wanted = facts(plan, name, root)
+    inputs = {path: digest for path, digest in kept.inputs.items() if path in wanted.inputs}
+    same = _recipe(kept) == _recipe(wanted) and inputs == {path: wanted.inputs[path] for path in inputs}
+    return "fits" if same else "other"
+
+
+def recorded(folder: Path) -> Provenance | None:
+    """The record of a folder that has all its weights; None where there is none."""
+    path = next((folder / name for name in (MARKER, TWIN) if (folder / name).exists()), None)
+    try:
+        record = read(path, Provenance) if path else None
+    except QuantbenchError:
+        return None
+    if record is None:
+        return None
+    weights = [folder / name for name in record.sha256]
+    there = all(file.exists() for file in weights)
+    return record if there and sum(file.stat().st_size for file in weights) == record.weights_bytes else None
+
+
+def keep_record(marker: Path) -> None:
+    """Before a job makes the folder anew: the record stays under its second name until the folder is replaced."""
+    if marker.exists():
+        shutil.copy2(marker, marker.with_name(TWIN))
+
+
+def put_back(marker: Path) -> None:
+    """Afterwards: the folder that was not replaced has its record again, the new one has one name for it."""
+    twin = marker.with_name(TWIN)
+    if twin.exists() and not marker.exists():
+        twin.rename(marker)
+    twin.unlink(missing_ok=True)
+
+
+def _recipe(record: Provenance) -> tuple[object, ...]:
+    return record.source, record.intermediate_size, record.quantize
+
+
 def build(marker: Path | str, command: Sequence[str], log: Path | str, made: Provenance) -> None:
     """Run `command` with the new folder as its last argument; on success the folder of `marker` is replaced.
 
     `marker` is the folder's provenance.json: `made` with the SHA-256 of every weight file and their bytes. The
-    program's output goes to `log`. Raises QuantbenchError when it fails or leaves no weights.
+    program's output goes to `log`. A folder that was made so already, of the same inputs, gets its record again.
+    Raises QuantbenchError when it fails or leaves no weights.
     """
     folder, log = Path(marker).parent, Path(log)
+    kept = recorded(folder)
+    if kept and made.inputs and replace(kept, weights_bytes=0, sha256={}) == made and _intact(folder, kept):
+        write(folder / MARKER, kept)
+        (folder / TWIN).unlink(missing_ok=True)
+        return
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +126,10 @@ def build(marker: Path | str, command: Sequence[str], log: Path | str, made: Pro
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _intact(folder: Path, record: Provenance) -> bool:
+    return all(sha256(folder / name) == digest for name, digest in record.sha256.items())
 
 
 def require_quantized(folder: Path | str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from quantbench.records.base import Number, Record
+from quantbench.records.base import Number, OpenRecord, Record
 from quantbench.records.cell import InCell, served_model
 from quantbench.records.metric import BLOCK_METRICS
 
@@ -123,8 +123,28 @@ class BlockKnobs(InCell, frozen=True, kw_only=True):
     timeout_s: Number
 
 
+class ServedWith(Record, frozen=True, kw_only=True):
+    """A server as far as results depend on it; null is what was not known.
+
+    spec: `Plan.measured_spec`. made: how a model made here is made (`model_plan.made`). source_id: digest of its files.
+    """
+
+    spec: dict[str, Any]
+    made: dict[str, Any] | None = None
+    vllm: str | None = None
+    source_id: str | None = None
+
+
+class MeasuredWith(Record, frozen=True, kw_only=True):
+    """All that a block's result depends on. prompts: SHA-256 of the prompt file."""
+
+    server: ServedWith
+    knobs: BlockKnobs
+    prompts: str | None = None
+
+
 class ServerFacts(Record, frozen=True, kw_only=True):
-    """The server that answered the block: which one, its counters, its log."""
+    """The server that answered the block: which one (its lease says so), its counters, its log."""
 
     spec_hash: str | None = None
     source_id: str | None = None
@@ -224,6 +244,7 @@ class BlockContext(InCell, frozen=True, kw_only=True):
     telemetry: Telemetry
     server: ServerFacts
     lane: LaneFacts
+    measured_with: MeasuredWith | None = None
     bottleneck: Bottleneck = Bottleneck()
     guards: tuple[GuardResult, ...] = ()
     valid: bool = True
@@ -246,6 +267,24 @@ class BlockContext(InCell, frozen=True, kw_only=True):
     def warned(self, guard: str) -> bool:
         """Whether a guard warned in this (judged) block."""
         return any(result.id == guard and result.status == "warn" for result in self.guards)
+
+
+class KeptServer(OpenRecord, frozen=True, kw_only=True):
+    """What a plan reads of a block's `server`."""
+
+    source_id: str | None = None
+
+
+class KeptBlock(OpenRecord, frozen=True, kw_only=True):
+    """What a plan reads of a block's file: with what it was measured. Of any version, and quick to read."""
+
+    model: str
+    block: int
+    protocol: int = 1
+    style: str
+    min_seconds: float
+    server: KeptServer
+    measured_with: MeasuredWith | None = None
 
 
 class Calibration(Record, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ PATHS: Final[dict[str, str]] = {
     "startup_table": "startup.csv",
     "measurement": "measurement.json",
     "answers": "answers/{model}.json",
+    "answered_with": "servers/{model}/answered_with.json",
     "quality": "quality_{variant}.json",
     "quality_details": "quality_details_{variant}.json",
     "first_quality": "quality.json",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from quantbench.records.base import OpenRecord, Record
+from quantbench.records.block import ServedWith
 from quantbench.records.finding import Finding
 
 UseId = Literal["batch", "chat", "facts", "reasoning", "code", "json", "summaries", "languages"]
@@ -43,6 +44,14 @@ class Answer(OpenRecord, frozen=True, kw_only=True, rename={"kind": "class"}):
     prompt_tokens: int | None = None
     prompt_token_ids_sha256: str | None = None
     again: tuple[Repeat, ...] = ()
+
+
+class AnsweredWith(Record, frozen=True, kw_only=True):
+    """`servers/{model}/answered_with.json`: what the answers depend on. floor: concurrencies of the repeats."""
+
+    server: ServedWith
+    prompts: str
+    floor: tuple[int, ...] = ()
 
 
 class PlainPair(Record, frozen=True, kw_only=True):

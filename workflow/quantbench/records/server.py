@@ -7,7 +7,7 @@ import json
 from typing import Any, ClassVar, Literal
 
 from quantbench.records.base import Number, OpenRecord, Record
-from quantbench.records.block import Hardware
+from quantbench.records.block import Hardware, ServedWith
 
 Mode = Literal["sleep", "resident", "restart", "endpoint"]
 """How a lane changes models: `serving.server.mode_of`."""
@@ -216,6 +216,7 @@ class Ready(Record, frozen=True, kw_only=True):
     tokenizer: Tokenizer
     system_fingerprint: str | None
     identity: Identity = Identity()
+    served_with: ServedWith | None = None
 
 
 class Event(OpenRecord, frozen=True, kw_only=True, omit_defaults=True):
@@ -274,6 +275,7 @@ class MeasuredStarts(Record, frozen=True, kw_only=True):
 
     model: str
     starts: tuple[MeasuredStart, ...]
+    served_with: ServedWith | None = None
 
 
 class LaneRecord(Record, frozen=True, kw_only=True):
@@ -286,7 +288,8 @@ class LaneRecord(Record, frozen=True, kw_only=True):
 class Provenance(Record, frozen=True, kw_only=True):
     """`models/{gpu}/{model}/provenance.json`: how a model was made here, and what came of it.
 
-    intermediate_size: of the grown demo model; quantize: the recipe of a quantized one. sha256: of each weight file.
+    intermediate_size: of the grown demo model; quantize: the recipe of a quantized one. sha256: of each weight file;
+    inputs: of each file that it was made with (program, calibration text, the base's record, the demo's files).
     """
 
     model: str
@@ -295,3 +298,4 @@ class Provenance(Record, frozen=True, kw_only=True):
     quantize: dict[str, Any] | None = None
     weights_bytes: int = 0
     sha256: dict[str, str] = {}
+    inputs: dict[str, str] = {}

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from msgspec.structs import replace
+
+from quantbench.config.configuration import measured_part
 from quantbench.engines import openai_api
 from quantbench.errors import QuantbenchError
 from quantbench.observe import gpu
 from quantbench.records.base import read, write
-from quantbench.records.block import LaneFacts
+from quantbench.records.block import LaneFacts, ServedWith
 from quantbench.records.server import LaneRecord, Mode, Ready, ServerSpec
 from quantbench.records.serving import Fallback, State
 from quantbench.serving import claims, memory, model_source, owner, preflight, processes, registry, server, trust
@@ -60,6 +63,16 @@ class Lease:
         """Processes of all servers of this machine that share the lease's devices, the sleeping ones too."""
         states = registry.servers(self.spec.devices) if self.state else []
         return [pid for state in states for pid in registry.members(state)]
+
+    @property
+    def answering(self) -> ServerSpec:
+        """The spec of the server that really answers."""
+        return self.state.spec if self.state else self.spec
+
+    def served(self, planned: ServedWith) -> ServedWith:
+        """The same of what results depend on, and the files that the server has loaded."""
+        loaded = self.ready.source_id if self.ready else None
+        return replace(planned, spec=measured_part(self.answering.as_dict()), source_id=loaded)
 
     def facts(self) -> LaneFacts:
         """The `lane` entry of a block's context."""

@@ -6,6 +6,7 @@ beside the figures. A fact that is missing is `unknown`, never ok: it does not i
 
 from quantbench.judge.guards.evaluate import CLIENT as CLIENT
 from quantbench.judge.guards.evaluate import GUARDS as GUARDS
+from quantbench.judge.guards.evaluate import OTHER as OTHER
 from quantbench.judge.guards.evaluate import comparison_failures as comparison_failures
 from quantbench.judge.guards.evaluate import evaluate_block as evaluate_block
 from quantbench.judge.guards.evaluate import evaluate_pair as evaluate_pair
@@ -14,3 +15,4 @@ from quantbench.judge.guards.evaluate import evaluate_server as evaluate_server
 from quantbench.judge.guards.evaluate import failed as failed
 from quantbench.judge.guards.evaluate import judged as judged
 from quantbench.judge.guards.evaluate import meanings as meanings
+from quantbench.judge.guards.evaluate import of_plan as of_plan

@@ -17,7 +17,7 @@ from inspect import Parameter, signature
 from typing import Any, Concatenate, Generic, Literal, NamedTuple, TypeVar
 
 from quantbench.records.base import Number
-from quantbench.records.block import BlockContext, Calibration, Delta, GuardResult
+from quantbench.records.block import BlockContext, Calibration, Delta, GuardResult, MeasuredWith
 from quantbench.records.cell import Cell
 from quantbench.records.metric import METRICS
 from quantbench.records.server import Ready
@@ -132,11 +132,12 @@ def _steps(read: Callable[[Any], Any]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class BlockFacts:
-    """What guards of a block read: the block, the server that answered it, the client's calibration."""
+    """What guards of a block read: the block, its server, the client's calibration, what the plan wants it to be."""
 
     block: BlockContext
     ready: Source[Ready]
     calibration: Source[Calibration]
+    wanted: Source[MeasuredWith] = Source("wanted", None)
 
     def need(self, read: Callable[[BlockContext], T | None]) -> T:
         """A fact of the block. Raises Missing."""

@@ -7,21 +7,23 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from quantbench.judge.guards import client, device, engine, load, pair, server, stall
+from quantbench.judge.guards import client, device, engine, load, pair, provenance, server, stall
 from quantbench.judge.guards.base import BlockFacts, Guard, PairFacts, Scope, Source
 from quantbench.observe import bottleneck
-from quantbench.records.block import BlockContext, Calibration, GuardResult
+from quantbench.records.block import BlockContext, Calibration, GuardResult, MeasuredWith
 from quantbench.records.server import Ready, Session
 
 GUARDS: Final = tuple(
     value
-    for module in (load, stall, engine, device, client, server, pair)
+    for module in (provenance, load, stall, engine, device, client, server, pair)
     for value in vars(module).values()
     if isinstance(value, Guard)
 )
 """In the order in which modules define them."""
 CLIENT: Final = ("client_cpu", "client_loop_lag", "client_limit")
 """Guards that say that the load client was the limit."""
+OTHER: Final = provenance.other_configuration.id
+"""The guard that says that a block is not of this configuration: it is in no figure."""
 
 
 def _answers(scope: Scope, facts: object) -> list[GuardResult]:
@@ -29,19 +31,24 @@ def _answers(scope: Scope, facts: object) -> list[GuardResult]:
 
 
 def evaluate_block(
-    context: BlockContext, ready: Ready | None, calibration: Calibration | None = None
+    context: BlockContext,
+    ready: Ready | None,
+    calibration: Calibration | None = None,
+    wanted: MeasuredWith | None = None,
 ) -> list[GuardResult]:
     """All guards of a block."""
-    facts = BlockFacts(context, Source("ready", ready), Source("calibration", calibration))
+    facts = BlockFacts(context, Source("ready", ready), Source("calibration", calibration), Source("wanted", wanted))
     return _answers("block", facts)
 
 
-def judged(context: BlockContext, ready: Ready | None, calibration: Calibration | None) -> BlockContext:
-    """The context with bottleneck, guards, valid and reasons, from its facts and the client's calibration.
+def judged(
+    context: BlockContext, ready: Ready | None, calibration: Calibration | None, wanted: MeasuredWith | None = None
+) -> BlockContext:
+    """The context with bottleneck, guards, valid and reasons, from its facts, the calibration and what is wanted.
 
     Where energy_mismatch warns, j_per_token is blank: nobody knows which of the two energies is right.
     """
-    results = evaluate_block(context, ready, calibration)
+    results = evaluate_block(context, ready, calibration, wanted)
     reasons = failed(results)
     client_limits = [result.detail for result in results if result.id in CLIENT and result.id in reasons]
     block = replace(
@@ -52,6 +59,11 @@ def judged(context: BlockContext, ready: Ready | None, calibration: Calibration 
         reasons=tuple(reasons),
     )
     return replace(block, metrics=block.metrics | {"j_per_token": None}) if block.warned("energy_mismatch") else block
+
+
+def of_plan(blocks: Iterable[BlockContext]) -> list[BlockContext]:
+    """The judged blocks without those of another configuration."""
+    return [block for block in blocks if OTHER not in block.reasons]
 
 
 def evaluate_server(ready: Ready) -> list[GuardResult]:

@@ -1,0 +1,87 @@
+"""What something was measured with, against what the plan wants: the differences, in words.
+
+Unknown is not other: what an earlier version did not write down, and keys that only one side has, are not compared.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from quantbench.records.block import BlockContext, KeptBlock, MeasuredWith, ServedWith
+from quantbench.records.quality import AnsweredWith
+
+_LONGEST = 40
+_NAMES_ONLY = ("env",)
+"""Settings whose values may be nobody's business: only which of them differ is said."""
+
+
+def block_differences(block: BlockContext | KeptBlock, wanted: MeasuredWith) -> tuple[str, ...]:
+    """Each difference as "max_num_seqs 7, now 64"; none where the block is what the plan wants, or does not tell."""
+    kept, knobs = block.measured_with, wanted.knobs
+    own = {"protocol": block.protocol, "style": block.style, "min_seconds": block.min_seconds}
+    found = [*_differing(own, knobs.as_dict())]
+    if kept is None:
+        found += _files(block.server.source_id, wanted.server.source_id)
+    else:
+        found += server_differences(kept.server, wanted.server)
+        found += _differing(kept.knobs.as_dict(), knobs.as_dict())
+        if None not in (kept.prompts, wanted.prompts) and kept.prompts != wanted.prompts:
+            found.append("another text of the prompt file")
+    return tuple(dict.fromkeys(found))
+
+
+def server_differences(kept: ServedWith, wanted: ServedWith) -> tuple[str, ...]:
+    """The same of two servers."""
+    found = [*_differing(_flat(kept.spec), _flat(wanted.spec))]
+    if kept.made is not None and wanted.made is not None:
+        found += _differing(_flat(kept.made), _flat(wanted.made))
+    if None not in (kept.vllm, wanted.vllm) and kept.vllm != wanted.vllm:
+        found.append(f"vLLM {kept.vllm}, now {wanted.vllm}")
+    return (*found, *_files(kept.source_id, wanted.source_id))
+
+
+def answer_differences(kept: AnsweredWith, wanted: AnsweredWith) -> tuple[str, ...]:
+    """The same of a model's answers."""
+    prompts = [] if kept.prompts == wanted.prompts else ["another text of the prompt file"]
+    floor = _differing({"floor": kept.floor}, {"floor": wanted.floor})
+    return (*server_differences(kept.server, wanted.server), *prompts, *floor)
+
+
+def _files(kept: str | None, wanted: str | None) -> list[str]:
+    both = None not in (kept, wanted)
+    return [f"files of the model {kept}, now {wanted}"] if both and kept != wanted else []
+
+
+def _flat(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Leaves by their name; `env` is a leaf, and so is what is no mapping."""
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        nested = isinstance(inner, Mapping) and key not in _NAMES_ONLY
+        flat |= _flat(inner, f"{path}{key}.") if nested else {f"{path}{key}": inner}
+    return flat
+
+
+def _differing(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
+    for key in (key for key in kept if key in wanted):
+        before, now = (_plain(side[key]) for side in (kept, wanted))
+        if before != now:
+            yield _said(key.removeprefix("settings."), before, now)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: a tuple is a list."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _said(key: str, before: Any, now: Any) -> str:
+    if key in _NAMES_ONLY and isinstance(before, Mapping) and isinstance(now, Mapping):
+        names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        return f"{key} ({', '.join(names)})"
+    return f"{key} {_short(before)}, now {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

@@ -1,0 +1,361 @@
+"""What is kept of earlier runs, against what the plan wants: what fits is used, what does not is set aside.
+
+Contents decide. Each block, server record, start-up and set of answers tells with what it was measured; snakemake's
+memory and the times of files count only where that is not known. `Kept` looks at the disk when a run is planned.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from msgspec.structs import replace
+
+from quantbench.config import model_plan, report_plan, settings
+from quantbench.config.configuration import Plan
+from quantbench.config.expected import Expected
+from quantbench.errors import QuantbenchError
+from quantbench.judge import provenance
+from quantbench.quality import made_models
+from quantbench.records.base import OpenRecord, Record, convert, read
+from quantbench.records.block import KeptBlock, ServedWith
+from quantbench.records.cell import Cell, served_model
+from quantbench.records.layout import Results
+from quantbench.records.quality import AnsweredWith
+from quantbench.records.server import ServerSpec
+from quantbench.serving import identity, owner
+from quantbench.wording import plural
+
+SET_ASIDE: Final = "set_aside"
+"""Folder beside what it was taken from; below it one folder per configuration."""
+
+
+class _KeptServer(OpenRecord, frozen=True, kw_only=True):
+    """What a plan reads of ready.json and startup.json, of any version."""
+
+    served_with: ServedWith | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is kept of one thing: it fits, it is of another configuration, it does not tell, or it is not there."""
+
+    state: Literal["fits", "other", "unknown", "missing"]
+    differences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A rule that measures. files: kinds of path in `layout.PATHS`, first the record that tells with what."""
+
+    files: tuple[str, ...]
+    record: type[Record]
+    told: Callable[[Any], Record | None]
+    differences: Callable[[Any, Any], tuple[str, ...]]
+
+
+def _server_differences(kept: _KeptServer, wanted: ServedWith) -> tuple[str, ...]:
+    return provenance.server_differences(kept.served_with, wanted) if kept.served_with else ()
+
+
+_SERVER: Final = (_KeptServer, lambda kept: kept.served_with, _server_differences)
+KINDS: Final[Mapping[str, _Kind]] = {
+    "measure_block": _Kind(
+        ("block", "records"), KeptBlock, lambda kept: kept.measured_with, provenance.block_differences
+    ),
+    "start_server": _Kind(("ready", "serve_sh"), *_SERVER),
+    "measure_startup": _Kind(("startup",), *_SERVER),
+    "generate_answers": _Kind(
+        ("answered_with", "answers"), AnsweredWith, lambda kept: kept, provenance.answer_differences
+    ),
+}
+"""By the name of the rule."""
+MAKERS: Final = ("materialize_model", "quantize_model")
+"""Rules that make models."""
+
+
+def expected(plan: Plan, root: Path = Path()) -> Expected:
+    """What the plan wants, with the files and the version of vLLM that are here now."""
+    servers = {name: _served_with(plan, name, root) for name in plan.models}
+    texts = {name: root / workload["prompts"] for name, workload in plan.config["workloads"].items()}
+    return Expected(plan, servers, {name: made_models.sha256(path) for name, path in texts.items()})
+
+
+def _served_with(plan: Plan, name: str, root: Path) -> ServedWith:
+    spec, here = plan.server_spec(name), plan.made_here(name)
+    known = identity.planned(spec, Results(plan.gpu, root).file("ready", model=name), made_here=here)
+    if here and made_models.state(plan, name, root) == "fits":
+        known["source_id"] = identity.source_id(convert(spec, ServerSpec))
+    return ServedWith(spec=plan.measured_spec(name), made=model_plan.made(plan, name), **known)
+
+
+class Kept:
+    """The results of a plan as they lie on the disk when the run is planned."""
+
+    def __init__(self, plan: Plan, results: Results) -> None:
+        self.plan, self.results = plan, results
+        self.expected = expected(plan, results.below)
+        self._found: dict[tuple[str, ...], Found] = {}
+        self._linked: list[dict[Path, Path]] = []
+        self._markers: list[Path] = []
+        self._models: dict[str, str] = {}
+
+    def found(self, rule: str, wildcards: Mapping[str, Any]) -> Found:
+        """What is kept of a rule's job."""
+        key = (rule, *(f"{name}={wildcards[name]}" for name in sorted(wildcards)))
+        if key not in self._found:
+            self._found[key] = self._look(rule, wildcards)
+        return self._found[key]
+
+    def settles(self, rule: str, wildcards: Mapping[str, Any]) -> bool:
+        """Whether contents alone decide on a job: what is kept fits, and its model is not about to be made anew."""
+        if rule in MAKERS:
+            record = made_models.recorded(self.results.below / self.plan.source(wildcards["model"]))
+            return self.model(wildcards["model"]) == "fits" and bool(record and record.inputs)
+        fits = rule in KINDS and self.found(rule, wildcards).state == "fits"
+        return fits and self.model(_model(wildcards)) != "other"
+
+    def demanded(self, rule: str, wildcards: Mapping[str, Any]) -> Iterator[str]:
+        """Files of a job that must run though snakemake may not see it, and of the model that it needs."""
+        if rule in MAKERS:
+            if self.model(wildcards["model"]) == "other":
+                yield model_plan.record(self.plan, wildcards["model"])
+        elif rule == "calibrate_client":
+            if not (file := self.results.file("calibration", **wildcards)).exists() and self._any("cells/*/*/*.csv"):
+                yield str(file)
+        else:
+            if again := self.again(rule, wildcards):
+                yield from map(str, self.files(rule, wildcards))
+            lacks_model = self.model(_model(wildcards)) in ("other", "missing")
+            if lacks_model and (again or self.found(rule, wildcards).state == "missing"):
+                yield model_plan.record(self.plan, _model(wildcards))
+
+    def model(self, name: str) -> str:
+        """`made_models.state` of a model that is made here, "elsewhere" for others."""
+        if name not in self._models:
+            here = self.plan.made_here(name)
+            self._models[name] = made_models.state(self.plan, name, self.results.below) if here else "elsewhere"
+        return self._models[name]
+
+    def again(self, rule: str, wildcards: Mapping[str, Any]) -> bool:
+        """Whether the job must run though snakemake may not see it: of another configuration, or gone from a result."""
+        state = self.found(rule, wildcards).state
+        return state == "other" or (state == "missing" and self._is_used(rule, wildcards))
+
+    def files(self, rule: str, wildcards: Mapping[str, Any]) -> list[Path]:
+        """The files of a rule's job, first the one that tells with what it was measured."""
+        return [self.results.file(kind, **wildcards) for kind in KINDS[rule].files]
+
+    def blocks(self, arm: str, cell: Cell) -> int:
+        """Highest number of a block of this configuration, or of one that does not tell; later ones are not counted."""
+        numbers = range(settings.blocks_on_disk(self.results, arm, cell), 0, -1)
+        return next((n for n in numbers if self.found("measure_block", _of(arm, cell, n)).state != "other"), 0)
+
+    def words(self) -> Iterator[str]:
+        """What a plan says before anything is done: how many blocks are of another configuration, and what differs."""
+        others: Counter[tuple[str, str]] = Counter()
+        back = 0
+        for arm in self.plan.arms:
+            for cell in report_plan.points(self.plan, arm, self.results):
+                for n in range(1, self.plan.blocks(cell, self.blocks(arm, cell)) + 1):
+                    found = self.found("measure_block", _of(arm, cell, n))
+                    if found.state == "other":
+                        others[arm, "; ".join(found.differences)] += 1
+                    if found.state in ("other", "missing"):
+                        files = self.files("measure_block", _of(arm, cell, n))
+                        back += bool(_candidate("measure_block", files, self.expected.block(arm, cell)))
+        for (arm, differences), count in others.items():
+            what = f"{plural(count, 'block')} of {arm} of another configuration ({differences})"
+            yield f"{what}: set aside and made again where asked for"
+        if back:
+            were = "was" if back == 1 else "were"
+            yield f"{plural(back, 'block')} of this configuration {were} set aside before: taken back, not measured"
+
+    def set_aside(self, jobs: Iterable[tuple[str, Mapping[str, Any], bool]]) -> list[str]:
+        """Keep what jobs of this run are about to replace. Returns what to say of it, a line or none.
+
+        jobs: (rule, wildcards, whether the user asked for just this job to run again; then what lies set aside is not
+        taken for it). Files are linked, not moved: what no job comes to replace stays where it is (`put_back`).
+        """
+        self._forget_links()
+        others: Counter[str] = Counter()
+        for rule, wildcards, asked in jobs:
+            if rule in MAKERS:
+                self._markers.append(self.results.below / model_plan.record(self.plan, wildcards["model"]))
+                made_models.keep_record(self._markers[-1])
+            if rule not in KINDS:
+                continue
+            files, found = self.files(rule, wildcards), self.found(rule, wildcards)
+            if asked:
+                while aside := _candidate(rule, files, self._wanted(rule, wildcards)):
+                    _drop(aside)
+            if found.state == "missing" or (asked and found.state == "fits"):
+                continue
+            place = files[0].parent / SET_ASIDE / _key(rule, files[0])
+            self._linked.append({file: _link(file, place / file.name) for file in files})
+            others[rule] += found.state == "other"
+        if not (count := others["measure_block"]):
+            return []
+        where = f"{self.results.root}/raw/*/*/*/{SET_ASIDE}"
+        return [f"{plural(count, 'block')} of another configuration set aside: {where}"]
+
+    def put_back(self) -> None:
+        """At the end of a run: what no job came to replace lies where it lay, snakemake may have removed it or not."""
+        for marker in self._markers:
+            made_models.put_back(marker)
+        for links in self._linked:
+            record, link = next(iter(links.items()))
+            if link.exists() and not record.exists():
+                for file, other in reversed(links.items()):
+                    if other.exists():
+                        other.replace(file)
+            if not link.exists() or filecmp.cmp(record, link, shallow=False):
+                _drop(links.values())
+
+    def _forget_links(self) -> None:
+        """Second names that a killed run has left of what still lies where it lay."""
+        if owner.shared_folder():  # they may be of a run beside this one
+            return
+        for link in self.results.below.glob(f"{self.results.root}/**/{SET_ASIDE}/*/*"):
+            file = link.parents[2] / link.name
+            if file.exists() and file.samefile(link):
+                _drop([link])
+
+    def _look(self, rule: str, wildcards: Mapping[str, Any]) -> Found:
+        files, kind = self.files(rule, wildcards), KINDS[rule]
+        told = files if rule != "generate_answers" else files[1:]  # an earlier version kept no record beside them
+        if not all(file.exists() for file in told):
+            return Found("missing")
+        kept, wanted = _read(rule, files[0]), self._wanted(rule, wildcards)
+        if kept is None or wanted is None:
+            return Found("unknown")
+        if isinstance(kept, KeptBlock) and (kept.model, str(kept.block)) != (wildcards["arm"], str(wildcards["block"])):
+            return Found("other", (f"a copy of b{kept.block} of {kept.model}",))
+        if differences := kind.differences(kept, wanted):
+            return Found("other", differences)
+        return Found("fits" if kind.told(kept) else "unknown")
+
+    def _wanted(self, rule: str, wildcards: Mapping[str, Any]) -> Record | None:
+        if rule == "measure_block":
+            return self.expected.block(wildcards["arm"], Cell.of_row(wildcards))
+        server = self.expected.servers.get(wildcards["model"])
+        if server is None or rule != "generate_answers":
+            return server
+        return answered_with(self.plan, wildcards["model"], server, self.results.below)
+
+    def _is_used(self, rule: str, wildcards: Mapping[str, Any]) -> bool:
+        """Whether there is a result that what is missing was part of; in a run that has just begun there is none."""
+        there = self.results.file
+        if rule == "measure_block":
+            cell, served = Cell.of_row(wildcards), served_model(wildcards["arm"])
+            made = (there("cell", cell, arm=wildcards["arm"]), there("session", model=served), there("verdict"))
+            return any(path.exists() for path in (*made, *self.files(rule, wildcards)))
+        if rule == "start_server":
+            return self._tell(wildcards["model"])
+        return there("startup_table" if rule == "measure_startup" else "decision").exists()
+
+    def _tell(self, model: str) -> bool:
+        """Whether a server has blocks, and all of them tell with what they were measured: no others are put at risk."""
+        arms = [arm for arm in self.plan.arms if served_model(arm) == model]
+        cells = [(arm, cell) for arm in arms for cell in report_plan.points(self.plan, arm, self.results)]
+        blocks = [_of(arm, cell, n) for arm, cell in cells for n in range(1, self.blocks(arm, cell) + 1)]
+        states = {self.found("measure_block", block).state for block in blocks}
+        return "fits" in states and "unknown" not in states
+
+    def _any(self, pattern: str) -> bool:
+        return any(self.results.below.glob(f"{self.results.root}/{pattern}"))
+
+
+def answered_with(plan: Plan, model: str, server: ServedWith, root: Path = Path()) -> AnsweredWith:
+    """What a model's answers to the quality prompts depend on."""
+    text = made_models.sha256(root / plan.config["quality"]["prompts"])
+    return AnsweredWith(server=server, prompts=text, floor=tuple(model_plan.floor(plan, model)))
+
+
+def now(server: ServedWith, spec: ServerSpec) -> ServedWith:
+    """What is wanted of a server, with the files that its model has now: it may have been made since the plan."""
+    return replace(server, source_id=identity.source_id(spec) or server.source_id)
+
+
+def take_back(rule: str, outputs: Iterable[Path | str], wanted: Record) -> bool:
+    """Put what lies set aside, and is as wanted, where the job's outputs belong; False if there is nothing of it."""
+    names = {Path(path).name: Path(path) for path in outputs}
+    found = _candidate(rule, list(names.values()), wanted)
+    for file in reversed(found or []):  # the record last: where it is, the rest is
+        names[file.name].parent.mkdir(parents=True, exist_ok=True)
+        os.utime(file)
+        file.replace(names[file.name])
+    if found:
+        _drop(found)
+        print(f"quantbench: {next(iter(names.values()))} was set aside, and is taken back", file=sys.stderr, flush=True)
+    return bool(found)
+
+
+def _candidate(rule: str, files: list[Path], wanted: Record | None) -> list[Path] | None:
+    """Files that lie set aside, are complete, and are known to be as wanted."""
+    if wanted is None:
+        return None
+    kind = KINDS[rule]
+    for record in sorted(files[0].parent.glob(f"{SET_ASIDE}/*/{files[0].name}")):
+        kept, whole = _read(rule, record), [record.with_name(file.name) for file in files]
+        if kept and kind.told(kept) and not kind.differences(kept, wanted) and all(file.exists() for file in whole):
+            return whole
+    return None
+
+
+def _read(rule: str, path: Path) -> Any:
+    """The record; None where it is not there, or not as we write it: its reader says so in words."""
+    try:
+        return read(path, KINDS[rule].record)
+    except (OSError, QuantbenchError):
+        return None
+
+
+def _key(rule: str, path: Path) -> str:
+    """Names a configuration: 12 hex digits of what the record tells, or of the record itself where it does not tell."""
+    kept = _read(rule, path)
+    told = KINDS[rule].told(kept) if kept else None
+    if told:
+        content = json.dumps(told.as_dict(), sort_keys=True).encode()
+    else:
+        content = path.read_bytes() if path.exists() else b""
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def _link(file: Path, place: Path) -> Path:
+    """A second name of a file, or a copy where the disk has no links."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    if file.exists():
+        try:
+            os.link(file, place)
+        except OSError:
+            shutil.copy2(file, place)
+    return place
+
+
+def _drop(files: Iterable[Path]) -> None:
+    """Remove files, and their folders where nothing is left in them."""
+    for file in files:
+        file.unlink(missing_ok=True)
+        for above in (file.parent, file.parents[1]):
+            with suppress(OSError):
+                above.rmdir()
+
+
+def _model(wildcards: Mapping[str, Any]) -> str:
+    return str(wildcards["model"]) if "model" in wildcards else served_model(wildcards["arm"])
+
+
+def _of(arm: str, cell: Cell, block: int) -> dict[str, Any]:
+    return {"arm": arm, **cell.columns, "block": block}
