@@ -5,7 +5,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 from quantbench import jobs, kept
-from quantbench.config.expected import of_config
+from quantbench.config.expected import of_run
 from quantbench.engines import openai_api
 from quantbench.quality import ask, prompt_set
 from quantbench.records import base
@@ -14,7 +14,7 @@ from quantbench.serving import lane
 
 
 def main(job):
-    spec, expected = jobs.spec(job), of_config(job.config)
+    spec, expected = jobs.spec(job), of_run(job.config)
     wanted = kept.answered_with(expected.plan, spec.model, kept.now(expected.servers[spec.model], spec))
     record = Results(expected.plan.gpu).file("answered_with", model=spec.model)
     if kept.take_back("generate_answers", (record, job.output.answers), wanted):

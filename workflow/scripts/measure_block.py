@@ -5,7 +5,7 @@ from pathlib import Path
 from msgspec.structs import replace
 from quantbench import block, jobs, kept
 from quantbench.client import tables_io
-from quantbench.config.expected import of_config
+from quantbench.config.expected import of_run
 from quantbench.judge import guards
 from quantbench.records.base import convert, read, write
 from quantbench.records.block import BlockKnobs
@@ -14,7 +14,7 @@ from quantbench.records.server import Ready
 
 def main(job):
     spec, knobs = jobs.spec(job), convert(job.params.knobs, BlockKnobs)
-    planned = of_config(job.config).block(job.wildcards.arm, knobs.cell)
+    planned = of_run(job.config).wanted(job.wildcards.arm, knobs.cell)
     now = replace(planned, server=kept.now(planned.server, spec))
     if kept.take_back("measure_block", (job.output.context, job.output.records), now):
         return

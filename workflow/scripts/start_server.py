@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 from quantbench import files, jobs, kept
-from quantbench.config.expected import of_config
+from quantbench.config.expected import of_run
 from quantbench.engines.choose import engine_of
 from quantbench.records.base import convert, write
 from quantbench.records.server import Identity
@@ -12,7 +12,7 @@ from quantbench.serving.server import mode_of
 
 def main(job):
     spec = jobs.spec(job)
-    served = kept.now(of_config(job.config).servers[spec.model], spec)
+    served = kept.now(of_run(job.config).servers[spec.model], spec)
     if kept.take_back("start_server", (job.output.ready, job.output.serve_sh), served):
         return
     if spec.endpoint:

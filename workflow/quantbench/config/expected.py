@@ -35,6 +35,12 @@ class Expected:
             return None
         return MeasuredWith(server=server, knobs=knobs, prompts=self.prompts[cell.workload])
 
+    def wanted(self, arm: str, cell: Cell) -> MeasuredWith:
+        """The same for a block that is to be measured, so that there is one."""
+        if (wanted := self.block(arm, cell)) is None:
+            raise QuantbenchError(f"{arm} {cell.key} is not in the configuration", remedy="ask for a tuple that is")
+        return wanted
+
     def as_config(self) -> dict[str, Any]:
         """As plain values, for the configuration of jobs."""
         return {"servers": {name: s.as_dict() for name, s in self.servers.items()}, "prompts": dict(self.prompts)}
@@ -42,8 +48,11 @@ class Expected:
 
 def of_config(config: Mapping[str, Any]) -> Expected | None:
     """What a job's configuration has; None where it has nothing of it."""
-    if KEY not in config:
-        return None
+    return of_run(config) if KEY in config else None
+
+
+def of_run(config: Mapping[str, Any]) -> Expected:
+    """The same for a job that measures."""
     given = config[KEY]
     servers = {name: convert(server, ServedWith) for name, server in given["servers"].items()}
     return Expected(Plan(dict(config)), servers, given["prompts"])
