@@ -23,7 +23,8 @@ class Scheme:
     """How the weights of a layer are stored and computed.
 
     weight_bits: None where the checkpoint's words do not tell. group: inputs that share a scale; 0 for one scale per
-    row or tensor, which is not counted. name: where the field has one, such as NVFP4.
+    row or tensor, which is not counted. name: where the field has one, such as NVFP4. floating: FP8 and smaller floats,
+    which need other kernels than integers of that width.
     """
 
     weight_bits: int | None
@@ -32,6 +33,7 @@ class Scheme:
     scale_bits: int = 16
     zero_bits: int = 0
     name: str = ""
+    floating: bool = False
 
     @property
     def bits(self) -> float | None:
@@ -49,13 +51,14 @@ class Scheme:
 
 
 UNKNOWN: Final = Scheme(None, None)
-FP8: Final = Scheme(8, 8)
-NVFP4: Final = Scheme(4, 4, group=16, scale_bits=8, name="NVFP4")
-MXFP4: Final = Scheme(4, 16, group=32, scale_bits=8, name="MXFP4")
-MXFP6: Final = Scheme(6, 16, group=32, scale_bits=8, name="MXFP6")
-MXFP8: Final = Scheme(8, 8, group=32, scale_bits=8, name="MXFP8")
+FP8: Final = Scheme(8, 8, floating=True)
+NVFP4: Final = Scheme(4, 4, group=16, scale_bits=8, name="NVFP4", floating=True)
+MXFP4: Final = Scheme(4, 16, group=32, scale_bits=8, name="MXFP4", floating=True)
+MXFP6: Final = Scheme(6, 16, group=32, scale_bits=8, name="MXFP6", floating=True)
+MXFP8: Final = Scheme(8, 8, group=32, scale_bits=8, name="MXFP8", floating=True)
 
-FP8_BLOCKS: Final = Scheme(8, 8, group=128 * 128, scale_bits=32)
+FP8_BLOCKS: Final = replace(FP8, group=128 * 128, scale_bits=32)
+FP8_WEIGHTS: Final = replace(FP8, activation_bits=16)
 
 ONLINE: Final[dict[str, Scheme]] = {
     "fp8": FP8, "fp8_per_tensor": FP8, "fp8_per_channel": FP8, "ptpc_fp8": FP8, "fp8_per_block": FP8_BLOCKS,
@@ -73,8 +76,8 @@ MODELOPT: Final[dict[str, Scheme]] = {
 TORCHAO: Final[dict[str, Scheme]] = {
     "int4weightonly": Scheme(4, 16, group=128, zero_bits=16), "int4wo": Scheme(4, 16, group=128, zero_bits=16),
     "int8weightonly": Scheme(8), "int8wo": Scheme(8), "int8dynamicactivationint8weight": Scheme(8, 8),
-    "int8dq": Scheme(8, 8), "int8dynamicactivationint4weight": Scheme(4, 8, group=32), "float8weightonly": Scheme(8),
-    "float8wo": Scheme(8), "float8dynamicactivationfloat8weight": FP8, "float8dq": FP8,
+    "int8dq": Scheme(8, 8), "int8dynamicactivationint4weight": Scheme(4, 8, group=32), "float8weightonly": FP8_WEIGHTS,
+    "float8wo": FP8_WEIGHTS, "float8dynamicactivationfloat8weight": FP8, "float8dq": FP8,
     "float8dynamicactivationint4weight": Scheme(4, 8, group=128),
 }  # fmt: skip
 """`quant_type` of TorchAO: the class without `Config`, or the short name; a group size there wins."""
@@ -250,14 +253,14 @@ def _float_or_int(weights: Config, inputs: Config, layout: str) -> Scheme:
     activations = inputs.get("num_bits", 16) if inputs else 16
     width = activations if _is_int(activations) else None
     group = group if _is_int(group) and group > 0 else 0
-    if weights.get("type") == "float" and group:
+    if (floating := weights.get("type") == "float") and group:
         micro = "mx" in layout or "uint8" in str(weights.get("scale_dtype") or "") or (bits in (4, 6) and group == 32)
         named = {4: MXFP4, 6: MXFP6, 8: MXFP8}.get(bits) if micro else NVFP4 if bits == 4 and group == 16 else None
         if named:
             return replace(named, activation_bits=width)
     if group == 0 and (block := weights.get("block_structure")) and isinstance(block, list) and len(block) == 2:
-        return replace(Scheme(bits, width), group=int(block[0]) * int(block[1]), scale_bits=32)
-    return Scheme(bits, width, group, zero_bits=0 if weights.get("symmetric", True) else bits)
+        return Scheme(bits, width, int(block[0]) * int(block[1]), scale_bits=32, floating=floating)
+    return Scheme(bits, width, group, zero_bits=0 if weights.get("symmetric", True) else bits, floating=floating)
 
 
 def _modelopt(stated: Config) -> Iterator[Rule]:
@@ -308,7 +311,8 @@ def _quark(stated: Config) -> Iterator[Rule]:
         activations = _QUARK.get(str(inputs.get("dtype"))) if inputs else 16
         if width == 4 and group == 32 and weights.get("dtype") == "fp4":
             return replace(MXFP4, activation_bits=activations)
-        return Scheme(width, activations, group if _is_int(group) and group > 0 else 0)
+        floating = str(weights.get("dtype")).startswith("fp")
+        return Scheme(width, activations, group if _is_int(group) and group > 0 else 0, floating=floating)
 
     for name, entry in _mapping(stated.get("layer_quant_config")).items():
         yield Rule(_exact(name), scheme(_mapping(entry)))
