@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--configfile's models; left out: all of --configfile's")  # fmt: skip
     add("--configfile", type=Path, nargs="+", default=[], metavar="FILE", help="as for snakemake")
     add("--gpu", metavar="NAME", help="a card, such as h100-80gb or 4090 (default: the profile's, else the one here)")
-    add("--vram", type=kind.positive_number, metavar="GIB", help="in place of --gpu: memory that CUDA sees on the card")
+    add(
+        "--vram",
+        type=kind.positive_number,
+        metavar="GIB",
+        help="memory that CUDA sees on the card (default: the card's)",
+    )
     add("--length", type=kind.positive_integer, metavar="L", help="tokens of a request (default: max_model_len)")
     add("--quantization", metavar="METHOD", help="as --quantization of vLLM, for quantization while loading")
     add("--log", type=Path, metavar="FILE", help="log of a start of this model: what vLLM said, and the verdict")
@@ -151,10 +157,11 @@ def _published(plan: Plan, spec: ServerSpec) -> Subject:
 
 
 def _card(args: argparse.Namespace, plan: Plan | None) -> Gpu | None:
+    if args.gpu:
+        named = Gpu.of(_named(args.gpu))
+        return replace(named, usable_gib=args.vram) if args.vram else named
     if args.vram:
         return Gpu(f"a GPU of {args.vram:g} GiB", args.vram)
-    if args.gpu:
-        return Gpu.of(_named(args.gpu))
     if plan and (card := next((card for card in cards.CARDS if card.key == plan.gpu), None)):
         return Gpu.of(card)
     here = next(iter(gpu.available()), None)

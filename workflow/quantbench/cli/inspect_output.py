@@ -81,7 +81,8 @@ def _card(found: Inspection) -> Iterator[str]:
 
 def _fit(fit: Fit, share: float, usable: float) -> Iterator[str]:
     reserve = fit.activations_gib + fit.graphs_gib + fit.outside_gib
-    said = f"{share:g} × {usable:.1f} = {fit.budget_gib:.1f} GiB: {fit.weights_gib:.1f} weights, {reserve:.1f} reserve"
+    of_share = f"{share:g} × {usable:.1f} = " if abs(share * usable - fit.budget_gib) < 0.01 else ""
+    said = f"{of_share}{fit.budget_gib:.1f} GiB: {fit.weights_gib:.1f} weights, {reserve:.1f} reserve"
     yield _line("  needs", f"{said} (activations, graphs), {max(0.0, fit.kv_gib):.1f} left for KV")
     if fit.concurrency is not None and fit.kv_gib > 0:
         tokens = f"{integer(fit.kv_tokens)} tokens of KV"

@@ -184,6 +184,7 @@ def _fit(parts: list[needs.Group], subject: Subject, kv: needs.Kv, gpu: Gpu, len
         gpus=settings.tensor_parallel_size,
         eager=settings.enforce_eager,
         small_batches="a100" in gpu.name.lower(),
+        kv_gib=settings.kv_cache_gib,
     )
     need = needs.need(parts, subject.config, setting, kv)
     if need is None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from quantbench.engines.vllm.formats import Claim, Scheme
@@ -89,12 +89,13 @@ def kv_of(config: Config, value_bytes: float = 2, gpus: int = 1) -> Kv:
     depth = _number(text, "num_hidden_layers", "n_layer")
     heads = _number(text, "num_attention_heads", "n_head")
     hidden = _number(text, "hidden_size", "n_embd")
-    if not depth or not heads or not hidden:
+    width = _number(text, "head_dim") or (hidden // heads if hidden and heads else 0)
+    if not depth or not heads or not width:
         return Kv(undecided="its config does not say how many layers and heads it has")
     if rank := _number(text, "kv_lora_rank"):
         return Kv(full=(rank + (_number(text, "qk_rope_head_dim") or 0)) * depth * value_bytes)
     kv_heads = _number(text, "num_key_value_heads") or heads
-    layer = 2 * max(1, kv_heads // gpus) * (_number(text, "head_dim") or hidden // heads) * value_bytes
+    layer = 2 * math.ceil(kv_heads / gpus) * width * value_bytes
     window = _number(text, "sliding_window") or 0
     if window <= 0 or text.get("use_sliding_window") is False:
         return Kv(full=layer * _holding(text, depth))
@@ -225,7 +226,8 @@ def step_ms(parts: list[Group], config: Config, bandwidth_gbs: float, gpus: int 
 class Setting:
     """How the server runs. card_gib: memory that CUDA sees; share: gpu_memory_utilization; gpus: tensor-parallel size.
 
-    batched_tokens: None for vLLM's own, which is by memory and another for the A100 (`small_batches`).
+    batched_tokens: None for vLLM's own, which is by memory and another for the A100 (`small_batches`). kv_gib: a
+    size of the KV cache that is set and not left over; the share does not count then.
     """
 
     card_gib: float
@@ -236,6 +238,7 @@ class Setting:
     gpus: int = 1
     eager: bool = False
     small_batches: bool = False
+    kv_gib: float | None = None
 
     @property
     def batched(self) -> int:
@@ -285,7 +288,7 @@ def need(parts: list[Group], config: Config, setting: Setting, kv: Kv) -> Need |
     step = setting.batched * ACTIVATION_COPIES * (width / setting.gpus + hidden) * 2
     logits = setting.max_num_seqs * vocabulary * LOGITS_BYTES
     depth = _number(text, "num_hidden_layers", "n_layer") or 0
-    return Need(
+    found = Need(
         budget_gib=setting.share * setting.card_gib,
         weights_gib=weights / setting.gpus + BUFFERS_GIB,
         activations_gib=(step + logits) / GIB,
@@ -293,12 +296,16 @@ def need(parts: list[Group], config: Config, setting: Setting, kv: Kv) -> Need |
         outside_gib=OUTSIDE_GIB,
         kv=kv,
     )
+    if setting.kv_gib is None:
+        return found
+    taken = found.budget_gib - found.kv_gib
+    return replace(found, budget_gib=min(taken + setting.kv_gib, setting.card_gib))
 
 
 def _number(text: Config, *keys: str) -> int | None:
-    """The first of these keys that holds a number."""
+    """The first of these keys that holds a whole number above 0; one that is too large for any model is none."""
     values = (text.get(key) for key in keys)
-    return next((int(v) for v in values if isinstance(v, int | float) and not isinstance(v, bool)), None)
+    return next((v for v in values if isinstance(v, int) and not isinstance(v, bool) and 0 < v < 10**9), None)
 
 
 def _listed(text: Config, key: str) -> list[Any]:
