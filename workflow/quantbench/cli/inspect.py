@@ -105,12 +105,13 @@ def _of_plan(plan: Plan, args: argparse.Namespace) -> tuple[list[Subject], list[
 def _alone(args: argparse.Namespace) -> Subject:
     spec = ServerSpec(model=GIVEN, source=args.model, settings=ServerSettings(quantization=args.quantization))
     try:
-        model_source.check_source(spec)
+        found = _found(spec)
+        if found is None:
+            model_source.check_source(spec)
     except QuantbenchError as error:
         what = error.what.removeprefix(f"models.{GIVEN}.source: ")
         raise QuantbenchError(what, remedy=error.remedy.replace(f"models.{GIVEN}.source", GIVEN)) from None
-    found = _found(spec)
-    assert found, "it has been checked"
+    assert found, "what is not here is an error"
     return Subject(structs.replace(spec, model=args.model), found.where, found.basis, found.config, found.tensors)
 
 

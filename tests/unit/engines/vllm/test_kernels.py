@@ -66,6 +66,8 @@ def test_a_mixed_claim_has_an_answer_per_scheme_and_lack_says_what_is_there() ->
     found = supports(claim_of({"quantization_config": stated}), HOPPER)
     assert [(one.label, one.outcome) for one in found] == [("W8A8", "native"), ("NVFP4 W4A4", "weight-only")]
     assert "this GPU has 7.0" in supports(None, 70)[0].words
+    empty = claim_of({"quantization_config": {"quant_method": "compressed-tensors", "config_groups": {}}})
+    assert [one.label for one in supports(empty, HOPPER)] == ["BF16"], "of the KV cache alone"
 
 
 @given(st.sampled_from([*ONLINE.values(), *MODELOPT.values(), *TORCHAO.values()]), st.integers(50, 130))

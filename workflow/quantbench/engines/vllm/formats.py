@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
+from itertools import combinations
 from typing import Any, Final, TypeGuard
 
 Config = Mapping[str, Any]
@@ -120,7 +122,24 @@ class Claim:
 
     def scheme(self, layer: str) -> Scheme | None:
         """Of the layer of this name; None for 16 bit."""
-        return next((rule.scheme for rule in self.rules if fits(rule.pattern, layer)), None)
+        known, by_name, others = self._index
+        if layer not in known:
+            parts = layer.split(".")
+            names = (".".join(parts[i:j]) for i, j in combinations(range(len(parts) + 1), 2))
+            named = min((by_name[name] for name in names if name in by_name), default=len(self.rules))
+            first = next((i for i in others if i < named and fits(self.rules[i].pattern, layer)), named)
+            known[layer] = self.rules[first].scheme if first < len(self.rules) else None
+        return known[layer]
+
+    @cached_property
+    def _index(self) -> tuple[dict[str, Scheme | None], dict[str, int], list[int]]:
+        """(layers seen so far, first rule of each plain name, rules whose patterns have to be tried).
+
+        Experts make tens of thousands of layers, and lists of what is skipped have hundreds of names.
+        """
+        plain = [not rule.pattern.startswith("re:") and "*" not in rule.pattern for rule in self.rules]
+        by_name = {rule.pattern: i for i, rule in reversed(list(enumerate(self.rules))) if plain[i]}
+        return {}, by_name, [i for i, is_plain in enumerate(plain) if not is_plain]
 
     @property
     def schemes(self) -> tuple[Scheme, ...]:

@@ -142,7 +142,7 @@ def inspect(subject: Subject, gpu: Gpu | None, length: int | None = None, log: s
     fit = _fit(parts, subject, kv, gpu, length or settings.max_model_len) if gpu and parts else None
     step = needs.step_ms(parts, config, gpu.bandwidth_gbs, gpus) if gpu and gpu.bandwidth_gbs and parts else None
     facts = vllm_log.parse(log or EMPTY_LOG)
-    verdict = evidence.judge(claim, evidence.ServedModel(facts, config, subject.tensors))
+    verdict = evidence.judge(claim, evidence.ServedModel(facts, config, subject.tensors), model)
     warnings = [
         *(verdict.sentences if log is None and verdict.outcome == "contradicted" else ()),
         *_unknown(parts, weights, kv),
@@ -231,7 +231,7 @@ def _too_fast(step: float | None, gpu: Gpu | None) -> list[str]:
     if step is None or gpu is None or step >= needs.HOST_BOUND_MS:
         return []
     return [
-        f"too fast a card for this model: its weights are read in {step:.2g} ms, and below {needs.HOST_BOUND_MS:g} ms "
+        f"too fast a card for this model: its weights are read in {step:.3g} ms, and below {needs.HOST_BOUND_MS:g} ms "
         "the host bounds a decode step, so fewer bits show little; take a larger model to compare speed"
     ]
 

@@ -60,8 +60,8 @@ _MXFP8: Final[list[_Row]] = [
 
 
 def supports(claim: Claim | None, capability: int) -> list[Support]:
-    """One entry per scheme of the claim, BF16 for None. capability: 10 × major + minor, so 89 for 8.9."""
-    if claim is None:
+    """One entry per scheme of the claim, BF16 where nothing is quantized. capability: 89 for 8.9."""
+    if claim is None or claim.nothing:
         return [_from(_BF16, "BF16", capability)]
     if claim.method in PLUGIN:
         return [Support(claim.label, "unknown", f"{claim.method} is no method of {SOURCE} itself: it needs a plugin")]
