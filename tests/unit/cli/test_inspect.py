@@ -87,6 +87,10 @@ def test_a_folder_of_two_gib_of_weights_is_counted_from_its_headers(
         "requests of 2,048 tokens",
     ):  # fmt: skip
         assert words in text
+    long = said(capsys, str(folder), "--gpu", "4090", "--length", "32768")
+    assert "requests of 32,768 tokens" in long
+    assert "warning" not in long, "a limit that nobody has set is none"
+    assert "vLLM will not start: one request" in said(capsys, str(folder), "--vram", "6", "--length", "999999")
     (entry,) = found(capsys, str(folder), "--gpu", "4090", "--length", "2048")
     assert entry["weights_gib"] == pytest.approx(2.875, abs=0.002)
     assert entry["fit"]["concurrency"] == pytest.approx(entry["fit"]["kv_gib"] * 2**30 / 28672 / 2048)
@@ -173,6 +177,8 @@ def test_models_of_a_configuration_by_name_and_all(tmp_path: Path, capsys: pytes
     assert "bf16: Qwen/Qwen2.5-1.5B-Instruct" in printed.out
     assert f"awq: {folder}" in printed.out
     log = str(LOGS / "h100-vllm-0.26.0-awq.log")
+    assert "longer than its max_model_len 4096" in said(capsys, "h100-80gb", "--length", "5000")
+    assert "quantize_flag" in refused(capsys, "h100-80gb", "--quantization", "fp8")
     assert "--log is of one model" in refused(capsys, "a100-80gb", "--log", log)
 
 

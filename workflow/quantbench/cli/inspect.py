@@ -52,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print one text per model; 0. Raises QuantbenchError for what is not here, damaged or not understood."""
     plan = _plan(args)
+    if plan and args.quantization:
+        raise QuantbenchError(
+            "--quantization is for a folder or a hub id, and a configuration says it itself",
+            remedy="set models.….quantize_flag there",
+        )
     subjects, absent = _of_plan(plan, args) if plan else ([_alone(args)], [])
     if args.log and len(subjects) > 1:
         names = ", ".join(subject.spec.model for subject in subjects)
@@ -103,7 +108,9 @@ def _of_plan(plan: Plan, args: argparse.Namespace) -> tuple[list[Subject], list[
 
 
 def _alone(args: argparse.Namespace) -> Subject:
-    spec = ServerSpec(model=GIVEN, source=args.model, settings=ServerSettings(quantization=args.quantization))
+    limit = max(ServerSettings().max_model_len, args.length or 0)
+    served = ServerSettings(quantization=args.quantization, max_model_len=limit)
+    spec = ServerSpec(model=GIVEN, source=args.model, settings=served)
     try:
         found = _found(spec)
         if found is None:

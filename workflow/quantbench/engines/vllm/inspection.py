@@ -218,6 +218,8 @@ def _misfit(fit: Fit | None, settings: ServerSettings, kv: needs.Kv) -> list[str
         return []
     if fit.kv_gib <= 0:
         return [f"does not fit: {-fit.kv_gib:.1f} GiB are missing; take a larger card, more of them, or fewer bits"]
+    if fit.length > settings.max_model_len:
+        return [f"requests of {fit.length} tokens are longer than its max_model_len {settings.max_model_len} allows"]
     longest = kv.of_request(settings.max_model_len) / needs.GIB
     if longest > fit.kv_gib:
         return [
