@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from quantbench.config.own_settings import argument
 from quantbench.engines.vllm import evidence, kernels, needs
 from quantbench.engines.vllm import log as vllm_log
-from quantbench.engines.vllm.command import argument
 from quantbench.engines.vllm.formats import claim_of
 from quantbench.engines.vllm.layers import Tensors, model_of
 from quantbench.observe.cards import Card
@@ -136,7 +136,7 @@ def inspect(subject: Subject, gpu: Gpu | None, length: int | None = None, log: s
     claim = claim_of(config, settings.quantization)
     model = model_of(config, subject.tensors, claim)
     gpus = settings.tensor_parallel_size
-    kv = needs.kv_of(config, needs.value_bytes_of(config, argument(spec, "--kv-cache-dtype") or "auto"), gpus)
+    kv = needs.kv_of(config, needs.value_bytes_of(config, argument(settings.args, "--kv-cache-dtype") or "auto"), gpus)
     parts = needs.groups(model, config, claim) if model else []
     weights = needs.weights_gib(parts) if parts else None
     fit = _fit(parts, subject, kv, gpu, length or settings.max_model_len) if gpu and parts else None
@@ -174,7 +174,8 @@ def inspect(subject: Subject, gpu: Gpu | None, length: int | None = None, log: s
 
 
 def _fit(parts: list[needs.Group], subject: Subject, kv: needs.Kv, gpu: Gpu, length: int) -> Fit | None:
-    settings, asked = subject.spec.settings, argument(subject.spec, "--max-num-batched-tokens") or ""
+    settings = subject.spec.settings
+    asked = argument(settings.args, "--max-num-batched-tokens") or ""
     setting = needs.Setting(
         card_gib=gpu.usable_gib,
         share=settings.gpu_memory_utilization,
