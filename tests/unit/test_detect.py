@@ -29,6 +29,15 @@ def card(name: str, gib: float) -> dict[str, Any]:
         ("NVIDIA A100 80GB PCIe", 81920, "a100-80gb"),
         ("NVIDIA L4", 23034, "l4-24gb"),
         ("NVIDIA RTX 2000 Ada Generation", 16380, "rtx2000-ada-16gb"),
+        ("NVIDIA GeForce RTX 4090", 24564, "rtx4090-24gb"),
+        ("NVIDIA GeForce RTX 4090 D", 24564, "rtx4090-24gb"),
+        ("NVIDIA L40S", 46068, "l40s-48gb"),
+        ("NVIDIA H200", 143771, "h200-141gb"),
+        ("NVIDIA H200 NVL", 143771, "h200-141gb"),
+        ("NVIDIA B200", 183359, "b200-180gb"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", 97887, "rtx-pro-6000-96gb"),
+        ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", 97887, "rtx-pro-6000-96gb"),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", 97887, "rtx-pro-6000-96gb"),
     ],
 )
 def test_shipped_profiles_match_their_cards(name: str, mib: int, profile: str) -> None:
@@ -39,8 +48,10 @@ def test_shipped_profiles_match_their_cards(name: str, mib: int, profile: str) -
 
 
 @pytest.mark.parametrize(("name", "gib", "nearest"), [
-    ("NVIDIA L40S", 45, ""), ("NVIDIA A100-SXM4-40GB", 40, ""), ("NVIDIA H100 NVL", 94, ""),
-    ("NVIDIA GeForce RTX 4090", 23.9, "l4-24gb.yaml"),
+    ("NVIDIA L40", 45, "l40s-48gb.yaml"), ("NVIDIA A100-SXM4-40GB", 40, ""), ("NVIDIA H100 NVL", 94, ""),
+    ("NVIDIA GB200", 185, "b200-180gb.yaml"), ("NVIDIA RTX 6000 Ada Generation", 48, ""),
+    ("NVIDIA GeForce RTX 3090", 23.9, ""), ("NVIDIA GeForce RTX 4090", 48, ""), ("NVIDIA B300 SXM6 AC", 268, ""),
+    ("NVIDIA GH200 144G HBM3e", 141, "h200-141gb.yaml"), ("NVIDIA H200 NVL", 100, ""),
 ])  # fmt: skip
 def test_an_unknown_card_is_an_error_that_names_it_and_the_profile_nearest_in_memory(
     name: str, gib: float, nearest: str

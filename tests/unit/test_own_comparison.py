@@ -29,7 +29,7 @@ OWN: dict[str, Any] = {
     "blocks": 3,
 }
 H100 = {"name": "NVIDIA H100 80GB HBM3", "total_mib": 81559, "driver": "580.1"}
-RTX = {"name": "NVIDIA GeForce RTX 4090", "total_mib": 24564, "driver": "580.1"}
+RTX = {"name": "NVIDIA GeForce RTX 3090", "total_mib": 24564, "driver": "580.1"}
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ def test_models_of_ones_own_inherit_nothing_of_the_demo(tmp_path: Path, how: str
         assert config[key] == shipped[key], "facts of the machine"
 
 
-@pytest.mark.parametrize(("path", "priced"), [("h100-80gb", 3.99), ("rtx2000-ada-16gb", None), ("h200-141gb", None)])
+@pytest.mark.parametrize(("path", "priced"), [("h100-80gb", 3.99), ("rtx2000-ada-16gb", None), ("h200-141gb", 4.59)])
 def test_a_price_is_the_cards_only_as_a_dated_quote(tmp_path: Path, path: str, priced: float | None) -> None:
     assert load(tmp_path, OWN, gpu=path).config["cost"]["hourly_price"] == priced
     assert load(tmp_path, OWN | {"cost": {"hourly_price": 2}}, gpu=path).config["cost"]["hourly_price"] == 2
@@ -169,7 +169,7 @@ def test_several_files_of_ones_own_are_one_comparison_and_a_shipped_file_among_t
     ([], "auto", "cpu", "cpu"), ([], "cpu", "cpu", "cpu"), ([], "mine", "cpu", "mine"),
     ([H100], "auto", "cuda", "h100-80gb"),
     ([H100], "mine", "cuda", "mine"), ([RTX], "mine", "cuda", "mine"),
-    ([RTX], "auto", "cuda", "nvidia-geforce-rtx-4090"), ([], "h100-80gb", "cuda", "h100-80gb"),
+    ([RTX], "auto", "cuda", "nvidia-geforce-rtx-3090"), ([], "h100-80gb", "cuda", "h100-80gb"),
 ])  # fmt: skip
 def test_every_name_of_a_gpu_works_for_models_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cards: list[Any], name: str, platform: str, folder: str

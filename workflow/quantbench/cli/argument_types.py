@@ -49,6 +49,17 @@ def positive_seconds(text: str) -> float:
     return number
 
 
+def positive_number(text: str) -> float:
+    """A finite number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
 def json_object(text: str) -> dict[str, Any]:
     """A JSON object."""
     try:

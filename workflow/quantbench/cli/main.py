@@ -15,6 +15,10 @@ from quantbench.errors import QuantbenchError
 # command -> (module, one line of help)
 COMMANDS: dict[str, tuple[str, str]] = {
     "load": ("quantbench.cli.load", "measure an OpenAI-compatible server: one CSV row per point of the grid"),
+    "inspect": (
+        "quantbench.cli.inspect",
+        "what a model claims and holds, and what it needs on which card",
+    ),
     "calibrate": ("quantbench.cli.calibrate", "measure the load client itself against a known-truth server"),
     "refine": ("quantbench.cli.refine", "add blocks until the comparisons are as precise as wanted"),
     "lane": ("quantbench.cli.lane", "list the servers of this machine, or stop those of dead runs"),

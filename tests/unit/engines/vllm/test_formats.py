@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quantbench.engines.vllm import log as vllm_log
 from quantbench.engines.vllm.evidence import ServedModel, Verdict, claim_of, judge
-from quantbench.engines.vllm.formats import fits
+from quantbench.engines.vllm.formats import ALL, FP8, NVFP4, Claim, Rule, fits
 from quantbench.engines.vllm.layers import Tensors, is_tied, model_of
 from quantbench.engines.vllm.quantization import claim_mismatch
 
@@ -492,3 +492,16 @@ def test_odd_words_never_crash(method: str, words: dict[str, Any]) -> None:
                                                        st.lists(st.integers(0, 9), max_size=4).map(tuple)), max_size=8))  # fmt: skip
 def test_odd_headers_never_crash(tensors: Stored) -> None:
     judge(claim_of({"quantization_config": GPTQ}), ServedModel(log("x", "", 5.0), LLAMA, tensors))
+
+
+_NAMES = st.lists(
+    st.sampled_from(["model", "layers", "0", "1", "mlp", "q_proj", "lm_head", ""]), min_size=1, max_size=6
+)
+_PATTERNS = _NAMES.map(".".join) | st.sampled_from([ALL, "re:.*mlp", "re:(", "*.q_proj", "model.*", ""])
+
+
+@given(st.lists(st.tuples(_PATTERNS, st.sampled_from([None, FP8, NVFP4]))), st.lists(_NAMES.map(".".join)))
+def test_the_first_rule_that_fits_decides_however_many_there_are(rules: Any, layers: list[str]) -> None:
+    claim = Claim("x", tuple(Rule(pattern, scheme) for pattern, scheme in rules))
+    for layer in [*layers, *layers]:
+        assert claim.scheme(layer) == next((rule.scheme for rule in claim.rules if fits(rule.pattern, layer)), None)

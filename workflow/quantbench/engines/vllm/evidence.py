@@ -94,9 +94,12 @@ class _Finding:
     unquantized: bool = False
 
 
-def judge(claimed: Claim | None, served: ServedModel) -> Verdict:
-    """Weigh all evidence for and against `claimed` (None: the model is meant to be unquantized)."""
-    model = model_of(served.config, served.tensors, claimed)
+def judge(claimed: Claim | None, served: ServedModel, model: Model | None = None) -> Verdict:
+    """Weigh all evidence for and against `claimed` (None: the model is meant to be unquantized).
+
+    model: its layers, where they have been counted already.
+    """
+    model = model or model_of(served.config, served.tensors, claimed)
     strong = [*_config_line(claimed, served), *_layers(claimed, served, model), *_kernels(claimed, served)]
     on_disk, stored = _disk(claimed, served, model)
     memory, bits = _memory(claimed, served, model, proven=any(f.speaks > 0 for f in strong))

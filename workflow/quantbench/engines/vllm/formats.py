@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
+from itertools import combinations
 from typing import Any, Final, TypeGuard
 
 Config = Mapping[str, Any]
@@ -23,7 +25,8 @@ class Scheme:
     """How the weights of a layer are stored and computed.
 
     weight_bits: None where the checkpoint's words do not tell. group: inputs that share a scale; 0 for one scale per
-    row or tensor, which is not counted. name: where the field has one, such as NVFP4.
+    row or tensor, which is not counted. name: where the field has one, such as NVFP4. floating: FP8 and smaller floats,
+    which need other kernels than integers of that width.
     """
 
     weight_bits: int | None
@@ -32,6 +35,7 @@ class Scheme:
     scale_bits: int = 16
     zero_bits: int = 0
     name: str = ""
+    floating: bool = False
 
     @property
     def bits(self) -> float | None:
@@ -49,13 +53,14 @@ class Scheme:
 
 
 UNKNOWN: Final = Scheme(None, None)
-FP8: Final = Scheme(8, 8)
-NVFP4: Final = Scheme(4, 4, group=16, scale_bits=8, name="NVFP4")
-MXFP4: Final = Scheme(4, 16, group=32, scale_bits=8, name="MXFP4")
-MXFP6: Final = Scheme(6, 16, group=32, scale_bits=8, name="MXFP6")
-MXFP8: Final = Scheme(8, 8, group=32, scale_bits=8, name="MXFP8")
+FP8: Final = Scheme(8, 8, floating=True)
+NVFP4: Final = Scheme(4, 4, group=16, scale_bits=8, name="NVFP4", floating=True)
+MXFP4: Final = Scheme(4, 16, group=32, scale_bits=8, name="MXFP4", floating=True)
+MXFP6: Final = Scheme(6, 16, group=32, scale_bits=8, name="MXFP6", floating=True)
+MXFP8: Final = Scheme(8, 8, group=32, scale_bits=8, name="MXFP8", floating=True)
 
-FP8_BLOCKS: Final = Scheme(8, 8, group=128 * 128, scale_bits=32)
+FP8_BLOCKS: Final = replace(FP8, group=128 * 128, scale_bits=32)
+FP8_WEIGHTS: Final = replace(FP8, activation_bits=16)
 
 ONLINE: Final[dict[str, Scheme]] = {
     "fp8": FP8, "fp8_per_tensor": FP8, "fp8_per_channel": FP8, "ptpc_fp8": FP8, "fp8_per_block": FP8_BLOCKS,
@@ -73,8 +78,8 @@ MODELOPT: Final[dict[str, Scheme]] = {
 TORCHAO: Final[dict[str, Scheme]] = {
     "int4weightonly": Scheme(4, 16, group=128, zero_bits=16), "int4wo": Scheme(4, 16, group=128, zero_bits=16),
     "int8weightonly": Scheme(8), "int8wo": Scheme(8), "int8dynamicactivationint8weight": Scheme(8, 8),
-    "int8dq": Scheme(8, 8), "int8dynamicactivationint4weight": Scheme(4, 8, group=32), "float8weightonly": Scheme(8),
-    "float8wo": Scheme(8), "float8dynamicactivationfloat8weight": FP8, "float8dq": FP8,
+    "int8dq": Scheme(8, 8), "int8dynamicactivationint4weight": Scheme(4, 8, group=32), "float8weightonly": FP8_WEIGHTS,
+    "float8wo": FP8_WEIGHTS, "float8dynamicactivationfloat8weight": FP8, "float8dq": FP8,
     "float8dynamicactivationint4weight": Scheme(4, 8, group=128),
 }  # fmt: skip
 """`quant_type` of TorchAO: the class without `Config`, or the short name; a group size there wins."""
@@ -117,7 +122,24 @@ class Claim:
 
     def scheme(self, layer: str) -> Scheme | None:
         """Of the layer of this name; None for 16 bit."""
-        return next((rule.scheme for rule in self.rules if fits(rule.pattern, layer)), None)
+        known, by_name, others = self._index
+        if layer not in known:
+            parts = layer.split(".")
+            names = (".".join(parts[i:j]) for i, j in combinations(range(len(parts) + 1), 2))
+            named = min((by_name[name] for name in names if name in by_name), default=len(self.rules))
+            first = next((i for i in others if i < named and fits(self.rules[i].pattern, layer)), named)
+            known[layer] = self.rules[first].scheme if first < len(self.rules) else None
+        return known[layer]
+
+    @cached_property
+    def _index(self) -> tuple[dict[str, Scheme | None], dict[str, int], list[int]]:
+        """(layers seen so far, first rule of each plain name, rules whose patterns have to be tried).
+
+        Experts make tens of thousands of layers, and lists of what is skipped have hundreds of names.
+        """
+        plain = [not rule.pattern.startswith("re:") and "*" not in rule.pattern for rule in self.rules]
+        by_name = {rule.pattern: i for i, rule in reversed(list(enumerate(self.rules))) if plain[i]}
+        return {}, by_name, [i for i, is_plain in enumerate(plain) if not is_plain]
 
     @property
     def schemes(self) -> tuple[Scheme, ...]:
@@ -250,14 +272,14 @@ def _float_or_int(weights: Config, inputs: Config, layout: str) -> Scheme:
     activations = inputs.get("num_bits", 16) if inputs else 16
     width = activations if _is_int(activations) else None
     group = group if _is_int(group) and group > 0 else 0
-    if weights.get("type") == "float" and group:
+    if (floating := weights.get("type") == "float") and group:
         micro = "mx" in layout or "uint8" in str(weights.get("scale_dtype") or "") or (bits in (4, 6) and group == 32)
         named = {4: MXFP4, 6: MXFP6, 8: MXFP8}.get(bits) if micro else NVFP4 if bits == 4 and group == 16 else None
         if named:
             return replace(named, activation_bits=width)
     if group == 0 and (block := weights.get("block_structure")) and isinstance(block, list) and len(block) == 2:
-        return replace(Scheme(bits, width), group=int(block[0]) * int(block[1]), scale_bits=32)
-    return Scheme(bits, width, group, zero_bits=0 if weights.get("symmetric", True) else bits)
+        return Scheme(bits, width, int(block[0]) * int(block[1]), scale_bits=32, floating=floating)
+    return Scheme(bits, width, group, zero_bits=0 if weights.get("symmetric", True) else bits, floating=floating)
 
 
 def _modelopt(stated: Config) -> Iterator[Rule]:
@@ -308,7 +330,8 @@ def _quark(stated: Config) -> Iterator[Rule]:
         activations = _QUARK.get(str(inputs.get("dtype"))) if inputs else 16
         if width == 4 and group == 32 and weights.get("dtype") == "fp4":
             return replace(MXFP4, activation_bits=activations)
-        return Scheme(width, activations, group if _is_int(group) and group > 0 else 0)
+        floating = str(weights.get("dtype")).startswith("fp")
+        return Scheme(width, activations, group if _is_int(group) and group > 0 else 0, floating=floating)
 
     for name, entry in _mapping(stated.get("layer_quant_config")).items():
         yield Rule(_exact(name), scheme(_mapping(entry)))

@@ -40,6 +40,8 @@ _NO_LINEAR: Final = re.compile(
     r"(?:^|\.)(?:\w*embed\w*|wte|wpe|\w*norm\w*|ln_\w+|router|gate|rotary\w*|conv\w*)(?:\.|$)"
 )
 HEAD: Final = "lm_head"
+_MOST, _DEEPEST = 10**8, 10**4
+"""Sizes and layers beyond these are damage and no model."""
 # Families whose layers are q, k, v, o, gate, up, down; others get no expectation from the config.
 _DENSE: Final = {
     "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "granite", "olmo", "olmo2",
@@ -233,7 +235,7 @@ def count(shape: tuple[int, ...]) -> int:
 def _from_config(config: Config, claim: Claim | None) -> Model | None:
     layers = list(_arithmetic(config))
     vocabulary = config.get("vocab_size")
-    if not layers or not isinstance(vocabulary, int):
+    if not layers or not isinstance(vocabulary, int) or not 0 <= vocabulary <= _MOST:
         return None
     hidden = int(config["hidden_size"])
     norms = (2 * int(config["num_hidden_layers"]) + 1) * hidden
@@ -257,7 +259,10 @@ def _arithmetic(config: Config) -> Iterator[Layer]:
         experts = int(config[_EXPERTS[family]]) if family in _EXPERTS else 0
         width = int(config.get("moe_intermediate_size") or inter)
         shared = int(config.get("shared_expert_intermediate_size") or 0)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+    except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError):
+        return
+    sizes = (hidden, inter, depth, heads, kv, dim, width)
+    if min(*sizes, experts + 1, shared + 1) < 1 or max(*sizes, experts, shared) > _MOST or depth > _DEEPEST:
         return
     attention = {"q_proj": hidden * heads * dim, "k_proj": hidden * kv * dim, "v_proj": hidden * kv * dim}
     attention["o_proj"] = heads * dim * hidden

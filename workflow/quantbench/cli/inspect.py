@@ -1,0 +1,197 @@
+"""`quantbench inspect MODEL`: what a model claims and holds, what vLLM will need, and whether a card has the kernels.
+
+It reads config.json and the headers of the weight files, no weights. MODEL is a folder, a hub id in the cache, a
+profile of config/gpus/, or a model of --configfile.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from quantbench.cli import argument_types as kind
+from quantbench.cli.inspect_output import text
+from quantbench.config import settings
+from quantbench.config.configuration import Plan
+from quantbench.engines.vllm.inspection import Gpu, Subject, inspect
+from quantbench.errors import QuantbenchError
+from quantbench.observe import cards, checkpoint, gpu
+from quantbench.records.server import ServerSettings, ServerSpec
+from quantbench.serving import model_source
+
+ROOT = Path(__file__).parents[3]
+GIVEN = "MODEL"
+"""What a model is called in messages that is no model of a configuration."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    add = parser.add_argument
+    add("model", nargs="?", metavar=GIVEN, help="a folder, a hub id in the cache, a profile of config/gpus/, or one of "
+        "--configfile's models; left out: all of --configfile's")  # fmt: skip
+    add("--configfile", type=Path, nargs="+", default=[], metavar="FILE", help="as for snakemake")
+    add("--gpu", metavar="NAME", help="a card, such as h100-80gb or 4090 (default: the profile's, else the one here)")
+    add(
+        "--vram",
+        type=kind.positive_number,
+        metavar="GIB",
+        help="memory that CUDA sees on the card (default: the card's)",
+    )
+    add("--length", type=kind.positive_integer, metavar="L", help="tokens of a request (default: max_model_len)")
+    add("--quantization", metavar="METHOD", help="as --quantization of vLLM, for quantization while loading")
+    add("--log", type=Path, metavar="FILE", help="log of a start of this model: what vLLM said, and the verdict")
+    add("--json", action="store_true", help="a JSON list, one object per model")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print one text per model; 0. Raises QuantbenchError for what is not here, damaged or not understood."""
+    plan = _plan(args)
+    if plan and args.quantization:
+        raise QuantbenchError(
+            "--quantization is for a folder or a hub id, and a configuration says it itself",
+            remedy="set models.….quantize_flag there",
+        )
+    subjects, absent = _of_plan(plan, args) if plan else ([_alone(args)], [])
+    if args.log and len(subjects) > 1:
+        names = ", ".join(subject.spec.model for subject in subjects)
+        raise QuantbenchError(f"--log is of one model, and there are {names}", remedy="name the one that it is of")
+    card, log = _card(args, plan), _log(args.log) if args.log else None
+    found = [inspect(subject, card, args.length, log) for subject in subjects]
+    if found or not absent:
+        print(msgspec.json.format(msgspec.json.encode(found)).decode() if args.json else "\n\n".join(map(text, found)))
+    if absent:
+        what, remedies = "; ".join(error.what for error in absent), dict.fromkeys(error.remedy for error in absent)
+        raise QuantbenchError(what, remedy="; ".join(remedies))
+    return 0
+
+
+# Which models
+
+
+def _plan(args: argparse.Namespace) -> Plan | None:
+    """The configuration that is meant: --configfile, or the profile that MODEL names."""
+    profiles = {path.stem for path in (ROOT / "config" / "gpus").glob("*.yaml")}
+    if args.configfile:
+        named = {"gpu": args.gpu} if args.gpu in profiles else {}
+        return settings.load(ROOT, named, [path.absolute() for path in args.configfile])
+    if args.model in profiles and not Path(args.model).exists():
+        return settings.load(ROOT, {"gpu": args.model})
+    if args.model is None:
+        raise QuantbenchError("no MODEL is named", remedy="name a folder, a hub id or a profile, or give --configfile")
+    return None
+
+
+def _of_plan(plan: Plan, args: argparse.Namespace) -> tuple[list[Subject], list[QuantbenchError]]:
+    """The models of a configuration that can be looked at, and why others cannot."""
+    names = list(plan.models)
+    if args.configfile and args.model is not None:
+        if args.model not in names:
+            raise QuantbenchError(
+                f"{args.model} is none of the configuration's models ({', '.join(names)})",
+                remedy="name one of them, or none for all",
+            )
+        names = [args.model]
+    subjects, absent = [], []
+    for name in names:
+        spec = msgspec.convert(plan.server_spec(name), ServerSpec)
+        try:
+            subjects.append(_found(spec) or _published(plan, spec))
+        except QuantbenchError as error:
+            absent.append(error)
+    return subjects, absent
+
+
+def _alone(args: argparse.Namespace) -> Subject:
+    limit = max(ServerSettings().max_model_len, args.length or 0)
+    served = ServerSettings(quantization=args.quantization, max_model_len=limit)
+    spec = ServerSpec(model=GIVEN, source=args.model, settings=served)
+    try:
+        found = _found(spec)
+        if found is None:
+            model_source.check_source(spec)
+    except QuantbenchError as error:
+        what = error.what.removeprefix(f"models.{GIVEN}.source: ")
+        raise QuantbenchError(what, remedy=error.remedy.replace(f"models.{GIVEN}.source", GIVEN)) from None
+    assert found, "what is not here is an error"
+    return Subject(structs.replace(spec, model=args.model), found.where, found.basis, found.config, found.tensors)
+
+
+def _found(spec: ServerSpec) -> Subject | None:
+    """A model whose files are here and whole; None where there are none."""
+    folder = model_source.find_source(spec)
+    if folder is None:
+        return None
+    model_source.check_source(spec)
+    config = checkpoint.config(folder) if folder.is_dir() else {}
+    if not config:
+        raise QuantbenchError(
+            f"{folder / 'config.json'} is no JSON object" if folder.is_dir() else f"{folder} is a file",
+            remedy="name the folder of a checkpoint with config.json and safetensors",
+        )
+    dummy = spec.settings.load_format == "dummy"
+    tensors = None if dummy else checkpoint.tensors(folder)
+    return Subject(spec, str(folder), "headers" if tensors else "config", config, tensors)
+
+
+def _published(plan: Plan, spec: ServerSpec) -> Subject:
+    """A model that a profile names and that is not here, by its published shape; for others the error of a run."""
+    if spec.endpoint:
+        raise QuantbenchError(
+            f"models.{spec.model} is served elsewhere ({spec.endpoint})", remedy="inspect its files, where they are"
+        )
+    if plan.made_here(spec.model):
+        raise QuantbenchError(
+            f"models.{spec.model} is made by the run, and {spec.source} is not here yet",
+            remedy="inspect it after the run has begun",
+        )
+    known = settings.read_yaml(ROOT / "config" / "shapes.yaml")
+    entry = known["checkpoints"].get(spec.source)
+    if entry is None:
+        model_source.check_source(spec)
+    shape, *quantization = entry
+    config: Mapping[str, Any] = known["shapes"][shape]
+    if quantization:
+        config = {**config, "quantization_config": known["quantizations"][quantization[0]]}
+    return Subject(spec, "config/shapes.yaml; not in the hub's cache", "shape", config, None)
+
+
+# Which card
+
+
+def _card(args: argparse.Namespace, plan: Plan | None) -> Gpu | None:
+    if args.gpu:
+        named = Gpu.of(_named(args.gpu))
+        return replace(named, usable_gib=args.vram) if args.vram else named
+    if args.vram:
+        return Gpu(f"a GPU of {args.vram:g} GiB", args.vram)
+    if plan and (card := next((card for card in cards.CARDS if card.key == plan.gpu), None)):
+        return Gpu.of(card)
+    here = next(iter(gpu.available()), None)
+    if here is None or not here["total_mib"]:
+        return None
+    card = cards.of_device(here["name"], here["total_mib"])
+    return Gpu.of(card) if card else Gpu(str(here["name"]), here["total_mib"] / 1024 - cards.HIDDEN_GIB)
+
+
+def _named(name: str) -> cards.Card:
+    found = cards.find(name)
+    if len(found) == 1:
+        return found[0]
+    many = ", ".join(card.key for card in found or cards.CARDS)
+    what = f"--gpu {name} may be {many}" if found else f"--gpu {name} is none of {many}"
+    raise QuantbenchError(what, remedy="name one of them, or give its memory: --vram GIB")
+
+
+def _log(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise QuantbenchError(
+            f"--log {path} cannot be read: {error.strerror}", remedy="name the log of a start"
+        ) from None

@@ -1,0 +1,72 @@
+"""Facts of GPUs that people rent: NVML's name and memory, compute capability, memory bandwidth.
+
+Compute capabilities are of NVIDIA's table (developer.nvidia.com/cuda-gpus), bandwidths of its data sheets: peak figures
+of the fastest form of that name. Memory is `memory.total` of nvidia-smi, as people have posted it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+HIDDEN_GIB: Final = 0.6
+"""What CUDA does not show of NVML's memory, at most: 0.47 GiB on an H100 and 0.60 on an H200 (their logs and NVML)."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A GPU. capability: 10 × major + minor. bandwidth_gbs: 10⁹ bytes per second."""
+
+    key: str
+    name: str
+    memory_mib: int
+    capability: int
+    bandwidth_gbs: float
+
+    @property
+    def usable_gib(self) -> float:
+        """Memory that CUDA sees, of which vLLM takes its share."""
+        return self.memory_mib / 1024 - HIDDEN_GIB
+
+
+CARDS: Final = (
+    Card("t4-16gb", "Tesla T4", 15360, 75, 320),
+    Card("rtx2000-ada-16gb", "NVIDIA RTX 2000 Ada Generation", 16380, 89, 224),
+    Card("a10-24gb", "NVIDIA A10", 23028, 86, 600),
+    Card("l4-24gb", "NVIDIA L4", 23034, 89, 300),
+    Card("rtx3090-24gb", "NVIDIA GeForce RTX 3090", 24576, 86, 936),
+    Card("rtx4090-24gb", "NVIDIA GeForce RTX 4090", 24564, 89, 1008),
+    Card("rtx5090-32gb", "NVIDIA GeForce RTX 5090", 32607, 120, 1792),
+    Card("a100-40gb", "NVIDIA A100-SXM4-40GB", 40960, 80, 1555),
+    Card("l40s-48gb", "NVIDIA L40S", 46068, 89, 864),
+    Card("rtx6000-ada-48gb", "NVIDIA RTX 6000 Ada Generation", 49140, 89, 960),
+    Card("a100-80gb", "NVIDIA A100-SXM4-80GB", 81920, 80, 2039),
+    Card("h100-80gb", "NVIDIA H100 80GB HBM3", 81559, 90, 3350),
+    Card("h100-nvl-94gb", "NVIDIA H100 NVL", 95830, 90, 3900),
+    Card("rtx-pro-6000-96gb", "NVIDIA RTX PRO 6000 Blackwell Server Edition", 97887, 120, 1792),
+    Card("h200-141gb", "NVIDIA H200", 143771, 90, 4800),
+    Card("b200-180gb", "NVIDIA B200", 183359, 100, 8000),
+)
+
+
+def find(text: str) -> tuple[Card, ...]:
+    """The cards that a person may mean: the one of this key, else all whose key or name has all words of the text."""
+    exact = [card for card in CARDS if text.lower() in (card.key, card.name.lower())]
+    return tuple(exact or (card for card in CARDS if set(_words(text)) <= set(_words(f"{card.key} {card.name}"))))
+
+
+def of_device(name: str | None, memory_mib: int | None) -> Card | None:
+    """The card that NVML names; None for others, and where its memory is another one (a variant of that name)."""
+    shown = set(_words(name or ""))
+    near = [c for c in CARDS if set(_words(c.name)) - _NOISE <= shown and memory_mib]
+    best = sorted(near, key=lambda card: (-len(_words(card.name)), abs(card.memory_mib - (memory_mib or 0))))
+    return next((card for card in best if abs(card.memory_mib - (memory_mib or 0)) < 0.06 * card.memory_mib), None)
+
+
+_NOISE: Final = {"nvidia", "server", "edition", "sxm4", "40gb", "80gb", "hbm3", "generation", "geforce"}
+
+
+def _words(text: str) -> list[str]:
+    """`RTX4090` and `RTX 4090` have the same words."""
+    return re.findall(r"[a-z]+\d*[a-z]*|\d+[a-z]*", re.sub(r"rtx(?=\d)", "rtx ", text.lower()))
