@@ -133,16 +133,18 @@ def _model(plan: Plan, name: str, root: Path) -> list[str]:
             if local or found or stands_in is None or stands_in.given:
                 raise
             return [f"{error.what}; {error.remedy}"]
-    notes = list(_unusual(key, found)) if found and found.is_dir() and spec.settings.load_format != "dummy" else []
+    notes = list(_unusual(spec, found)) if found and found.is_dir() and spec.settings.load_format != "dummy" else []
     says = checkpoint.config(found or "").get("quantization_config") if found else None
     if isinstance(says, dict) and plan.claim(name) == "none" and (method := says.get("quant_method")):
-        notes += [f"models.{name}.quantization is none, but config.json of {found} says {method}: if it is, write that"]
+        where = f"config.json of {found}" if found and found.is_dir() else str(found)
+        notes += [f"models.{name}.quantization is none, but {where} says {method}: if it is, write that"]
     return notes
 
 
-def _unusual(key: str, folder: Path) -> Iterator[str]:
+def _unusual(spec: ServerSpec, folder: Path) -> Iterator[str]:
     """What is served and yet cannot be looked into as far as others."""
-    if model_source.is_mistral(folder):
+    key = f"models.{spec.model}.source"
+    if model_source.is_mistral(folder) and spec.settings.load_format != "mistral":
         yield (
             f"{key}: {folder} is in Mistral's own format (params.json, no config.json): what it holds is not told from "
             "its files; if vLLM does not take it by itself, set load_format: mistral and "

@@ -61,8 +61,7 @@ _SHARD: Final = re.compile(r"(?P<stem>.+)-(?P<n>\d{5})-of-(?P<of>\d{5})\.(?P<kin
 class Weights:
     """Which files hold a checkpoint's weights: those that belong to it (`files`, there or dangling) and `missing` ones.
 
-    named_by: the index file that says so, or the shards whose names count them; empty where nothing says. damaged: an
-    index that cannot be read.
+    named_by: what says so, as the end of a sentence; empty where nothing does. damaged: an index that cannot be read.
     """
 
     files: tuple[Path, ...]
@@ -79,7 +78,8 @@ class Weights:
 def weights(folder: Path | str, load_format: str = "auto") -> Weights:
     """The files that vLLM loads of a folder: its index decides, else the names; all of one format only.
 
-    Mistral's own files (`consolidated*.safetensors`) count with `load_format` mistral, and where nothing else is whole.
+    Mistral's own files (`consolidated*.safetensors`) count with `load_format` mistral, where there are no others, and
+    where the others are not whole and vLLM takes the folder for one of Mistral's (params.json).
     """
     folder = Path(folder)
     mistral = _named(folder, _MISTRAL_INDEX) or _of_names(_matching(folder, _MISTRAL))
@@ -87,7 +87,8 @@ def weights(folder: Path | str, load_format: str = "auto") -> Weights:
         return mistral
     indexed = (found for name in _INDEXES if (found := _named(folder, name)))
     plain = next(indexed, None) or _of_names(_without_index(folder))
-    return mistral if mistral.whole and not plain.whole else plain
+    nothing = not (plain.files or plain.missing or plain.damaged)
+    return mistral if mistral.whole and (nothing or (not plain.whole and (folder / "params.json").exists())) else plain
 
 
 def _named(folder: Path, name: str) -> Weights | None:
@@ -102,7 +103,7 @@ def _named(folder: Path, name: str) -> Weights | None:
     return Weights(
         tuple(path for path in paths if path.exists() or path.is_symlink()),
         tuple(path for path in paths if not path.exists() and not path.is_symlink()),
-        name,
+        f"{name} names",
     )
 
 
@@ -128,7 +129,7 @@ def _of_names(paths: list[Path]) -> Weights:
         for n in range(1, int(m["of"]) + 1)
     )
     missing = tuple(path for path in expected if path not in paths)
-    return Weights(tuple(paths), missing, "the names of the others" if missing else "")
+    return Weights(tuple(paths), missing, "the names of the others count" if missing else "")
 
 
 def tensors(folder: Path | str) -> dict[str, tuple[str, tuple[int, ...]]] | None:

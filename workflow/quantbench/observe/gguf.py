@@ -70,7 +70,8 @@ class Gguf:
     @property
     def is_split(self) -> bool:
         """Is it one of several files of a model?"""
-        return int(self.values.get("split.count", 1)) > 1
+        count = self.values.get("split.count")
+        return isinstance(count, int) and count > 1
 
 
 def read(path: Path | str) -> Gguf:
@@ -101,8 +102,11 @@ def read(path: Path | str) -> Gguf:
             kind, weights, bytes_ = TYPES[number]
             found[name] = Tensor(kind, shape, 8 * bytes_ / weights)
             end = max(end, offset + prod(shape) // weights * bytes_)
-        if size < (whole := file.tell() + end):
-            raise ValueError(f"is cut short: {size} bytes of {whole} or more")
+        step = values.get("general.alignment", 32)
+        if not isinstance(step, int) or step < 1:
+            raise ValueError("has a damaged header")
+        if size < (whole := -(-file.tell() // step) * step + end):
+            raise ValueError(f"is cut short: {size} bytes of {whole}")
     return Gguf(values, found)
 
 

@@ -33,7 +33,7 @@ def find(name: str, source: str) -> Path:
     return folder
 
 
-def build(marker: Path | str, command: Sequence[str], log: Path | str, made: Provenance) -> None:
+def build(marker: Path | str, command: Sequence[str], log: Path | str, made: Provenance, remedy: str = "") -> None:
     """Run `command` with the new folder as its last argument; on success the folder of `marker` is replaced.
 
     `marker` is the folder's provenance.json: `made` with the SHA-256 of every weight file and their bytes. The
@@ -44,7 +44,7 @@ def build(marker: Path | str, command: Sequence[str], log: Path | str, made: Pro
     shutil.rmtree(part, ignore_errors=True)
     part.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _run([*command, str(part)], log, made.model)
+        _run([*command, str(part)], log, made.model, remedy)
         weights = model_source.weight_files(part)
         if not weights or not checkpoint.config(part):
             raise QuantbenchError(f"{folder}: the program left no weights or no config.json", log=log)
@@ -69,7 +69,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _run(command: Sequence[str], log: Path, model: str) -> None:
+def _run(command: Sequence[str], log: Path, model: str, remedy: str = "") -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     # Offline: whatever is missing must fail with its name, not be fetched behind the user's back.
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -88,6 +88,7 @@ def _run(command: Sequence[str], log: Path, model: str) -> None:
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         raise QuantbenchError(
             f"models.{model}: {Path(command[1]).name} failed: {lines[-1] if lines else 'no output'}",
-            remedy=f"correct models.{model} (quantize.group_size, scheme, method; grow), or what it is made from",
+            remedy=remedy
+            or f"correct models.{model} (quantize.group_size, scheme, method; grow), or what it is made from",
             log=log,
         )

@@ -101,7 +101,7 @@ def _fault_of(folder: Path, spec: ServerSpec) -> Fault | None:
         names = ", ".join(path.name for path in held.missing[:_NAMED])
         more = f" and {len(held.missing) - _NAMED} more" if len(held.missing) > _NAMED else ""
         verb = "is" if len(held.missing) == 1 else "are"
-        return f"{folder}: {names}{more}, which {held.named_by} names, {verb} missing{_begun(folder)}", "", held.missing
+        return f"{folder}: {names}{more}, which {held.named_by}, {verb} missing{_begun(folder)}", "", held.missing
     if not held.files:
         return f"{folder} has no weights" + (_unlike(folder) or _begun(folder)), _remedy_of_gguf(folder), ()
     damaged = ((path, checkpoint.damage(path)) for path in held.files)
