@@ -80,7 +80,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"models": {"awq": {"revision": "-v1"}}}, "models.awq.revision '-v1' begins with a dash"),
     ({"models": {"awq": {"revision": "v1", "server": {"args": ["--rev", "v2"]}}}}, "server.args has --revision too"),
     ({"models": {"awq": {"sha256": "0" * 64}}}, "models.awq.sha256 is for a source that is a package"),
-    ({"models": {"awq": {"source": "pypi:x==1", "sha256": "0"}}}, "models.awq.sha256: '0' is not allowed; write 64 hex digits"),
+    ({"models": {"awq": {"source": "pypi:x==1", "sha256": "0"}}}, "awq.sha256: '0' is not allowed; write 64 hex"),
     ({"models": {"awq": {"unpack": True}}}, "models.awq.unpack is for a source that is a GGUF file"),
     ({"blokcs": 3}, "unknown key 'blokcs' (did you mean 'blocks'?)"),
     ({"blocks": "many"}, "blocks: wants integer, got 'many'"),

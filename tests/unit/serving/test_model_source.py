@@ -180,7 +180,12 @@ def test_the_bits_are_those_of_the_files_that_the_index_names(home):
         "A hub's cache was copied without its blobs, so its links lead nowhere",
         "refused when the plan is made: the first such file, how many others, and the `hf download` line",
     )),
-    ("no index, a number missing", ""), ("incomplete", ""),
+    ("no index, a number missing", ""),
+    pytest.param("incomplete", "", marks=pytest.mark.fault(
+        "A download into a hub's cache has not ended (`.incomplete`)",
+        "refused when the plan is made: the missing file, the unfinished one, and the `hf download` line; one that was "
+        "left beside a whole model hinders nothing",
+    )),
 ])  # fmt: skip
 def test_what_is_missing_is_named_with_the_command_that_completes_this_very_commit(home, name, start):
     folder = sharded(cached(home, COMMIT, ref="main"))
@@ -274,7 +279,10 @@ def test_mistrals_own_format_and_pytorchs_are_whole_models_too(home):
     (both / "consolidated.safetensors").write_bytes(no_tensors(64))
     with pytest.raises(QuantbenchError, match=SHARDS[0]):
         model_source.check_source(fake_spec(None, source=str(both)))
-    model_source.check_source(fake_spec(None, source=str(both), load_format="mistral"))
+    theirs = fake_spec(None, source=str(both), load_format="mistral")
+    model_source.check_source(theirs)
+    (both / "consolidated.safetensors").write_bytes(no_tensors(2**20))
+    assert model_source.checkpoint_mib(theirs) == 1.0
     (both / "params.json").write_text("{}")  # vLLM takes such a folder for one of Mistral's
     model_source.check_source(fake_spec(None, source=str(both)))
     torch = home / "torch"

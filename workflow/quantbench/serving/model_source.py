@@ -171,9 +171,9 @@ def _download(spec: ServerSpec, snapshot: Path | None = None, files: Sequence[Pa
     return shlex.join(words)
 
 
-def weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path, load_format: str = "auto") -> list[Path]:
     """The checkpoint's weight files that are there: those that its index names, else all of one format."""
-    return [path for path in checkpoint.weights(folder).files if path.exists()]
+    return [path for path in checkpoint.weights(folder, load_format).files if path.exists()]
 
 
 def checkpoint_mib(spec: ServerSpec) -> float | None:
@@ -181,5 +181,5 @@ def checkpoint_mib(spec: ServerSpec) -> float | None:
     path = find_source(spec)
     if path is None or spec.settings.load_format == "dummy":
         return None
-    paths = [path] if path.is_file() else weight_files(path)
+    paths = [path] if path.is_file() else weight_files(path, spec.settings.load_format)
     return round(sum(file.stat().st_size for file in paths) / 2**20, 2) if paths else None
