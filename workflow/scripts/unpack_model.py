@@ -11,9 +11,9 @@ from quantbench.records.server import Provenance
 def main(job):
     model, made, marker = job.wildcards.model, job.params.unpacked, Path(job.output.marker)
     remedy = f"do what that line says; if it is about the file, name another as models.{model}.source"
-    with gguf_source(model, made["source"], made["sha256"], marker.parent.parent) as (file, facts):
+    with gguf_source(model, made["source"], made["sha256"], marker.parent.parent) as (file, unpacked):
         command = [job.params.python, str(job.input.program), str(file)]
-        facts = Provenance(model=model, source=made["source"], unpacked=facts)
+        facts = Provenance(model=model, source=made["source"], unpacked=unpacked)
         made_models.build(marker, command, job.log[0], facts, remedy)
 
 
