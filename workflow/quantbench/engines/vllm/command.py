@@ -142,11 +142,11 @@ def hub(spec: ServerSpec) -> Hub:
     """Where vLLM looks for a hub model, by its arguments and by huggingface_hub's variables."""
     env = {**os.environ, **spec.settings.env}
     if path := _argument(spec, "--download-dir") or env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE"):
-        cache = Path(path)
+        cache = path
     else:
-        home = env.get("HF_HOME") or Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
-        cache = Path(home) / "hub"
-    return Hub(cache, _argument(spec, "--revision") or "main")
+        home = env.get("HF_HOME") or f"{env.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+        cache = f"{home}/hub"
+    return Hub(Path(os.path.expandvars(cache)).expanduser(), _argument(spec, "--revision") or "main")
 
 
 def _argument(spec: ServerSpec, name: str) -> str | None:
