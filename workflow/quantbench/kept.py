@@ -80,7 +80,7 @@ KINDS: Final[Mapping[str, _Kind]] = {
     ),
 }
 """By the name of the rule."""
-MAKERS: Final = ("materialize_model", "quantize_model")
+MAKERS: Final = ("materialize_model", "unpack_model", "quantize_model")
 """Rules that make models."""
 
 

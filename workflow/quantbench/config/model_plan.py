@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from quantbench.config import package_source
 from quantbench.config.configuration import Plan
 
 Json = dict[str, Any]
@@ -11,11 +12,31 @@ Json = dict[str, Any]
 _DEMO = ("model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json")
 DEMO_FILES = [f"data/demo-model/{name}" for name in _DEMO]
 GROWER = "workflow/demo/grow.py"
+UNPACKER = "workflow/quantizers/unpack_gguf.py"
 
 
 def from_demo(plan: Plan) -> list[str]:
     """Models that are the shipped demo model, grown."""
     return [name for name, model in plan.config["models"].items() if model["source"] == "demo"]
+
+
+def unpacked_here(plan: Plan) -> list[str]:
+    """Models of which a GGUF file is unpacked here."""
+    return [name for name in plan.config["models"] if plan.unpacked_here(name)]
+
+
+def unpacked(plan: Plan, name: str) -> Json:
+    """What such a model is made of: its source as configured, and the hash that its package must have, if known."""
+    model = plan.config["models"][name]
+    package = package_source.parse(model["source"])
+    known = package.known if package else None
+    return {"source": model["source"], "sha256": model["sha256"] or (known.sha256 if known else None)}
+
+
+def gguf_file(plan: Plan, name: str) -> list[str]:
+    """The GGUF file of such a model: one path, or none where it is in a package."""
+    source = str(plan.config["models"][name]["source"])
+    return [] if source.startswith(package_source.PREFIX) else [source]
 
 
 def quantized_here(plan: Plan) -> list[str]:
@@ -39,16 +60,20 @@ def recipe(plan: Plan, name: str) -> Json:
 
 
 def made(plan: Plan, name: str) -> Json | None:
-    """How a model is made here, down to the demo model or to what was found here; None for one that is not."""
+    """How a model is made here, down to the demo model, a package, or what was found here; None for one that is not."""
     if not plan.made_here(name):
         return None
+    if plan.unpacked_here(name):
+        return {"source": unpacked(plan, name)["source"]}
     if not plan.config["models"][name]["quantize"]:
         return {"source": "demo", "grow": grow(plan, name)}
     return {"source": base_source(plan, name), **recipe(plan, name), "base": made(plan, base(plan, name))}
 
 
 def made_of(plan: Plan, name: str) -> list[str]:
-    """Files that a model made here is made of, beside a base that is not made here."""
+    """Files that a model made here is made of, beside a base that is not made here, and a GGUF file."""
+    if plan.unpacked_here(name):
+        return [UNPACKER]
     if not plan.config["models"][name]["quantize"]:
         return [*DEMO_FILES, GROWER]
     return [*base_record(plan, name), *calibration(plan, name), quantizer(plan, name)]

@@ -27,11 +27,12 @@ LAYERS: Final = (
 """Packages, and modules outside of any, from the bottom: each imports from its own layer and those above it here."""
 EDGES: Final = {
     "files", "results", "inputs", "kept", "last_words", "block", "jobs", "judgement", "__main__",
-    "records/base", "observe/checkpoint", "observe/gpu", "observe/programs", "observe/telemetry",
+    "records/base", "observe/checkpoint", "observe/gguf", "observe/gpu", "observe/programs", "observe/telemetry",
     "config/settings", "config/report_plan",
     "client/prompt_file", "client/load_phase", "client/load_checks", "client/load_progress", "client/load",
     "client/wire", "client/aiohttp_wire", "client/loop_lag", "client/truth_server", "client/calibration",
-    "client/tables_io", "quality/ask", "quality/code_check", "quality/code_worker", "quality/made_models",
+    "client/tables_io", "quality/ask", "quality/code_check", "quality/code_worker", "quality/gguf_source",
+    "quality/made_models",
     "report/render", "report/say", "report/plots", "report/ending", "docs/modules", "docs/pages",
 }  # fmt: skip
 """Modules that may read a disk, a clock or a network, beside those of `WORLDLY`. All others are pure: values in, values

@@ -77,6 +77,12 @@ class Engine(Protocol):
     def no_sleep_reason(self, version: str | None) -> str:
         """Why this version cannot sleep, "" if it can; an unknown version is taken to."""
 
+    def no_gguf_reason(self, spec: ServerSpec) -> str:
+        """Why a server of this spec takes no GGUF file, "" if it does; an unknown version is taken to."""
+
+    def unknown_version(self, version: str | None) -> str:
+        """What to expect of a version that nobody has looked at, "" for a known one."""
+
     def hub(self, spec: ServerSpec) -> Hub:
         """Where it looks for the spec's model, if that is one of the hub."""
 

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from quantbench.observe import gguf
 
 MODELOPT_FILE = "hf_quant_config.json"
 _MAX_HEADER = 100 * 1024**2
 
 
 def config(folder: Path | str) -> dict[str, Any]:
-    """The folder's config.json; {} where there is none or it cannot be read.
+    """The folder's config.json; {} where there is none or it cannot be read. Of a GGUF file what its header says of it.
 
     Where it says nothing of a quantization, that of hf_quant_config.json (ModelOpt's) is put in, as vLLM does; its
     `_file` names where it stands.
     """
+    if Path(folder).suffix == ".gguf" and Path(folder).is_file():
+        return _of_gguf(Path(folder))
     value = _object(Path(folder) / "config.json")
     beside = {} if "quantization_config" in value or not value else _object(Path(folder) / MODELOPT_FILE)
     return value | ({"quantization_config": {"_file": MODELOPT_FILE, **beside}} if beside else {})
+
+
+def _of_gguf(file: Path) -> dict[str, Any]:
+    try:
+        header = gguf.read(file)
+    except (OSError, ValueError):
+        return {}
+    bits = header.bits_per_weight
+    stored = {"quant_method": "gguf", "type": header.type, "bits_per_weight": bits, "_file": file.name}
+    return {"quantization_config": stored} if bits is not None and bits < 16 else {}
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -30,11 +45,98 @@ def _object(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+_SAFETENSORS: Final = "*.safetensors"
+_OTHER_FORMATS: Final = ("*.bin", "*.pt")
+_INDEXES: Final = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_MISTRAL: Final = "consolidated*.safetensors"
+_MISTRAL_INDEX: Final = "consolidated.safetensors.index.json"
+_OF_TRAINING: Final = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scaler.pt")
+"""What vLLM passes over, wherever such a name ends."""
+_VARIANT: Final = re.compile(r"(?:model|pytorch_model)\.(?:fp16|bf16|fp32|int8|ema|non_ema)(?:-\d+-of-\d+)?\.\w+")
+"""The same weights once more, in another precision."""
+_SHARD: Final = re.compile(r"(?P<stem>.+)-(?P<n>\d{5})-of-(?P<of>\d{5})\.(?P<kind>safetensors|bin)")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Which files hold a checkpoint's weights: those that belong to it (`files`, there or dangling) and `missing` ones.
+
+    named_by: what says so, as the end of a sentence; empty where nothing does. damaged: an index that cannot be read.
+    """
+
+    files: tuple[Path, ...]
+    missing: tuple[Path, ...] = ()
+    named_by: str = ""
+    damaged: Path | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Is there something, and all of it?"""
+        return bool(self.files) and not self.missing and not self.damaged and all(path.exists() for path in self.files)
+
+
+def weights(folder: Path | str, load_format: str = "auto") -> Weights:
+    """The files that vLLM loads of a folder: its index decides, else the names; all of one format only.
+
+    Mistral's own files (`consolidated*.safetensors`) count with `load_format` mistral, where there are no others, and
+    where the others are not whole and vLLM takes the folder for one of Mistral's (params.json).
+    """
+    folder = Path(folder)
+    mistral = _named(folder, _MISTRAL_INDEX) or _of_names(_matching(folder, _MISTRAL))
+    if load_format == "mistral":
+        return mistral
+    indexed = (found for name in _INDEXES if (found := _named(folder, name)))
+    plain = next(indexed, None) or _of_names(_without_index(folder))
+    nothing = not (plain.files or plain.missing or plain.damaged)
+    return mistral if mistral.whole and (nothing or (not plain.whole and (folder / "params.json").exists())) else plain
+
+
+def _named(folder: Path, name: str) -> Weights | None:
+    """What an index names; None where there is none."""
+    index = folder / name
+    if not index.exists():
+        return None
+    named = _object(index).get("weight_map")
+    if not isinstance(named, dict) or not all(isinstance(file, str) for file in named.values()):
+        return Weights((), damaged=index)
+    paths = [folder / file for file in sorted(set(named.values()))]
+    return Weights(
+        tuple(path for path in paths if path.exists() or path.is_symlink()),
+        tuple(path for path in paths if not path.exists() and not path.is_symlink()),
+        f"{name} names",
+    )
+
+
+def _without_index(folder: Path) -> list[Path]:
+    """Weights of the first format that there is; not those of a training, nor the same ones twice."""
+    consolidated = set(_matching(folder, _MISTRAL))
+    found = [path for path in _matching(folder, _SAFETENSORS) if path not in consolidated]
+    formats = (_matching(folder, pattern) for pattern in _OTHER_FORMATS)
+    found = found or next((paths for paths in formats if paths), [])
+    return [path for path in found if not _VARIANT.fullmatch(path.name)] or found
+
+
+def _matching(folder: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in folder.glob(pattern) if not path.name.endswith(_OF_TRAINING))
+
+
+def _of_names(paths: list[Path]) -> Weights:
+    """These files, and the shards that their own names say there are."""
+    counted = {m["stem"]: m for path in paths if (m := _SHARD.fullmatch(path.name))}
+    expected = (
+        paths[0].with_name(f"{stem}-{n:05d}-of-{m['of']}.{m['kind']}")
+        for stem, m in counted.items()
+        for n in range(1, int(m["of"]) + 1)
+    )
+    missing = tuple(path for path in expected if path not in paths)
+    return Weights(tuple(paths), missing, "the names of the others count" if missing else "")
+
+
 def tensors(folder: Path | str) -> dict[str, tuple[str, tuple[int, ...]]] | None:
-    """Name → (dtype as in the safetensors format, e.g. "BF16", shape) over all *.safetensors; None where unreadable."""
+    """Name → (dtype as in the safetensors format, e.g. "BF16", shape) of the weights; None where one is unreadable."""
     named: dict[str, tuple[str, tuple[int, ...]]] = {}
     try:
-        for path in sorted(Path(folder).glob("*.safetensors")):
+        for path in (path for path in weights(folder).files if path.suffix == ".safetensors"):
             named |= {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in _header(path)[1].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -51,8 +153,12 @@ def projection_inputs(folder: Path | str) -> dict[str, int]:
 
 
 def damage(path: Path) -> str:
-    """What is wrong with a safetensors file, as far as its header and its length tell; empty if nothing."""
+    """What is wrong with a weight file, as far as its header and its length tell; empty if nothing is known."""
     try:
+        if _is_pointer(path):
+            return "is a pointer of Git LFS and not the file itself (git lfs pull gets that)"
+        if path.suffix != ".safetensors":
+            return "" if path.stat().st_size else "is empty"
         begin, header = _header(path)
         size = path.stat().st_size
         whole = begin + max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
@@ -63,6 +169,11 @@ def damage(path: Path) -> str:
     if size < whole:
         return f"is cut short: {size} bytes of {whole}"
     return f"has {size - whole} bytes that belong to no tensor" if size > whole else ""
+
+
+def _is_pointer(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(20) == b"version https://git-"
 
 
 def _header(path: Path) -> tuple[int, dict[str, Any]]:

@@ -41,6 +41,11 @@ def facts(plan: Plan, name: str, root: Path = Path()) -> Provenance:
     """How the plan makes a model, and of what; not yet what came of it."""
     model, files = plan.config["models"][name], model_plan.made_of(plan, name)
     inputs = {path: sha256(root / path) for path in files if (root / path).exists()}
+    if plan.unpacked_here(name):
+        for file in model_plan.gguf_file(plan, name):
+            spec = convert(plan.server_spec(name) | {"source": str(root / file)}, ServerSpec)
+            inputs |= {file: digest} if (digest := identity.source_id(spec)) else {}
+        return Provenance(model=name, source=model["source"], inputs=inputs)
     if not model["quantize"]:
         return Provenance(model=name, source="demo", intermediate_size=model_plan.grow(plan, name), inputs=inputs)
     base = convert(plan.server_spec(model_plan.base(plan, name)), ServerSpec)
@@ -62,7 +67,11 @@ def state(plan: Plan, name: str, root: Path = Path()) -> Literal["fits", "other"
         return "missing"
     wanted = facts(plan, name, root)
     inputs = {path: digest for path, digest in kept.inputs.items() if path in wanted.inputs}
-    same = _recipe(kept) == _recipe(wanted) and inputs == {path: wanted.inputs[path] for path in inputs}
+    same = (
+        _recipe(kept) == _recipe(wanted)
+        and _package_fits(plan, kept)
+        and inputs == {path: wanted.inputs[path] for path in inputs}
+    )
     return "fits" if same else "other"
 
 
@@ -94,11 +103,18 @@ def put_back(marker: Path) -> None:
     twin.unlink(missing_ok=True)
 
 
+def _package_fits(plan: Plan, kept: Provenance) -> bool:
+    """Whether the package that a model was unpacked from is the one that its hash names, where it names one."""
+    if not kept.unpacked or not plan.unpacked_here(kept.model):
+        return True
+    return model_plan.unpacked(plan, kept.model)["sha256"] in (None, kept.unpacked.wheel_sha256)
+
+
 def _recipe(record: Provenance) -> tuple[object, ...]:
     return record.source, record.intermediate_size, record.quantize
 
 
-def build(marker: Path | str, command: Sequence[str], log: Path | str, made: Provenance) -> None:
+def build(marker: Path | str, command: Sequence[str], log: Path | str, made: Provenance, remedy: str = "") -> None:
     """Run `command` with the new folder as its last argument; on success the folder of `marker` is replaced.
 
     `marker` is the folder's provenance.json: `made` with the SHA-256 of every weight file and their bytes. The
@@ -115,7 +131,7 @@ def build(marker: Path | str, command: Sequence[str], log: Path | str, made: Pro
     shutil.rmtree(part, ignore_errors=True)
     part.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _run([*command, str(part)], log, made.model)
+        _run([*command, str(part)], log, made.model, remedy)
         weights = model_source.weight_files(part)
         if not weights or not checkpoint.config(part):
             raise QuantbenchError(f"{folder}: the program left no weights or no config.json", log=log)
@@ -144,7 +160,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _run(command: Sequence[str], log: Path, model: str) -> None:
+def _run(command: Sequence[str], log: Path, model: str, remedy: str = "") -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     # Offline: whatever is missing must fail with its name, not be fetched behind the user's back.
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -163,6 +179,7 @@ def _run(command: Sequence[str], log: Path, model: str) -> None:
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         raise QuantbenchError(
             f"models.{model}: {Path(command[1]).name} failed: {lines[-1] if lines else 'no output'}",
-            remedy=f"correct models.{model} (quantize.group_size, scheme, method; grow), or what it is made from",
+            remedy=remedy
+            or f"correct models.{model} (quantize.group_size, scheme, method; grow), or what it is made from",
             log=log,
         )

@@ -188,6 +188,13 @@ class Identity(Record, frozen=True, kw_only=True):
     source_id: str | None = None
 
 
+class Revision(Record, frozen=True, kw_only=True):
+    """Of a model of the hub: which revision was asked for (a branch, tag or commit), and the commit that it was."""
+
+    asked: str
+    commit: str
+
+
 class Ready(Record, frozen=True, kw_only=True):
     """What is served."""
 
@@ -197,6 +204,7 @@ class Ready(Record, frozen=True, kw_only=True):
     spec_hash: str
     source: str
     source_id: str | None = None
+    revision: Revision | None = None
     served_name: str
     url: str
     hardware: Hardware | None = None
@@ -285,17 +293,36 @@ class LaneRecord(Record, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class Unpacked(Record, frozen=True, kw_only=True):
+    """The GGUF file that a model was unpacked from; package to wheel_sha256 where it came in a Python package.
+
+    type: GGML's, of most of its linear weights, such as Q4_1; bits_per_weight: theirs, scales included.
+    """
+
+    file: str
+    file_sha256: str
+    type: str
+    bits_per_weight: float | None
+    name: str | None = None
+    licence: str | None = None
+    package: str | None = None
+    version: str | None = None
+    wheel_sha256: str | None = None
+
+
 class Provenance(Record, frozen=True, kw_only=True):
     """`models/{gpu}/{model}/provenance.json`: how a model was made here, and what came of it.
 
-    intermediate_size: of the grown demo model; quantize: the recipe of a quantized one. sha256: of each weight file;
-    inputs: of each file that it was made with (program, calibration text, the base's record, the demo's files).
+    intermediate_size: of the grown demo model; quantize: the recipe of a quantized one; unpacked: the GGUF file of one
+    that lost its exact weights before it came here. sha256: of each weight file; inputs: of each file that it was made
+    with (program, calibration text, the base's record, the demo's files, a GGUF file).
     """
 
     model: str
     source: str
     intermediate_size: int | None = None
     quantize: dict[str, Any] | None = None
+    unpacked: Unpacked | None = None
     weights_bytes: int = 0
     sha256: dict[str, str] = {}
     inputs: dict[str, str] = {}

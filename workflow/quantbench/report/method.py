@@ -43,7 +43,8 @@ def provenance(run: Run, say: Speech) -> Section:
     rows = []
     for model, ready in run.ready.items():
         seen = ready.quantization
-        cells = [ready.source, seen.method, seen.label, seen.kernel, ready.system_fingerprint, ready.spec_hash]
+        commit = f" @ {ready.revision.commit[:12]}" if ready.revision else ""
+        cells = [ready.source + commit, seen.method, seen.label, seen.kernel, ready.system_fingerprint, ready.spec_hash]
         rows.append([say.label(model), *(cell or "" for cell in cells)])
     columns = ["model", "source", "method", "label", "kernel", "fingerprint", "settings hash"]
     served = without_empty_columns(table(columns, rows))

@@ -35,7 +35,7 @@ def source_id(spec: ServerSpec) -> str | None:
     source = None if spec.endpoint else model_source.find_source(spec)
     if source is None:
         return None
-    weights = [source] if source.is_file() else model_source.weight_files(source)
+    weights = [source] if source.is_file() else model_source.weight_files(source, spec.settings.load_format)
     texts = [] if source.is_file() else [path for name in _TEXTS if (path := source / name).exists()]
     if not weights and not texts:  # a snapshot of links whose files are elsewhere
         return None

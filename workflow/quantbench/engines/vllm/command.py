@@ -140,13 +140,10 @@ def compile_caches(folder: Path) -> dict[str, str]:
 def hub(spec: ServerSpec) -> Hub:
     """Where vLLM looks for a hub model, by its arguments and by huggingface_hub's variables."""
     env = {**os.environ, **spec.settings.env}
-    if (
-        path := argument(spec.settings.args, "--download-dir")
-        or env.get("HF_HUB_CACHE")
-        or env.get("HUGGINGFACE_HUB_CACHE")
-    ):
-        cache = Path(path)
+    args = spec.settings.args
+    if path := argument(args, "--download-dir") or env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE"):
+        cache = path
     else:
-        home = env.get("HF_HOME") or Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
-        cache = Path(home) / "hub"
-    return Hub(cache, argument(spec.settings.args, "--revision") or "main")
+        home = env.get("HF_HOME") or f"{env.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+        cache = f"{home}/hub"
+    return Hub(Path(os.path.expandvars(cache)).expanduser(), argument(args, "--revision") or "main")

@@ -13,13 +13,14 @@ from quantbench.engines.vllm.client import (
     wake,
 )
 from quantbench.engines.vllm.command import UNSET, command, compile_caches, hub, inherited, serve_script
-from quantbench.engines.vllm.installed import installed, no_sleep_reason
+from quantbench.engines.vllm.installed import installed, no_gguf_reason, no_sleep_reason, unknown_version
 from quantbench.engines.vllm.log import diagnose, incidents, start_facts
 from quantbench.engines.vllm.metrics import difference, peak, snapshot
 from quantbench.engines.vllm.quantization import check_quantization
 
 __all__ = [
     "UNSET", "changed_answer", "check_quantization", "command", "compile_caches", "diagnose", "difference", "hub",
-    "incidents", "inherited", "installed", "is_sleeping", "logits", "metrics_page", "no_sleep_reason", "peak",
-    "serve_script", "sleep", "snapshot", "start_facts", "tokenizer", "version", "wake",
+    "incidents", "inherited", "installed", "is_sleeping", "logits", "metrics_page", "no_gguf_reason", "no_sleep_reason",
+    "peak", "serve_script", "sleep", "snapshot", "start_facts", "tokenizer", "unknown_version", "version",
+    "wake",
 ]  # fmt: skip

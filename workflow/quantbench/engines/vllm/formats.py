@@ -219,6 +219,17 @@ def _bitsandbytes(stated: Config) -> Iterator[Rule]:
     yield Rule(ALL, Scheme(4, 16, group=64, scale_bits=scales) if four else Scheme(8, 8))
 
 
+def _gguf(stated: Config) -> Iterator[Rule]:
+    """Of a file's header: the type of most of its layers, and the mean of all, as blocks of 256 weights have it."""
+    bits, kind = stated.get("bits_per_weight"), str(stated.get("type") or "")
+    digit = re.search(r"\d", kind)
+    if digit and isinstance(bits, float):
+        width = int(digit[0])
+        yield Rule(ALL, Scheme(width, 16, group=256, scale_bits=round((bits - width) * 256), name=kind))
+    else:
+        yield Rule(ALL, UNKNOWN)
+
+
 def _auto_round(stated: Config) -> Iterator[Rule]:
     for name, extra in _mapping(stated.get("extra_config")).items():
         yield Rule(_exact(name), _grouped({**stated, **_mapping(extra)}))
@@ -342,7 +353,7 @@ def _quark(stated: Config) -> Iterator[Rule]:
 _READERS: Final[dict[str, Callable[[Config], Iterator[Rule]]]] = {
     "compressed-tensors": _groups, "mxfp4": _experts, "gpt_oss_mxfp4": _experts, "torchao": _torchao, "quark": _quark,
     "bitsandbytes": _bitsandbytes, "auto-round": _auto_round, "auto_round": _auto_round, "inc": _auto_round,
-    "intel/auto-round": _auto_round,
+    "intel/auto-round": _auto_round, "gguf": _gguf,
 }  # fmt: skip
 """Who reads the words of a method, where its name alone tells."""
 
