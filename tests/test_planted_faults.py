@@ -369,6 +369,14 @@ def test_a_server_that_is_not_as_it_should_be(home: Path, card: FakeGpu, fault: 
         assert troubled(guards.evaluate_server(arm.ready())) == of(*fault.ids)
 
 
+@pytest.mark.fault("nothing decides whether a model is quantized", "measured, with a warning that says why")
+def test_a_quantization_that_nothing_proves_is_measured_with_a_warning(home: Path, card: FakeGpu) -> None:
+    with variant(home, claim={"quant_method": "novel"}, behaviour={"kernel": "", "weights_gib": None}) as arm:
+        ready = arm.ready()
+    assert ready.quantization.verified is None
+    assert ("quantization_not_proven", "warn") in troubled(guards.evaluate_server(ready))
+
+
 EVERY_BLOCK = [
     Fault("nan_logits", behaviour={"logprobs": "nan"}),
     Fault("nan_logits", behaviour={"logprobs": "null"}),
@@ -518,6 +526,7 @@ ONLY_BY_FACTS = {
 
 ELSEWHERE = {
     "client_cpu", "client_loop_lag", "client_loop_lag_tail", "client_stalled", "stalled", "hiccup", "not_quantized",
+    "quantization_not_proven",
     "fingerprint_drift", "server_changed", "not_interleaved", "drift", "memory_returned", "hardware",
 }  # fmt: skip
 """Planted above in tests of their own."""
