@@ -1,6 +1,6 @@
 import os
 
-from quantbench.config import command_line, model_plan, summary, targets
+from quantbench.config import command_line, model_plan, report_plan, summary, targets
 from quantbench.judgement import judgement
 from quantbench.judge.schedule import Schedule
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
@@ -30,6 +30,8 @@ except QuantbenchError as error:
 config = PLAN.config | {
     # Where the servers are; not in their params, where another port would measure everything again.
     "places": PLAN.places(),
+    # What is declared of the models; not in the params of blocks, as it judges them and measures none again.
+    "arms": report_plan.arms(PLAN),
     # For the pages that print it; here and not in their params, where it would make them again.
     "command": command_line.repeat(
         PLAN.gpu,

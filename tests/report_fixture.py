@@ -206,6 +206,7 @@ def derive(tree: Results, plan: ReportPlan, comparison: Any, price: Any, command
         "report": plan, "comparison": comparison, "price": price, "notes": NOTES, "code": True,
         "baseline": plan.baseline,
         "gpu_name": plan.gpu_name, "labels": plan.labels, "memory": {"baseline": plan.baseline, "labels": plan.labels},
+        "arms": {model: plan.arm(model).as_dict() for model in models},
     }  # fmt: skip
     blocks: dict[str, list[Path]] = {"contexts": [], "records": []}
     for arm in (*models, plan.baseline + AA_SUFFIX):

@@ -22,7 +22,7 @@ from quantbench.records.cost import Cost
 from quantbench.records.decision import Decision
 from quantbench.records.measurement import Check, Measurement
 from quantbench.records.metric import METRICS, e2e_ms, ttft_ms
-from quantbench.records.plan import ReportPlan
+from quantbench.records.plan import BASELINE, ArmPlan, ReportPlan
 from quantbench.records.quality import QualityDetails
 from quantbench.records.run import Run
 from quantbench.records.server import MeasuredStarts, Ready, Session
@@ -73,12 +73,19 @@ def read_block(path: PathLike) -> BlockContext:
 
 
 def judged_blocks(
-    paths: Iterable[PathLike], ready: Mapping[str, Ready], calibrations: Iterable[Calibration]
+    paths: Iterable[PathLike],
+    ready: Mapping[str, Ready],
+    calibrations: Iterable[Calibration],
+    arms: Mapping[str, ArmPlan] | None = None,
 ) -> list[BlockContext]:
-    """Blocks with bottleneck and guards judged anew on the kept facts."""
-    known = {calibration.concurrency: calibration for calibration in calibrations}
-    blocks = map(read_block, paths)
-    return [guards.judged(block, ready.get(block.served), known.get(block.concurrency)) for block in blocks]
+    """Blocks with bottleneck and guards judged anew on the kept facts; arms: what is declared of each model."""
+    known, declared = {calibration.concurrency: calibration for calibration in calibrations}, arms or {}
+    return [
+        guards.judged(
+            block, ready.get(block.served), known.get(block.concurrency), declared.get(block.served, BASELINE)
+        )
+        for block in map(read_block, paths)
+    ]
 
 
 def samples(blocks: Iterable[BlockContext], records: Iterable[PathLike]) -> dict[BlockKey, Samples]:
@@ -96,28 +103,36 @@ def samples(blocks: Iterable[BlockContext], records: Iterable[PathLike]) -> dict
 
 
 def pair_failures(
-    blocks: Sequence[BlockContext], ready: Mapping[str, Ready], baseline: str, variants: Iterable[str]
+    blocks: Sequence[BlockContext],
+    ready: Mapping[str, Ready],
+    baseline: str,
+    variants: Iterable[str],
+    arms: Mapping[str, ArmPlan] | None = None,
 ) -> dict[str, list[str]]:
     """{variant: guards that make its whole comparison invalid}."""
-    return {v: guards.comparison_failures(*_sides(blocks, ready, baseline, v)) for v in variants}
+    return {v: guards.comparison_failures(*_sides(blocks, ready, baseline, v, arms or {})) for v in variants}
 
 
 def other_guards(
-    blocks: Sequence[BlockContext], ready: Mapping[str, Ready], sessions: Mapping[str, Session], baseline: str
+    blocks: Sequence[BlockContext],
+    ready: Mapping[str, Ready],
+    sessions: Mapping[str, Session],
+    baseline: str,
+    arms: Mapping[str, ArmPlan] | None = None,
 ) -> list[Check]:
     """Guards beyond single blocks: of each server, each comparison and the run."""
     results = [(model, guards.evaluate_server(record)) for model, record in ready.items()]
-    results += [(v, guards.evaluate_pair(*_sides(blocks, ready, baseline, v))) for v in ready if v != baseline]
+    results += [(v, guards.evaluate_pair(*_sides(blocks, ready, baseline, v, arms or {}))) for v in ready if v != baseline]
     results += [("run", guards.evaluate_run(sessions))]
     return [Check(id=r.id, of=of, status=r.status, detail=r.detail) for of, some in results for r in some]
 
 
 def _sides(
-    blocks: Sequence[BlockContext], ready: Mapping[str, Ready], baseline: str, variant: str
-) -> tuple[Ready, Ready, list[BlockContext], list[BlockContext]]:
-    """Server records and blocks of both arms."""
+    blocks: Sequence[BlockContext], ready: Mapping[str, Ready], baseline: str, variant: str, arms: Mapping[str, ArmPlan]
+) -> tuple[Ready, Ready, list[BlockContext], list[BlockContext], ArmPlan, ArmPlan]:
+    """Server records, blocks and declarations of both arms."""
     a, b = ([block for block in blocks if block.arm == arm] for arm in (baseline, variant))
-    return ready[baseline], ready[variant], a, b
+    return ready[baseline], ready[variant], a, b, arms.get(baseline, BASELINE), arms.get(variant, ArmPlan())
 
 
 def read_capacity(paths: Iterable[PathLike]) -> list[CapacityRow]:

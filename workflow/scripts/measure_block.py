@@ -7,6 +7,7 @@ from quantbench.client import tables_io
 from quantbench.judge import guards
 from quantbench.records.base import convert, read, write
 from quantbench.records.block import BlockKnobs
+from quantbench.records.plan import ArmPlan
 from quantbench.records.server import Ready
 
 
@@ -22,7 +23,9 @@ def main(job):
     ready = read(job.input.ready, Ready)
     records, context = block.measure(wanted, ready)
     tables_io.write_records(job.output.records, records)
-    write(job.output.context, guards.judged(context, ready, None))
+    # From the config and not the params: what is declared judges a block, and measures none again.
+    arm = convert(job.config["arms"].get(ready.model, {}), ArmPlan)
+    write(job.output.context, guards.judged(context, ready, None, arm))
     block.say_progress(wanted, context)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 _LOOPBACK: Final = "leave it out: one server listens on the loopback interface only, plainly, without a key"
@@ -103,6 +105,17 @@ def taken_as(word: str) -> list[str]:
         return [f"--{_SHORT[name]}"]
     glued = [full for short, full in _SHORT.items() if len(short) == 1 and name.startswith(short)]  # -qfp8
     return sorted({f"--{full}" for full in [*glued, *(_SHORT[s] for s in _SHORT if name and s.startswith(name))]})
+
+
+def argument(args: Sequence[str], name: str, short: str = "") -> str | None:
+    """The value of an argument among `server.args` as vLLM reads it: in any spelling, cut short (a form that is not one
+    argument's alone is refused by vLLM), the last one wins; None without it."""
+    found = None
+    for word, following in pairwise([*args, ""]):
+        flag = flag_of(word)
+        if flag and (name.startswith(flag) if flag.startswith("--") else flag == short):
+            found = word.partition("=")[2] if "=" in word else following
+    return found or None
 
 
 def remedy_of(flag: str) -> str:

@@ -35,11 +35,13 @@ ENERGY_GUARD: Final = "energy_mismatch"
 
 @dataclass(frozen=True)
 class Tuple:
-    """What a row is made of: the blocks of one cell of one arm, and the client's calibration at its concurrency."""
+    """What a row is made of: the blocks of one cell of one arm, the client's calibration at its concurrency, and how many
+    GPUs serve the arm."""
 
     gpu_name: str
     blocks: Sequence[tuple[Sequence[RequestRecord], BlockContext]]
     calibration: Calibration | None
+    gpus: int = 1
 
     @cached_property
     def contexts(self) -> list[BlockContext]:
@@ -54,7 +56,7 @@ class Tuple:
     @cached_property
     def pool(self) -> Pool:
         """The blocks as metrics see them."""
-        return Pool([_measured(records, context) for records, context in self.blocks])
+        return Pool([_measured(records, context) for records, context in self.blocks], self.gpus)
 
     @cached_property
     def percentiles(self) -> dict[str, Percentile]:
@@ -86,12 +88,14 @@ def tuple_row(
     gpu_name: str,
     blocks: Sequence[tuple[Sequence[RequestRecord], BlockContext]],
     calibration: Calibration | None = None,
+    gpus: int = 1,
 ) -> dict[str, Any]:
     """The one row of a tuple CSV: {column: value}, in order.
 
     blocks: (requests, judged context) of one cell and arm, at least one. calibration: the one at its concurrency.
+    gpus: how many serve the arm.
     """
-    row = Tuple(gpu_name, blocks, calibration)
+    row = Tuple(gpu_name, blocks, calibration, gpus)
     return {column.name: column.of(row) for column in columns(row.contexts[0].style)}
 
 
@@ -237,7 +241,9 @@ _SERVER: Final = (
     _server("queue_time_sum_s", "s", "time that requests waited in the server, summed over requests"),
     _server("requests_succeeded", "requests", "requests that the server ended well"),
     _server("corrupted_requests", "requests", "requests with NaN in their logits"),
-    _server("spec_decode_drafts", "drafts", "drafts of speculative decoding; 0 is wanted"),
+    _server("spec_decode_drafts", "drafts", "drafts of speculative decoding; 0 is wanted unless it is declared"),
+    _server("spec_decode_draft_tokens", "tokens", "tokens that these drafts proposed"),
+    _server("spec_decode_accepted_tokens", "tokens", "of them those that the model accepted"),
 )
 _VALIDITY: Final = (
     Column(

@@ -283,6 +283,18 @@ class LaneRecord(Record, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class Unfit(Record, frozen=True, kw_only=True):
+    """An entry of `servers/unfit.json`: a model that does not fit, and is not measured.
+
+    weights_gib: of all its weights, as they lie in memory; card_gib: of each of its `gpus`. None where not known, as of
+    a model that the configuration says not to fit.
+    """
+
+    gpus: int = 1
+    weights_gib: float | None = None
+    card_gib: float | None = None
+
+
 class Provenance(Record, frozen=True, kw_only=True):
     """`models/{gpu}/{model}/provenance.json`: how a model was made here, and what came of it.
 

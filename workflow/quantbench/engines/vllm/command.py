@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from itertools import pairwise
 from pathlib import Path
 
-from quantbench.config.own_settings import DROPPED, flag_of
+from quantbench.config.own_settings import DROPPED, argument
 from quantbench.config.secret_words import names_secret
 from quantbench.engines.protocol import Hub
 from quantbench.errors import QuantbenchError
@@ -141,19 +140,9 @@ def compile_caches(folder: Path) -> dict[str, str]:
 def hub(spec: ServerSpec) -> Hub:
     """Where vLLM looks for a hub model, by its arguments and by huggingface_hub's variables."""
     env = {**os.environ, **spec.settings.env}
-    if path := _argument(spec, "--download-dir") or env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE"):
+    if path := argument(spec.settings.args, "--download-dir") or env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE"):
         cache = Path(path)
     else:
         home = env.get("HF_HOME") or Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
         cache = Path(home) / "hub"
-    return Hub(cache, _argument(spec, "--revision") or "main")
-
-
-def _argument(spec: ServerSpec, name: str) -> str | None:
-    """The value of an argument of `server.args` as vLLM reads it: in any spelling, cut short (a form that is not one
-    argument's alone is refused by vLLM), the last one wins; None without it."""
-    found = None
-    for word, following in pairwise([*spec.settings.args, ""]):
-        if (flag := flag_of(word)) and name.startswith(flag):
-            found = word.partition("=")[2] if "=" in word else following
-    return found or None
+    return Hub(cache, argument(spec.settings.args, "--revision") or "main")

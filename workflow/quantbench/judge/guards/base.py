@@ -20,6 +20,7 @@ from quantbench.records.base import Number
 from quantbench.records.block import BlockContext, Calibration, Delta, GuardResult
 from quantbench.records.cell import Cell
 from quantbench.records.metric import METRICS
+from quantbench.records.plan import BASELINE, ArmPlan, Factor
 from quantbench.records.server import Ready
 
 Scope = Literal["block", "server", "pair", "run"]
@@ -132,11 +133,13 @@ def _steps(read: Callable[[Any], Any]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class BlockFacts:
-    """What guards of a block read: the block, the server that answered it, the client's calibration."""
+    """What guards of a block read: the block, the server that answered it, the client's calibration, what is declared of
+    its model."""
 
     block: BlockContext
     ready: Source[Ready]
     calibration: Source[Calibration]
+    arm: ArmPlan = BASELINE
 
     def need(self, read: Callable[[BlockContext], T | None]) -> T:
         """A fact of the block. Raises Missing."""
@@ -160,12 +163,24 @@ class BlockFacts:
 
 @dataclass(frozen=True)
 class PairFacts:
-    """What guards of a comparison read: servers and blocks of baseline (a) and variant (b)."""
+    """What guards of a comparison read: servers and blocks of baseline (a) and variant (b), what is declared of them."""
 
     a: Source[Ready]
     b: Source[Ready]
     blocks_a: Sequence[BlockContext]
     blocks_b: Sequence[BlockContext]
+    arm_a: ArmPlan = BASELINE
+    arm_b: ArmPlan = ArmPlan()
+
+    def may_differ(self, factor: Factor) -> bool:
+        """Whether the arms are declared to differ in this, or may: where a variant stands in for the baseline."""
+        return factor in (*self.arm_a.differs_in, *self.arm_b.differs_in)
+
+    @property
+    def said_to_differ(self) -> list[Factor]:
+        """What one arm alone declares, so that it should be there."""
+        a, b = self.arm_a.differs_in, self.arm_b.differs_in
+        return [*(factor for factor in b if factor not in a), *(factor for factor in a if factor not in b)]
 
     @property
     def arms(self) -> tuple[Sequence[BlockContext], Sequence[BlockContext]]:
