@@ -44,6 +44,7 @@ onstart:
     try:
         folder.enter(Path.cwd(), Path(RESULTS.root))
         folder.need_writable(Path(RESULTS.root))
+        fitting.keep(PLAN, RESULTS)
     except QuantbenchError as error:
         raise WorkflowError(str(error)) from None
     STARTED.append(time.time())

@@ -1,5 +1,6 @@
 import os
 
+from quantbench import fitting
 from quantbench.config import command_line, model_plan, report_plan, summary, targets
 from quantbench.judgement import judgement
 from quantbench.judge.schedule import Schedule
@@ -13,6 +14,7 @@ try:
         workflow.config_settings.config,
         map(Path, workflow.config_settings.configfiles),
     )
+    PLAN = fitting.fitted(PLAN, Results(PLAN.gpu), look=owner.is_owner_process())
     LANE_MODES = settings.lane_modes(PLAN, Results(PLAN.gpu))
     if owner.is_owner_process():  # not again in every job's process
         from quantbench import inputs
@@ -23,6 +25,8 @@ try:
             identity.recorded(Results(PLAN.gpu).file("ready", model=model))
         targets.check(PLAN, sys.argv[1:])  # snakemake itself knows them only later
         print(f"quantbench: {summary.line(PLAN)}", file=sys.stderr, flush=True)
+        for note in fitting.notes(PLAN):
+            print(f"quantbench: {note}", file=sys.stderr, flush=True)
         for slip in inputs.check(PLAN, ROOT):
             print(f"quantbench: {slip}", file=sys.stderr, flush=True)
 except QuantbenchError as error:

@@ -80,6 +80,7 @@ rule tabulate_memory:
     input:
         ready=READY,
         sessions=SESSIONS,
+        records=[f"{stem}.parquet" for stem in STEMS],
     output:
         RESULTS.pattern("memory"),
     log:

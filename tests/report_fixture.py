@@ -205,7 +205,12 @@ def derive(tree: Results, plan: ReportPlan, comparison: Any, price: Any, command
     params = {
         "report": plan, "comparison": comparison, "price": price, "notes": NOTES, "code": True,
         "baseline": plan.baseline,
-        "gpu_name": plan.gpu_name, "labels": plan.labels, "memory": {"baseline": plan.baseline, "labels": plan.labels},
+        "gpu_name": plan.gpu_name, "labels": plan.labels,
+        "memory": {
+            "baseline": plan.baseline, "labels": {model: plan.labels[model] for model in models},
+            "arms": {model: plan.arm(model).as_dict() for model in models},
+            "max_tokens": {name: max(cell.max_tokens for cell in plan.grid(name)) for name in plan.workloads},
+        },
         "arms": {model: plan.arm(model).as_dict() for model in models},
     }  # fmt: skip
     blocks: dict[str, list[Path]] = {"contexts": [], "records": []}

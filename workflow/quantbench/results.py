@@ -22,7 +22,7 @@ from quantbench.records.cost import Cost
 from quantbench.records.decision import Decision
 from quantbench.records.measurement import Check, Measurement
 from quantbench.records.metric import METRICS, e2e_ms, ttft_ms
-from quantbench.records.plan import BASELINE, ArmPlan, ReportPlan
+from quantbench.records.plan import BASELINE, VARIANT, ArmPlan, ReportPlan
 from quantbench.records.quality import QualityDetails
 from quantbench.records.run import Run
 from quantbench.records.server import MeasuredStarts, Ready, Session
@@ -102,6 +102,19 @@ def samples(blocks: Iterable[BlockContext], records: Iterable[PathLike]) -> dict
     return times_of
 
 
+def longest_request(records: Iterable[PathLike], max_tokens: Mapping[str, int]) -> int | None:
+    """Tokens of the longest request that a workload can ask for: its longest prompt of any block, and `max_tokens`.
+
+    records: parquet files of blocks, below a folder of the workload's name. None where no prompt was counted.
+    """
+    lengths = (
+        longest + max_tokens[workload]
+        for path in map(Path, records)
+        if (workload := path.parents[1].name) in max_tokens and (longest := tables_io.longest_prompt(path))
+    )
+    return max(lengths, default=None)
+
+
 def pair_failures(
     blocks: Sequence[BlockContext],
     ready: Mapping[str, Ready],
@@ -122,7 +135,9 @@ def other_guards(
 ) -> list[Check]:
     """Guards beyond single blocks: of each server, each comparison and the run."""
     results = [(model, guards.evaluate_server(record)) for model, record in ready.items()]
-    results += [(v, guards.evaluate_pair(*_sides(blocks, ready, baseline, v, arms or {}))) for v in ready if v != baseline]
+    results += [
+        (v, guards.evaluate_pair(*_sides(blocks, ready, baseline, v, arms or {}))) for v in ready if v != baseline
+    ]
     results += [("run", guards.evaluate_run(sessions))]
     return [Check(id=r.id, of=of, status=r.status, detail=r.detail) for of, some in results for r in some]
 
@@ -132,7 +147,7 @@ def _sides(
 ) -> tuple[Ready, Ready, list[BlockContext], list[BlockContext], ArmPlan, ArmPlan]:
     """Server records, blocks and declarations of both arms."""
     a, b = ([block for block in blocks if block.arm == arm] for arm in (baseline, variant))
-    return ready[baseline], ready[variant], a, b, arms.get(baseline, BASELINE), arms.get(variant, ArmPlan())
+    return ready[baseline], ready[variant], a, b, arms.get(baseline, BASELINE), arms.get(variant, VARIANT)
 
 
 def read_capacity(paths: Iterable[PathLike]) -> list[CapacityRow]:

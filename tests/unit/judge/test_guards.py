@@ -510,7 +510,14 @@ def test_what_is_unknown_says_why(guard: str, changes: Facts, says: str) -> None
 
 def test_every_guard_has_a_fault_a_missing_fact_and_all_its_words() -> None:
     assert {case.guard for case in CASES if case.status not in ("ok", "unknown")} == set(GUARD)
-    no_more = {"fingerprint_drift", "not_interleaved", "drift", "memory_returned", "weights", "declared_absent"}  # their facts are many: see above
+    no_more = {
+        "fingerprint_drift",
+        "not_interleaved",
+        "drift",
+        "memory_returned",
+        "weights",
+        "declared_absent",
+    }  # their facts are many: see above
     always = {"server_error"}  # a log can always be read
     assert set(UNKNOWN) | no_more | always == set(GUARD)
     assert len(GUARD) == len(guards.GUARDS) == len(guards.meanings())

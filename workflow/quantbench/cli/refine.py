@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from quantbench import fitting
 from quantbench.config import command_line, settings
 from quantbench.config.configuration import Plan
 from quantbench.errors import QuantbenchError
@@ -52,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     minutes = refine["budget_minutes"] if args.budget_minutes is None else args.budget_minutes
     end = time.monotonic() + 60 * minutes
     _snakemake(args, plan, {})
+    plan = fitting.fitted(plan, Results(plan.gpu), look=False)  # what that run found not to fit
     while True:
         rows, measured, cost = _state(plan)
         left = end - time.monotonic()

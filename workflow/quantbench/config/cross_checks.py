@@ -146,7 +146,7 @@ def _gpus(config: Json, selected: list[str]) -> Iterator[Fault]:
     elif unpriced and config["cost"]["hourly_price"] is not None and len({*counts.values()}) > 1:
         each = ", ".join(f"{name} {count}" for name, count in counts.items())
         yield Fault(
-            f"cost.hourly_price does not say of how many GPUs it is the price, as the models use several numbers ({each})",
+            f"cost.hourly_price does not say of how many GPUs it is the price: the models use several numbers ({each})",
             f"set models.*.hourly_price, such as models.{unpriced[0]}.hourly_price: the price of one GPU of each model",
         )
 

@@ -58,7 +58,7 @@ def _use(run: Run, style: Style, options: tuple[Choice, ...]) -> UseDecision:
 
 def _choice(run: Run, style: Style, workload: str, variant: str) -> Choice:
     cell = run.deciding_cell(workload)
-    speed = run.row(variant, cell, "throughput_tok_s")
+    speed = run.speed_row(variant, cell)
     status, because = _quality(run, variant, USES[style])
     return Choice(
         style=style,
@@ -115,7 +115,7 @@ def best(options: Sequence[Choice], primary: str) -> Choice | None:
 
 def confidence(run: Run, choice: Choice) -> tuple[Confidence, list[Finding]]:
     """How sure the choice is, and the reasons that lower it."""
-    speed = run.row(choice.variant, choice.cell, "throughput_tok_s")
+    speed = run.speed_row(choice.variant, choice.cell)
     if speed is None or not speed.decided:
         return "low", [finding("confidence.speed_not_decided")]
     if not run.trusted:

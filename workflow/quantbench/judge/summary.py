@@ -35,8 +35,8 @@ ENERGY_GUARD: Final = "energy_mismatch"
 
 @dataclass(frozen=True)
 class Tuple:
-    """What a row is made of: the blocks of one cell of one arm, the client's calibration at its concurrency, and how many
-    GPUs serve the arm."""
+    """What a row is made of: the blocks of one cell of one arm, the client's calibration at its concurrency, the arm's
+    GPUs."""
 
     gpu_name: str
     blocks: Sequence[tuple[Sequence[RequestRecord], BlockContext]]

@@ -10,7 +10,6 @@ from quantbench.records.comparison import Primary
 from quantbench.records.metric import Style
 from quantbench.records.server import Unfit
 
-
 Factor = Literal["weights", "kv_cache", "speculative", "gpus", "engine", "max_model_len"]
 
 
@@ -23,6 +22,8 @@ class ArmPlan(Record, frozen=True, kw_only=True):
 
 BASELINE = ArmPlan(differs_in=())
 """The model that others are declared to differ from."""
+VARIANT = ArmPlan()
+"""What a model is that declares nothing."""
 
 
 class ComparisonPlan(Record, frozen=True, kw_only=True):
@@ -69,7 +70,7 @@ class ReportPlan(Record, frozen=True, kw_only=True):
 
     def arm(self, model: str) -> ArmPlan:
         """What is declared of a model."""
-        return self.arms.get(model, BASELINE if model == self.baseline else ArmPlan())
+        return self.arms.get(model, BASELINE if model == self.baseline else VARIANT)
 
     def grid(self, workload: str) -> list[Cell]:
         """The grid of a workload."""

@@ -290,6 +290,7 @@ class Unfit(Record, frozen=True, kw_only=True):
     a model that the configuration says not to fit.
     """
 
+    source: str = ""
     gpus: int = 1
     weights_gib: float | None = None
     card_gib: float | None = None

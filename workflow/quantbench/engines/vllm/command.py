@@ -140,7 +140,11 @@ def compile_caches(folder: Path) -> dict[str, str]:
 def hub(spec: ServerSpec) -> Hub:
     """Where vLLM looks for a hub model, by its arguments and by huggingface_hub's variables."""
     env = {**os.environ, **spec.settings.env}
-    if path := argument(spec.settings.args, "--download-dir") or env.get("HF_HUB_CACHE") or env.get("HUGGINGFACE_HUB_CACHE"):
+    if (
+        path := argument(spec.settings.args, "--download-dir")
+        or env.get("HF_HUB_CACHE")
+        or env.get("HUGGINGFACE_HUB_CACHE")
+    ):
         cache = Path(path)
     else:
         home = env.get("HF_HOME") or Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"

@@ -20,7 +20,7 @@ from quantbench.records.base import Number
 from quantbench.records.block import BlockContext, Calibration, Delta, GuardResult
 from quantbench.records.cell import Cell
 from quantbench.records.metric import METRICS
-from quantbench.records.plan import BASELINE, ArmPlan, Factor
+from quantbench.records.plan import BASELINE, VARIANT, ArmPlan, Factor
 from quantbench.records.server import Ready
 
 Scope = Literal["block", "server", "pair", "run"]
@@ -133,8 +133,7 @@ def _steps(read: Callable[[Any], Any]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class BlockFacts:
-    """What guards of a block read: the block, the server that answered it, the client's calibration, what is declared of
-    its model."""
+    """What guards of a block read: the block, its server, the client's calibration, what is declared of its model."""
 
     block: BlockContext
     ready: Source[Ready]
@@ -163,14 +162,14 @@ class BlockFacts:
 
 @dataclass(frozen=True)
 class PairFacts:
-    """What guards of a comparison read: servers and blocks of baseline (a) and variant (b), what is declared of them."""
+    """What guards of a comparison read of baseline (a) and variant (b): servers, blocks, what is declared."""
 
     a: Source[Ready]
     b: Source[Ready]
     blocks_a: Sequence[BlockContext]
     blocks_b: Sequence[BlockContext]
     arm_a: ArmPlan = BASELINE
-    arm_b: ArmPlan = ArmPlan()
+    arm_b: ArmPlan = VARIANT
 
     def may_differ(self, factor: Factor) -> bool:
         """Whether the arms are declared to differ in this, or may: where a variant stands in for the baseline."""

@@ -11,7 +11,7 @@ from quantbench.judge.guards import client, device, engine, load, pair, server, 
 from quantbench.judge.guards.base import BlockFacts, Guard, PairFacts, Scope, Source
 from quantbench.observe import bottleneck
 from quantbench.records.block import BlockContext, Calibration, GuardResult
-from quantbench.records.plan import BASELINE, ArmPlan
+from quantbench.records.plan import BASELINE, VARIANT, ArmPlan
 from quantbench.records.server import Ready, Session
 
 GUARDS: Final = tuple(
@@ -68,7 +68,7 @@ def evaluate_pair(
     blocks_a: Sequence[BlockContext],
     blocks_b: Sequence[BlockContext],
     arm_a: ArmPlan = BASELINE,
-    arm_b: ArmPlan = ArmPlan(),  # noqa: B008 - it is frozen
+    arm_b: ArmPlan = VARIANT,
 ) -> list[GuardResult]:
     """All guards of the comparison of a baseline (a) and a variant (b): their servers and all their blocks."""
     facts = PairFacts(Source("ready_a", ready_a), Source("ready_b", ready_b), blocks_a, blocks_b, arm_a, arm_b)
@@ -81,7 +81,7 @@ def comparison_failures(
     blocks_a: Sequence[BlockContext],
     blocks_b: Sequence[BlockContext],
     arm_a: ArmPlan = BASELINE,
-    arm_b: ArmPlan = ArmPlan(),  # noqa: B008
+    arm_b: ArmPlan = VARIANT,
 ) -> list[str]:
     """Ids of all that refuses the comparison as a whole: what differs between the arms, or is wrong with a server."""
     servers = [*evaluate_server(ready_a), *evaluate_server(ready_b)]

@@ -14,7 +14,8 @@ from quantbench.records.server import Ready
 
 
 @guard("pair", "fail", title="Weights differ",
-       detection="source_id, quantization.claimed and quantization.label of both ready.json, without `weights` in differs_in",
+       detection="source_id, quantization.claimed and quantization.label of both ready.json, without `weights` in "
+                 "differs_in",
        remedy="Declare `weights` in the model's differs_in, or serve the same weights.")  # fmt: skip
 def weights(facts: PairFacts) -> Seen:
     """Something else was declared to be all that differs, and the weights differ too."""
@@ -84,7 +85,8 @@ def dtype(facts: PairFacts) -> Seen:
 
 @guard("pair", "fail", title="max-model-len differs",
        detection="settings.max_model_len of both ready.json, without `max_model_len` in differs_in",
-       remedy="Set server.max_model_len for all models, or declare `max_model_len` in the model's differs_in.")  # fmt: skip
+       remedy="Set server.max_model_len for all models, or declare `max_model_len` in the model's "
+              "differs_in.")  # fmt: skip
 def max_model_len(facts: PairFacts) -> Seen:
     """It changes memory planning, graph shapes and which prompts fit."""
     return _allowed(facts, "max_model_len")
@@ -133,8 +135,8 @@ def versions(facts: PairFacts) -> Seen:
 @guard("pair", "fail", title="Hardware differs",
        detection="hardware.names of both ready.json and of all blocks: the devices' own names, from NVML or "
                  "/proc/cpuinfo; with `gpus` in differs_in their number may differ",
-       remedy="Put both models on lanes with equal devices, or declare `gpus` in the model's differs_in where only their "
-              "number differs; start an empty results folder on another machine.")  # fmt: skip
+       remedy="Put both models on lanes with equal devices, or declare `gpus` in the model's differs_in where only "
+              "their number differs; start an empty results folder on another machine.")  # fmt: skip
 def hardware(facts: PairFacts) -> Seen:
     """The comparison is one of machines."""
     servers = [(arm.name, arm.get(lambda r: r.hardware)) for arm in (facts.a, facts.b)]
