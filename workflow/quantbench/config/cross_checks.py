@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from quantbench.config import own_settings
 from quantbench.config.schema import Fault, hint
 from quantbench.records.cell import Cell
+from quantbench.records.metric import PER_GPU
 
 Json = Mapping[str, Any]
 
@@ -137,6 +138,11 @@ def _gpus(config: Json, selected: list[str]) -> Iterator[Fault]:
                 f"models.{name}.gpus {counts[name]} is not what serves it: lane '{lane}' has {devices}, it uses {used}",
                 f"set models.{name}.gpus to null, or models.{name}.lane to a lane with so many devices",
             )
+    if config["primary"]["metric"] == PER_GPU and len({*counts.values()}) < 2:
+        yield Fault(
+            f"primary.metric {PER_GPU} is compared only where the models use several numbers of GPUs",
+            "set primary.metric to throughput_tok_s, or give a model a lane with another number of devices",
+        )
     unpriced = [name for name in selected if models[name]["hourly_price"] is None]
     if unpriced and len(unpriced) < len(selected):
         yield Fault(

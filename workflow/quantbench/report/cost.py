@@ -89,7 +89,6 @@ def _price(run: Run, say: Speech) -> dict[str, Any]:
     stated = _stated(run)
     return {
         "price": _hourly(stated, say),
-        "currency": stated.currency,
         "source": stated.source or say("cost.source"),
         "date": stated.date or say("cost.date"),
         "share": f"{exact(100 * (1 if stated.utilisation is None else stated.utilisation))} %",
@@ -99,10 +98,10 @@ def _price(run: Run, say: Speech) -> dict[str, Any]:
 def _hourly(stated: Assumptions, say: Speech) -> str:
     """The price per hour; of models with one of their own each, and for how many GPUs it is."""
     each = [
-        say("cost.own_price", model=model, price=exact(price), gpus=stated.gpus.get(model, 1))
+        say("cost.own_price", model=model, price=exact(price), currency=stated.currency, gpus=stated.gpus.get(model, 1))
         for model, price in stated.per_hour.items()
     ]
-    return listing(each) if each else exact(stated.hourly_price or 0)
+    return listing(each) if each else f"{exact(stated.hourly_price or 0)} {stated.currency}"
 
 
 def _assumptions(run: Run, say: Speech) -> Iterator[str]:

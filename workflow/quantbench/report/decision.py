@@ -38,7 +38,8 @@ def warning(run: Run, say: Speech) -> str:
 
 def alone(run: Run, say: Speech) -> str:
     """What a run without a variant says in place of a decision; "" where there is one."""
-    return "" if run.variants else say("decision.alone", model=run.baseline)
+    form = "fits" if run.plan.unfit else "selected"
+    return "" if run.variants else say("decision.alone", form=form, model=run.baseline)
 
 
 def uses(run: Run) -> tuple[UseDecision, ...]:
@@ -90,6 +91,8 @@ def _form(use: UseDecision) -> str:
     refused = use.choices and all(
         choice.quality == "not acceptable" and choice.code not in ("worse", "equivalent") for choice in use.choices
     )
+    if use.action in ("use", "check") and use.chosen and use.chosen.metric == PER_GPU:
+        return f"{use.action} per gpu"
     if use.action == "check" and use.chosen and use.chosen.got_worse:
         return "check slower"
     if use.action == "keep" and refused:
@@ -188,7 +191,12 @@ def evidence_table(run: Run, say: Speech) -> Table:
             lines.append([f"{where}: {METRICS[metric].words}{unit}", number(base), *map(_evidence_cell, rows)])
     memory = [run.memory_of(model) for model in run.models]
     if any(row.weights_gib is not None for row in memory):
-        lines.append(["weights (GiB)", *(number(row.weights_gib) for row in memory)])
+        lines.append(
+            [
+                "weights (GiB)",
+                *(number(None if row.weights_gib is None else row.weights_gib * row.gpus) for row in memory),
+            ]
+        )
     if len({row.kv_cache_tokens for row in memory}) > 1:
         lines.append(["KV cache (tokens)", *(integer(row.kv_cache_tokens) for row in memory)])
     if run.quality:
@@ -295,7 +303,9 @@ def _rollback(run: Run, say: Speech) -> tuple[Part, ...]:
             continue
         tail = next((m for m in ("p95_e2e_ms", "p50_e2e_ms") if base.number(m) is not None), None)
         if tail:
-            values = {"limit": base.number(tail), "least": base.number(speed.THROUGHPUT)}
+            several = len({run.plan.arm(model).gpus for model in run.models}) > 1
+            rate = PER_GPU if several else speed.THROUGHPUT
+            values = {"limit": base.number(tail), "least": base.number(rate), "rate": rate}
             lines.append(say("decision.rollback", workload=workload, cell=cell, metric=tail, **values))
     served = any(use.action in ("use", "check") for use in uses(run))
     back = say("decision.rollback_to", form="served" if served else "kept", model=run.baseline)
@@ -318,6 +328,8 @@ def _alternatives(run: Run, say: Speech) -> Iterator[str]:
 
 def _outcome(choice: Choice) -> str:
     refused = choice.action == "keep" and choice.quality == "not acceptable"
+    if choice.action == "check" and choice.metric == PER_GPU:
+        return "check per gpu"
     return "refused" if refused else choice.action
 
 

@@ -18,18 +18,11 @@ def lines(run: Run, say: Speech) -> list[str]:
 
 def unfit(run: Run, say: Speech) -> list[str]:
     """Of each model that does not fit: the arithmetic, and what stands in for it if it is the baseline."""
-    found = []
-    for model, why in run.plan.unfit.items():
-        form = "variant" if model != run.plan.declared_baseline else "baseline" if run.variants else "alone"
-        known = why.weights_gib is not None and why.card_gib is not None
-        cards = {"card": why.card_gib, "n": why.gpus}
-        sums = say("factors.sums", weights=why.weights_gib, **cards) if known else say("factors.no_sums")
-        found.append(say("factors.unfit", form=form, model=model, sums=sums, baseline=run.baseline))
-    return found
+    return [say(found) for found in (run.decision.left_out if run.decision else ())]
 
 
 def named(run: Run, say: Speech, variant: str) -> str:
-    """ "W8A8 weights + FP8 KV cache against BF16": all that is declared and there; "" where that is the weights alone."""
+    """ "W8A8 weights + FP8 KV cache against BF16": what is declared and there; "" where that is the weights alone."""
     own, base = run.ready.get(variant), run.ready.get(run.baseline)
     declared = (*run.plan.arm(run.baseline).differs_in, *run.plan.arm(variant).differs_in)
     if own is None or base is None or {*declared} <= {"weights"}:
@@ -74,14 +67,14 @@ def _engine(run: Run, say: Speech, own: Ready, base: Ready) -> str:
     here, there = own.versions, base.versions
     if here.vllm == there.vllm:
         return (
-            "" if here.torch == there.torch else say("factors.engine", what="torch", own=here.torch, base=there.torch)
+            "" if here.torch == there.torch else say("factors.engine", name="torch", own=here.torch, base=there.torch)
         )
-    return say("factors.engine", what="vLLM", own=here.vllm, base=there.vllm)
+    return say("factors.engine", name="vLLM", own=here.vllm, base=there.vllm)
 
 
 def _max_model_len(run: Run, say: Speech, own: Ready, base: Ready) -> str:
     here, there = own.settings.max_model_len, base.settings.max_model_len
-    return "" if here == there else say("factors.engine", what="max_model_len", own=here, base=there)
+    return "" if here == there else say("factors.engine", name="max_model_len", own=here, base=there)
 
 
 _PARTS: Final[Mapping[Factor, Callable[[Run, Speech, Ready, Ready], str]]] = {

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
+from quantbench.records.plan import Factor
 from quantbench.records.run import Run
 from quantbench.records.server import Startup
 from quantbench.records.tables import MemoryRow, StartupRow
@@ -49,6 +50,12 @@ ALIKE: Final = 0.05
 FEW_SAVED: Final = 10.0
 """Percentage points by which the weights may shrink less than the bits of the label promise."""
 PLAIN_BITS: Final = 16
+DECLARED_AS: Final[dict[str, Factor]] = {
+    "kv_cache_dtype": "kv_cache",
+    "speculative": "speculative",
+    "max_model_len": "max_model_len",
+}
+"""Setting of a server → what declares that it differs, so that it surprises nobody."""
 LABEL_BITS: Final = {"W4": 4, "W8": 8}
 
 
@@ -222,8 +229,11 @@ def _other_settings(run: Run, say: Speech, variant: str) -> Iterator[str]:
     if variant not in run.ready or run.baseline not in run.ready:
         return
     own, base = run.ready[variant].settings, run.ready[run.baseline].settings
+    declared = {*run.plan.arm(run.baseline).differs_in, *run.plan.arm(variant).differs_in}
     for key in own.__struct_fields__:
-        if key not in ("missing", "inherited_env") and getattr(own, key) != getattr(base, key):
+        if key in ("missing", "inherited_env") or DECLARED_AS.get(key) in declared:
+            continue
+        if getattr(own, key) != getattr(base, key):
             values = {"own": _shown(getattr(own, key)), "base": _shown(getattr(base, key))}
             yield say("memory.other_setting", variant=variant, key=key, **values)
 
