@@ -48,6 +48,6 @@ rule summarize_tuple:
     params:
         judged_by=JUDGED_BY,
         gpu_name=PLAN.gpu_name,
-        arms=report_plan.arms(PLAN),
+        arm=declared_of,
     script:
         "../workflow/scripts/summarize_tuple.py"

@@ -156,6 +156,11 @@ def spec_of(wildcards):
     return PLAN.measured_spec(wildcards.get("arm") or wildcards.get("model"))
 
 
+def declared_of(wildcards):
+    """What is declared of the model of an arm: how many GPUs serve it, in what it may differ."""
+    return report_plan.arms(PLAN)[served_model(wildcards.arm)]
+
+
 def identity_of(wildcards):
     """The files of a model and the version of vLLM: another one of either is another server, under the same spec."""
     ready = RESULTS.file("ready", model=wildcards.model)

@@ -255,7 +255,10 @@ def derive(tree: Results, plan: ReportPlan, comparison: Any, price: Any, command
                 "calibration": tree.file("calibration", concurrency=cell.concurrency),
             }
             if contexts:
-                run("summarize_tuple", of_cell | judged_by, {"csv": tree.file("cell", cell, arm=arm)}, params)
+                declared = {"arm": plan.arm(served_model(arm)).as_dict()}
+                run(
+                    "summarize_tuple", of_cell | judged_by, {"csv": tree.file("cell", cell, arm=arm)}, params | declared
+                )
     for workload in plan.workloads:
         for model in models:
             rows = [tree.file("cell", cell, arm=model) for cell in plan.grid(workload)]

@@ -5,13 +5,13 @@ from quantbench.client import tables_io
 from quantbench.judge.summary import tuple_row
 from quantbench.records.base import convert, read
 from quantbench.records.block import Calibration
-from quantbench.records.plan import BASELINE, ArmPlan
+from quantbench.records.plan import ArmPlan
 from quantbench.records.server import Ready
 
 
 def main(job):
     ready, calibration = read(job.input.ready, Ready), read(job.input.calibration, Calibration)
-    arm = convert(job.params.arms, dict[str, ArmPlan]).get(ready.model, BASELINE)
+    arm = convert(job.params.arm, ArmPlan)
     blocks = results.judged_blocks(job.input.contexts, {ready.model: ready}, [calibration], {ready.model: arm})
     records = [tables_io.read_records(path) for path in job.input.records]
     row = tuple_row(job.params.gpu_name, list(zip(records, blocks, strict=True)), calibration, arm.gpus)

@@ -53,7 +53,6 @@ def run(args: argparse.Namespace) -> int:
     minutes = refine["budget_minutes"] if args.budget_minutes is None else args.budget_minutes
     end = time.monotonic() + 60 * minutes
     _snakemake(args, plan, {})
-    plan = fitting.fitted(plan, Results(plan.gpu), look=False)  # what that run found not to fit
     while True:
         rows, measured, cost = _state(plan)
         left = end - time.monotonic()
@@ -92,6 +91,7 @@ def round_line(args: argparse.Namespace, gpu: str, extra: dict[str, int]) -> lis
 def _state(plan: Plan) -> tuple[list[Comparison], dict[str, int], dict[str, float]]:
     """Comparison rows, blocks on disk per cell, and seconds that one more block of each cell takes (all arms)."""
     results = Results(plan.gpu)
+    plan = fitting.fitted(plan, results, look=False)  # what the run found not to fit is not measured
     rows = read(results.file("verdict"), Verdict).rows
     measured: dict[str, int] = {}
     cost: dict[str, float] = {}
