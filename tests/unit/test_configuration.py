@@ -544,3 +544,14 @@ def test_what_a_configuration_makes_differ_without_declaring_it_is_said_before_i
     assert undeclared(own | {"differs_in": ["weights", factor]}) == []
     both = undeclared(own, **own)
     assert both == [], "what both have is no difference"
+
+
+def test_the_examples_of_the_guide_are_valid() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "config" / "README.md").read_text(), re.DOTALL)
+    [pair] = [yaml.safe_load(block) for block in blocks if "differs_in" in block]
+    made = make_plan({**pair, "workloads": SMALL["workloads"], "primary": {"metric": PER_GPU}}, SCHEMA)
+    assert [made.gpus(name) for name in ("bf16", "fp8")] == [2, 1]
+    assert list(cross_checks.undeclared(made.config, "bf16", ["fp8"])) == []
+    assert report_plan.prices(made)["per_hour"] == {"bf16": 5.0, "fp8": 2.5}
+    [large] = [yaml.safe_load(block) for block in blocks if "fits" in block]
+    assert plan(models=large).config["models"]["bf16"]["fits"] is False
