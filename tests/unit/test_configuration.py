@@ -542,8 +542,10 @@ def test_what_a_configuration_makes_differ_without_declaring_it_is_said_before_i
 ) -> None:
     assert undeclared(own) == [("awq", factor)]
     assert undeclared(own | {"differs_in": ["weights", factor]}) == []
-    both = undeclared(own, **own)
-    assert both == [], "what both have is no difference"
+    assert undeclared(own, **own) == [], "what both have is no difference"
+    same = {"source": "org/model", "quantization": "none", "differs_in": [factor]}
+    assert undeclared(own | same) == []
+    assert undeclared(own | {"differs_in": [factor]}) == [("awq", "weights")]
 
 
 def test_the_examples_of_the_guide_are_valid() -> None:

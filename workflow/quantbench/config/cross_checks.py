@@ -112,7 +112,9 @@ def undeclared(config: Json, baseline: str, variants: Iterable[str]) -> Iterator
         server = {**config["server"], **model["server"]}
         said = {factor: [own_settings.argument(server["args"], flag) for flag in flags]
                 for factor, flags in _SAID_BY.items()}  # fmt: skip
-        return said | {"max_model_len": server["max_model_len"], "gpus": model["gpus"] or gpus_used(config, name)}
+        gpus = model["gpus"] or gpus_used(config, name)
+        weights = [model[key] for key in ("source", "quantize", "quantization", "quantize_flag")]
+        return said | {"max_model_len": server["max_model_len"], "gpus": gpus, "weights": weights}
 
     base = facts(baseline)
     for name in variants:
