@@ -50,6 +50,7 @@ onstart:
         folder.enter(Path.cwd(), Path(RESULTS.root))
         folder.need_writable(Path(RESULTS.root))
         say(KEPT.set_aside(replaced()))
+        fitting.keep(PLAN, RESULTS)
     except QuantbenchError as error:
         raise WorkflowError(str(error)) from None
     STARTED.append(time.time())

@@ -50,5 +50,6 @@ rule summarize_tuple:
     params:
         judged_by=JUDGED_BY,
         gpu_name=PLAN.gpu_name,
+        arm=declared_of,
     script:
         "../workflow/scripts/summarize_tuple.py"

@@ -1,7 +1,14 @@
 import os
 
-from quantbench import kept
-from quantbench.config import command_line, expected, model_plan, summary, targets
+from quantbench import fitting, kept
+from quantbench.config import (
+    command_line,
+    expected,
+    model_plan,
+    report_plan,
+    summary,
+    targets,
+)
 from quantbench.judgement import judgement
 from quantbench.judge.schedule import Schedule
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
@@ -21,6 +28,7 @@ try:
         workflow.config_settings.config,
         map(Path, workflow.config_settings.configfiles),
     )
+    PLAN = fitting.fitted(PLAN, Results(PLAN.gpu), look=owner.is_owner_process())
     LANE_MODES = settings.lane_modes(PLAN, Results(PLAN.gpu))
     if owner.is_owner_process():  # not again in every job's process
         from quantbench import inputs
@@ -31,6 +39,7 @@ try:
             identity.recorded(Results(PLAN.gpu).file("ready", model=model))
         targets.check(PLAN, sys.argv[1:])  # snakemake itself knows them only later
         print(f"quantbench: {summary.line(PLAN)}", file=sys.stderr, flush=True)
+        say(fitting.notes(PLAN))
         say(inputs.check(PLAN, ROOT))
     KEPT = kept.Kept(PLAN, Results(PLAN.gpu))
     if owner.is_owner_process():
@@ -40,6 +49,8 @@ except QuantbenchError as error:
 config = PLAN.config | {
     # Where the servers are; not in their params, where another port would measure everything again.
     "places": PLAN.places(),
+    # What is declared of the models; not in the params of blocks, as it judges them and measures none again.
+    "arms": report_plan.arms(PLAN),
     # For the pages that print it; here and not in their params, where it would make them again.
     "command": command_line.repeat(
         PLAN.gpu,
@@ -196,6 +207,11 @@ def ready_of(wildcards):
 def spec_of(wildcards):
     """All of a server that a result depends on; a change here, and only here, invalidates what it served."""
     return PLAN.measured_spec(wildcards.get("arm") or wildcards.get("model"))
+
+
+def declared_of(wildcards):
+    """What is declared of the model of an arm: how many GPUs serve it, in what it may differ."""
+    return report_plan.arms(PLAN)[served_model(wildcards.arm)]
 
 
 def identity_of(wildcards):

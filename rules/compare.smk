@@ -1,5 +1,3 @@
-from quantbench.config import report_plan
-
 # The grid, and what was asked for by name and lies on disk.
 POINTS = {arm: report_plan.points(PLAN, arm, RESULTS) for arm in ARMS}
 STEMS = [
@@ -73,6 +71,7 @@ rule describe_measurement:
         judged_by=JUDGED_BY,
         baseline=BASELINE,
         gpu_name=PLAN.gpu_name,
+        arms=report_plan.arms(PLAN),
     script:
         "../workflow/scripts/describe_measurement.py"
 
@@ -81,6 +80,7 @@ rule tabulate_memory:
     input:
         ready=READY,
         sessions=SESSIONS,
+        records=[f"{stem}.parquet" for stem in STEMS],
     output:
         RESULTS.pattern("memory"),
     log:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from quantbench.judge.cost import cost_report
 from quantbench.judge.decision import decide
@@ -31,11 +31,13 @@ from quantbench.records.measurement import (
     Share,
     Wall,
 )
+from quantbench.records.metric import PER_GPU
+from quantbench.records.plan import ArmPlan, Factor
 from quantbench.records.quality import Answer, CheckResult, ClassCount, Floor, Item, Lengths, Passed, Use
 from quantbench.records.run import Run
-from quantbench.records.server import Completion, Memory, Quantization, Settings, Startup, Versions
+from quantbench.records.server import Completion, Memory, Quantization, Settings, Startup, Unfit, Versions
 from quantbench.records.tables import StartupRow
-from quantbench.report import cost, decision, ending, impact, method, practices, render, speed
+from quantbench.report import cost, decision, ending, factors, impact, method, practices, render, speed
 from quantbench.report import memory as memory_page
 from quantbench.report import quality as quality_page
 from quantbench.report.document import Page, Part, Section, bullets, text
@@ -176,12 +178,31 @@ def doubted(*findings: Any) -> Run:
     return replace(found, decision=but(found.decision, doubts=findings))
 
 
+SEEN = Quantization(claimed="awq", method="awq_marlin", label="W4A16", kernel="Marlin", bits_per_weight=4.4)
+SAME_KV = Settings(kv_cache_dtype="auto", speculative=False, max_model_len=4096)
+OTHER = Settings(kv_cache_dtype="fp8", speculative=True, max_model_len=8192)
+TORCH = Versions(vllm="0.33.0", torch="2.14.0")
+
+
+def declared(*factors: Factor, own: Versions | None = None, settings: Settings | None = None, base: Settings = SAME_KV,
+             accepted: int | None = 620) -> Run:  # fmt: skip
+    """awq, which is declared to differ in all these, with what it and the baseline say."""
+    counted = {"server_spec_decode_draft_tokens": 1000, "server_spec_decode_accepted_tokens": accepted}
+    return run(
+        plan=plan(arms={"bf16": ArmPlan(gpus=2, differs_in=()), "awq": ArmPlan(gpus=1, differs_in=factors)}),
+        capacity=[capacity(model, CHAT, counted) for model in ("bf16", "awq")],
+        ready={
+            "bf16": ready("bf16", versions=Versions(vllm="0.32.0", torch="2.13.0"), settings=base),
+            "awq": ready("awq", versions=own or TORCH, settings=settings or OTHER, quantization=SEEN),
+        },
+    )
+
+
 NO_P95 = {"ratio": None, "code": "no_test", "reasons": ("P95_NEEDS_N72",)}
 REFUSED = tuple(InvalidBlock(model="awq", block=n, guards=("failed_requests",)) for n in (2, 1))
 UNTRUSTED = control(
     metrics={"throughput_tok_s": but(control().metrics["throughput_tok_s"], different=True, ratio=1.1, code="better")}
 )
-SEEN = Quantization(claimed="awq", method="awq_marlin", label="W4A16", kernel="Marlin", bits_per_weight=4.4)
 STARTS = Startup(total_s=100.0, weights_s=1.0, compile_s=30.0, engine_init_s=40.0)  # compiling lies within
 LIMITED = [cell_use(arm, CHAT, bottleneck="client", bottleneck_sentence="It is slow.") for arm in ("awq", "bf16__aa")]
 GUARDS = (
@@ -373,6 +394,34 @@ CASES: dict[str, dict[str, Run]] = {
         "a person's notes": scored(item(0, note="rude"), item(1), notes=["dull"]),
         "answers that differ": scored(but(item(0), identical=False)),
     },
+    "factors": {
+        "all that may be declared": declared(*get_args(Factor)),
+        "another torch, nothing else that was declared": declared(
+            "engine",
+            "gpus",
+            "kv_cache",
+            "speculative",
+            "max_model_len",
+            own=but(TORCH, vllm="0.32.0"),
+            settings=SAME_KV,
+        ),
+        "the baseline speculates": declared("speculative", settings=Settings(), base=Settings(speculative=True)),
+        "several numbers of GPUs, no price": replace(
+            priced(price=Price()), plan=plan(arms={"bf16": ArmPlan(gpus=2), "awq": ArmPlan(gpus=1)})
+        ),
+        "use per GPU": compared(
+            comparison(CHAT, ratio=0.9, code="worse"),
+            comparison(CHAT, PER_GPU, ratio=1.8),
+            plan=plan(arms={"bf16": ArmPlan(gpus=2), "awq": ArmPlan(gpus=1)}),
+            quality={"awq": quality()},
+        ),
+        "no ratio per GPU": compared(comparison(CHAT), comparison(CHAT, PER_GPU, ratio=None, code="invalid")),
+        "a variant does not fit": run(plan=plan(unfit={"fp8": Unfit(gpus=2, weights_gib=60.0, card_gib=24.0)})),
+        "the baseline does not fit, by its configuration, and one model is left": run(
+            plan=plan(baseline="awq", variants=(), declared_baseline="bf16", unfit={"bf16": Unfit()}),
+            verdict=verdict(()),
+        ),
+    },
     "method": {
         "several versions and days": measured(
             versions={"bf16": Versions(vllm="0.32.0"), "awq": Versions(vllm="0.33.0")},
@@ -469,6 +518,9 @@ def sections(part: str, found: Run, say: Speech) -> Sequence[Section]:
     if part == "verdict":
         said = worded(say, found.verdict)
         return (Section("Verdict", (text(said.words), *(text(row.words) for row in said.rows))),)
+    if part == "factors":
+        said = (*bullets(factors.lines(found, say)), *bullets(decision.headline(found, say)))
+        return (Section("Compared", said), *decision.memo(found, say), *cost.sections(found, say))
     if part == "impact":
         return (impact.section(found, say), *practices.sections(found, say))
     if part == "cost":

@@ -21,6 +21,7 @@ from unittest import mock
 
 import orjson
 import runs
+from msgspec.structs import replace
 from quantbench import jobs, results
 from quantbench.client.concurrency import concurrency_held
 from quantbench.client.metrics import block_context
@@ -36,7 +37,7 @@ from quantbench.records.block import BlockContext, LaneFacts
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
 from quantbench.records.cost import Price
 from quantbench.records.layout import Results
-from quantbench.records.plan import ComparisonPlan, ReportPlan
+from quantbench.records.plan import ArmPlan, ComparisonPlan, ReportPlan
 from quantbench.records.request import RequestRecord, spans
 from quantbench.records.run import Run
 from quantbench.records.server import Event, Ready
@@ -79,11 +80,36 @@ class Scenario:
     two_lanes: bool = False  # the variants have a GPU of their own
     dummy: bool = False
     mismatch: bool = False  # the variants are served with another max_model_len
+    two_cards: bool = False  # the baseline is served by two GPUs, the variants by one with an FP8 KV cache, as declared
+    unfit: bool = False  # bf16 does not fit, so that fp8 stands in for it
+
+    @property
+    def baseline(self) -> str:
+        """What the variants are compared with."""
+        return "fp8" if self.unfit else "bf16"
 
     @property
     def models(self) -> tuple[str, ...]:
         """The baseline and the variants."""
-        return ("bf16", *self.variants)
+        return (self.baseline, *self.variants)
+
+    @property
+    def arms(self) -> dict[str, ArmPlan]:
+        """What is declared of the models."""
+        own = ArmPlan(differs_in=("weights", "kv_cache", "gpus") if self.two_cards else ("weights",))
+        return {"bf16": ArmPlan(gpus=self.gpus("bf16"), differs_in=())} | dict.fromkeys(("fp8", *self.variants), own)
+
+    def gpus(self, model: str) -> int:
+        """How many serve a model."""
+        return 2 if self.two_cards and model == "bf16" else 1
+
+    @property
+    def prices(self) -> Price:
+        """What a price list says."""
+        if self.two_cards:
+            counts = {model: self.gpus(model) for model in self.models}
+            return replace(PRICE, per_hour={model: 0.28 * n for model, n in counts.items()}, gpus=counts)
+        return PRICE if self.price else Price(utilisation=1.0)
 
     @property
     def plan(self) -> ReportPlan:
@@ -91,7 +117,11 @@ class Scenario:
         plan = runs.plan()
         return runs.plan(
             variants=self.variants,
-            labels={model: LABELS[model] for model in self.models},
+            labels={model: LABELS[model] for model in ("bf16", *self.models)},
+            baseline=self.baseline,
+            declared_baseline="bf16",
+            arms={model: arm for model, arm in self.arms.items() if model in self.models},
+            unfit={"bf16": server.Unfit(gpus=1, weights_gib=29.5, card_gib=24.0)} if self.unfit else {},
             load_formats=dict.fromkeys(self.models, "dummy" if self.dummy else "auto"),
             workloads={name: plan.workloads[name] for name in self.workloads},
             primary=runs.primary(plan.grid(self.workloads[0])[-1]),
@@ -102,23 +132,24 @@ class Scenario:
     def comparison(self) -> ComparisonPlan:
         """What the verdict depends on beside the blocks."""
         shared = {name: getattr(self.plan, name) for name in ("baseline", "gpu_name", "variants", "primary", "margin")}
-        return ComparisonPlan(**shared, precision=0.02, blocks=self.blocks, most_blocks=40)
+        return ComparisonPlan(**shared, precision=0.02, blocks=self.blocks, most_blocks=40, arms=self.plan.arms)
 
     def lane(self, arm: str) -> str:
         """Where an arm is served."""
-        return "gpu1" if self.two_lanes and served_model(arm) != "bf16" else "gpu0"
+        return "gpu1" if (self.two_lanes or self.two_cards) and served_model(arm) != "bf16" else "gpu0"
 
     @property
     def mode(self) -> str:
         """How the lanes change models."""
         return "resident" if self.cpu else "sleep"
 
-    @property
-    def hardware(self) -> block.Hardware:
-        """The one device."""
+    def hardware(self, arm: str) -> block.Hardware:
+        """The devices of an arm."""
         if self.cpu:
             return block.Hardware(names=("Test CPU (8 CPUs)",))
-        return block.Hardware(names=("Test GPU",), uuids=("GPU-0",), driver="570.1")
+        count = self.gpus(served_model(arm))
+        uuids = tuple(f"GPU-{n}" for n in range(count))
+        return block.Hardware(names=("Test GPU",) * count, uuids=uuids, driver="570.1")
 
 
 @lru_cache
@@ -145,7 +176,7 @@ def write_tree(below: Path, s: Scenario) -> Run:
         write_text(_prompts(tree), "".join(orjson.dumps(p).decode() + "\n" for p in PROMPTS))
         for model in s.models:
             write(tree.file("answers", model=model), _answers(model, s))
-    return derive(tree, s.plan, s.comparison, PRICE if s.price else Price(utilisation=1.0), COMMAND)
+    return derive(tree, s.plan, s.comparison, s.prices, COMMAND)
 
 
 @lru_cache
@@ -205,7 +236,13 @@ def derive(tree: Results, plan: ReportPlan, comparison: Any, price: Any, command
     params = {
         "report": plan, "comparison": comparison, "price": price, "notes": NOTES, "code": True,
         "baseline": plan.baseline,
-        "gpu_name": plan.gpu_name, "labels": plan.labels, "memory": {"baseline": plan.baseline, "labels": plan.labels},
+        "gpu_name": plan.gpu_name, "labels": plan.labels,
+        "memory": {
+            "baseline": plan.baseline, "labels": {model: plan.labels[model] for model in models},
+            "arms": {model: plan.arm(model).as_dict() for model in models},
+            "max_tokens": {name: max(cell.max_tokens for cell in plan.grid(name)) for name in plan.workloads},
+        },
+        "arms": {model: plan.arm(model).as_dict() for model in models},
     }  # fmt: skip
     blocks: dict[str, list[Path]] = {"contexts": [], "records": []}
     for arm in (*models, plan.baseline + AA_SUFFIX):
@@ -218,7 +255,10 @@ def derive(tree: Results, plan: ReportPlan, comparison: Any, price: Any, command
                 "calibration": tree.file("calibration", concurrency=cell.concurrency),
             }
             if contexts:
-                run("summarize_tuple", of_cell | judged_by, {"csv": tree.file("cell", cell, arm=arm)}, params)
+                declared = {"arm": plan.arm(served_model(arm)).as_dict()}
+                run(
+                    "summarize_tuple", of_cell | judged_by, {"csv": tree.file("cell", cell, arm=arm)}, params | declared
+                )
     for workload in plan.workloads:
         for model in models:
             rows = [tree.file("cell", cell, arm=model) for cell in plan.grid(workload)]
@@ -255,7 +295,7 @@ def _blocks(s: Scenario) -> Iterator[tuple[list[RequestRecord], BlockContext]]:
     """All blocks in the order of measuring: its requests, and its context, not yet judged."""
     clocks, awake = {"gpu0": START, "gpu1": START}, {"gpu0": "", "gpu1": ""}
     for cell in [cell for name in s.workloads for cell in s.plan.grid(name)]:
-        arms = [*s.models, *(["bf16" + AA_SUFFIX] if s.aa and cell == s.plan.primary.cell else [])]
+        arms = [*s.models, *([s.baseline + AA_SUFFIX] if s.aa and cell == s.plan.primary.cell else [])]
         turns = [(number, arm) for number in range(1, s.blocks + 1) for arm in round_order(arms, number - 1)]
         for number, arm in turns if s.interleaved else sorted(turns, key=lambda turn: arms.index(turn[1])):
             lane, model = s.lane(arm), served_model(arm)
@@ -274,7 +314,7 @@ def _requests(s: Scenario, arm: str, cell: Cell, number: int) -> list[RequestRec
     point = (concurrency, tokens)
     of_block, of_prompts = (random.Random(f"{key} {point} {number}") for key in (arm, cell.workload))
     speed = SPEED.get(served_model(arm), (1.0, 1.0))[0 if chat else 1]
-    speed *= s.aa_speed if arm.endswith(AA_SUFFIX) else 1.0
+    speed *= (s.aa_speed if arm.endswith(AA_SUFFIX) else 1.0) * (1.6 if s.gpus(served_model(arm)) == 2 else 1.0)
     speed *= (1 - s.drift * (number - 1) / s.blocks) * math.exp(of_block.gauss(0, s.noise))
     tpot_ms = (10.0 if s.p95 else 40.0) * (1 + concurrency / 40) / speed
     ttft_ms = 30.0 * (1 + concurrency / 8) * math.exp(of_block.gauss(0, 0.02)) * (1.1 if arm == "slow" else 1)
@@ -316,9 +356,9 @@ def _context(
     )  # fmt: skip
     result = BlockResult(records, datetime.fromtimestamp(t, UTC), seconds, client)
     return block_context(
-        result, cell, gpu="test-gpu", hardware=s.hardware, model=arm, style=s.plan.workloads[cell.workload].style,
-        block=number, min_seconds=5.0, telemetry=_telemetry(s, seconds, throttled=throttled),
-        server=_server(arm, cell, records), lane=lane,
+        result, cell, gpu="test-gpu", hardware=s.hardware(arm), model=arm, style=s.plan.workloads[cell.workload].style,
+        block=number, min_seconds=5.0, server=_server(arm, cell, records), lane=lane,
+        telemetry=_telemetry(s, seconds * s.gpus(served_model(arm)), throttled=throttled),
     )  # fmt: skip
 
 
@@ -367,10 +407,13 @@ def _ready(model: str, s: Scenario) -> Ready:
     index, quantized = s.models.index(model), model != "bf16"
     label = {"bf16": "BF16", "fp8": "W8A8 (FP8)", "int8": "W8A8"}.get(model, "W4A16")
     weights = {"bf16": 2.98, "fp8": 1.8, "int8": 1.79}.get(model, 1.1)
+    weights /= s.gpus(model)
     kv_cache = 10.4 + 2.98 - weights
+    denser = s.gpus(model) * (2 if s.two_cards and quantized else 1)
     memory = server.Memory(
-        weights_gib=weights, checkpoint_gib=weights * 1.01, kv_cache_gib=kv_cache,
-        kv_cache_tokens=int(kv_cache * 36000), max_concurrency=90.5, activation_peak_gib=0.6, cuda_graphs_gib=0.4,
+        weights_gib=weights, checkpoint_gib=weights * s.gpus(model) * 1.01, kv_cache_gib=kv_cache,
+        kv_cache_tokens=int(kv_cache * 36000) * denser, max_concurrency=90.5, activation_peak_gib=0.6,
+        cuda_graphs_gib=0.4,
         missing={"non_torch_gib": "not found: looked for “non_torch_gib”"},
     )  # fmt: skip
     if s.cpu:
@@ -378,9 +421,9 @@ def _ready(model: str, s: Scenario) -> Ready:
         memory = server.Memory(missing=dict.fromkeys(lines, "not found: looked for “Model loading took”"))
     return runs.ready(
         model, spec_hash=f"hash-{model}", source=f"Org/Model-{model}", url=f"http://127.0.0.1:{8000 + index}",
-        hardware=s.hardware, lane=s.lane(model), mode=s.mode, memory=memory,
-        devices=("cpu",) if s.cpu else (s.lane(model)[-1],),
-        versions=server.Versions(vllm="0.32.0", torch="2.13.0", driver=s.hardware.driver, python="3.11.9"),
+        hardware=s.hardware(model), lane=s.lane(model), mode=s.mode, memory=memory,
+        devices=("cpu",) if s.cpu else ("2", "3") if s.gpus(model) == 2 else (s.lane(model)[-1],),
+        versions=server.Versions(vllm="0.32.0", torch="2.13.0", driver=s.hardware(model).driver, python="3.11.9"),
         quantization=server.Quantization(
             claimed=model, method="awq_marlin" if quantized else None, label=label, verified=True,
             kernel="MarlinLinearKernel" if quantized else None, bits_per_weight=4.4 if quantized else 16.0,
@@ -394,7 +437,8 @@ def _ready(model: str, s: Scenario) -> Ready:
             graphs_s=11.0 + 9 * index, engine_init_s=40.0, compile_cache="cold" if index else "warm",
         ),
         settings=server.Settings(
-            max_model_len=2048 if s.mismatch and quantized else 4096, dtype="bfloat16", kv_cache_dtype="auto",
+            max_model_len=2048 if s.mismatch and quantized else 4096, dtype="bfloat16",
+            kv_cache_dtype="fp8" if s.two_cards and quantized else "auto",
             enforce_eager=False, prefix_caching=False, attention_backend="FLASH_ATTN",
             cuda_graphs="FULL_AND_PIECEWISE", speculative=False, sampling_defaults_overridden=False, jit_monitor=True,
         ),

@@ -50,6 +50,8 @@ SCENARIOS = {
     "two_lanes": Scenario(two_lanes=True),
     "drift": Scenario(drift=0.1),
     "refused_comparison": Scenario(mismatch=True),
+    "two_cards": Scenario(variants=("fp8",), lost=0, two_cards=True),
+    "baseline_does_not_fit": Scenario(variants=("awq",), lost=0, unfit=True),
     "batch_only": Scenario(workloads=("batch_summarize",)),
 }
 KEPT_RUN = "h100"

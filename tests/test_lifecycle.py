@@ -183,6 +183,7 @@ def config(**changes: Any) -> Callable[[Box], None]:
 CHANGES: dict[str, tuple[Callable[[Box], None], tuple[int, int, int]]] = {
     "nothing": (lambda _: None, (0, 0, 0)),
     "a price": (config(cost={"hourly_price": 9.0}), (0, 0, 0)),
+    "what is declared": (config(models={"beta": {"differs_in": ["weights", "kv_cache"]}}), (0, 0, 2)),
     "rounds of starts": (config(startup_rounds=1), (0, 0, 0)),
     "another place": (another_place, (0, 0, 0)),
     "a git checkout": (git_checkout, (0, 0, 0)),
@@ -315,6 +316,16 @@ def test_a_mistake_that_was_undone_measures_nothing_again(fresh: Box) -> None:
     assert (fresh.path / target).read_bytes() == figures
     assert fresh.file("raw/int4/chat/c1_t16/b1.json").read_bytes() == block
     assert not fresh.plan(target)
+
+
+def test_without_a_baseline_that_does_not_fit_the_kept_blocks_of_the_others_are_judged(done: Box) -> None:
+    done.configure(models={"alpha": {"fits": False}})
+    made = jobs(done.run(f"results/{GPU}/memory.csv"))
+    assert made == {"stop_server": 1, "tabulate_memory": 1}
+    with done.file("memory.csv").open() as table:
+        assert [(row["model"], row["gpus"]) for row in csv.DictReader(table)] == [("beta", "1")]
+    assert list(json.loads(done.file("servers/unfit.json").read_text())) == ["alpha"]
+    assert done.started() == []
 
 
 def test_start_up_is_measured_when_asked_for_and_measures_nothing_else_again(done: Box) -> None:

@@ -28,6 +28,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.judge import guards
 from quantbench.observe import gpu
 from quantbench.records.block import BlockContext, Calibration, GuardResult
+from quantbench.records.plan import BASELINE, ArmPlan
 from quantbench.records.server import Ready
 from quantbench.serving import lane, memory, processes, registry, server
 from quantbench.serving import ready as ready_facts
@@ -455,6 +456,24 @@ def test_a_variant_that_differs_in_more_than_its_quantization(
     assert set(guards.comparison_failures(*facts)) == {guard for guard in fault.ids if SEVERITY[guard] == "fail"}
 
 
+@pytest.mark.fault(
+    "A variant with an FP8 KV cache: declared, not declared, and something declared that is not there",
+    "compared and said; refused (`kv_cache_dtype`); a warning (`declared_absent`)",
+)
+def test_exactly_what_is_declared_may_differ(home: Path, card: FakeGpu, arm_a: Measured) -> None:
+    with variant(home, behaviour={"engine": {"kv_cache_dtype": "fp8"}}) as arm:
+        ready = arm.ready()
+        facts = (arm_a[0], ready, arm_a[1], [arm.measure(ready)], BASELINE)
+    for factors, ids in (
+        (("weights", "kv_cache"), ()),
+        (("weights",), ("kv_cache_dtype",)),
+        (("kv_cache",), ("weights",)),
+        (("weights", "speculative"), ("kv_cache_dtype", "declared_absent")),
+    ):
+        found = troubled(guards.evaluate_pair(*facts, ArmPlan(differs_in=factors)))
+        assert found == of(*ids) | UNKNOWN_OF_ONE
+
+
 def test_order_change_of_configuration_and_restart_between_blocks(home: Path, bf16: Arm) -> None:
     with variant(home) as arm:
         ready_a, ready_b = bf16.ready(), arm.ready()
@@ -528,6 +547,7 @@ ELSEWHERE = {
     "client_cpu", "client_loop_lag", "client_loop_lag_tail", "client_stalled", "stalled", "hiccup", "not_quantized",
     "quantization_not_proven",
     "fingerprint_drift", "server_changed", "not_interleaved", "drift", "memory_returned", "hardware",
+    "weights", "declared_absent",
 }  # fmt: skip
 """Planted above in tests of their own."""
 

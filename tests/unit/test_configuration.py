@@ -13,13 +13,15 @@ import yaml
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from quantbench.config import cross_checks, settings, targets
+from quantbench.config import cross_checks, report_plan, settings, targets
 from quantbench.config.configuration import Plan, make_plan, whole_spec
 from quantbench.config.schema import deep_merge
 from quantbench.errors import QuantbenchError
 from quantbench.judge import predictions
+from quantbench.records.base import convert
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
-from quantbench.records.metric import COMPARED
+from quantbench.records.metric import COMPARED, PER_GPU
+from quantbench.records.server import ServerSpec
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
@@ -186,7 +188,7 @@ def test_predictions_are_the_questions_that_the_notes_score() -> None:
 
 
 def test_the_primary_metric_is_one_that_is_compared() -> None:
-    assert SCHEMA["properties"]["primary"]["properties"]["metric"]["enum"] == list(COMPARED)
+    assert SCHEMA["properties"]["primary"]["properties"]["metric"]["enum"] == [*COMPARED, PER_GPU]
 
 
 def test_select_keeps_the_baseline_first_and_needs_no_edit_of_the_dict() -> None:
@@ -484,3 +486,96 @@ def test_a_port_a_lanes_name_and_patience_are_not_what_results_depend_on() -> No
     for made in (before, after):
         place = made.places()["bf16"]
         assert whole_spec(made.measured_spec("bf16__aa"), place) == made.server_spec("bf16")
+
+
+def test_what_is_declared_of_models_measures_nothing_again() -> None:
+    """The hashes are those of the versions before anything could be declared: kept results stay theirs."""
+    plain = plan()
+    assert [convert(plain.server_spec(name), ServerSpec).hash for name in plain.models] == [
+        "11a2a3533a7f",
+        "5a1c0614aed7",
+    ]
+    said = {"differs_in": ["weights", "kv_cache"], "gpus": 1, "hourly_price": 2.5, "fits": True}
+    declared = plan(models={"bf16": {"hourly_price": 2.0}, "awq": said})
+    for name in plain.models:
+        assert declared.measured_spec(name) == plain.measured_spec(name)
+    assert declared.block_knobs(CELL) == plain.block_knobs(CELL)
+    assert declared.differs_in("awq") == ["weights", "kv_cache"]
+    assert (plain.differs_in("awq"), plain.differs_in("bf16")) == (["weights"], [])
+
+
+CELL = Cell.of("chat", 1, 128)
+PAIR = {"gpu0": {"devices": ["0"]}, "pair": {"devices": ["2", "3"]}}
+
+
+@pytest.mark.parametrize(("args", "gpus"), [
+    ([], 2),
+    (["--tensor-parallel-size", "1"], 1),
+    (["-tp", "1"], 1),
+    (["--tensor_parallel_size=1", "--pipeline-parallel-size=2"], 2),
+    (["-pp", "2", "-tp", "1"], 2),
+    (["--pipeline-parallel-size", "2"], 2),
+    (["--max-num-batched-tokens", "1"], 2),
+])  # fmt: skip
+def test_the_gpus_of_a_model_are_its_lanes_unless_its_arguments_use_fewer(args: list[str], gpus: int) -> None:
+    made = plan(lanes=PAIR, models={"bf16": {"lane": "pair", "server": {"args": args}}})
+    assert (made.gpus("bf16"), made.gpus("awq")) == (gpus, 1)
+    assert plan(lanes=PAIR, models={"bf16": {"lane": "pair", "gpus": 2, "server": {"args": args}}}).gpus("bf16") == 2
+
+
+@pytest.mark.fault("GPU counts or prices that do not say what a figure per GPU rests on",
+                   "one line when the plan is made, with the key and what to write")  # fmt: skip
+@pytest.mark.parametrize(("changes", "says"), [
+    ({"models": {"awq": {"gpus": 2}}}, "models.awq.gpus 2 is not what serves it: lane 'gpu0' has 1, it uses 1"),
+    ({"models": {"bf16": {"lane": "pair", "gpus": 1}}}, "models.bf16.gpus 1 is not what serves it"),
+    ({"models": {"awq": {"hourly_price": 1.0}}}, "models.bf16.hourly_price is not given, while other models have one"),
+    ({"models": {"bf16": {"lane": "pair"}}, "cost": {"hourly_price": 1.0}},
+     "cost.hourly_price does not say of how many GPUs it is the price: the models use several numbers (bf16 2, awq 1)"),
+    ({"primary": {"metric": PER_GPU}}, "primary.metric throughput_tok_s_per_gpu is compared only where"),
+])  # fmt: skip
+def test_numbers_of_gpus_and_prices_that_contradict_each_other(changes: dict[str, Any], says: str) -> None:
+    assert says in fault(lanes=PAIR, **changes)
+
+
+def test_numbers_of_gpus_and_prices_that_are_complete_pass() -> None:
+    two = {"bf16": {"lane": "pair", "hourly_price": 2.0}, "awq": {"hourly_price": 1.5}}
+    made = plan(lanes=PAIR, models=two, cost={"hourly_price": 9.0}, primary={"metric": PER_GPU})
+    prices = report_plan.prices(made)
+    assert (prices["per_hour"], prices["gpus"]) == ({"bf16": 4.0, "awq": 1.5}, {"bf16": 2, "awq": 1})
+    assert report_plan.prices(plan(cost={"hourly_price": 9.0}))["per_hour"] == {}
+    far = {"bf16": {"endpoint": "http://127.0.0.1:1", "gpus": 8}, "awq": {"endpoint": "http://127.0.0.1:2"}}
+    assert plan(models=far).gpus("bf16") == 8, "of a server elsewhere only a person knows"
+
+
+def undeclared(own: dict[str, Any], **base: Any) -> list[tuple[str, str]]:
+    made = plan(lanes=PAIR, models={"bf16": base, "awq": own})
+    return list(cross_checks.undeclared(made.config, made.baseline, made.variants))
+
+
+@pytest.mark.parametrize(("own", "factor"), [
+    ({"server": {"args": ["--kv-cache-dtype", "fp8"]}}, "kv_cache"),
+    ({"server": {"args": ["--kv_cache_dtype=fp8"]}}, "kv_cache"),
+    ({"server": {"args": ["--speculative-config", "{}"]}}, "speculative"),
+    ({"server": {"max_model_len": 8192}}, "max_model_len"),
+    ({"lane": "pair"}, "gpus"),
+])  # fmt: skip
+def test_what_a_configuration_makes_differ_without_declaring_it_is_said_before_it_is_paid_for(
+    own: dict[str, Any], factor: str
+) -> None:
+    assert undeclared(own) == [("awq", factor)]
+    assert undeclared(own | {"differs_in": ["weights", factor]}) == []
+    assert undeclared(own, **own) == [], "what both have is no difference"
+    same = {"source": "org/model", "quantization": "none", "differs_in": [factor]}
+    assert undeclared(own | same) == []
+    assert undeclared(own | {"differs_in": [factor]}) == [("awq", "weights")]
+
+
+def test_the_examples_of_the_guide_are_valid() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "config" / "README.md").read_text(), re.DOTALL)
+    [pair] = [yaml.safe_load(block) for block in blocks if "differs_in" in block]
+    made = make_plan({**pair, "workloads": SMALL["workloads"], "primary": {"metric": PER_GPU}}, SCHEMA)
+    assert [made.gpus(name) for name in ("bf16", "fp8")] == [2, 1]
+    assert list(cross_checks.undeclared(made.config, "bf16", ["fp8"])) == []
+    assert report_plan.prices(made)["per_hour"] == {"bf16": 5.0, "fp8": 2.5}
+    [large] = [yaml.safe_load(block) for block in blocks if "fits" in block]
+    assert plan(models=large).config["models"]["bf16"]["fits"] is False

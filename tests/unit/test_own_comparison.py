@@ -393,3 +393,12 @@ def test_the_dry_run_misses_a_folder_of_ones_own(clone: Path) -> None:
     assert done.returncode != 0
     assert "models.bf16.source: 'my/modle' is neither a folder here nor in the hub cache" in said
     assert "Traceback" not in said
+
+
+def test_prices_of_single_models_bring_their_own_source_and_date(tmp_path: Path) -> None:
+    quote = {"hourly_price": 9.0, "source": "a list", "date": "2026-01-01"}
+    priced = {name: {**model, "hourly_price": 2.0} for name, model in OWN["models"].items()}
+    cost = load(tmp_path, OWN | {"cost": quote}, {"models": priced}, gpu="cpu").config["cost"]
+    assert (cost["source"], cost["date"]) == (None, None), "what was said of another price is not said of these"
+    kept = load(tmp_path, OWN | {"models": priced, "cost": quote}, gpu="cpu").config["cost"]
+    assert (kept["source"], kept["date"]) == ("a list", "2026-01-01")

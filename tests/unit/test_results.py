@@ -8,11 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from quantbench import results
+from quantbench.client.tables_io import write_records
 from quantbench.errors import QuantbenchError
 from quantbench.judge.verdict import build_verdict
 from quantbench.records.base import Record, read
 from quantbench.records.block import Calibration
 from quantbench.records.comparison import COMPARISON_COLUMNS, Comparison, Primary
+from quantbench.records.request import RequestRecord
 from quantbench.records.server import Ready, Session
 from quantbench.records.tables import ImpactRow, MemoryRow, StartupRow
 
@@ -101,3 +103,18 @@ def test_kept_blocks_give_the_kept_verdict_again() -> None:
         assert {name: getattr(row, name) for name in figures} == {name: getattr(before, name) for name in figures}
     assert len(rows) == len(kept) == 21
     assert {check.of for check in results.other_guards(blocks, ready, sessions, "bf16")} == {*ready, "run"}
+
+
+def test_the_longest_request_is_the_longest_prompt_of_any_block_and_the_tokens_of_its_workload(tmp_path: Path) -> None:
+    def records(workload: str, *lengths: int | None) -> Path:
+        path = tmp_path / "raw/bf16" / workload / "c1_t8/b1.parquet"
+        path.parent.mkdir(parents=True)
+        write_records(path, [RequestRecord(i, "p", prompt_tokens=length) for i, length in enumerate(lengths)])
+        return path
+
+    paths = [records("chat", 40, 90, None), records("batch", 300, 200), records("untold", None), records("gone", 999)]
+    assert results.longest_request(paths, {"chat": 512, "batch": 256, "untold": 9999}) == 90 + 512
+    assert results.longest_request(paths[2:3], {"untold": 8}) is None
+    (tmp_path / "raw/bf16/chat/c1_t8/b1.parquet").write_bytes(b"cut")
+    with pytest.raises(QuantbenchError, match=r"b1\.parquet"):
+        results.longest_request(paths, {"chat": 512})

@@ -14,7 +14,7 @@ from typing import Any
 
 from quantbench.client import load_spec, prompts
 from quantbench.client.prompt_file import read_prompts
-from quantbench.config import model_plan, package_source, settings
+from quantbench.config import cross_checks, model_plan, package_source, settings
 from quantbench.config.configuration import Plan
 from quantbench.config.layers import naming_files, origin
 from quantbench.engines.choose import engine_of
@@ -241,6 +241,11 @@ def _slips(plan: Plan, results: Results) -> Iterator[str]:
     grid = plan.cells(plan.baseline)
     if plan.variants:
         yield from _few_blocks(min(plan.blocks(cell, 0) for cell in grid))
+    for name, factor in cross_checks.undeclared(plan.config, plan.baseline, plan.variants):
+        yield (
+            f"models.{name} differs from {plan.baseline} in {factor}, which its differs_in does not declare: "
+            "their comparison will be refused; declare it, or make it equal"
+        )
     for key in plan.config["extra_blocks"]:
         cell = Cell.parse(key)
         if cell is None or cell.workload not in plan.config["workloads"] or cell in grid:

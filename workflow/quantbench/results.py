@@ -25,7 +25,7 @@ from quantbench.records.cost import Cost
 from quantbench.records.decision import Decision
 from quantbench.records.measurement import Check, Measurement
 from quantbench.records.metric import METRICS, e2e_ms, ttft_ms
-from quantbench.records.plan import ReportPlan
+from quantbench.records.plan import BASELINE, VARIANT, ArmPlan, ReportPlan
 from quantbench.records.quality import QualityDetails
 from quantbench.records.run import Run
 from quantbench.records.server import MeasuredStarts, Ready, Session
@@ -88,14 +88,21 @@ def judged_blocks(
     ready: Mapping[str, Ready],
     calibrations: Iterable[Calibration],
     expected: Expected | None = None,
+    arms: Mapping[str, ArmPlan] | None = None,
 ) -> list[BlockContext]:
-    """Blocks with bottleneck and guards judged anew on the kept facts.
+    """Blocks with bottleneck and guards judged anew on the kept facts; arms: what is declared of each model.
 
     One line on stderr for each cell with blocks that are not as `expected`: they stand in no figure.
     """
-    known = {calibration.concurrency: calibration for calibration in calibrations}
+    known, declared = {calibration.concurrency: calibration for calibration in calibrations}, arms or {}
     judged = [
-        guards.judged(block, ready.get(block.served), known.get(block.concurrency), _wanted(block, ready, expected))
+        guards.judged(
+            block,
+            ready.get(block.served),
+            known.get(block.concurrency),
+            _wanted(block, ready, expected),
+            declared.get(block.served, BASELINE),
+        )
         for block in map(_read_in_place, paths)
     ]
     for line in _left_out(judged):
@@ -136,30 +143,53 @@ def samples(blocks: Iterable[BlockContext], records: Iterable[PathLike]) -> dict
     return times_of
 
 
+def longest_request(records: Iterable[PathLike], max_tokens: Mapping[str, int]) -> int | None:
+    """Tokens of the longest request that a workload can ask for: its longest prompt of any block, and `max_tokens`.
+
+    records: parquet files of blocks, below a folder of the workload's name. None where no prompt was counted.
+    """
+    lengths = (
+        longest + max_tokens[workload]
+        for path in map(Path, records)
+        if (workload := path.parents[1].name) in max_tokens and (longest := tables_io.longest_prompt(path))
+    )
+    return max(lengths, default=None)
+
+
 def pair_failures(
-    blocks: Sequence[BlockContext], ready: Mapping[str, Ready], baseline: str, variants: Iterable[str]
+    blocks: Sequence[BlockContext],
+    ready: Mapping[str, Ready],
+    baseline: str,
+    variants: Iterable[str],
+    arms: Mapping[str, ArmPlan] | None = None,
 ) -> dict[str, list[str]]:
     """{variant: guards that make its whole comparison invalid}."""
-    return {v: guards.comparison_failures(*_sides(blocks, ready, baseline, v)) for v in variants}
+    return {v: guards.comparison_failures(*_sides(blocks, ready, baseline, v, arms or {})) for v in variants}
 
 
 def other_guards(
-    blocks: Sequence[BlockContext], ready: Mapping[str, Ready], sessions: Mapping[str, Session], baseline: str
+    blocks: Sequence[BlockContext],
+    ready: Mapping[str, Ready],
+    sessions: Mapping[str, Session],
+    baseline: str,
+    arms: Mapping[str, ArmPlan] | None = None,
 ) -> list[Check]:
     """Guards beyond single blocks: of each server, each comparison and the run."""
     results = [(model, guards.evaluate_server(record)) for model, record in ready.items()]
-    results += [(v, guards.evaluate_pair(*_sides(blocks, ready, baseline, v))) for v in ready if v != baseline]
+    results += [
+        (v, guards.evaluate_pair(*_sides(blocks, ready, baseline, v, arms or {}))) for v in ready if v != baseline
+    ]
     results += [("run", guards.evaluate_run(sessions))]
     return [Check(id=r.id, of=of, status=r.status, detail=r.detail) for of, some in results for r in some]
 
 
 def _sides(
-    blocks: Sequence[BlockContext], ready: Mapping[str, Ready], baseline: str, variant: str
-) -> tuple[Ready, Ready, list[BlockContext], list[BlockContext]]:
-    """Server records and blocks of both arms; none of another configuration."""
+    blocks: Sequence[BlockContext], ready: Mapping[str, Ready], baseline: str, variant: str, arms: Mapping[str, ArmPlan]
+) -> tuple[Ready, Ready, list[BlockContext], list[BlockContext], ArmPlan, ArmPlan]:
+    """Server records, blocks and declarations of both arms; no block of another configuration."""
     ours = guards.of_plan(blocks)
     a, b = ([block for block in ours if block.arm == arm] for arm in (baseline, variant))
-    return ready[baseline], ready[variant], a, b
+    return ready[baseline], ready[variant], a, b, arms.get(baseline, BASELINE), arms.get(variant, VARIANT)
 
 
 def read_capacity(paths: Iterable[PathLike]) -> list[CapacityRow]:

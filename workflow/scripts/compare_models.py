@@ -18,7 +18,7 @@ def main(job):
     plan = convert(job.params.comparison, ComparisonPlan)
     ready = results.by_model(job.input.ready, Ready)
     calibrations = [read(path, Calibration) for path in job.input.calibrations]
-    blocks = results.judged_blocks(job.input.contexts, ready, calibrations, of_config(job.config))
+    blocks = results.judged_blocks(job.input.contexts, ready, calibrations, of_config(job.config), plan.arms)
     verdict = build_verdict(
         blocks,
         baseline=plan.baseline,
@@ -26,11 +26,12 @@ def main(job):
         variants=plan.variants,
         margin=plan.margin,
         samples=results.samples(blocks, job.input.records),
-        pair_failures=results.pair_failures(blocks, ready, plan.baseline, plan.variants),
+        pair_failures=results.pair_failures(blocks, ready, plan.baseline, plan.variants, plan.arms),
         target=plan.precision,
         planned_blocks=plan.blocks,
         most_blocks=plan.most_blocks,
         gpu_name=plan.gpu_name,
+        gpus={model: arm.gpus for model, arm in plan.arms.items()},
     )
     verdict = worded(Speech(), verdict)
     for path in job.output.tables:

@@ -3,16 +3,18 @@
 from quantbench import jobs, results
 from quantbench.config.expected import of_config
 from quantbench.judge.measurement import summarize
-from quantbench.records.base import read, write
+from quantbench.records.base import convert, read, write
 from quantbench.records.block import Calibration
+from quantbench.records.plan import ArmPlan
 from quantbench.records.server import Ready, Session
 
 
 def main(job):
     ready, sessions = results.by_model(job.input.ready, Ready), results.by_model(job.input.sessions, Session)
     calibrations = [read(path, Calibration) for path in job.input.calibrations]
-    blocks = results.judged_blocks(job.input.contexts, ready, calibrations, of_config(job.config))
-    checks = results.other_guards(blocks, ready, sessions, job.params.baseline)
+    arms = convert(job.params.arms, dict[str, ArmPlan])
+    blocks = results.judged_blocks(job.input.contexts, ready, calibrations, of_config(job.config), arms)
+    checks = results.other_guards(blocks, ready, sessions, job.params.baseline, arms)
     write(
         job.output[0],
         summarize(blocks, ready, sessions, calibrations, gpu_name=job.params.gpu_name, checks=checks),

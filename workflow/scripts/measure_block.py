@@ -9,6 +9,7 @@ from quantbench.config.expected import of_run
 from quantbench.judge import guards
 from quantbench.records.base import convert, read, write
 from quantbench.records.block import BlockKnobs
+from quantbench.records.plan import ArmPlan
 from quantbench.records.server import Ready
 
 
@@ -29,7 +30,9 @@ def main(job):
     )
     records, context = block.measure(wanted)
     tables_io.write_records(job.output.records, records)
-    write(job.output.context, guards.judged(context, read(job.input.ready, Ready), None, now))
+    # From the config and not the params: what is declared judges a block, and measures none again.
+    arm = convert(job.config["arms"].get(spec.model, {}), ArmPlan)
+    write(job.output.context, guards.judged(context, read(job.input.ready, Ready), None, now, arm))
     block.say_progress(wanted, context)
 
 

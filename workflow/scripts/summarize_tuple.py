@@ -4,16 +4,19 @@ from quantbench import jobs, results
 from quantbench.client import tables_io
 from quantbench.config.expected import of_config
 from quantbench.judge.summary import tuple_row
-from quantbench.records.base import read
+from quantbench.records.base import convert, read
 from quantbench.records.block import Calibration
+from quantbench.records.plan import ArmPlan
 from quantbench.records.server import Ready
 
 
 def main(job):
     ready, calibration = read(job.input.ready, Ready), read(job.input.calibration, Calibration)
-    blocks = results.judged_blocks(job.input.contexts, {ready.model: ready}, [calibration], of_config(job.config))
+    arm, expected = convert(job.params.arm, ArmPlan), of_config(job.config)
+    declared = {ready.model: arm}
+    blocks = results.judged_blocks(job.input.contexts, {ready.model: ready}, [calibration], expected, declared)
     records = [tables_io.read_records(path) for path in job.input.records]
-    row = tuple_row(job.params.gpu_name, list(zip(records, blocks, strict=True)), calibration)
+    row = tuple_row(job.params.gpu_name, list(zip(records, blocks, strict=True)), calibration, arm.gpus)
     tables_io.write_rows(job.output.csv, [row])
 
 

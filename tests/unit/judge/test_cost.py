@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from quantbench.judge.cost import cost_per_1m, cost_report, price_age_days, saving, tokens_per_hour
 from quantbench.records.cost import Price
+from quantbench.records.metric import PER_GPU
 
 PRICE = Price(hourly_price=0.28, source="a price list", date="2026-11-01", utilisation=1.0, energy_price_kwh=0.15)
 FIGURES = {
@@ -101,3 +102,46 @@ def test_the_age_of_a_price_and_nothing_that_is_produced():
     assert price_age_days(None, date(2026, 11, 21)) is None
     with pytest.raises(ValueError, match="isoformat"):
         price_age_days("last week", date(2026, 11, 21))
+
+
+TWO = replace(PRICE, per_hour={"bf16": 4.0, "awq": 2.0}, gpus={"bf16": 2, "awq": 1})
+
+
+def half(price, **per_gpu):
+    """A variant with 0.8 of the throughput on half of the GPUs."""
+    rows = [comparison(ratio=0.8, ci_low=0.79, ci_high=0.81, code="worse"),
+            comparison(metric=PER_GPU, **{"ratio": 1.6, "ci_low": 1.58, "ci_high": 1.62} | per_gpu)]  # fmt: skip
+    return cost_report([capacity(), runs.capacity("awq", values=FIGURES)], rows, price)
+
+
+def test_each_model_costs_its_own_price_for_all_its_gpus():
+    found = half(TWO)
+    base, own = found.rows
+    assert base.cost_per_1m_tokens == pytest.approx(4.0 / (1500 * 3600) * 1e6)
+    assert own.cost_per_1m_tokens == pytest.approx(base.cost_per_1m_tokens / 2)
+    [saved] = found.savings
+    assert saved.saving_pct == pytest.approx(100 * (1 - 1 / 1.6))
+    assert (saved.ci_low_pct, saved.code, saved.reasons) == (pytest.approx(100 * (1 - 1 / 1.58)), "better", ())
+    assert {row.hourly_price for row in found.sensitivity if row.price_factor == 1} == {4.0, 2.0}
+
+
+def test_without_a_price_each_gpu_is_supposed_to_cost_the_same():
+    [saved] = half(replace(TWO, per_hour={}, hourly_price=None)).savings
+    assert (saved.saving_pct, saved.code) == (pytest.approx(37.5), "better")
+    [open_] = half(TWO, code="undecided", likely="gain").savings
+    assert (open_.code, open_.likely) == ("undecided", "gain")
+
+
+@pytest.mark.parametrize(
+    ("hourly", "code", "saved"), [(3.0, "better", 6.25), (3.3, "worse", -3.125), (3.19, "undecided", 0.3125)]
+)
+def test_prices_that_make_another_ratio_judge_by_its_own_interval_and_say_so(hourly, code, saved):
+    [found] = half(replace(TWO, per_hour={"bf16": 4.0, "awq": hourly})).savings
+    assert (found.code, found.reasons) == (code, ("OWN_INTERVAL",))
+    assert found.saving_pct == pytest.approx(saved)
+
+
+def test_a_refused_comparison_saves_nothing_whatever_the_prices():
+    refused = comparison(ratio=None, ci_low=None, ci_high=None, code="invalid")
+    [found] = cost_report([], [refused], replace(TWO, per_hour={"bf16": 4.0, "awq": 3.0})).savings
+    assert (found.saving_pct, found.code) == (None, "invalid")

@@ -11,6 +11,7 @@ import pytest
 from quantbench.judge import guards, pairing
 from quantbench.records.base import convert
 from quantbench.records.block import BlockContext, Calibration, GuardResult, MeasuredWith
+from quantbench.records.plan import ArmPlan
 from quantbench.records.server import Ready, Session
 
 PRINT = "vllm-0.32.0-1234abcd"
@@ -95,7 +96,9 @@ def with_() -> Facts:
 
 def block_facts() -> Facts:
     block = context() | {"measured_with": with_()}
-    return {"context": block, "ready": ready(), "calibration": dict(CALIBRATION), "wanted": with_()}
+    return {
+        "context": block, "ready": ready(), "calibration": dict(CALIBRATION), "wanted": with_(), "arm": {},
+    }  # fmt: skip
 
 
 def server_facts() -> Facts:
@@ -109,6 +112,8 @@ def pair_facts() -> Facts:
         "ready_b": ready("awq", 1.1),
         "blocks_a": [context(n, 20.0 * a, throughput=64_000 + (n * 7) % 3) for n, (a, _) in enumerate(places)],
         "blocks_b": [context(n, 20.0 * b, "awq", 80_000 + n % 3) for n, (_, b) in enumerate(places)],
+        "arm_a": {"differs_in": []},
+        "arm_b": {"differs_in": ["weights"]},
     }
 
 
@@ -124,6 +129,7 @@ TYPES: dict[str, Any] = {
     "context": BlockContext, "ready": Ready, "calibration": Calibration | None, "ready_a": Ready, "ready_b": Ready,
     "wanted": MeasuredWith | None,
     "blocks_a": list[BlockContext], "blocks_b": list[BlockContext], "sessions": dict[str, Session],
+    "arm": ArmPlan, "arm_a": ArmPlan, "arm_b": ArmPlan,
 }  # fmt: skip
 SCOPES: dict[str, tuple[Callable[[], Facts], Callable[..., list[GuardResult]]]] = {
     "block": (block_facts, guards.evaluate_block),
@@ -223,6 +229,14 @@ def incident(kind: str) -> list[dict[str, str]]:
     return [{"id": kind, "line": "a line of the log"}]
 
 
+def declared(*factors: str) -> Facts:
+    """What the variant is declared to differ in."""
+    return {"arm_b.differs_in": factors}
+
+
+TWO_CARDS = {
+    "arm_a.gpus": 2, "ready_a.hardware.names": ["GPU", "GPU"], "blocks_a.hardware.names": ["GPU", "GPU"],
+}  # fmt: skip
 METRICS, DELTA, CLIENT = "context.metrics.", "context.server.delta.", "context.client."
 SILENCES = "context.silences"
 TELEMETRY, SETTINGS = "context.telemetry.", "ready_b.settings."
@@ -308,6 +322,9 @@ CASES = [
     *both("queueing", DELTA + "queue_time_sum_s", ok=40.0, bad=40.1),
     planted("speculative", {"ready.settings.speculative": True}),
     *both("speculative", DELTA + "spec_decode_drafts", ok=0, bad=1),
+    Case("speculative", "ok", {
+        "ready.settings.speculative": True, DELTA + "spec_decode_drafts": 9, "arm.differs_in": ["speculative"],
+    }),
     # a block: device
     *(planted("thermal_throttling", {TELEMETRY + "throttle_reasons": [reason]}) for reason in (
         "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_slowdown", "HwPowerBrakeSlowdown",
@@ -337,7 +354,51 @@ CASES = [
     *both("chat_template", "ready.tokenizer.chat_bos_count", ok=1, bad=2),
     planted("chat_template", {"ready.tokenizer.chat_is_plain": True}),
     planted("sampling_defaults", {"ready.settings.sampling_defaults_overridden": True}),
-    # a comparison
+    # a comparison: what is declared, and nothing else
+    planted("weights", {**declared("kv_cache"), SETTINGS + "kv_cache_dtype": "fp8"}),
+    planted("weights", {
+        **declared("kv_cache"), SETTINGS + "kv_cache_dtype": "fp8", "ready_b.quantization.claimed": "none",
+        "ready_a.source_id": "files", "ready_b.source_id": "other files", "ready_b.memory.weights_gib": 3.0,
+    }),
+    Case("weights", "ok", {
+        **declared("kv_cache"), SETTINGS + "kv_cache_dtype": "fp8", "ready_b.quantization.claimed": "none",
+        "ready_a.source_id": "files", "ready_b.source_id": "files", "ready_b.memory.weights_gib": 3.0,
+    }),
+    Case("kv_cache_dtype", "ok", {**declared("weights", "kv_cache"), SETTINGS + "kv_cache_dtype": "fp8"}),
+    Case("kv_cache_dtype", "ok", {
+        **declared("weights", "kv_cache"), "blocks_b.server.after.cache_dtype": "fp8_e4m3",
+    }),
+    Case("kv_cache_dtype", "ok", {  # a variant stands in for the baseline, and has it of its own
+        "arm_a.differs_in": ["weights", "kv_cache"], "ready_a.settings.kv_cache_dtype": "fp8",
+    }),
+    Case("max_model_len", "ok", {**declared("weights", "max_model_len"), SETTINGS + "max_model_len": 32768}),
+    Case("versions", "ok", {**declared("weights", "engine"), "ready_b.versions.vllm": "0.33.0"}),
+    Case("execution_mode", "ok", {
+        **declared("weights", "engine"), "ready_b.versions.vllm": "0.33.0", SETTINGS + "cuda_graphs": "PIECEWISE",
+    }),
+    planted("execution_mode", {
+        **declared("weights", "engine"), "ready_b.versions.vllm": "0.33.0", SETTINGS + "enforce_eager": True,
+    }),
+    Case("hardware", "ok", TWO_CARDS | declared("weights", "gpus")),
+    planted("hardware", TWO_CARDS),
+    planted("hardware", {
+        **TWO_CARDS, **declared("weights", "gpus"), "ready_a.hardware.names": ["another GPU", "another GPU"],
+    }),
+    *(planted(guard, {**declared("weights", *others), **change}) for guard, change, others in (
+        ("kv_cache_dtype", {SETTINGS + "kv_cache_dtype": "fp8", SETTINGS + "max_model_len": 9}, ["max_model_len"]),
+        ("max_model_len", {SETTINGS + "kv_cache_dtype": "fp8", SETTINGS + "max_model_len": 9}, ["kv_cache"]),
+        ("versions", {SETTINGS + "kv_cache_dtype": "fp8", "ready_b.versions.vllm": "0.33.0"}, ["kv_cache"]),
+    )),
+    *(planted("declared_absent", declared("weights", factor)) for factor in (
+        "kv_cache", "speculative", "gpus", "engine", "max_model_len",
+    )),
+    planted("declared_absent", {
+        "ready_b.quantization.claimed": "none", "ready_a.source_id": "files", "ready_b.source_id": "files",
+        "ready_b.memory.weights_gib": 3.0,
+    }),
+    Case("declared_absent", "ok", {**declared("weights", "speculative"), SETTINGS + "speculative": True}),
+    Case("declared_absent", "ok", {"arm_a.differs_in": ["weights", "kv_cache"], **declared("weights", "kv_cache")}),
+    # a comparison: the rest
     planted("execution_mode", {SETTINGS + "enforce_eager": True}),
     planted("execution_mode", {SETTINGS + "cuda_graphs": "NONE", SETTINGS + "enforce_eager": None}),
     planted("kv_cache_dtype", {SETTINGS + "kv_cache_dtype": "fp8"}),
@@ -366,7 +427,13 @@ CASES = [
     *both("drift", "blocks_a", ok=ranks(2, 0, 1, 3, 4, 5), bad=ranks(9, 2, 0, 1, 3, 4, 5, 6, 7, 8)),  # p .056, .047
     *both("clocks_differ", "blocks_b.telemetry.sm_clock_mhz_mean", ok=1843.0, bad=1842.9),
     *both("memory_breakdown", "ready_b.memory.weights_gib", ok=2.849, bad=2.851),
-    Case("memory_breakdown", "ok", {"ready_b.memory.weights_gib": 3.0, "ready_b.quantization.claimed": "none"}),
+    Case("memory_breakdown", "ok", {
+        "ready_b.memory.weights_gib": 3.0, "ready_b.quantization.claimed": "none",
+    }, frozenset({("declared_absent", "unknown")})),
+    # of two cards each holds half of the baseline's
+    *both("memory_breakdown", "ready_b.memory.weights_gib", ok=5.699, bad=5.701, **{
+        key.replace(".", "__"): value for key, value in {**TWO_CARDS, **declared("weights", "gpus")}.items()
+    }),
     # a run
     planted("memory_returned", {"sessions.awq": session(False)}),
     planted("memory_returned", {"sessions.awq": session(False), "sessions.bf16": session(None)}),
@@ -462,6 +529,8 @@ def test_a_guard_without_its_fact_is_unknown_and_says_which(guard: str) -> None:
     ("not_interleaved", {"blocks_b": lambda blocks: blocks[:1]}, "two pairs"),
     ("drift", {"blocks_a": lambda blocks: blocks[:4]}, "5 valid blocks"),
     ("drift", {"blocks_a.valid": False}, "5 valid blocks"),
+    ("weights", declared("kv_cache") | {"ready_b.quantization.claimed": "none"}, "source_id is not known"),
+    ("declared_absent", declared("weights", "speculative") | {SETTINGS + "speculative": None}, "settings.speculative"),
     ("memory_returned", {"sessions.awq": session(None)}, "awq"),
     ("memory_returned", {"sessions": {}}, "sessions are not known"),
     ("thermal_throttling", {
@@ -478,7 +547,14 @@ def test_what_is_unknown_says_why(guard: str, changes: Facts, says: str) -> None
 
 def test_every_guard_has_a_fault_a_missing_fact_and_all_its_words() -> None:
     assert {case.guard for case in CASES if case.status not in ("ok", "unknown")} == set(GUARD)
-    no_more = {"fingerprint_drift", "not_interleaved", "drift", "memory_returned"}  # their facts are many: see above
+    no_more = {
+        "fingerprint_drift",
+        "not_interleaved",
+        "drift",
+        "memory_returned",
+        "weights",
+        "declared_absent",
+    }  # their facts are many: see above
     always = {"server_error"}  # a log can always be read
     assert set(UNKNOWN) | no_more | always == set(GUARD)
     assert len(GUARD) == len(guards.GUARDS) == len(guards.meanings())

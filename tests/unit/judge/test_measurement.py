@@ -67,12 +67,22 @@ def on_lane(start: float, duration: float, lane: str | None = "gpu0") -> BlockCo
 def test_wall_time_counts_what_lies_between_the_leases() -> None:
     blocks = [on_lane(100, 20), on_lane(124, 20), on_lane(150, 20), on_lane(0, 5, "gpu1"), on_lane(7, 2, None)]
     first, second = measurement.wall_time(blocks)
-    assert first == Wall(lane="gpu0", measured_s=60, wall_s=70, share=60 / 70, longest_pause_s=6)
-    assert second == Wall(lane="gpu1", measured_s=5, wall_s=5, share=1, longest_pause_s=None)
+    assert first == Wall(lane="gpu0", measured_s=60, wall_s=70, share=60 / 70, longest_pause_s=6, beside=0.0)
+    assert second == Wall(lane="gpu1", measured_s=5, wall_s=5, share=1, longest_pause_s=None, beside=0.0)
     assert measurement.wall_time([]) == ()
     # a clock that was set makes no share
     [lane] = measurement.wall_time([on_lane(start, 20.0) for start in (100.0, 125.0, 110.0)])
     assert (lane.share, lane.longest_pause_s) == (None, None)
+
+
+def test_of_two_lanes_it_is_said_how_much_was_measured_while_the_other_was_busy() -> None:
+    blocks = [on_lane(0, 20), on_lane(20, 20), on_lane(10, 15, "gpu1"), on_lane(100, 5, "gpu1")]
+    first, second = measurement.wall_time(blocks)
+    assert (first.beside, second.beside) == (15 / 40, 15 / 20)
+    third = measurement.wall_time([*blocks, on_lane(12, 100, "gpu2")])
+    assert [lane.beside for lane in third] == [30 / 40, 1.0, pytest.approx((28 + 5) / 100)], "no moment counts twice"
+    [alone] = measurement.wall_time(blocks[:2])
+    assert alone.beside is None
 
 
 def test_shares_and_switch_times_of_the_kept_gpu_run_are_the_quoted_ones() -> None:

@@ -53,3 +53,12 @@ def test_starts_that_were_measured_on_purpose_are_medians_by_state_of_the_cache(
     assert (cold.source, cold.compile_cache, cold.starts) == ("startup_rounds", "cold", 2)
     assert (cold.total_s, cold.total_min_s, cold.total_max_s) == (45.0, 40.0, 50.0)
     assert warm.total_s == 22.0
+
+
+def test_of_a_model_on_two_gpus_the_log_tells_of_one_and_tokens_are_of_both():
+    memories = {"bf16": Memory(weights_gib=7.5, kv_cache_tokens=100_000), "awq": Memory(weights_gib=5.0)}
+    ready = {model: runs.ready(model, memory=own) for model, own in memories.items()}
+    base, awq = memory.memory_rows(LABELS, "bf16", ready, {}, gpus={"bf16": 2}, length=600)
+    assert awq.weights_reduction_pct == pytest.approx(100 * (1 - 5 / 15), abs=0.001)
+    assert (base.weights_gib, base.gpus, awq.gpus) == (7.5, 2, 1)
+    assert (base.concurrency_at_length, base.length_tokens, awq.concurrency_at_length) == (166, 600, None)

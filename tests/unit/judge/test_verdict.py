@@ -14,7 +14,7 @@ from quantbench.judge.verdict import build_verdict
 from quantbench.records.block import LaneFacts
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import InvalidBlock
-from quantbench.records.metric import COMPARED
+from quantbench.records.metric import COMPARED, PER_GPU
 from quantbench.report.say import Speech
 from quantbench.report.verdict import worded
 
@@ -242,3 +242,20 @@ def test_codes_words_and_figures_never_contradict_each_other(seed, blocks, speed
             assert (r.code, r.ci_low) == ("no_test", None)
         assert all(x is None or math.isfinite(x) for x in r.as_dict().values() if isinstance(x, float))
         assert r.words
+
+
+def test_of_models_on_several_numbers_of_gpus_throughput_is_compared_per_gpu_too():
+    blocks = run({"bf16": 1, "w8": 1.1}, sd=0.003)
+    plain, found = verdict(blocks), verdict(blocks, gpus={"bf16": 2, "w8": 1})
+    assert {r.metric for r in plain.rows} == set(COMPARED)
+    total, each = row(found), row(found, PER_GPU)
+    for end in ("ratio", "ci_low", "ci_high"):
+        assert getattr(each, end) == pytest.approx(2 * getattr(total, end)), "a constant factor, of the same pairs"
+    assert (each.code, each.n_pairs, each.baseline_value) == ("better", 6, pytest.approx(total.baseline_value / 2))
+    assert each.variant_value == pytest.approx(total.variant_value)
+    assert each.words.startswith("higher throughput by 119 %")
+    slower = verdict(run({"bf16": 1, "w8": 0.5}, sd=0.001), gpus={"bf16": 2, "w8": 1})
+    assert (row(slower).code, row(slower, PER_GPU).code) == ("worse", "equivalent")
+    assert verdict(blocks, gpus={"bf16": 2, "w8": 2}).rows == plain.rows
+    declared = build_verdict(blocks, baseline="bf16", primary=runs.primary(CELL, PER_GPU), gpus={"bf16": 2, "w8": 1})
+    assert row(declared, PER_GPU).primary

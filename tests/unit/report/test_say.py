@@ -56,8 +56,9 @@ def test_forms_are_those_that_the_records_know() -> None:
         words = catalogue()[id_]
         return set(words) if isinstance(words, dict) else set()
 
-    assert forms("decision.action") == {*get_args(Action), "check slower", "keep refused", "keep untested", "untested"}
-    assert forms("decision.outcome") == {*get_args(Action), "refused"}
+    more = {"use per gpu", "check per gpu", "check slower", "keep refused", "keep untested", "untested"}
+    assert forms("decision.action") == {*get_args(Action), *more}
+    assert forms("decision.outcome") == {*get_args(Action), "refused", "check per gpu"}
     assert forms("decision.quality") == {*get_args(QualityStatus)}
     assert forms("prediction_page.score") == {*get_args(Score)} - {"no prediction"}
     assert forms("quality.use") == {*get_args(UseId)}

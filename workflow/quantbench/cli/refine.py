@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from quantbench import fitting
 from quantbench.config import command_line, settings
 from quantbench.config.configuration import Plan
 from quantbench.errors import QuantbenchError
@@ -90,6 +91,7 @@ def round_line(args: argparse.Namespace, gpu: str, extra: dict[str, int]) -> lis
 def _state(plan: Plan) -> tuple[list[Comparison], dict[str, int], dict[str, float]]:
     """Comparison rows, blocks on disk per cell, and seconds that one more block of each cell takes (all arms)."""
     results = Results(plan.gpu)
+    plan = fitting.fitted(plan, results, look=False)  # what the run found not to fit is not measured
     rows = read(results.file("verdict"), Verdict).rows
     measured: dict[str, int] = {}
     cost: dict[str, float] = {}

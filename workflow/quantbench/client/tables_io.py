@@ -40,6 +40,15 @@ def read_records(path: Path | str) -> list[RequestRecord]:
         raise damaged(path, f"{type(error).__name__}: {error}") from None
 
 
+def longest_prompt(path: Path | str) -> int | None:
+    """Most prompt tokens of a request in a file of `write_records`; None where none was counted."""
+    try:
+        longest = pl.read_parquet(path, columns=["prompt_tokens"])["prompt_tokens"].max()
+    except pl.exceptions.PolarsError as error:
+        raise damaged(path, f"{type(error).__name__}: {error}") from None
+    return longest if isinstance(longest, int) else None
+
+
 def write_rows(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> None:
     """CSV with a header, columns in the mappings' order, which is the same in all; None is an empty field."""
     write_text(path, pl.DataFrame(rows, infer_schema_length=None).write_csv())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from quantbench.config.layers import Layer, naming_files, origin
 from quantbench.config.secret_words import in_config
 from quantbench.errors import QuantbenchError
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
+from quantbench.records.server import Unfit
 
 Json = dict[str, Any]
 
@@ -37,6 +38,8 @@ class Plan:
 
     config: Json
     layers: Sequence[Layer] = ()
+    unfit: Mapping[str, Unfit] = field(default_factory=dict)
+    """Selected models that do not fit into the memory of their GPUs (`fitting`): left out of all that is measured."""
 
     @property
     def gpu(self) -> str:
@@ -51,14 +54,20 @@ class Plan:
     @property
     def models(self) -> dict[str, Json]:
         """Selected models in order, the baseline first."""
-        chosen = self.config["select"] or list(self.config["models"])
-        ordered = sorted(chosen, key=lambda name: name != self.baseline)
-        return {name: self.config["models"][name] for name in ordered}
+        ordered = sorted(self.selected, key=lambda name: name != self.baseline)
+        return {name: self.config["models"][name] for name in ordered if name not in self.unfit}
+
+    @property
+    def selected(self) -> list[str]:
+        """The models that are asked for, in order, whether or not they fit."""
+        return list(self.config["select"] or self.config["models"])
 
     @property
     def baseline(self) -> str:
-        """The model that the others are compared with."""
-        return str(self.config["baseline"])
+        """The model that the others are compared with: where the declared one does not fit, the first that does."""
+        declared = str(self.config["baseline"])
+        fitting = (name for name in self.selected if name not in self.unfit)
+        return next(fitting, declared) if declared in self.unfit else declared
 
     @property
     def variants(self) -> list[str]:
@@ -101,6 +110,15 @@ class Plan:
     def lane_of(self, model: str) -> str:
         """Name of the lane that serves a model (or the A/A arm of it)."""
         return str(self.config["models"][served_model(model)]["lane"] or next(iter(self.config["lanes"])))
+
+    def gpus(self, model: str) -> int:
+        """GPUs that serve a model: as configured, else its lane's devices, or as many as its arguments use of them."""
+        stated = self.config["models"][model]["gpus"]
+        return int(stated) if stated else cross_checks.gpus_used(self.config, model)
+
+    def differs_in(self, model: str) -> list[str]:
+        """All that a model may differ in from the declared baseline, which itself differs in nothing."""
+        return [] if model == self.config["baseline"] else list(self.config["models"][model]["differs_in"])
 
     def server_spec(self, arm: str) -> Json:
         """All that defines the server of an arm, and nothing else: a change here, and only here, is another server."""

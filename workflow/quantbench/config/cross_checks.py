@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from quantbench.config import own_settings, package_source
 from quantbench.config.schema import Fault, hint
 from quantbench.records.cell import Cell
+from quantbench.records.metric import PER_GPU
 
 Json = Mapping[str, Any]
 
@@ -57,6 +58,8 @@ def of_config(config: Json) -> Iterator[Fault]:
     yield from _server(config["server"])
     for name in selected:
         yield from _model(name, config)
+    if all(models[name]["lane"] in (None, *config["lanes"]) for name in selected):
+        yield from _gpus(config, selected)
     yield from _primary(config)
     yield from _cells(config, selected)
 
@@ -78,6 +81,82 @@ def no_room(max_tokens: int, limit: tuple[str, int] | None) -> str:
     if limit is None or max_tokens < limit[1]:
         return ""
     return f"max_tokens {max_tokens} leaves no room for a prompt ({limit[0]} {limit[1]})"
+
+
+def gpus_used(config: Json, name: str) -> int:
+    """Devices that a model's server uses of its lane's: all, unless its arguments say how many work together."""
+    model, server = config["models"][name], config["server"]
+    devices = len(config["lanes"][model["lane"] or next(iter(config["lanes"]))]["devices"])
+    args = model["server"].get("args", server["args"])
+    sizes = [
+        own_settings.argument(args, *names)
+        for names in (("--tensor-parallel-size", "-tp"), ("--pipeline-parallel-size", "-pp"))
+    ]
+    # quantbench itself says --tensor-parallel-size for all devices of the lane, unless it is said otherwise.
+    tensor, pipeline = (int(size) if size and size.isdecimal() else None for size in sizes)
+    return min(devices, (devices if tensor is None else tensor) * (pipeline or 1)) or 1
+
+
+_SAID_BY: Mapping[str, tuple[str, ...]] = {
+    "kv_cache": ("--kv-cache-dtype",),
+    "speculative": ("--speculative-config",),
+}
+"""Factor → arguments of vLLM that make it differ."""
+
+
+def undeclared(config: Json, baseline: str, variants: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(variant, factor) of what the configuration itself makes differ without declaring it."""
+
+    def facts(name: str) -> dict[str, Any]:
+        model = config["models"][name]
+        server = {**config["server"], **model["server"]}
+        said = {factor: [own_settings.argument(server["args"], flag) for flag in flags]
+                for factor, flags in _SAID_BY.items()}  # fmt: skip
+        gpus = model["gpus"] or gpus_used(config, name)
+        weights = [model[key] for key in ("source", "quantize", "quantization", "quantize_flag")]
+        return said | {"max_model_len": server["max_model_len"], "gpus": gpus, "weights": weights}
+
+    base = facts(baseline)
+    for name in variants:
+        if config["models"][name]["endpoint"] or config["models"][baseline]["endpoint"]:
+            continue
+        own = facts(name)
+        allowed = {*config["models"][name]["differs_in"]}
+        if baseline != config["baseline"]:
+            allowed |= {*config["models"][baseline]["differs_in"]}
+        yield from ((name, factor) for factor in base if base[factor] != own[factor] and factor not in allowed)
+
+
+def _gpus(config: Json, selected: list[str]) -> Iterator[Fault]:
+    """GPU counts that the lane contradicts; prices that do not say of how many GPUs they are."""
+    models, counts = config["models"], {}
+    for name in selected:
+        model, used = models[name], gpus_used(config, name)
+        counts[name] = model["gpus"] or used
+        lane = model["lane"] or next(iter(config["lanes"]))
+        devices = len(config["lanes"][lane]["devices"])
+        if not model["endpoint"] and not used <= counts[name] <= devices:
+            yield Fault(
+                f"models.{name}.gpus {counts[name]} is not what serves it: lane '{lane}' has {devices}, it uses {used}",
+                f"set models.{name}.gpus to null, or models.{name}.lane to a lane with so many devices",
+            )
+    if config["primary"]["metric"] == PER_GPU and len({*counts.values()}) < 2:
+        yield Fault(
+            f"primary.metric {PER_GPU} is compared only where the models use several numbers of GPUs",
+            "set primary.metric to throughput_tok_s, or give a model a lane with another number of devices",
+        )
+    unpriced = [name for name in selected if models[name]["hourly_price"] is None]
+    if unpriced and len(unpriced) < len(selected):
+        yield Fault(
+            f"models.{unpriced[0]}.hourly_price is not given, while other models have one",
+            "give each model the hourly price of one of its GPUs, or none",
+        )
+    elif unpriced and config["cost"]["hourly_price"] is not None and len({*counts.values()}) > 1:
+        each = ", ".join(f"{name} {count}" for name, count in counts.items())
+        yield Fault(
+            f"cost.hourly_price does not say of how many GPUs it is the price: the models use several numbers ({each})",
+            f"set models.*.hourly_price, such as models.{unpriced[0]}.hourly_price: the price of one GPU of each model",
+        )
 
 
 def _shared(selected: list[str], models: Json) -> Iterator[Fault]:

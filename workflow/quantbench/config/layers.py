@@ -20,8 +20,9 @@ MACHINE = ("gpu_name", "match", "lanes", "server", "vllm_python", "llmcompressor
 """Keys of a profile that are of the machine; a price is too where it is a quote with source and date."""
 LENT = ("lanes", "server", "vllm_python", "llmcompressor_python")
 """What a profile lends to a name that has no profile: how servers run here, not what the card is called or costs."""
+_OF_PRICE = ("currency", "source", "date")
 _TOGETHER = {
-    ("cost", "hourly_price"): ("currency", "source", "date"),
+    ("cost", "hourly_price"): _OF_PRICE,
     ("workloads", "*", "prompts"): ("template",),
     ("primary", "workload"): ("concurrency", "max_tokens"),
 }
@@ -49,6 +50,8 @@ def merged(layers: Sequence[Layer]) -> Json:
             config.pop("lanes", None)  # the first lane is the default: one of a lower layer would be it
         for path, companions in _TOGETHER.items():
             _leave_behind(config, layer.values, path, companions)
+        if any("hourly_price" in entry for _, entry in _entries(layer.values, "models")):
+            _leave_behind(config, {"cost": {"hourly_price": None}}, ("cost", "hourly_price"), _OF_PRICE)
         config = deep_merge(config, layer.values)
     return config
 

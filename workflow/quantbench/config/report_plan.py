@@ -36,12 +36,24 @@ def comparison(plan: Plan) -> Json:
         "precision": plan.config["precision"],
         "blocks": plan.config["blocks"],
         "most_blocks": plan.config["refine"]["max_blocks"],
+        "arms": arms(plan),
     }
+
+
+def arms(plan: Plan) -> Json:
+    """`records.plan.ArmPlan` of each model: what is declared of it."""
+    return {model: {"gpus": plan.gpus(model), "differs_in": plan.differs_in(model)} for model in plan.models}
 
 
 def memory(plan: Plan) -> Json:
     """What the memory table depends on beside the server records."""
-    return {"baseline": plan.baseline, "labels": {model: plan.label(model) for model in plan.models}}
+    lengths = {name: max(entry["max_tokens"]) for name, entry in plan.config["workloads"].items()}
+    return {
+        "baseline": plan.baseline,
+        "labels": {model: plan.label(model) for model in plan.models},
+        "arms": arms(plan),
+        "max_tokens": lengths,
+    }
 
 
 def report(plan: Plan) -> Json:
@@ -52,7 +64,10 @@ def report(plan: Plan) -> Json:
         "gpu_name": plan.gpu_name,
         "baseline": plan.baseline,
         "variants": plan.variants,
-        "labels": {model: plan.label(model) for model in plan.models},
+        "labels": {model: plan.label(model) for model in plan.selected},
+        "unfit": {model: unfit.as_dict() for model, unfit in plan.unfit.items()},
+        "declared_baseline": plan.config["baseline"],
+        "arms": arms(plan),
         "load_formats": {model: models[model]["load_format"] for model in plan.models},
         "server_differences": {model: models[model]["server"] for model in plan.models if models[model]["server"]},
         "workloads": {
@@ -70,4 +85,6 @@ def report(plan: Plan) -> Json:
 
 def prices(plan: Plan) -> Json:
     """`records.cost.Price`: what cost.json depends on beside the tables."""
-    return dict(plan.config["cost"])
+    each = {name: (model["hourly_price"], plan.gpus(name)) for name, model in plan.models.items()}
+    own = {name: price * gpus for name, (price, gpus) in each.items() if price is not None}
+    return dict(plan.config["cost"]) | {"per_hour": own, "gpus": {name: gpus for name, (_, gpus) in each.items()}}

@@ -19,6 +19,7 @@ FILES: Final[dict[str, type[msgspec.Struct]]] = {
     "session": server.Session,
     "startup": server.MeasuredStarts,
     "lanes": server.LaneRecord,
+    "unfit": server.Unfit,
     "verdict": comparison.Verdict,
     "measurement": measurement.Measurement,
     "memory": tables.MemoryRow,

@@ -6,13 +6,17 @@ tokens are two views of the same bill, never to be added.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Final
 
+from msgspec import structs
+
 from quantbench.records.codes import code
-from quantbench.records.comparison import Comparison
+from quantbench.records.comparison import Code, Comparison
 from quantbench.records.cost import Assumptions, Cost, CostRow, Price, Saving, SensitivityRow
+from quantbench.records.metric import PER_GPU
 from quantbench.records.tables import CapacityRow
 
 UTILISATIONS: Final = (0.1, 0.3, 0.5, 0.7, 1.0)
@@ -49,10 +53,15 @@ def cost_report(capacity: Sequence[CapacityRow], comparisons: Sequence[Compariso
     """What tokens cost with every model in every cell, what variants save, and the same at other prices."""
     rows = tuple(_row(row, price) for row in capacity)
     stated = price.as_dict() | {"utilisation": _utilisation(price)}
+    per_gpu = {(row.variant, row.cell): row for row in comparisons if row.metric == PER_GPU}
     return Cost(
         assumptions=Assumptions(**stated, attribution=ATTRIBUTION),
         rows=rows,
-        savings=tuple(_saving(row) for row in comparisons if row.metric == "throughput_tok_s"),
+        savings=tuple(
+            _saving(row, per_gpu.get((row.variant, row.cell)), price)
+            for row in comparisons
+            if row.metric == "throughput_tok_s"
+        ),
         sensitivity=tuple(entry for row in rows for entry in _sensitivity(row, price)),
     )
 
@@ -67,14 +76,15 @@ def _row(row: CapacityRow, price: Price) -> CostRow:
     if not throughput:
         reasons.append(code("no_throughput"))
     usable, kwh = not reasons, price.energy_price_kwh
-    if price.hourly_price is None:
+    hourly = price.of(row.model)
+    if hourly is None:
         reasons.append(code("no_price"))
     output = total = request = None
-    if usable and throughput and price.hourly_price is not None:
+    if usable and throughput and hourly is not None:
         requests = row.number("request_rate_s")
-        output = cost_per_1m(price.hourly_price, throughput, usage)
-        total = _total_cost(row, price.hourly_price, throughput, usage)
-        request = price.hourly_price / (3600 * requests * usage) if requests else None
+        output = cost_per_1m(hourly, throughput, usage)
+        total = _total_cost(row, hourly, throughput, usage)
+        request = hourly / (3600 * requests * usage) if requests else None
     return CostRow(
         model=row.model,
         **row.cell.columns,
@@ -99,9 +109,15 @@ def _total_cost(row: CapacityRow, hourly_price: float, throughput: float, usage:
     return cost_per_1m(hourly_price, throughput * (1 + sent / received), usage)
 
 
-def _saving(row: Comparison) -> Saving:
-    """From the throughput ratio and its CI. The price itself cancels: none is needed."""
-    percents = [100 * saving(x) if x else None for x in (row.ratio, row.ci_low, row.ci_high)]
+def _saving(row: Comparison, per_gpu: Comparison | None, price: Price) -> Saving:
+    """From the throughput ratio and its CI, times what an hour of the baseline costs in hours of the variant.
+
+    Where all cost the same the price itself cancels, and none is needed.
+    """
+    hours = price.hours(row.baseline, row.variant)
+    ratios = [x * hours if x else None for x in (row.ratio, row.ci_low, row.ci_high)]
+    percents = [100 * saving(x) if x else None for x in ratios]
+    basis = _basis(row, per_gpu, hours, ratios)
     return Saving(
         variant=row.variant,
         baseline=row.baseline,
@@ -109,15 +125,30 @@ def _saving(row: Comparison) -> Saving:
         saving_pct=percents[0],
         ci_low_pct=percents[1],
         ci_high_pct=percents[2],
-        code=row.code,
+        code=basis.code,
         primary=row.primary,
-        reasons=row.reasons,
+        likely=basis.likely,
+        reasons=basis.reasons,
     )
+
+
+def _basis(row: Comparison, per_gpu: Comparison | None, hours: float, ratios: Sequence[float | None]) -> Comparison:
+    """The comparison that says how sure a saving is: one that was tested, else the saving's own interval."""
+    if math.isclose(hours, 1):
+        return row
+    if per_gpu is not None and (row.ratio is None or math.isclose(per_gpu.ratio or 0, ratios[0] or 0, rel_tol=1e-6)):
+        return per_gpu
+    _, low, high = ratios
+    if row.code in ("invalid", "no_test") or low is None or high is None:
+        return row
+    found: Code = "better" if low > 1 else "worse" if high < 1 else "undecided"
+    return structs.replace(row, code=found, likely=None, reasons=(*row.reasons, code("own_interval")))
 
 
 def _sensitivity(row: CostRow, price: Price) -> Iterable[SensitivityRow]:
     """Cost at other utilisations (price as stated), then at other prices (utilisation as stated)."""
-    if row.cost_per_1m_tokens is None or row.throughput_tok_s is None or price.hourly_price is None:
+    hourly = price.of(row.model)
+    if row.cost_per_1m_tokens is None or row.throughput_tok_s is None or hourly is None:
         return
     for utilisation, factor in [*((u, 1.0) for u in UTILISATIONS), *((_utilisation(price), f) for f in PRICE_FACTORS)]:
         yield SensitivityRow(
@@ -125,6 +156,6 @@ def _sensitivity(row: CostRow, price: Price) -> Iterable[SensitivityRow]:
             **row.cell.columns,
             utilisation=utilisation,
             price_factor=factor,
-            hourly_price=price.hourly_price * factor,
-            cost_per_1m_tokens=cost_per_1m(price.hourly_price * factor, row.throughput_tok_s, utilisation),
+            hourly_price=hourly * factor,
+            cost_per_1m_tokens=cost_per_1m(hourly * factor, row.throughput_tok_s, utilisation),
         )

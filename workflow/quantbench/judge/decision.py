@@ -30,9 +30,20 @@ def decide(run: Run) -> Decision:
         variants=run.plan.variants,
         trusted=run.trusted,
         uses=tuple(_use(run, style, options) for style in USES if (options := choices(run, style))),
+        left_out=tuple(left_out(run)),
         doubts=tuple(doubts(run)),
         predictions=tuple(scores(run)),
     )
+
+
+def left_out(run: Run) -> Iterator[Finding]:
+    """Of each model that does not fit: the arithmetic, and what stands in for it if it is the baseline."""
+    for model, why in run.plan.unfit.items():
+        form = "variant" if model != run.plan.declared_baseline else "baseline" if run.variants else "alone"
+        known = why.weights_gib is not None and why.card_gib is not None
+        sums = finding("factors.sums", n=why.gpus, weights=why.weights_gib, card=why.card_gib)
+        values = {"model": model, "sums": sums if known else finding("factors.no_sums"), "baseline": run.baseline}
+        yield finding("factors.unfit", form=form, **values)
 
 
 def choices(run: Run, style: Style) -> tuple[Choice, ...]:
@@ -58,7 +69,7 @@ def _use(run: Run, style: Style, options: tuple[Choice, ...]) -> UseDecision:
 
 def _choice(run: Run, style: Style, workload: str, variant: str) -> Choice:
     cell = run.deciding_cell(workload)
-    speed = run.row(variant, cell, "throughput_tok_s")
+    speed = run.speed_row(variant, cell)
     status, because = _quality(run, variant, USES[style])
     return Choice(
         style=style,
@@ -67,6 +78,7 @@ def _choice(run: Run, style: Style, workload: str, variant: str) -> Choice:
         concurrency=cell.concurrency if cell else None,
         max_tokens=cell.max_tokens if cell else None,
         action=_action(run, speed, status),
+        metric=speed.metric if speed else "throughput_tok_s",
         code=speed.code if speed else None,
         ratio=speed.ratio if speed else None,
         ci_low=speed.ci_low if speed else None,
@@ -115,7 +127,7 @@ def best(options: Sequence[Choice], primary: str) -> Choice | None:
 
 def confidence(run: Run, choice: Choice) -> tuple[Confidence, list[Finding]]:
     """How sure the choice is, and the reasons that lower it."""
-    speed = run.row(choice.variant, choice.cell, "throughput_tok_s")
+    speed = run.speed_row(choice.variant, choice.cell)
     if speed is None or not speed.decided:
         return "low", [finding("confidence.speed_not_decided")]
     if not run.trusted:

@@ -59,7 +59,7 @@ def _row(run: Run, variant: str, cells: dict[Side, Cell | None]) -> ImpactRow:
     usable: dict[Side, Comparison] = {}
     for side, cell in cells.items():
         columns |= {f"{side}_{key}": value for key, value in (cell.columns if cell else {}).items()}
-        compared = run.row(variant, cell, "throughput_tok_s")
+        compared = run.speed_row(variant, cell)
         if compared and compared.valid and compared.ratio is not None:
             usable[side] = compared
             columns |= {f"{side}_{key}": getattr(compared, key) for key in ("ratio", "ci_low", "ci_high", "code")}

@@ -177,10 +177,13 @@ def wall_time(blocks: Iterable[BlockContext]) -> tuple[Wall, ...]:
     for block in blocks:
         if block.lane.lane:
             spans[block.lane.lane].append((block.started_unix, block.duration_s))
-    return tuple(_wall(name, sorted(times)) for name, times in sorted(spans.items()))
+    return tuple(
+        _wall(name, sorted(times), [span for other, some in spans.items() if other != name for span in some])
+        for name, times in sorted(spans.items())
+    )
 
 
-def _wall(lane: str, times: Sequence[tuple[float, float]]) -> Wall:
+def _wall(lane: str, times: Sequence[tuple[float, float]], others: Sequence[tuple[float, float]]) -> Wall:
     """Of the (start, duration) of one lane's blocks, in order; they do not overlap, as a lane serves one at a time.
 
     Where they seem to, the machine's clock was set during the run, and nothing can be said.
@@ -195,7 +198,20 @@ def _wall(lane: str, times: Sequence[tuple[float, float]]) -> Wall:
         wall_s=round(wall, 3),
         share=measured / wall if sound else None,
         longest_pause_s=round(max(pauses), 3) if pauses and sound else None,
+        beside=_overlap(times, others) / measured if others and measured and sound else None,
     )
+
+
+def _overlap(times: Sequence[tuple[float, float]], others: Sequence[tuple[float, float]]) -> float:
+    """How many seconds of `times`, (start, duration) each, lie within any of `others`."""
+    total = 0.0
+    for start, duration in times:
+        reached = start
+        for begin, length in sorted(others):
+            low, high = max(begin, reached), min(begin + length, start + duration)
+            if high > low:
+                total, reached = total + high - low, high
+    return total
 
 
 def _session(record: Session) -> SessionUse:

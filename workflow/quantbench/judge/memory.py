@@ -18,17 +18,40 @@ SENSORS = {"nvml": "NVML, whole device", "rss": "resident set of the server's pr
 
 
 def memory_rows(
-    labels: Mapping[str, str], baseline: str, ready: Mapping[str, Ready], sessions: Mapping[str, Session]
+    labels: Mapping[str, str],
+    baseline: str,
+    ready: Mapping[str, Ready],
+    sessions: Mapping[str, Session],
+    *,
+    gpus: Mapping[str, int] | None = None,
+    length: int | None = None,
 ) -> list[MemoryRow]:
     """One row per model of `labels` (ordered): MiB, GiB, and reductions against the baseline in percent.
 
-    A figure that was not found is None, and `missing` says why ("activation_peak_gib: not found: …").
+    A figure that was not found is None, and `missing` says why ("activation_peak_gib: not found: …"). gpus: how many
+    serve each model, 1 where not given; what the log says is of each. length: tokens of the longest request.
     """
-    base = ready.get(baseline)
-    return [_memory_row(model, label, ready.get(model), base, sessions.get(model)) for model, label in labels.items()]
+    base, counts = ready.get(baseline), gpus or {}
+    return [
+        _memory_row(
+            model, label, ready.get(model), base, sessions.get(model),
+            gpus=counts.get(model, 1), base_gpus=counts.get(baseline, 1), length=length,
+        )
+        for model, label in labels.items()
+    ]  # fmt: skip
 
 
-def _memory_row(model: str, label: str, own: Ready | None, base: Ready | None, session: Session | None) -> MemoryRow:
+def _memory_row(
+    model: str,
+    label: str,
+    own: Ready | None,
+    base: Ready | None,
+    session: Session | None,
+    *,
+    gpus: int,
+    base_gpus: int,
+    length: int | None,
+) -> MemoryRow:
     if own is None:
         return MemoryRow(model=model, label=label, missing="all: no ready.json for this model")
     memory, vram = own.memory, own.vram
@@ -45,9 +68,12 @@ def _memory_row(model: str, label: str, own: Ready | None, base: Ready | None, s
         **{f"vram_{name}": value for name, value in (vram.as_dict() if vram else {}).items()},
         vram_delta_reduction_pct=_reduction(own_delta, base_delta),
         **figures,
-        weights_reduction_pct=_reduction(memory.weights_gib, base_memory.weights_gib),
+        weights_reduction_pct=_reduction(_times(memory.weights_gib, gpus), _times(base_memory.weights_gib, base_gpus)),
         checkpoint_reduction_pct=_reduction(memory.checkpoint_gib, base_memory.checkpoint_gib),
         kv_cache_tokens_ratio=_quotient(memory.kv_cache_tokens, base_memory.kv_cache_tokens),
+        length_tokens=length,
+        concurrency_at_length=int(memory.kv_cache_tokens // length) if memory.kv_cache_tokens and length else None,
+        gpus=gpus,
         after_stop_mib=session.memory_after_stop_mib if session else None,
         memory_returned=session.memory_returned if session else None,
         sources=_sources(own),
@@ -98,6 +124,10 @@ def _startup_row(model: str, label: str, starts: Sequence[Startup], *, rounds: b
 def _reduction(value: Number | None, base: Number | None) -> float | None:
     quotient = _quotient(value, base)
     return None if quotient is None else round((1 - quotient) * 100, 3)
+
+
+def _times(value: Number | None, count: int) -> Number | None:
+    return None if value is None else value * count
 
 
 def _quotient(value: Number | None, base: Number | None) -> float | None:

@@ -12,7 +12,7 @@ from quantbench.records import codes
 from quantbench.records.block import BlockContext
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import InvalidBlock
-from quantbench.records.metric import METRICS
+from quantbench.records.metric import METRICS, PER_GPU
 from quantbench.stats import RatioCI, paired_ratio, percentile
 
 Samples = Mapping[str, Sequence[float]]  # "ttft_ms", "e2e_ms", …: one value per successful request
@@ -107,9 +107,13 @@ def interleaved(a: Sequence[float], b: Sequence[float]) -> bool:
     return all(abs(place[i] - place[i + len(a)]) == 1 and abs(a[i] - b[i]) <= MAX_PAIR_GAP_S for i in range(len(a)))
 
 
-def measure(pairs: Pairs, metric: str) -> Estimate:
-    """One metric over the pairs: from the block metrics, or pooled where blocks are too short for a p95."""
-    values = [(x.block, x.metrics.get(metric), y.metrics.get(metric)) for x, y in zip(pairs.a, pairs.b, strict=True)]
+def measure(pairs: Pairs, metric: str, gpus: tuple[int, int] = (1, 1)) -> Estimate:
+    """One metric over the pairs: from the block metrics, or pooled where blocks are too short for a p95.
+
+    gpus: how many serve each arm, for `PER_GPU`, which is the throughput of a block divided by a constant.
+    """
+    name, shares = ("throughput_tok_s", gpus) if metric == PER_GPU else (metric, (1, 1))
+    values = [(x.block, x.metrics.get(name), y.metrics.get(name)) for x, y in zip(pairs.a, pairs.b, strict=True)]
     if not values:
         return Estimate(None, None, RatioCI(None, None, None, 0, None, None, codes.code("no_pairs")))
     complete = [(n, x, y) for n, x, y in values if x is not None and y is not None]
@@ -119,7 +123,7 @@ def measure(pairs: Pairs, metric: str) -> Estimate:
     if not complete:
         return Estimate(None, None, RatioCI(None, None, None, 0, None, None, codes.code("not_measured")))
     remarks = (codes.code("missing_in_pairs", n=missing),) if missing else ()
-    a, b = [x for _, x, _ in complete], [y for _, _, y in complete]
+    a, b = [x / shares[0] for _, x, _ in complete], [y / shares[1] for _, _, y in complete]
     ci = paired_ratio(a, b, first=pairs.first(n for n, _, _ in complete))
     if ci.ratio is None:
         return Estimate(None, None, ci, remarks)

@@ -12,7 +12,7 @@ from typing import Final
 
 from quantbench.judge.impact import helps, why_not
 from quantbench.records.base import Number
-from quantbench.records.comparison import Comparison
+from quantbench.records.comparison import DECIDED, Comparison
 from quantbench.records.decision import PredictionScore, Score, VariantAnswer
 from quantbench.records.finding import Finding, finding
 from quantbench.records.metric import Style
@@ -142,7 +142,9 @@ def _startup(run: Run, variant: str) -> Evidence:
 
 
 def _helps_more_at(run: Run, variant: str) -> Evidence:
-    rows = [r for w in run.workloads("interactive")[:1] for r in run.compared(w, variant, "throughput_tok_s")]
+    names = run.workloads("interactive")[:1]
+    throughput = [row for name in names for row in run.compared(name, variant, "throughput_tok_s")]
+    rows = [run.speed_row(variant, row.cell) or row for row in throughput]
     by_ratio = sorted(((row.ratio, row) for row in rows if row.ratio is not None), key=lambda entry: -entry[0])
     if len({row.concurrency for _, row in by_ratio}) < 2:
         return Evidence((finding("predictions.one_concurrency"),))
@@ -231,11 +233,16 @@ def _failure_modes(run: Run, variant: str) -> Evidence:
 def _saving(run: Run, variant: str) -> Evidence:
     findings = []
     for workload in run.workloads():
-        row = run.row(variant, run.deciding_cell(workload), "throughput_tok_s")
-        if row and row.ratio and row.decided:
-            findings.append(finding("predictions.saving", workload=workload, ratio=1 / row.ratio))
+        cell = run.deciding_cell(workload)
+        row, saved = run.speed_row(variant, cell), run.saving(variant, cell)
+        if saved and saved.saving_pct is not None:
+            ratio, decided = 1 - saved.saving_pct / 100, saved.code in DECIDED
         elif row and row.ratio:
-            findings.append(finding("predictions.saving_not_shown", workload=workload, ratio=1 / row.ratio))
+            ratio, decided = 1 / row.ratio, row.decided
+        else:
+            continue
+        said = "predictions.saving" if decided else "predictions.saving_not_shown"
+        findings.append(finding(said, workload=workload, ratio=ratio))
     return Evidence(tuple(findings) or (finding("predictions.no_cost"),))
 
 

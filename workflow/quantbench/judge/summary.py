@@ -39,13 +39,15 @@ ENERGY_GUARD: Final = "energy_mismatch"
 class Tuple:
     """What a row is made of: the blocks of one cell of one arm, and the client's calibration at its concurrency.
 
-    others: blocks of another configuration; the row says that they are there, and nothing of them is in it.
+    others: blocks of another configuration; the row says that they are there, and nothing of them is in it. gpus: how
+    many serve the arm.
     """
 
     gpu_name: str
     blocks: Sequence[tuple[Sequence[RequestRecord], BlockContext]]
     calibration: Calibration | None
     others: Sequence[BlockContext] = ()
+    gpus: int = 1
 
     @cached_property
     def contexts(self) -> list[BlockContext]:
@@ -60,7 +62,7 @@ class Tuple:
     @cached_property
     def pool(self) -> Pool:
         """The blocks as metrics see them."""
-        return Pool([_measured(records, context) for records, context in self.blocks])
+        return Pool([_measured(records, context) for records, context in self.blocks], self.gpus)
 
     @cached_property
     def percentiles(self) -> dict[str, Percentile]:
@@ -92,11 +94,12 @@ def tuple_row(
     gpu_name: str,
     blocks: Sequence[tuple[Sequence[RequestRecord], BlockContext]],
     calibration: Calibration | None = None,
+    gpus: int = 1,
 ) -> dict[str, Any]:
     """The one row of a tuple CSV: {column: value}, in order.
 
     blocks: (requests, judged context) of one cell and arm, at least one. calibration: the one at its concurrency.
-    Raises QuantbenchError if all of them are of another configuration.
+    gpus: how many serve the arm. Raises QuantbenchError if all of them are of another configuration.
     """
     ours = [(records, context) for records, context in blocks if OTHER not in context.reasons]
     others = [context for _, context in blocks if OTHER in context.reasons]
@@ -105,7 +108,7 @@ def tuple_row(
             f"{others[0].arm} {others[0].cell.key}: all blocks are of another configuration",
             remedy="run snakemake again: it sets them aside and measures them anew",
         )
-    row = Tuple(gpu_name, ours, calibration, others)
+    row = Tuple(gpu_name, ours, calibration, others, gpus)
     made = {column.name: column.of(row) for column in columns(row.contexts[0].style)}
     return made | {"blocks_invalid": made["blocks_invalid"] + len(others)}
 
@@ -254,7 +257,9 @@ _SERVER: Final = (
     _server("queue_time_sum_s", "s", "time that requests waited in the server, summed over requests"),
     _server("requests_succeeded", "requests", "requests that the server ended well"),
     _server("corrupted_requests", "requests", "requests with NaN in their logits"),
-    _server("spec_decode_drafts", "drafts", "drafts of speculative decoding; 0 is wanted"),
+    _server("spec_decode_drafts", "drafts", "drafts of speculative decoding; 0 is wanted unless it is declared"),
+    _server("spec_decode_draft_tokens", "tokens", "tokens that these drafts proposed"),
+    _server("spec_decode_accepted_tokens", "tokens", "of them those that the model accepted"),
 )
 _VALIDITY: Final = (
     Column(

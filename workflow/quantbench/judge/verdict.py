@@ -15,7 +15,7 @@ from quantbench.records import codes
 from quantbench.records.block import BlockContext
 from quantbench.records.cell import AA_SUFFIX, Cell
 from quantbench.records.comparison import Code, Comparison, Control, ControlMetric, InvalidBlock, Primary, Verdict
-from quantbench.records.metric import COMPARED, METRICS
+from quantbench.records.metric import COMPARED, METRICS, PER_GPU
 from quantbench.stats import MIN_PAIRS, half_width, holm, tost
 
 Arms = Mapping[str, Sequence[BlockContext]]
@@ -66,12 +66,14 @@ def build_verdict(
     planned_blocks: int | None = None,
     most_blocks: int = MOST_BLOCKS,
     gpu_name: str = "",
+    gpus: Mapping[str, int] | None = None,
 ) -> Verdict:
     """The verdict on judged blocks of all arms (the A/A arm is `{baseline}__aa`), its words left blank.
 
     samples: request values per block for pooled p95s. pair_failures: {variant: failed guards of evaluate_pair}; such a
     variant gets no verdict. target: wanted half-width. planned_blocks, most_blocks: `blocks` and `refine.max_blocks` of
-    the config; blocks beyond `blocks` came later.
+    the config; blocks beyond `blocks` came later. gpus: how many serve each model (1 where not given); a variant that
+    uses another number than the baseline is compared per GPU too.
     """
     cells = arms_of(contexts)
     aa = control_of(_pairs(cells, baseline, baseline + AA_SUFFIX, planned_blocks, samples), primary, margin)
@@ -79,7 +81,8 @@ def build_verdict(
     for variant in _variants(contexts, baseline) if variants is None else variants:
         blockers = tuple((pair_failures or {}).get(variant, ()))
         pairs = _pairs(cells, baseline, variant, planned_blocks, samples)
-        family = _family(pairs, primary, blockers, margin, aa)
+        shares = ((gpus or {}).get(baseline, 1), (gpus or {}).get(variant, 1))
+        family = _family(pairs, primary, blockers, margin, aa, shares)
         names = {"gpu_name": gpu_name, "baseline": baseline, "variant": variant}
         rows += [_comparison(candidate, test, names, most_blocks) for candidate, test in tested(family)]
     drifts = (drift_of(cell, arms.get(baseline, ())) for cell, arms in cells.items())
@@ -107,23 +110,26 @@ def _family(
     blockers: tuple[str, ...],
     margin: float,
     aa: Control,
+    gpus: tuple[int, int],
 ) -> list[Candidate]:
     """All comparisons of one variant, uncorrected."""
     # What matters to the user, but never finer than the instrument resolves.
     margins = {metric: max(margin, aa.half_width(metric) or 0.0) for metric in COMPARED}
+    if gpus[0] != gpus[1]:
+        margins[PER_GPU] = margins["throughput_tok_s"]
     return [
         Candidate(
             cell,
             metric,
             pairs,
-            measure(pairs, metric),
+            measure(pairs, metric, gpus),
             margins[metric],
             blockers,
             primary=(cell, metric) == (primary.cell, primary.metric),
             coarse=margins[metric] > max(COARSE_MARGIN, margin),
         )
         for cell, pairs in pairs_of.items()
-        for metric in COMPARED
+        for metric in margins
     ]
 
 

@@ -71,6 +71,8 @@ class Counters(Record, frozen=True, kw_only=True):
     requests_succeeded: Number | None = None
     corrupted_requests: Number | None = None
     spec_decode_drafts: Number | None = None
+    spec_decode_draft_tokens: Number | None = None
+    spec_decode_accepted_tokens: Number | None = None
 
 
 class Page(Counters, frozen=True, kw_only=True):

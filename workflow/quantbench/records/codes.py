@@ -42,6 +42,7 @@ CODES: Final[Mapping[str, str]] = {
     "invalid_cell": "INVALID",
     "no_throughput": "NO_THROUGHPUT",
     "no_price": "NO_PRICE",
+    "own_interval": "OWN_INTERVAL",
 }
 
 

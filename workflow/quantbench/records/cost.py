@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from quantbench.records.base import Record
 from quantbench.records.cell import InCell
 from quantbench.records.comparison import Code
 
 
 class Price(Record, frozen=True, kw_only=True):
-    """The config's `cost`: an hourly price of the machine, its source and the day it was read."""
+    """The config's `cost`: an hourly price of the machine, its source and the day it was read.
+
+    per_hour: of models with a price of their own, what all their GPUs cost per hour. gpus: how many serve each model.
+    """
 
     hourly_price: float | None = None
     currency: str = "USD"
@@ -16,6 +21,22 @@ class Price(Record, frozen=True, kw_only=True):
     date: str | None = None
     utilisation: float | None = None
     energy_price_kwh: float | None = None
+    per_hour: dict[str, float] = {}
+    gpus: dict[str, int] = {}
+
+    @property
+    def known(self) -> bool:
+        """Whether any price is given."""
+        return self.hourly_price is not None or bool(self.per_hour)
+
+    def of(self, model: str) -> float | None:
+        """What the server of a model costs per hour."""
+        return self.per_hour.get(model, self.hourly_price)
+
+    def hours(self, baseline: str, variant: str) -> float:
+        """What an hour of the baseline costs in hours of the variant; without a price, at one price for each GPU."""
+        a, b = self.of(baseline), self.of(variant)
+        return self.gpus.get(baseline, 1) / self.gpus.get(variant, 1) if not a or not b else a / b
 
 
 class Assumptions(Price, frozen=True, kw_only=True):
@@ -39,7 +60,11 @@ class CostRow(InCell, frozen=True, kw_only=True):
 
 
 class Saving(InCell, frozen=True, kw_only=True):
-    """The share of the bill that a variant saves, in percent with its 95 % CI; code: of the throughput behind it."""
+    """The share of the bill that a variant saves, in percent with its 95 % CI.
+
+    code: of the throughput behind it, in all or per GPU; where prices make it another ratio than both, by its own
+    interval, without a correction for many comparisons (reason OWN_INTERVAL). likely: as of a comparison.
+    """
 
     variant: str
     baseline: str
@@ -48,6 +73,7 @@ class Saving(InCell, frozen=True, kw_only=True):
     ci_high_pct: float | None
     code: Code
     primary: bool
+    likely: Literal["gain", "loss"] | None = None
     reasons: tuple[str, ...] = ()
 
 

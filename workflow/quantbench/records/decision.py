@@ -27,7 +27,7 @@ class Choice(Record, frozen=True, kw_only=True):
     """One variant for one use, by the throughput of its deciding cell and the quality for that use.
 
     use: worth it. check: faster, and its answers are to be looked at first. keep: no gain, or answers not acceptable.
-    code, ratio, ci_low, ci_high: the deciding comparison (code None: there is none).
+    metric, code, ratio, ci_low, ci_high: the deciding comparison (code None: there is none).
     """
 
     style: Style
@@ -36,6 +36,7 @@ class Choice(Record, frozen=True, kw_only=True):
     concurrency: int | None
     max_tokens: int | None
     action: Action
+    metric: str = "throughput_tok_s"
     code: Code | None
     ratio: float | None
     ci_low: float | None
@@ -90,7 +91,10 @@ class PredictionScore(Record, frozen=True, kw_only=True):
 
 
 class Decision(Record, frozen=True, kw_only=True):
-    """`decision.json`. trusted: the A/A control found no difference of the baseline from itself."""
+    """`decision.json`. trusted: the A/A control found no difference of the baseline from itself.
+
+    left_out: models that do not fit, with the arithmetic, and what stands in for the declared baseline.
+    """
 
     gpu: str
     gpu_name: str
@@ -98,5 +102,6 @@ class Decision(Record, frozen=True, kw_only=True):
     variants: tuple[str, ...]
     trusted: bool
     uses: tuple[UseDecision, ...]
+    left_out: tuple[Finding, ...] = ()
     doubts: tuple[Finding, ...] = ()
     predictions: tuple[PredictionScore, ...] = ()

@@ -21,6 +21,7 @@ PATHS: Final[dict[str, str]] = {
     "startup": "servers/{model}/startup.json",
     "server_log": "servers/{model}/server.log",
     "lanes": "servers/lanes.json",
+    "unfit": "servers/unfit.json",
     "block": f"raw/{{arm}}/{{workload}}/{POINT}/b{{block}}.json",
     "records": f"raw/{{arm}}/{{workload}}/{POINT}/b{{block}}.parquet",
     "calibration": "client/calibration_c{concurrency}.json",

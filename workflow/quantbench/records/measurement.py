@@ -87,13 +87,17 @@ class Share(Record, frozen=True, kw_only=True):
 
 
 class Wall(Record, frozen=True, kw_only=True):
-    """Of the wall time from a lane's first block to the end of its last, what lies inside blocks."""
+    """Of the wall time from a lane's first block to the end of its last, what lies inside blocks.
+
+    beside: share of it in which blocks of other lanes ran too, so that the host was loaded by both; None with one lane.
+    """
 
     lane: str
     measured_s: float
     wall_s: float
     share: float | None
     longest_pause_s: float | None
+    beside: float | None = None
 
 
 class SessionUse(Record, frozen=True, kw_only=True):

@@ -204,6 +204,15 @@ def _throughput_cv(pool: Pool) -> float | None:
     return stdev(rates) / fmean(rates) if len(rates) > 1 else None
 
 
+PER_GPU: Final = "throughput_tok_s_per_gpu"
+"""Compared where the models use several numbers of GPUs."""
+
+
+def _throughput_per_gpu(pool: Pool) -> float | None:
+    rate = THROUGHPUT.over(pool)
+    return None if rate is None else rate / pool.gpus
+
+
 # --- The table -------------------------------------------------------------------------------------------------------
 
 _CHAT: Final[tuple[Style, ...]] = ("interactive",)
@@ -296,6 +305,10 @@ _TABLE: Final = (
         "steady_s", "s", STEADY,
         "length of the steady window, from the first to the last moment with >= 95 % of the asked concurrency in "
         "flight; summed over blocks",
+    ),
+    Metric(
+        name=PER_GPU, unit="tok/s", better="higher", kind="throughput", how=Whole(_throughput_per_gpu), block=False,
+        words="tokens/sec per GPU", formula="throughput_tok_s / the GPUs that serve the model (`models.*.gpus`)",
     ),
     _count(
         "throughput_cv", "share", Whole(_throughput_cv),

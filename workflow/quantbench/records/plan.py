@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from quantbench.records.base import Number, Record
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import Primary
 from quantbench.records.metric import Style
+from quantbench.records.server import Unfit
+
+Factor = Literal["weights", "kv_cache", "speculative", "gpus", "engine", "max_model_len"]
+
+
+class ArmPlan(Record, frozen=True, kw_only=True):
+    """What is declared of a model: the GPUs that serve it, and all in which it may differ from the baseline."""
+
+    gpus: int = 1
+    differs_in: tuple[Factor, ...] = ("weights",)
+
+
+BASELINE = ArmPlan(differs_in=())
+"""The model that others are declared to differ from."""
+VARIANT = ArmPlan()
+"""What a model is that declares nothing."""
 
 
 class ComparisonPlan(Record, frozen=True, kw_only=True):
@@ -21,6 +37,7 @@ class ComparisonPlan(Record, frozen=True, kw_only=True):
     precision: float | None
     blocks: int
     most_blocks: int
+    arms: dict[str, ArmPlan] = {}
 
 
 class WorkloadPlan(Record, frozen=True, kw_only=True):
@@ -31,7 +48,10 @@ class WorkloadPlan(Record, frozen=True, kw_only=True):
 
 
 class ReportPlan(Record, frozen=True, kw_only=True):
-    """What pages and decisions depend on beside the result files; no price, which is in cost.json."""
+    """What pages and decisions depend on beside the result files; no price, which is in cost.json.
+
+    baseline: what the variants are compared with. Where the declared one is `unfit`, it is a variant that stands in.
+    """
 
     gpu: str
     gpu_name: str
@@ -40,10 +60,17 @@ class ReportPlan(Record, frozen=True, kw_only=True):
     labels: dict[str, str]
     load_formats: dict[str, str] = {}
     server_differences: dict[str, dict[str, Any]] = {}
+    arms: dict[str, ArmPlan] = {}
+    unfit: dict[str, Unfit] = {}
+    declared_baseline: str = ""
     workloads: dict[str, WorkloadPlan]
     primary: Primary
     margin: float
     predictions: dict[str, str | Number | None] = {}
+
+    def arm(self, model: str) -> ArmPlan:
+        """What is declared of a model."""
+        return self.arms.get(model, BASELINE if model == self.baseline else VARIANT)
 
     def grid(self, workload: str) -> list[Cell]:
         """The grid of a workload."""

@@ -29,9 +29,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Pool:
-    """Blocks taken together. Figures are of the valid ones; where none is, of all, which are then not valid either."""
+    """Blocks taken together. Figures are of the valid ones; where none is, of all, which are then not valid either.
+
+    gpus: how many served them.
+    """
 
     everyone: Sequence[Measured]
+    gpus: int = 1
 
     @property
     def used(self) -> Sequence[Measured]:

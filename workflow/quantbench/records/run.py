@@ -11,6 +11,7 @@ from quantbench.records.comparison import Comparison, Verdict
 from quantbench.records.cost import Cost, CostRow, Saving
 from quantbench.records.decision import Decision
 from quantbench.records.measurement import CellUse, Measurement
+from quantbench.records.metric import PER_GPU
 from quantbench.records.plan import ReportPlan
 from quantbench.records.quality import QualityDetails
 from quantbench.records.server import Ready, Startup
@@ -117,6 +118,10 @@ class Run:
     def row(self, variant: str, cell: Cell | None, metric: str) -> Comparison | None:
         """The comparison of one metric in one cell, None where there is none."""
         return self._row_of.get((variant, cell, metric))
+
+    def speed_row(self, variant: str, cell: Cell | None) -> Comparison | None:
+        """The comparison that says whether a variant is faster: per GPU where another number of them serves it."""
+        return self.row(variant, cell, PER_GPU) or self.row(variant, cell, "throughput_tok_s")
 
     def capacity_row(self, model: str, cell: Cell | None) -> CapacityRow | None:
         """The tuple of one model and cell."""

@@ -310,6 +310,19 @@ class Unpacked(Record, frozen=True, kw_only=True):
     wheel_sha256: str | None = None
 
 
+class Unfit(Record, frozen=True, kw_only=True):
+    """An entry of `servers/unfit.json`: a model that does not fit, and is not measured.
+
+    weights_gib: of all its weights, as they lie in memory; card_gib: of each of its `gpus`. None where not known, as of
+    a model that the configuration says not to fit.
+    """
+
+    source: str = ""
+    gpus: int = 1
+    weights_gib: float | None = None
+    card_gib: float | None = None
+
+
 class Provenance(Record, frozen=True, kw_only=True):
     """`models/{gpu}/{model}/provenance.json`: how a model was made here, and what came of it.
 

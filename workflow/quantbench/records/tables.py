@@ -33,6 +33,8 @@ class CapacityRow(InCell, frozen=True, kw_only=True):
 class MemoryRow(Record, frozen=True, kw_only=True):
     """A model's memory: MiB around the start, GiB by purpose, reductions against the baseline in percent.
 
+    gpus: how many serve it; GiB by purpose are of each of them, tokens and MiB of all, reductions of the weights too.
+    concurrency_at_length: how many requests of `length_tokens`, the longest of the run, the KV cache holds at once.
     missing: why a figure is blank. sources: who says the others (`nvml`, `rss`, `files`, `log`).
     """
 
@@ -58,6 +60,9 @@ class MemoryRow(Record, frozen=True, kw_only=True):
     cuda_graphs_gib: float | None = None
     non_torch_gib: float | None = None
     kv_cache_tokens_ratio: float | None = None
+    length_tokens: int | None = None
+    concurrency_at_length: int | None = None
+    gpus: int = 1
     after_stop_mib: float | None = None
     memory_returned: bool | None = None
     sources: str = ""

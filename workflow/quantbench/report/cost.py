@@ -12,7 +12,7 @@ from quantbench.records.cost import Assumptions, Saving
 from quantbench.records.run import Run
 from quantbench.report.document import Part, Section, Table, bullets, table, text
 from quantbench.report.say import Speech
-from quantbench.wording import integer, number, percent
+from quantbench.wording import integer, listing, number, percent
 
 THROUGHPUT: Final = "throughput_tok_s"
 STYLES: Final = {"interactive": "Chat", "batch": "Batch"}
@@ -29,7 +29,7 @@ def sections(run: Run, say: Speech) -> tuple[Section, ...]:
         Section("Assumptions", bullets(list(_assumptions(run, say)))),
         *(_workload(run, say, name) for name in run.workloads()),
     ]
-    if _stated(run).hourly_price is not None:
+    if _stated(run).known:
         tables += [Section("All cells", (cells_table(run, say),)), Section("Sensitivity", _sensitivity(run, say))]
     if not run.variants:
         return tuple(tables)
@@ -43,7 +43,7 @@ def sections(run: Run, say: Speech) -> tuple[Section, ...]:
 
 def price(run: Run, say: Speech) -> str:
     """Price, source, date and utilisation in one sentence."""
-    return say("cost.no_price") if _stated(run).hourly_price is None else say("cost.here", **_price(run, say))
+    return say("cost.here", **_price(run, say)) if _stated(run).known else say("cost.no_price")
 
 
 def saving(run: Run, say: Speech, workload: str, variant: str, *, brief: bool = False) -> str:
@@ -52,7 +52,7 @@ def saving(run: Run, say: Speech, workload: str, variant: str, *, brief: bool = 
     brief: without the figures of what is not shown.
     """
     cell = run.deciding_cell(workload)
-    row, compared = run.saving(variant, cell), run.row(variant, cell, THROUGHPUT)
+    row = run.saving(variant, cell)
     if row is None or row.saving_pct is None:
         return say("cost.saving", form="unknown", model=variant)
     if not run.trusted:
@@ -61,7 +61,7 @@ def saving(run: Run, say: Speech, workload: str, variant: str, *, brief: bool = 
     ends = sorted(sign * end / 100 for end in (row.ci_low_pct, row.ci_high_pct) if end is not None)
     interval = f" [{', '.join(percent(end).removesuffix(' %') for end in ends)}]" if ends else ""
     by = f"{percent(sign * row.saving_pct / 100)}{interval}"
-    form = (compared.likely if compared and row.code == "undecided" else None) or row.code
+    form = (row.likely if row.code == "undecided" else None) or row.code
     silent = brief and form not in ("better", "worse")
     return say("cost.saving", form=form, model=variant, by=None if silent else by)
 
@@ -88,18 +88,28 @@ def _price(run: Run, say: Speech) -> dict[str, Any]:
     """What a sentence needs to state the price."""
     stated = _stated(run)
     return {
-        "price": exact(stated.hourly_price or 0),
-        "currency": stated.currency,
+        "price": _hourly(stated, say),
         "source": stated.source or say("cost.source"),
         "date": stated.date or say("cost.date"),
         "share": f"{exact(100 * (1 if stated.utilisation is None else stated.utilisation))} %",
     }
 
 
+def _hourly(stated: Assumptions, say: Speech) -> str:
+    """The price per hour; of models with one of their own each, and for how many GPUs it is."""
+    each = [
+        say("cost.own_price", model=model, price=exact(price), currency=stated.currency, gpus=stated.gpus.get(model, 1))
+        for model, price in stated.per_hour.items()
+    ]
+    return listing(each) if each else f"{exact(stated.hourly_price or 0)} {stated.currency}"
+
+
 def _assumptions(run: Run, say: Speech) -> Iterator[str]:
     stated = _price(run, say)
     yield say("cost.gpu", gpu=run.plan.gpu_name)
-    yield say("cost.no_price") if _stated(run).hourly_price is None else say("cost.price", **stated, age=_age(run))
+    yield say("cost.price", **stated, age=_age(run)) if _stated(run).known else say("cost.no_price")
+    if len(counts := {run.plan.arm(model).gpus for model in run.models}) > 1 and not _stated(run).per_hour:
+        yield say("cost.one_price", counts=sorted(counts))
     yield say("cost.utilisation", **stated)
 
 

@@ -11,10 +11,10 @@ from quantbench.records.cell import Cell
 from quantbench.records.comparison import Comparison
 from quantbench.records.decision import Choice, UseDecision
 from quantbench.records.finding import Finding
-from quantbench.records.metric import METRICS
+from quantbench.records.metric import METRICS, PER_GPU
 from quantbench.records.quality import QualityDetails
 from quantbench.records.run import Run
-from quantbench.report import cost, speed
+from quantbench.report import cost, factors, speed
 from quantbench.report.document import Code, Part, Section, Table, bullets, grouped, table, text
 from quantbench.report.marks import bold
 from quantbench.report.say import Speech
@@ -38,7 +38,8 @@ def warning(run: Run, say: Speech) -> str:
 
 def alone(run: Run, say: Speech) -> str:
     """What a run without a variant says in place of a decision; "" where there is one."""
-    return "" if run.variants else say("decision.alone", model=run.baseline)
+    form = "fits" if run.plan.unfit else "selected"
+    return "" if run.variants else say("decision.alone", form=form, model=run.baseline)
 
 
 def uses(run: Run) -> tuple[UseDecision, ...]:
@@ -49,7 +50,12 @@ def uses(run: Run) -> tuple[UseDecision, ...]:
 def leads(run: Run, say: Speech) -> list[str]:
     """What to do per use, and where it says why; without a variant, that there is nothing to decide."""
     lines = [bold(lead(say, use, run.baseline)) for use in uses(run) if run.variants]
-    return [alone(run, say) or warning(run, say), *lines, *([say("decision.why")] if lines else [])]
+    return [
+        alone(run, say) or warning(run, say),
+        *factors.lines(run, say),
+        *lines,
+        *([say("decision.why")] if lines else []),
+    ]
 
 
 def headline(run: Run, say: Speech) -> list[str]:
@@ -85,6 +91,8 @@ def _form(use: UseDecision) -> str:
     refused = use.choices and all(
         choice.quality == "not acceptable" and choice.code not in ("worse", "equivalent") for choice in use.choices
     )
+    if use.action in ("use", "check") and use.chosen and use.chosen.metric == PER_GPU:
+        return f"{use.action} per gpu"
     if use.action == "check" and use.chosen and use.chosen.got_worse:
         return "check slower"
     if use.action == "keep" and refused:
@@ -103,9 +111,9 @@ def _choice(run: Run, say: Speech, choice: Choice, *, named: bool) -> str:
     """Speed, what got worse, quality: "INT8: tokens/sec improved at c=16 (+19.7 % [+7.0, +33.9]); quality OK (…)"."""
     row = run.row(choice.variant, choice.cell, speed.THROUGHPUT)
     workload = _named(run, choice)
-    words = "; ".join(
-        [f"{f'{workload} ' if workload else ''}tokens/sec: {_speed(run, say, row)}", *remarks(say, choice)]
-    )
+    said = [f"{f'{workload} ' if workload else ''}tokens/sec: {_speed(run, say, row)}"]
+    said += filter(None, [speed.per_gpu(run, say, choice.variant, choice.cell)])
+    words = "; ".join([*said, *remarks(say, choice)])
     return sentence(f"{run.label(choice.variant)}: {words}" if named else words)
 
 
@@ -179,11 +187,16 @@ def evidence_table(run: Run, say: Speech) -> Table:
             compared += filter(None, rows)
             base = next((row.baseline_value for row in rows if row and row.baseline_value is not None), None)
             where = f"{workload} {run.place(cell)}" if cell else workload
-            unit = "" if metric == speed.THROUGHPUT else f" ({METRICS[metric].unit})"
+            unit = "" if METRICS[metric].kind == "throughput" else f" ({METRICS[metric].unit})"
             lines.append([f"{where}: {METRICS[metric].words}{unit}", number(base), *map(_evidence_cell, rows)])
     memory = [run.memory_of(model) for model in run.models]
     if any(row.weights_gib is not None for row in memory):
-        lines.append(["weights (GiB)", *(number(row.weights_gib) for row in memory)])
+        lines.append(
+            [
+                "weights (GiB)",
+                *(number(None if row.weights_gib is None else row.weights_gib * row.gpus) for row in memory),
+            ]
+        )
     if len({row.kv_cache_tokens for row in memory}) > 1:
         lines.append(["KV cache (tokens)", *(integer(row.kv_cache_tokens) for row in memory)])
     if run.quality:
@@ -213,7 +226,7 @@ def _evidence(run: Run, workload: str, cell: Cell | None) -> list[str]:
     tail = "p95_e2e_ms" if tails and all(row.ratio is not None for row in tails) else "p50_e2e_ms"
     shown = {row.metric for row in rows if row.code == "better"}
     deciding = [run.plan.primary.metric] if workload == run.plan.primary.workload else []
-    wanted = [*deciding, speed.THROUGHPUT, *(m for m in WHEN_DECIDED if m in shown), tail]
+    wanted = [*deciding, speed.THROUGHPUT, PER_GPU, *(m for m in WHEN_DECIDED if m in shown), tail]
     known = {row.metric for row in rows if row.baseline_value is not None} | {speed.THROUGHPUT, *deciding}
     return list(dict.fromkeys(metric for metric in wanted if metric in known))
 
@@ -290,7 +303,9 @@ def _rollback(run: Run, say: Speech) -> tuple[Part, ...]:
             continue
         tail = next((m for m in ("p95_e2e_ms", "p50_e2e_ms") if base.number(m) is not None), None)
         if tail:
-            values = {"limit": base.number(tail), "least": base.number(speed.THROUGHPUT)}
+            several = len({run.plan.arm(model).gpus for model in run.models}) > 1
+            rate = PER_GPU if several else speed.THROUGHPUT
+            values = {"limit": base.number(tail), "least": base.number(rate), "rate": rate}
             lines.append(say("decision.rollback", workload=workload, cell=cell, metric=tail, **values))
     served = any(use.action in ("use", "check") for use in uses(run))
     back = say("decision.rollback_to", form="served" if served else "kept", model=run.baseline)
@@ -313,6 +328,8 @@ def _alternatives(run: Run, say: Speech) -> Iterator[str]:
 
 def _outcome(choice: Choice) -> str:
     refused = choice.action == "keep" and choice.quality == "not acceptable"
+    if choice.action == "check" and choice.metric == PER_GPU:
+        return "check per gpu"
     return "refused" if refused else choice.action
 
 
@@ -341,7 +358,7 @@ def cards(run: Run, say: Speech) -> list[Card]:
 def _card(run: Run, say: Speech, use: UseDecision) -> Card:
     declared = [choice for choice in use.choices if choice.workload == run.plan.primary.workload]
     top = use.chosen or max(declared or use.choices, key=lambda choice: choice.ratio or 0)
-    row = run.row(top.variant, top.cell, speed.THROUGHPUT)
+    row = run.speed_row(top.variant, top.cell)
     return Card(
         use=say("decision.style", form=use.style),
         action=use.action,
@@ -349,7 +366,11 @@ def _card(run: Run, say: Speech, use: UseDecision) -> Card:
         figure=change(row.ratio) if speed.has_ratio(row) else say("cards.not_compared"),
         interval=_interval(say, row) if speed.has_ratio(row) else "",
         of=say(
-            "cards.of", model=top.variant, workload=_named(run, top), place=run.place(top.cell) if top.cell else None
+            "cards.of",
+            metric=row.metric if row else speed.THROUGHPUT,
+            model=top.variant,
+            workload=_named(run, top),
+            place=run.place(top.cell) if top.cell else None,
         ),
         shown=run.trusted and row is not None and row.decided,
         lines=tuple(_line(run, say, choice) for choice in use.choices),
@@ -363,11 +384,12 @@ def _interval(say: Speech, row: Comparison) -> str:
 
 def _line(run: Run, say: Speech, choice: Choice) -> str:
     """One variant in a card: speed, what got worse, quality."""
-    row = run.row(choice.variant, choice.cell, speed.THROUGHPUT)
+    row = run.speed_row(choice.variant, choice.cell)
     form, figure = "none", ""
     if speed.has_ratio(row):
         form, figure = "shown" if row.decided else "not_shown", speed.figure(row)
-    change_of = say("cards.change", form=form, model=choice.variant, workload=_named(run, choice), change=figure)
+    change_of = say("cards.change", form=form, model=choice.variant, workload=_named(run, choice), change=figure,
+                    metric=row.metric if row else speed.THROUGHPUT)  # fmt: skip
     return sentence("; ".join([change_of, *remarks(say, choice)]))
 
 

@@ -47,12 +47,14 @@ def _figures(row: CapacityRow) -> str:
 
 def summary(decision: Decision, say: Speech) -> list[str]:
     """A line per use: what to do, and how sure that is."""
+    left_out = list(map(say, decision.left_out))
     if not decision.uses:
-        return [say("decision.alone", model=decision.baseline)]
+        form = "fits" if left_out else "selected"
+        return [*left_out, say("decision.alone", form=form, model=decision.baseline)]
     doubt = [] if decision.trusted else [say("decision.last_untrusted")]
     sure = (say("decision.confidence", level=use.confidence) for use in decision.uses)
     leads = (lead(say, use, decision.baseline) for use in decision.uses)
-    return [*doubt, *map(" ".join, zip(leads, sure, strict=True))]
+    return [*doubt, *left_out, *map(" ".join, zip(leads, sure, strict=True))]
 
 
 def steps(decision: Decision, precision: Precision, command: Sequence[str], notes: str, say: Speech) -> Iterator[str]:

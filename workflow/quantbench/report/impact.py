@@ -33,16 +33,15 @@ def section(run: Run, say: Speech) -> Section:
     if not run.impact:
         return Section(TITLE, (text(say("impact_page.nothing")),))
     columns = ["model", *(_column(run, side) for side in SIDES), "batch / chat", "reading"]
-    sides = {
-        row.variant: [run.row(row.variant, row.side(side), speed.THROUGHPUT) for side in SIDES] for row in run.impact
-    }
+    sides = {row.variant: [run.speed_row(row.variant, row.side(side)) for side in SIDES] for row in run.impact}
     lines = []
     for row in run.impact:
         reading = "; ".join(map(say, why_not(row))) or say(helps(row))
         quotient = BLANK if row.quotient is None else ratio_ci(row.quotient, row.quotient_ci_low, row.quotient_ci_high)
         lines.append([run.label(row.variant), *map(speed.change_cell, sides[row.variant]), quotient, reading])
     compared = [row for rows in sides.values() for row in rows if row is not None and row.ratio is not None]
-    note = say("impact_page.legend", legend=speed.legend(say, compared)) if compared else ""
+    metrics = list(dict.fromkeys(row.metric for row in compared))
+    note = say("impact_page.legend", metrics=metrics, legend=speed.legend(say, compared)) if compared else ""
     return Section(TITLE, (table(columns, lines, notes=[note]), *bullets(_causes(say, run))))
 
 

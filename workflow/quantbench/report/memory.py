@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
+from quantbench.records.plan import Factor
 from quantbench.records.run import Run
 from quantbench.records.server import Startup
 from quantbench.records.tables import MemoryRow, StartupRow
@@ -24,6 +25,7 @@ FIGURES: Final[dict[str, tuple[str, Callable[[object], str]]]] = {
     "kv_cache_gib": ("KV cache (GiB)", number),
     "kv_cache_tokens": ("KV cache (tokens)", integer),
     "max_concurrency": ("requests of full length that fit", number),
+    "concurrency_at_length": ("requests of {length} tokens that fit", integer),
     "activation_peak_gib": ("activation peak (GiB)", number),
     "cuda_graphs_gib": ("CUDA graphs (GiB)", number),
     "non_torch_gib": ("outside torch (GiB)", number),
@@ -31,6 +33,8 @@ FIGURES: Final[dict[str, tuple[str, Callable[[object], str]]]] = {
 }
 OF_DEVICE: Final = ("vram_before_mib", "vram_delta_mib", "after_stop_mib")
 """Figures of the device; of a server's processes they say nothing, which take nothing before the start and after it."""
+OF_EACH: Final = ("weights_gib", "kv_cache_gib", "activation_peak_gib", "cuda_graphs_gib", "non_torch_gib")
+"""What the log says of one GPU; of a model on several, each has so much."""
 PHASES: Final = {
     "weights_s": "reading weights",
     "compile_s": "compiling",
@@ -46,6 +50,12 @@ ALIKE: Final = 0.05
 FEW_SAVED: Final = 10.0
 """Percentage points by which the weights may shrink less than the bits of the label promise."""
 PLAIN_BITS: Final = 16
+DECLARED_AS: Final[dict[str, Factor]] = {
+    "kv_cache_dtype": "kv_cache",
+    "speculative": "speculative",
+    "max_model_len": "max_model_len",
+}
+"""Setting of a server → what declares that it differs, so that it surprises nobody."""
 LABEL_BITS: Final = {"W4": 4, "W8": 8}
 
 
@@ -119,17 +129,25 @@ def memory_table(run: Run, say: Speech) -> Table:
         if sensor(run) == "RSS" and column in OF_DEVICE:
             continue
         if all(value is None for value in values.values()):
-            left_out[name.format(sensor=sensor(run))] = None
+            if column != "concurrency_at_length":  # reckoned, and not the server's to report
+                left_out[name.format(sensor=sensor(run))] = None
             continue
+        each = ", each GPU" if column in OF_EACH and any(row.gpus > 1 for row in run.memory) else ""
         shown = ("" if value is None else show(value) for value in values.values())
-        rows.append([capitalized(title.format(sensor=sensor(run))), *shown])
+        rows.append([capitalized(f"{title.format(sensor=sensor(run), length=integer(_length(run)))}{each}"), *shown])
         for model in (model for model, value in values.items() if value is None):
             why = run.ready[model].memory.missing.get(column) if model in run.ready else None
-            blanks.setdefault(why or say("memory.not_reported"), []).append(f"{name} of {say.label(model)}")
+            what = name.format(sensor=sensor(run), length=integer(_length(run)))
+            blanks.setdefault(why or say("memory.not_reported"), []).append(f"{what} of {say.label(model)}")
     reasons = [say("memory.blank_because", figures=names, reason=why) for why, names in blanks.items()]
     notes = [say("memory.blank", figures=reasons) if reasons else ""]
     notes += [say("memory.left_out", figures=list(left_out))] if left_out and sensor(run) != "RSS" else []
     return table(["Memory", *(say.label(row.model) for row in run.memory)], rows, notes=notes)
+
+
+def _length(run: Run) -> int | None:
+    """Tokens of the longest request, prompt and answer."""
+    return next((row.length_tokens for row in run.memory if row.length_tokens), None)
 
 
 def _startup(run: Run, say: Speech) -> tuple[Part, ...]:
@@ -211,8 +229,11 @@ def _other_settings(run: Run, say: Speech, variant: str) -> Iterator[str]:
     if variant not in run.ready or run.baseline not in run.ready:
         return
     own, base = run.ready[variant].settings, run.ready[run.baseline].settings
+    declared = {*run.plan.arm(run.baseline).differs_in, *run.plan.arm(variant).differs_in}
     for key in own.__struct_fields__:
-        if key not in ("missing", "inherited_env") and getattr(own, key) != getattr(base, key):
+        if key in ("missing", "inherited_env") or DECLARED_AS.get(key) in declared:
+            continue
+        if getattr(own, key) != getattr(base, key):
             values = {"own": _shown(getattr(own, key)), "base": _shown(getattr(base, key))}
             yield say("memory.other_setting", variant=variant, key=key, **values)
 

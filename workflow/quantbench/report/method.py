@@ -118,7 +118,7 @@ def _shares(run: Run, say: Speech) -> Iterator[str]:
     share = run.measurement.share.share
     shares = [] if share is None else [say("method.held", share=share)]
     shares += [
-        say("method.wall", share=wall.share, lane=wall.lane, pause=wall.longest_pause_s)
+        say("method.wall", share=wall.share, lane=wall.lane, pause=wall.longest_pause_s, beside=wall.beside)
         for wall in run.measurement.wall
         if wall.share is not None
     ]

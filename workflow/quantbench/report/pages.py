@@ -9,7 +9,7 @@ from typing import Final
 
 from quantbench.records.metric import Style
 from quantbench.records.run import Run
-from quantbench.report import cost, decision, impact, memory, method, practices, quality, speed
+from quantbench.report import cost, decision, factors, impact, memory, method, practices, quality, speed
 from quantbench.report.document import Code, Compare, Details, Page, Part, Section, Table, bullets, text
 from quantbench.report.say import Speech
 from quantbench.wording import sentence
@@ -38,7 +38,7 @@ def cost_page(run: Run) -> Page:
     """cost.md: assumptions, tables, savings, narrative, business case."""
     say = Speech.of(run)
     title = "Quantization cost comparison" if run.variants else f"Cost of {run.label(run.baseline)}"
-    lead = bullets([decision.alone(run, say), decision.warning(run, say)])
+    lead = bullets([decision.alone(run, say), decision.warning(run, say), *factors.unfit(run, say)])
     return Page(f"{title}, {run.plan.gpu_name}", lead, cost.sections(run, say))
 
 
@@ -49,21 +49,23 @@ def decision_page(run: Run) -> Page:
     title = f"Decision: {variants} instead of {run.label(run.baseline)} on {run.plan.gpu_name}?"
     if not run.variants:
         title = f"{_capacity_of(run)} on {run.plan.gpu_name}: nothing to decide"
-    return Page(title, (text(decision.scope(run)),), tuple(decision.memo(run, say)))
+    lead = (text(decision.scope(run)), *bullets(factors.lines(run, say)))
+    return Page(title, lead, tuple(decision.memo(run, say)))
 
 
 def best_practices(run: Run) -> Page:
     """best_practices.md: the checklist with the figures of this run."""
     say = Speech.of(run)
     title = f"Inference performance best practices, {run.plan.gpu_name}"
-    return Page(title, bullets([decision.warning(run, say)]), practices.sections(run, say))
+    lead = bullets([decision.warning(run, say), *factors.unfit(run, say)])
+    return Page(title, lead, practices.sections(run, say))
 
 
 def answers(run: Run) -> Page:
     """answers.md: the answers verbatim."""
     say = Speech.of(run)
     page = quality.answers_page(run, say)
-    warning = bullets([decision.warning(run, say)])
+    warning = bullets([decision.warning(run, say), *factors.unfit(run, say)])
     return replace(page, lead=(*warning, *page.lead))
 
 
@@ -168,7 +170,9 @@ def _subtitle(run: Run, say: Speech) -> str:
     if not run.variants:
         return " ".join(filter(None, [decision.alone(run, say), sentence(measured)]))
     compared = f"{', '.join(map(run.label, run.variants))} against {run.label(run.baseline)}"
-    return ", ".join(filter(None, [compared, measured]))
+    said = ", ".join(filter(None, [compared, measured]))
+    more = factors.lines(run, say)
+    return " ".join([sentence(said), *more]) if more else said
 
 
 def _caption(run: Run, say: Speech, name: str) -> str:

@@ -15,6 +15,7 @@ import vl_convert
 
 from quantbench.files import atomic, write_text
 from quantbench.records.comparison import Comparison
+from quantbench.records.metric import PER_GPU
 from quantbench.records.run import Run
 from quantbench.visible import visible
 
@@ -97,6 +98,8 @@ def forest(run: Run) -> Chart | None:
     """Throughput ratio with CI per cell and variant; the band is the margin, filled points are shown differences."""
     order = {name: i for i, name in enumerate(run.workloads())}
     rows = [row for row in run.compared(metric="throughput_tok_s") if row.ratio is not None]
+    per_gpu = {(row.variant, row.cell): row for row in run.compared(metric=PER_GPU) if row.ratio is not None}
+    rows = [per_gpu.get((row.variant, row.cell), row) for row in rows]
     rows.sort(key=lambda row: order.get(row.workload, len(order)))
     if not rows:
         return None
@@ -113,7 +116,7 @@ def forest(run: Run) -> Chart | None:
     ]
     margin = max(row.margin for row in rows)
     edges = [{"low": 1 / (1 + margin), "high": 1 + margin, "one": 1}]
-    title = "tokens/sec, ratio to the baseline (95 % CI)"
+    title = f"tokens/sec{' per GPU' if per_gpu else ''}, ratio to the baseline (95 % CI)"
     ratio = alt.X(
         "ratio:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(tickCount=6, labelFlush=False)
     )
@@ -198,17 +201,24 @@ def latency(run: Run, workload: str) -> Chart | None:
 def memory(run: Run) -> Chart | None:
     """Stacked GiB per model, as far as the log told them; None where that is no weights, as all else is a setting."""
     data = [
-        {"model": run.label(row.model), "part": words, "gib": size, "order": i}
+        {"model": run.label(row.model), "part": words, "gib": size * row.gpus, "order": i}
         for row in run.memory
         for i, (key, words) in enumerate(PARTS.items())
         if (size := getattr(row, key)) is not None
     ]
     if all(row.weights_gib is None for row in run.memory):
         return None
+    several = any(row.gpus > 1 for row in run.memory)
     colors = {words: PART_COLORS[entry["order"]] for entry in data for words in [entry["part"]]}
     colors = {words: colors[words] for words in PARTS.values() if words in colors}
     chart = _chart(data).encode(
-        x=alt.X("gib:Q", stack="zero", title="GiB, as the server reports them"),
+        x=alt.X(
+            "gib:Q",
+            stack="zero",
+            title="GiB of all GPUs of a model, as its server reports them"
+            if several
+            else "GiB, as the server reports them",
+        ),
         y=_names([run.label(row.model) for row in run.memory], "model"),
         color=alt.Color("part:N", scale=alt.Scale(domain=[*colors], range=[*colors.values()]), title=None),
         order="order:Q",

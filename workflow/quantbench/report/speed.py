@@ -10,7 +10,7 @@ from quantbench.judge import guards
 from quantbench.records import codes
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import DECIDED, Comparison
-from quantbench.records.metric import METRICS, Style, focus
+from quantbench.records.metric import METRICS, PER_GPU, Style, focus
 from quantbench.records.run import Run
 from quantbench.records.tables import CapacityRow
 from quantbench.report.document import Part, Section, Table, bullets, grouped, table
@@ -56,7 +56,7 @@ def _parts(run: Run, say: Speech, workload: str) -> tuple[Part, ...]:
 
 def measured_table(run: Run, say: Speech, workload: str) -> Table:
     """The measured values, a row per cell and model; what all rows share stands in the caption."""
-    metrics = focus(run.style(workload))
+    metrics = _with_per_gpu(run, focus(run.style(workload)))
     known = (run.capacity_row(model, cell) for cell in run.cells(workload) for model in run.models)
     rows = [row for row in known if row is not None]
     lengths, blocks = {row.max_tokens for row in rows}, {row.blocks for row in rows}
@@ -81,6 +81,14 @@ def measured_table(run: Run, say: Speech, workload: str) -> Table:
     return table(list(columns), lines, caption=caption, notes=[note])
 
 
+def _with_per_gpu(run: Run, metrics: Sequence[str]) -> list[str]:
+    """The metrics of a table; where the models use several numbers of GPUs, throughput per GPU after the throughput."""
+    several = len({run.plan.arm(model).gpus for model in run.models}) > 1
+    return [
+        name for metric in metrics for name in ([metric, PER_GPU] if several and metric == THROUGHPUT else [metric])
+    ]
+
+
 def _blanks(say: Speech, row: CapacityRow, metrics: Sequence[str]) -> Iterator[str]:
     """Why figures of a row are blank, and which of its blocks were refused."""
     missing = [code(metric) for metric in metrics if row.number(metric) is None]
@@ -97,7 +105,7 @@ def ratio_table(run: Run, say: Speech, workload: str) -> Table:
 
     A single variant is named above the table.
     """
-    metrics = [name for name, metric in METRICS.items() if run.style(workload) in metric.ratio]
+    metrics = _with_per_gpu(run, [name for name, metric in METRICS.items() if run.style(workload) in metric.ratio])
     shown = {
         (cell, variant): [_or_median(run, variant, cell, metric) for metric in metrics]
         for cell in run.cells(workload)
@@ -237,6 +245,16 @@ def outcome(row: Comparison) -> str:
     return row.likely or ("coarse" if row.coarse else "undecided")
 
 
+def per_gpu(run: Run, say: Speech, variant: str, cell: Cell | None) -> str:
+    """ "0.951 × the tokens/sec on 1 GPU instead of 2: 1.90 × per GPU [1.89, 1.92]"; "" where there is no such ratio."""
+    total, each = run.row(variant, cell, THROUGHPUT), run.row(variant, cell, PER_GPU)
+    if not has_ratio(total) or not has_ratio(each):
+        return ""
+    counts = {"own": run.plan.arm(variant).gpus, "base": run.plan.arm(run.baseline).gpus}
+    interval = f"[{ratio(each.ci_low)}, {ratio(each.ci_high)}]" if each.has_ci else None
+    return say("speed.per_gpu", total=total.ratio, each=each.ratio, interval=interval, **counts)
+
+
 def figure(row: Comparison) -> str:
     """ "+19.7 % [+7.0, +33.9]": the change with its 95 % CI."""
     if not row.has_ci:
@@ -284,6 +302,8 @@ def _of_variant(run: Run, say: Speech, workload: str, variant: str) -> Iterator[
     if rows:
         words = clause(say, rows, run.cells(workload))
         yield say("speed.clause", metrics=[THROUGHPUT], words="; ".join(filter(None, [words, _most(say, compared)])))
+    if per_gpu := list(run.compared(workload, variant, PER_GPU)):
+        yield say("speed.clause", metrics=[PER_GPU], words=clause(say, per_gpu, run.cells(workload)))
     yield _tails(run, say, workload, variant)
     yield _mainly(run, say, workload, variant)
     yield _surprises(run, say, workload, variant)
@@ -337,10 +357,13 @@ def _surprises(run: Run, say: Speech, workload: str, variant: str) -> str:
     def cells(metric: str, code: str) -> set[Cell]:
         return {row.cell for row in run.compared(workload, variant, metric) if row.code == code}
 
-    gains, losses = cells(THROUGHPUT, "better"), cells(THROUGHPUT, "worse")
+    speed = (
+        PER_GPU if any(run.compared(workload, variant, PER_GPU)) else THROUGHPUT
+    )  # on fewer GPUs less is no surprise
+    gains, losses = cells(speed, "better"), cells(speed, "worse")
     odd = {
         "both_ways" if gains else "slower": losses,
-        "tail": cells("p95_e2e_ms", "worse") & gains,
+        "tail": cells("p95_e2e_ms", "worse") & cells(THROUGHPUT, "better"),
         "first_token": cells("p50_ttft_ms", "worse") - cells("p50_e2e_ms", "worse"),
     }
     rows = list(run.compared(workload, variant, THROUGHPUT))

@@ -51,6 +51,14 @@ def test_older_names_are_understood() -> None:
     assert (got.prefix_cache_hits, got.kv_usage) == (5, 0.25)
 
 
+def test_the_acceptance_of_speculative_decoding_is_kept_where_the_page_has_it() -> None:
+    counted = {"drafts": 3, "draft_tokens": 15, "accepted_tokens": 9}
+    page = "".join(f'vllm:spec_decode_num_{name}_total{{engine="0"}} {n}\n' for name, n in counted.items())
+    got = metrics.difference(metrics.snapshot(page.replace(" 9", " 2")), metrics.snapshot(page))
+    assert (got.spec_decode_drafts, got.spec_decode_draft_tokens, got.spec_decode_accepted_tokens) == (0, 0, 7)
+    assert metrics.snapshot(AFTER).spec_decode_accepted_tokens is None
+
+
 def test_engines_are_summed_and_the_fullest_cache_counts() -> None:
     page = "".join(
         f'vllm:generation_tokens_total{{engine="{e}"}} {10 + e}\n'

@@ -191,6 +191,7 @@ SIGNALLED = re.compile(
     r"(?: {2,}| ?\(core dumped\)|$)"
 )
 OUT_OF_MEMORY = "out of memory"
+UNFIT = "if it cannot fit, set the model's fits: false, and the others are compared with each other"
 # How far a start was that ran out of the GPU's memory, the furthest first: (a line before it, when, remedy).
 STAGES: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
@@ -211,7 +212,7 @@ STAGES: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (
         re.compile(r"^(?:Starting to load model|Loading safetensors|Initializing a V1 LLM engine)"),
         " while the weights were loaded",
-        "free the GPU (nvidia-smi lists its processes), or serve a smaller or further quantized model",
+        "free the GPU (nvidia-smi lists its processes), or serve a smaller or further quantized model; " + UNFIT,
     ),
 )
 _SHIM = "make the vLLM environment again with the set-up command: it adds the metadata of the package `vllm`"
@@ -235,7 +236,7 @@ CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
      "the KV cache is too small for one request of max_model_len tokens",
      "lower max_model_len or give the KV cache more memory"),
     (re.compile(r"No available memory for the cache blocks|leaving none for the KV cache"),
-     "no memory is left for the KV cache", "raise gpu_memory_utilization, or serve a smaller model"),
+     "no memory is left for the KV cache", f"raise gpu_memory_utilization, or serve a smaller model; {UNFIT}"),
     (re.compile(r"less than requested memory for kv \((?P<size>[^)]+)\)"),
      "the KV cache asks for {size}, more memory than the machine has free",
      "lower --kv-cache-memory-bytes or VLLM_CPU_KVCACHE_SPACE"),

@@ -28,6 +28,8 @@ COUNTERS: dict[str, tuple[str, ...]] = {
     "requests_succeeded": ("vllm:request_success_total",),
     "corrupted_requests": ("vllm:corrupted_requests_total",),
     "spec_decode_drafts": ("vllm:spec_decode_num_drafts_total",),
+    "spec_decode_draft_tokens": ("vllm:spec_decode_num_draft_tokens_total",),
+    "spec_decode_accepted_tokens": ("vllm:spec_decode_num_accepted_tokens_total",),
 }
 GAUGES: dict[str, tuple[str, ...]] = {
     "requests_running": ("vllm:num_requests_running",),

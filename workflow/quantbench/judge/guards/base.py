@@ -20,6 +20,7 @@ from quantbench.records.base import Number
 from quantbench.records.block import BlockContext, Calibration, Delta, GuardResult, MeasuredWith
 from quantbench.records.cell import Cell
 from quantbench.records.metric import METRICS
+from quantbench.records.plan import BASELINE, VARIANT, ArmPlan, Factor
 from quantbench.records.server import Ready
 
 Scope = Literal["block", "server", "pair", "run"]
@@ -132,12 +133,14 @@ def _steps(read: Callable[[Any], Any]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class BlockFacts:
-    """What guards of a block read: the block, its server, the client's calibration, what the plan wants it to be."""
+    """What guards of a block read: the block, its server, the client's calibration, what the plan wants it to be, and
+    what is declared of its model."""
 
     block: BlockContext
     ready: Source[Ready]
     calibration: Source[Calibration]
     wanted: Source[MeasuredWith] = Source("wanted", None)
+    arm: ArmPlan = BASELINE
 
     def need(self, read: Callable[[BlockContext], T | None]) -> T:
         """A fact of the block. Raises Missing."""
@@ -161,12 +164,24 @@ class BlockFacts:
 
 @dataclass(frozen=True)
 class PairFacts:
-    """What guards of a comparison read: servers and blocks of baseline (a) and variant (b)."""
+    """What guards of a comparison read of baseline (a) and variant (b): servers, blocks, what is declared."""
 
     a: Source[Ready]
     b: Source[Ready]
     blocks_a: Sequence[BlockContext]
     blocks_b: Sequence[BlockContext]
+    arm_a: ArmPlan = BASELINE
+    arm_b: ArmPlan = VARIANT
+
+    def may_differ(self, factor: Factor) -> bool:
+        """Whether the arms are declared to differ in this, or may: where a variant stands in for the baseline."""
+        return factor in (*self.arm_a.differs_in, *self.arm_b.differs_in)
+
+    @property
+    def said_to_differ(self) -> list[Factor]:
+        """What one arm alone declares, so that it should be there."""
+        a, b = self.arm_a.differs_in, self.arm_b.differs_in
+        return [*(factor for factor in b if factor not in a), *(factor for factor in a if factor not in b)]
 
     @property
     def arms(self) -> tuple[Sequence[BlockContext], Sequence[BlockContext]]:

@@ -110,10 +110,16 @@ def queueing(facts: BlockFacts, *, limit: float = 0.10) -> Seen:
 
 
 @guard("block", "fail", title="Speculative decoding",
-       detection="speculative_config is set, or spec_decode_num_drafts grew",
-       remedy="Remove the speculative settings from the server's arguments.")  # fmt: skip
+       detection="speculative_config is set, or spec_decode_num_drafts grew, without `speculative` in differs_in",
+       remedy="Remove the speculative settings from the server's arguments, or declare `speculative` in the model's "
+              "differs_in.")  # fmt: skip
 def speculative(facts: BlockFacts) -> Seen:
     """Draft tokens change speed and numerics for reasons other than quantization."""
-    drafts = facts.block.server.delta.spec_decode_drafts or 0
+    delta = facts.block.server.delta
+    drafts = delta.spec_decode_drafts or 0
     configured = facts.ready.need(lambda r: r.settings.speculative)
-    return Seen(configured or drafts > 0, f"speculative decoding {'on' if configured else 'off'}, {drafts} drafts")
+    text = f"speculative decoding {'on' if configured else 'off'}, {drafts} drafts"
+    if delta.spec_decode_draft_tokens and delta.spec_decode_accepted_tokens is not None:
+        share = delta.spec_decode_accepted_tokens / delta.spec_decode_draft_tokens
+        text += f", {share:.0%} of the drafted tokens accepted"
+    return Seen((configured or drafts > 0) and "speculative" not in facts.arm.differs_in, text)

@@ -11,6 +11,7 @@ from quantbench.judge.guards import client, device, engine, load, pair, provenan
 from quantbench.judge.guards.base import BlockFacts, Guard, PairFacts, Scope, Source
 from quantbench.observe import bottleneck
 from quantbench.records.block import BlockContext, Calibration, GuardResult, MeasuredWith
+from quantbench.records.plan import BASELINE, VARIANT, ArmPlan
 from quantbench.records.server import Ready, Session
 
 GUARDS: Final = tuple(
@@ -35,20 +36,26 @@ def evaluate_block(
     ready: Ready | None,
     calibration: Calibration | None = None,
     wanted: MeasuredWith | None = None,
+    arm: ArmPlan = BASELINE,
 ) -> list[GuardResult]:
-    """All guards of a block."""
-    facts = BlockFacts(context, Source("ready", ready), Source("calibration", calibration), Source("wanted", wanted))
+    """All guards of a block; `wanted`: what the plan wants it to be, `arm`: what is declared of its model."""
+    sources = Source("ready", ready), Source("calibration", calibration), Source("wanted", wanted)
+    facts = BlockFacts(context, *sources, arm)
     return _answers("block", facts)
 
 
 def judged(
-    context: BlockContext, ready: Ready | None, calibration: Calibration | None, wanted: MeasuredWith | None = None
+    context: BlockContext,
+    ready: Ready | None,
+    calibration: Calibration | None,
+    wanted: MeasuredWith | None = None,
+    arm: ArmPlan = BASELINE,
 ) -> BlockContext:
     """The context with bottleneck, guards, valid and reasons, from its facts, the calibration and what is wanted.
 
     Where energy_mismatch warns, j_per_token is blank: nobody knows which of the two energies is right.
     """
-    results = evaluate_block(context, ready, calibration, wanted)
+    results = evaluate_block(context, ready, calibration, wanted, arm)
     reasons = failed(results)
     client_limits = [result.detail for result in results if result.id in CLIENT and result.id in reasons]
     block = replace(
@@ -72,19 +79,30 @@ def evaluate_server(ready: Ready) -> list[GuardResult]:
 
 
 def evaluate_pair(
-    ready_a: Ready, ready_b: Ready, blocks_a: Sequence[BlockContext], blocks_b: Sequence[BlockContext]
+    ready_a: Ready,
+    ready_b: Ready,
+    blocks_a: Sequence[BlockContext],
+    blocks_b: Sequence[BlockContext],
+    arm_a: ArmPlan = BASELINE,
+    arm_b: ArmPlan = VARIANT,
 ) -> list[GuardResult]:
     """All guards of the comparison of a baseline (a) and a variant (b): their servers and all their blocks."""
-    facts = PairFacts(Source("ready_a", ready_a), Source("ready_b", ready_b), blocks_a, blocks_b)
+    facts = PairFacts(Source("ready_a", ready_a), Source("ready_b", ready_b), blocks_a, blocks_b, arm_a, arm_b)
     return _answers("pair", facts)
 
 
 def comparison_failures(
-    ready_a: Ready, ready_b: Ready, blocks_a: Sequence[BlockContext], blocks_b: Sequence[BlockContext]
+    ready_a: Ready,
+    ready_b: Ready,
+    blocks_a: Sequence[BlockContext],
+    blocks_b: Sequence[BlockContext],
+    arm_a: ArmPlan = BASELINE,
+    arm_b: ArmPlan = VARIANT,
 ) -> list[str]:
     """Ids of all that refuses the comparison as a whole: what differs between the arms, or is wrong with a server."""
     servers = [*evaluate_server(ready_a), *evaluate_server(ready_b)]
-    return list(dict.fromkeys(failed([*evaluate_pair(ready_a, ready_b, blocks_a, blocks_b), *servers])))
+    pair = evaluate_pair(ready_a, ready_b, blocks_a, blocks_b, arm_a, arm_b)
+    return list(dict.fromkeys(failed([*pair, *servers])))
 
 
 def evaluate_run(sessions: Mapping[str, Session]) -> list[GuardResult]:

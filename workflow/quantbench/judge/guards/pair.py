@@ -1,28 +1,73 @@
-"""Guards of a comparison: do the two arms differ in the quantization only?"""
+"""Guards of a comparison: do the two arms differ in what is declared, and in nothing else?"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from quantbench.judge.drift import DRIFT_ALPHA, DRIFT_PCT, drift_of
 from quantbench.judge.guards.base import Missing, PairFacts, Seen, guard, metric
 from quantbench.judge.pairing import pair_up
 from quantbench.records.block import BlockContext
+from quantbench.records.plan import Factor
+from quantbench.records.server import Ready
+
+
+@guard("pair", "fail", title="Weights differ",
+       detection="source_id, quantization.claimed and quantization.label of both ready.json, without `weights` in "
+                 "differs_in",
+       remedy="Declare `weights` in the model's differs_in, or serve the same weights.")  # fmt: skip
+def weights(facts: PairFacts) -> Seen:
+    """Something else was declared to be all that differs, and the weights differ too."""
+    if facts.may_differ("weights"):
+        return Seen(False, "declared")
+    return _weights(facts)
+
+
+def _weights(facts: PairFacts) -> Seen:
+    """Whether the arms serve other files, or the same ones quantized otherwise."""
+    return facts.equal(lambda r: r.quantization.claimed, lambda r: r.source_id, lambda r: r.quantization.label)
+
+
+@guard("pair", "warn", title="Declared, and not there",
+       detection="what one of the models declares in differs_in is equal in both",
+       remedy="Correct differs_in, or the setting that was to make the difference.")  # fmt: skip
+def declared_absent(facts: PairFacts) -> Seen:
+    """The comparison is called one of something in which its models do not differ."""
+    declared = facts.said_to_differ
+    absent, unknown = [], []
+    for factor in declared:
+        try:
+            seen = _DIFFERENCES[factor](facts)
+        except Missing as missing:
+            unknown.append(missing)
+        else:
+            absent += [] if seen.bad else [f"declared {factor}, but both have {seen.detail}"]
+    if unknown and not absent:
+        raise unknown[0]
+    return Seen(bool(absent), "; ".join(absent) or f"declared and there: {', '.join(declared) or 'nothing'}")
 
 
 @guard("pair", "fail", title="CUDA graphs or eager mode differ",
-       detection="settings.enforce_eager and settings.cuda_graphs of both ready.json",
+       detection="settings.enforce_eager of both ready.json, and settings.cuda_graphs unless `engine` is declared",
        remedy="Use the same enforce_eager for all models.")  # fmt: skip
 def execution_mode(facts: PairFacts) -> Seen:
     """One arm runs captured graphs, the other eager code; that alone can be 2 ×."""
-    return facts.equal(lambda r: r.settings.enforce_eager, lambda r: r.settings.cuda_graphs)
+    eager: Callable[[Ready], object] = lambda r: r.settings.enforce_eager  # noqa: E731
+    if facts.may_differ("engine"):  # which graphs are captured is the version's own choice
+        return facts.equal(eager)
+    return facts.equal(eager, lambda r: r.settings.cuda_graphs)
 
 
 @guard("pair", "fail", title="KV-cache dtype differs",
-       detection="settings.kv_cache_dtype, and cache_dtype of the running engines",
-       remedy="Set the same --kv-cache-dtype for both.")  # fmt: skip
+       detection="settings.kv_cache_dtype, and cache_dtype of the running engines, without `kv_cache` in differs_in",
+       remedy="Set the same --kv-cache-dtype for both, or declare `kv_cache` in the model's differs_in.")  # fmt: skip
 def kv_cache_dtype(facts: PairFacts) -> Seen:
     """A smaller KV cache is a second change beside the weights."""
+    return _allowed(facts, "kv_cache")
+
+
+def _kv_cache(facts: PairFacts) -> Seen:
     a, b = (arm.need(lambda r: r.settings.kv_cache_dtype) for arm in (facts.a, facts.b))
     # "auto" may still mean two things: what the running engines say of their cache decides
     engines = [sorted({c.server.after.cache_dtype for c in arm if c.server.after.cache_dtype}) for arm in facts.arms]
@@ -39,11 +84,12 @@ def dtype(facts: PairFacts) -> Seen:
 
 
 @guard("pair", "fail", title="max-model-len differs",
-       detection="settings.max_model_len of both ready.json",
-       remedy="Set server.max_model_len for all models.")  # fmt: skip
+       detection="settings.max_model_len of both ready.json, without `max_model_len` in differs_in",
+       remedy="Set server.max_model_len for all models, or declare `max_model_len` in the model's "
+              "differs_in.")  # fmt: skip
 def max_model_len(facts: PairFacts) -> Seen:
     """It changes memory planning, graph shapes and which prompts fit."""
-    return facts.equal(lambda r: r.settings.max_model_len)
+    return _allowed(facts, "max_model_len")
 
 
 @guard("pair", "fail", title="Prefix caching differs",
@@ -79,25 +125,25 @@ def template_differs(facts: PairFacts) -> Seen:
 
 
 @guard("pair", "fail", title="Versions differ",
-       detection="versions.vllm and versions.torch of both ready.json",
-       remedy="Serve both models from one environment.")  # fmt: skip
+       detection="versions.vllm and versions.torch of both ready.json, without `engine` in differs_in",
+       remedy="Serve both models from one environment, or declare `engine` in the model's differs_in.")  # fmt: skip
 def versions(facts: PairFacts) -> Seen:
     """The comparison is one of vLLM or torch versions."""
-    return facts.equal(lambda r: r.versions.vllm, lambda r: r.versions.torch)
+    return _allowed(facts, "engine")
 
 
 @guard("pair", "fail", title="Hardware differs",
-       detection="hardware.names of both ready.json and of all blocks: "
-                 "the devices' own names, from NVML or /proc/cpuinfo",
-       remedy="Put both models on lanes with equal devices; "
-              "start an empty results folder on another machine.")  # fmt: skip
+       detection="hardware.names of both ready.json and of all blocks: the devices' own names, from NVML or "
+                 "/proc/cpuinfo; with `gpus` in differs_in their number may differ",
+       remedy="Put both models on lanes with equal devices, or declare `gpus` in the model's differs_in where only "
+              "their number differs; start an empty results folder on another machine.")  # fmt: skip
 def hardware(facts: PairFacts) -> Seen:
     """The comparison is one of machines."""
     servers = [(arm.name, arm.get(lambda r: r.hardware)) for arm in (facts.a, facts.b)]
     blocks = [(f"{c.cell.key} block {c.block} of {c.arm}", c.hardware) for c in (*facts.blocks_a, *facts.blocks_b)]
     devices: dict[str, str] = {}
     for where, names in [(where, seen.names) for where, seen in (*servers, *blocks) if seen]:
-        devices.setdefault(", ".join(names), where)
+        devices.setdefault(", ".join(dict.fromkeys(names) if facts.may_differ("gpus") else names), where)
     if len(devices) < 2:  # two names decide, whether or not all are known
         facts.a.need(lambda r: r.hardware)
         facts.b.need(lambda r: r.hardware)
@@ -226,8 +272,48 @@ def clocks_differ(facts: PairFacts, *, limit: float = 0.03) -> Seen:
 def memory_breakdown(facts: PairFacts, *, limit: float = 0.95) -> Seen:
     """vLLM fills its share of the card whatever the model, so NVML shows no saving; weights and KV cache do."""
     arms = facts.a, facts.b
-    base, variant = (arm.need(lambda r: r.memory.weights_gib) for arm in arms)
+    # The log tells of one card; of a model on several each holds its part.
+    base, variant = (
+        arm.need(lambda r: r.memory.weights_gib) * plan.gpus
+        for arm, plan in zip(arms, (facts.arm_a, facts.arm_b), strict=True)
+    )
     caches = [arm.need(lambda r: r.memory.kv_cache_gib) for arm in arms]
     same_model = facts.a.get(lambda r: r.quantization.claimed) == facts.b.get(lambda r: r.quantization.claimed)
     text = f"weights {base:.2f} against {variant:.2f} GiB, KV cache {caches[0]:.2f} against {caches[1]:.2f} GiB"
     return Seen(variant > limit * base and not same_model, text)
+
+
+# What may be declared to differ: whether it does, and what both have.
+
+
+def _gpus(facts: PairFacts) -> Seen:
+    a, b = facts.arm_a.gpus, facts.arm_b.gpus
+    return Seen(a != b, f"{a}" if a == b else f"{a} against {b}")
+
+
+def _speculative(facts: PairFacts) -> Seen:
+    return facts.equal(lambda r: r.settings.speculative)
+
+
+def _engine(facts: PairFacts) -> Seen:
+    return facts.equal(lambda r: r.versions.vllm, lambda r: r.versions.torch)
+
+
+def _max_model_len(facts: PairFacts) -> Seen:
+    return facts.equal(lambda r: r.settings.max_model_len)
+
+
+_DIFFERENCES: Final[Mapping[Factor, Callable[[PairFacts], Seen]]] = {
+    "weights": _weights,
+    "kv_cache": _kv_cache,
+    "speculative": _speculative,
+    "gpus": _gpus,
+    "engine": _engine,
+    "max_model_len": _max_model_len,
+}
+
+
+def _allowed(facts: PairFacts, factor: Factor) -> Seen:
+    """What differs, which is bad unless it is declared."""
+    seen = _DIFFERENCES[factor](facts)
+    return Seen(seen.bad and not facts.may_differ(factor), seen.detail)
