@@ -1,8 +1,8 @@
 """Facts of GPUs that people rent: NVML's name and memory, compute capability, memory bandwidth.
 
 Compute capabilities are those of NVIDIA's table (developer.nvidia.com/cuda-gpus), bandwidths the peak figures of its
-data sheets, of the fastest form of that name. Memory is `memory.total` of nvidia-smi, as people have posted it. Written down
-from memory and search results on 2026-11-27; only H100 and H200 were seen here.
+data sheets, of the fastest form of that name. Memory is `memory.total` of nvidia-smi, as people have posted it. Written
+down from memory and search results on 2026-11-27; only H100 and H200 were seen here.
 """
 
 from __future__ import annotations
