@@ -1,10 +1,10 @@
-"""Make the model folders of the GPU reference run: a real architecture, no weights (`load_format: dummy`).
+"""Make the model folders of a GPU reference run: a real architecture, no weights (`load_format: dummy`).
 
-The GPU machine of that run had no model hub. The folders hold the shape of Qwen2.5-1.5B-Instruct (its config.json), the
-quantization_config that its AWQ and GPTQ releases carry, and a tokenizer: the demo model's, padded with filler tokens
-to the same vocabulary size, so that every token id that random weights can produce can also be decoded.
+The GPU machines of these runs have no model hub. The folders hold the shape of a Qwen2.5 Instruct model (its
+config.json), the quantization_config that its AWQ and GPTQ releases carry, and a tokenizer: the demo model's, padded with
+filler tokens to the same vocabulary size, so that every token id that random weights can produce can also be decoded.
 
-    python benchmarks/reference_gpu/make_models.py models/dummy
+    python benchmarks/reference_gpu/make_models.py models/dummy [1.5b | 7b]
 """
 
 from __future__ import annotations
@@ -41,6 +41,20 @@ ARCHITECTURE: dict[str, Any] = {
     "vocab_size": 151936,
 }
 
+SHAPES: dict[str, dict[str, Any]] = {
+    "1.5b": ARCHITECTURE,
+    "7b": ARCHITECTURE
+    | {
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "max_window_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "tie_word_embeddings": False,
+        "vocab_size": 152064,
+    },
+}
+
 QUANTIZATION: dict[str, dict[str, Any] | None] = {
     "bf16": None,
     "awq": {
@@ -74,6 +88,9 @@ QUANTIZATION: dict[str, dict[str, Any] | None] = {
 }
 
 
+QUANTIZATION["gptq_int8"] = {**(QUANTIZATION["gptq"] or {}), "bits": 8}
+
+
 def padded_tokenizer(size: int) -> dict[str, Any]:
     """The demo tokenizer with filler entries up to `size`; no merge leads to them, so encoding never yields one."""
     tokenizer: dict[str, Any] = json.loads((DEMO / "tokenizer.json").read_text())
@@ -83,14 +100,15 @@ def padded_tokenizer(size: int) -> dict[str, Any]:
     return tokenizer
 
 
-def main(target: Path) -> None:
+def main(target: Path, shape: str = "1.5b") -> None:
     """Write one folder per variant under `target`."""
-    tokenizer = json.dumps(padded_tokenizer(ARCHITECTURE["vocab_size"]))
+    architecture = SHAPES[shape]
+    tokenizer = json.dumps(padded_tokenizer(architecture["vocab_size"]))
     settings = json.loads((DEMO / "tokenizer_config.json").read_text()) | {"model_max_length": 32768}
     for name, quantization in QUANTIZATION.items():
         folder = target / name
         folder.mkdir(parents=True, exist_ok=True)
-        config = ARCHITECTURE | ({"quantization_config": quantization} if quantization else {})
+        config = architecture | ({"quantization_config": quantization} if quantization else {})
         (folder / "config.json").write_text(json.dumps(config, indent=1))
         (folder / "tokenizer.json").write_text(tokenizer)
         (folder / "tokenizer_config.json").write_text(json.dumps(settings))
@@ -98,4 +116,4 @@ def main(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -15,7 +15,7 @@ WORKFLOW = ROOT / "workflow"
 MODULES = modules()
 MEASURING = {
     *("calibrate_client", "measure_block", "measure_startup", "generate_answers", "start_server", "stop_server"),
-    *("materialize_model", "quantize_model"),
+    *("materialize_model", "quantize_model", "unpack_model"),
 }
 PLUMBING = {"errors", "files", "jobs", "client/records", "client/tables_io"}
 """Modules that the judging scripts use and that judge nothing, beside config/: they read, write and report errors."""

@@ -594,7 +594,7 @@ def test_a_restart_seen_in_the_counters_fails_and_leaves_the_counters_unknown() 
 
 
 def test_energy_per_token_is_blank_where_the_two_energies_disagree_and_stays_so() -> None:
-    block, server, calibration, _ = typed(block_facts())
+    block, server, calibration, *_ = typed(block_facts())
     assert guards.judged(block, server, calibration).metrics["j_per_token"] == 0.001
     facts = block_facts()
     put(facts, "context.telemetry.energy_from_power_j", 1000.0)
