@@ -1,8 +1,8 @@
 """Make the model folders of a GPU reference run: a real architecture, no weights (`load_format: dummy`).
 
 The GPU machines of these runs have no model hub. The folders hold the shape of a Qwen2.5 Instruct model (its
-config.json), the quantization_config that its AWQ and GPTQ releases carry, and a tokenizer: the demo model's, padded with
-filler tokens to the same vocabulary size, so that every token id that random weights can produce can also be decoded.
+config.json), the quantization_config that its AWQ and GPTQ releases carry, and a tokenizer: the demo model's, padded
+with filler tokens to the same vocabulary size, so that every token id that random weights can produce can be decoded.
 
     python benchmarks/reference_gpu/make_models.py models/dummy [1.5b | 7b]
 """
