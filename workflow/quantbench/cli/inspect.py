@@ -109,7 +109,8 @@ def _of_plan(plan: Plan, args: argparse.Namespace) -> tuple[list[Subject], list[
 
 def _alone(args: argparse.Namespace) -> Subject:
     limit = max(ServerSettings().max_model_len, args.length or 0)
-    served = ServerSettings(quantization=args.quantization, max_model_len=limit)
+    load_format = "dummy" if _config_alone(Path(args.model)) else "auto"
+    served = ServerSettings(quantization=args.quantization, max_model_len=limit, load_format=load_format)
     spec = ServerSpec(model=GIVEN, source=args.model, settings=served)
     try:
         found = _found(spec)
@@ -120,6 +121,14 @@ def _alone(args: argparse.Namespace) -> Subject:
         raise QuantbenchError(what, remedy=error.remedy.replace(f"models.{GIVEN}.source", GIVEN)) from None
     assert found, "what is not here is an error"
     return Subject(structs.replace(spec, model=args.model), found.where, found.basis, found.config, found.tensors)
+
+
+def _config_alone(folder: Path) -> bool:
+    """A folder with a config.json and no file of weights, as one has before a download: the config tells enough."""
+    if not folder.is_dir() or not checkpoint.config(folder) or list(folder.glob("*.gguf")):
+        return False
+    held = checkpoint.weights(folder)
+    return not (held.files or held.missing or held.damaged)
 
 
 def _found(spec: ServerSpec) -> Subject | None:
