@@ -23,12 +23,13 @@ GOLDENS = Path(__file__).parent / "goldens"
 FACTS = GOLDENS / "facts.md"
 ELSEWHERE = {
     "answers.unshown",
+    "decision.worse_apart",
     "quality.mcnemar",
     "quality.new_hard_failures",
     "quality.other_tokens",
     "quality.lost_few_named",
 }
-"""Sentences that only the tests of quality/ and of long answers have a case for."""
+"""Sentences that only unit tests have a case for: of quality/, of long answers, of decision.md."""
 SCENARIOS = {
     "win": Scenario(variants=("fp8",), lost=0),
     "awq": Scenario(),

@@ -93,7 +93,6 @@ def test_shares_and_switch_times_of_the_kept_gpu_run_are_the_quoted_ones() -> No
     assert wall.share is not None
     for share in (wall.share, leases["share"]):
         assert f"{100 * share:.1f} %" in text
-        assert f"{100 * share:.1f} %" in (ROOT / "README.md").read_text()
     woken = [b.lane.switch_s for b in blocks if b.lane.action == "woken" and b.lane.switch_s is not None]
     for times in (woken, [step["switch_s"] for step in steps if step["what"] == "switch"]):
         assert f"{min(times):.3f} to {max(times):.3f} s, median {median(times):.3f} s" in text

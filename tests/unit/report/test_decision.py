@@ -55,6 +55,20 @@ def test_the_declared_workload_is_named_where_several_gain() -> None:
     assert decision.uses(two_chats(OPEN, {"ratio": 1.5}))[0].workload == "tickets"
 
 
+def test_what_got_worse_in_different_cells_is_named_and_its_figures_stand_in_the_notes() -> None:
+    lost = {"ratio": 0.8, "code": "worse"}
+    slower = [
+        comparison(CHAT, **lost),
+        comparison(BATCH, **lost),
+        comparison(CHAT, "p95_ttft_ms", ratio=1.5, code="worse"),
+    ]
+    said = memo(judged(run(verdict=verdict(slower))))
+    assert "- AWQ 4-bit: tokens/sec and p95 TTFT in chat and" in said
+    assert "has where and by how much" in said
+    same = memo(judged(run(verdict=verdict(slower[:2]))))
+    assert "- AWQ 4-bit: tokens/sec (−20.0 %" in same
+
+
 def test_a_kept_baseline_is_nothing_to_go_back_to() -> None:
     kept = judged(run(verdict=verdict([comparison(cell, ratio=0.8, code="worse") for cell in (CHAT, BATCH)])))
     assert "If tried all the same, back to BF16 at any of:" in memo(kept)

@@ -238,15 +238,19 @@ def _evidence_cell(row: Comparison | None) -> str:
 
 
 def _got_worse(run: Run, say: Speech) -> Iterator[str]:
-    """Worse metrics by cell, and prompts lost."""
+    """Worse metrics with their cells, where these differ only their names; and prompts lost."""
     for variant in run.variants:
         worse = [row for row in run.compared(variant=variant) if row.code == "worse"]
         by_metric = grouped(worse, lambda row: row.metric)
-        cells = {metric: tuple(row.cell for row in rows) for metric, rows in by_metric.items()}
-        for places, metrics in grouped(cells, cells.__getitem__).items():
-            changes = [say("decision.worse_by", metric=name, by=speed.extent(by_metric[name])) for name in metrics]
-            where = [f"{workload} {listing(map(run.place, some))}" for workload, some in _by_workload(places).items()]
+        places = {tuple(row.cell for row in rows) for rows in by_metric.values()}
+        if len(places) == 1:
+            changes = [say("decision.worse_by", metric=name, by=speed.extent(rows)) for name, rows in by_metric.items()]
+            cells = _by_workload(places.pop())
+            where = [f"{workload} {listing(map(run.place, some))}" for workload, some in cells.items()]
             yield say("decision.worse", model=variant, metrics=changes, places=where)
+        elif places:
+            where = list(dict.fromkeys(row.workload for row in worse))
+            yield say("decision.worse_apart", model=variant, metrics=list(by_metric), places=where)
         if variant in run.quality and run.quality[variant].verdict.lost:
             verdict = run.quality[variant].verdict
             yield say("decision.answers_worse", model=variant, lost=len(verdict.lost), n=verdict.n)

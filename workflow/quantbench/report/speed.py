@@ -180,9 +180,9 @@ def _footnote(run: Run, say: Speech, rows: Sequence[Comparison]) -> str:
     speeds = [row for row in rows if row.metric == THROUGHPUT]
     open_ = [row for row in speeds if row.code == "undecided"]
     for n, some in grouped(open_, lambda row: row.blocks_to_decide).items():
-        form, where = "some" if n else "too_many", _where(run, some, speeds)
-        margin = max(row.margin for row in some)
-        notes.append(say("speed.more_blocks", form=form, blocks=n, where=where, margin=margin, most=run.most_blocks))
+        if n:  # what no number of blocks would decide is said once, among the doubts
+            margin = max(row.margin for row in some)
+            notes.append(say("speed.more_blocks", blocks=n, where=_where(run, some, speeds), margin=margin))
     mixed = [row for row in rows if row.valid and row.n_pairs > 1 and not row.interleaved and row.same_lane]
     if mixed:
         notes.append(sentence(say("speed.not_interleaved", where=_where(run, mixed, rows))))
