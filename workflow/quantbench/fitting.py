@@ -21,8 +21,6 @@ from quantbench.records.server import ServerSpec, Unfit
 from quantbench.serving import model_source
 from quantbench.wording import number
 
-_BITS: Final = {"F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "BF16": 16, "F16": 16, "I16": 16,
-                "U16": 16, "F4": 4}  # fmt: skip
 _CAST: Final = ("F64", "F32")
 """Stored so, weights are served in the 16 bits of `server.dtype`, unless that is float32."""
 _OFFLOADS: Final = ("--cpu-offload", "--offload", "--swap-space")
@@ -114,10 +112,8 @@ def weights_gib(tensors: Mapping[str, tuple[str, tuple[int, ...]]] | None, *, fu
     """Of all tensors of a checkpoint, by their headers, as they lie in memory; full: served in 32 bits."""
     if not tensors:
         return None
-    total = 0
-    for dtype, shape in tensors.values():
-        count = 1
-        for extent in shape:
-            count *= extent
-        total += count * (16 if dtype in _CAST and not full else _BITS.get(dtype, 8))
+    total = sum(
+        checkpoint.count(shape) * (16 if dtype in _CAST and not full else checkpoint.dtype_bits(dtype))
+        for dtype, shape in tensors.values()
+    )
     return total / 8 / 2**30

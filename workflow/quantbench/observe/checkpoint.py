@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,10 @@ from typing import Any, Final
 from quantbench.observe import gguf
 
 MODELOPT_FILE = "hf_quant_config.json"
+_DTYPE_BITS: Final = {
+    "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "BF16": 16, "F16": 16, "I16": 16, "U16": 16,
+    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
+}  # fmt: skip
 _MAX_HEADER = 100 * 1024**2
 
 
@@ -184,3 +189,13 @@ def _header(path: Path) -> tuple[int, dict[str, Any]]:
             raise ValueError(f"a header of {size} bytes")
         header = json.loads(file.read(size))
     return 8 + size, {name: entry for name, entry in header.items() if name != "__metadata__"}
+
+
+def dtype_bits(dtype: str) -> int:
+    """Of one value of a safetensors dtype; those that are not listed have eight."""
+    return _DTYPE_BITS.get(dtype, 8)
+
+
+def count(shape: tuple[int, ...]) -> int:
+    """Values of a tensor."""
+    return math.prod(shape)

@@ -112,7 +112,7 @@ def judge(claimed: Claim | None, served: ServedModel, model: Model | None = None
     proven = claimed is None or any(f.speaks > 0 for f in findings)
     outcome: Outcome = "contradicted" if against else "verified" if proven else "undecided"
     sentences = [f.sentence for f in (*against, *(f for f in findings if f.speaks >= 0))]
-    if not against and (claimed is None or not proven) and not any(f.speaks > 0 for f in findings):
+    if not against and not any(f.speaks > 0 for f in findings):
         sentences.append(_undecided(claimed))
     label = _label(claimed, served, served_plain=any(f.unquantized for f in against))
     if outcome == "verified" and claimed and label != claimed.label:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from quantbench.engines.vllm.formats import Claim, Scheme
+from quantbench.observe.checkpoint import count, dtype_bits
 
 Config = Mapping[str, Any]
 Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
@@ -21,10 +22,6 @@ Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
 
 PLAIN_BITS: Final = 12
 """Stored in more than this, a weight is not quantized."""
-_DTYPE_BITS: Final = {
-    "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "BF16": 16, "F16": 16, "I16": 16, "U16": 16,
-    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,
-}  # fmt: skip
 _PART: Final = re.compile(
     r"^(?P<module>.+?)\.(?P<part>weight|weight_packed|qweight|weight_scale(?:_inv|_2)?|weight_global_scale|weight_shape|"
     r"weight_zero_point|weight_g_idx|qzeros|scales|g_idx|(?:input|output|k|v|q)_(?:scale|zero_point|global_scale)|SCB|"
@@ -155,10 +152,9 @@ def _from_tensors(config: Config, tensors: Tensors, claim: Claim | None) -> Mode
         weights = _weights(found, scheme)
         if weights is None:
             return None
-        stored = sum(_bits(dtype) * count(shape) for part, (dtype, shape) in found.items() if part not in _ASIDE)
+        stored = sum(dtype_bits(dtype) * count(shape) for part, (dtype, shape) in found.items() if part not in _ASIDE)
         layers.append(Layer(name, weights * times(module), stored / weights))
     other += sum(parameters * times(name) for name, parameters in rest.items())
-    # Embeddings that are their own lm_head are there once; others without a tensor of theirs are tied all the same.
     return Model(tuple(layers), other) if layers else None
 
 
@@ -184,7 +180,7 @@ def _weights(found: Mapping[str, tuple[str, tuple[int, ...]]], scheme: Scheme | 
     """Weights of a layer: by its shape where a value is a weight, else as packing, scales and index say."""
     part = next(part for part in _WEIGHTS if part in found)
     dtype, shape = found[part]
-    stored = count(shape) * _bits(dtype)
+    stored = count(shape) * dtype_bits(dtype)
     if part == "blocks" or dtype == "U8":  # two 4-bit values a byte, but for what is claimed to have eight bits
         return count(shape) if scheme and scheme.weight_bits == 8 else 2 * count(shape)
     if dtype not in ("I32", "U32", "I64"):
@@ -215,18 +211,6 @@ def _assumed(stored: int, scheme: Scheme | None) -> int:
 
 def _is_plain(weight: tuple[str, tuple[int, ...]]) -> bool:
     return weight[0] in ("BF16", "F16", "F32", "F64")
-
-
-def _bits(dtype: str) -> int:
-    return _DTYPE_BITS.get(dtype, 8)
-
-
-def count(shape: tuple[int, ...]) -> int:
-    """Values of a tensor."""
-    n = 1
-    for extent in shape:
-        n *= extent
-    return n
 
 
 # --- By the arithmetic of the family ---------------------------------------------------------------------------------
