@@ -686,7 +686,7 @@ def test_what_cannot_run_is_one_line_before_any_server(fresh: Box, words: str) -
 
 
 @pytest.mark.fault(
-    "a secret on the command line (--config) or in a profile",
+    "a secret on the command line (--config)",
     "one line before any server, with key and remedy; no file that quantbench or snakemake writes holds it",
 )
 def test_a_secret_in_the_configuration_is_refused_and_written_nowhere(fresh: Box) -> None:

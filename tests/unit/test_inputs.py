@@ -303,9 +303,7 @@ def test_the_prompts_for_everybody_are_for_everybody_and_those_of_the_demo_for_t
     assert {prompt.get("for_model") for prompt in demo} == {"demo"}
 
 
-@pytest.mark.fault(
-    "a prompt file is empty, no JSON lines, broken text or a folder", "named with its key before any job"
-)
+@pytest.mark.fault("a prompt file is empty, no JSON lines or broken text", "named with its key before any job")
 @pytest.mark.parametrize("text", [b"", b"\n\n", b"words", b'{"prompt": "\\ud800"}', b"[1]", b"\xff\xfe", b"null"])
 @pytest.mark.parametrize(("key", "file"), [("workloads.chat.prompts", "p.jsonl"), ("quality.prompts", "q.jsonl"),
                                            ("models.int8.quantize.calibration.file", "c.jsonl")])  # fmt: skip
