@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from quantbench.config import settings
 from quantbench.config.configuration import Plan
-from quantbench.engines.protocol import UNQUANTIZED
+from quantbench.engines.vllm.formats import claim_of
 from quantbench.engines.vllm.inspection import Gpu, Subject, host_bound
 from quantbench.engines.vllm.step import step_of
 from quantbench.errors import QuantbenchError
@@ -42,7 +42,7 @@ def notes(plan: Plan) -> Iterator[str]:
 
 
 def _quantized(seen: Subject) -> bool:
-    return seen.spec.claimed.quantization not in UNQUANTIZED
+    return claim_of(seen.config, seen.spec.settings.quantization) is not None
 
 
 def subject(plan: Plan, spec: ServerSpec) -> Subject:

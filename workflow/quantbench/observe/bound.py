@@ -58,8 +58,13 @@ class Floor:
         return None if self.decode_ms is None or self.prefill_ms is None else self.decode_ms + self.prefill_ms
 
     @property
-    def total_ms(self) -> float:
-        """Reading and multiplying a step's own tokens overlap; prompts come on top, as nothing is read for them."""
+    def floor_ms(self) -> float:
+        """The least time, where reading and arithmetic overlap as they can at best."""
+        return max(self.memory_ms, self.compute_ms or 0.0)
+
+    @property
+    def apart_ms(self) -> float:
+        """The same where prompts have steps of their own, so that their arithmetic comes on top of the reading."""
         return max(self.memory_ms, self.decode_ms or 0.0) + (self.prefill_ms or 0.0)
 
     @property
@@ -121,15 +126,15 @@ def expected(step: Step, peaks: Peaks, concurrency: int) -> Expected | None:
     least = floor(step, peaks, Load(min(concurrency, step.max_num_seqs), CONTEXT))
     if least is None:
         return None
-    return Expected(concurrency, "host" if least.total_ms < HOST_MS else least.larger, least.total_ms)
+    return Expected(concurrency, "host" if least.floor_ms < HOST_MS else least.larger, least.floor_ms)
 
 
 def of_cell(blocks: Sequence[BlockContext], ready: Ready | None) -> Bound:
     """What bounds the blocks of one arm's cell (at least one), from their metrics and what their server's record tells.
 
     The part that limits most of them goes first (`observe.bottleneck`), as a slow client or front end makes all else
-    look slow. Then memory or compute where their floors take `MOST` of the time; then the host where the GPU is idle
-    for more than a tenth of it, else kernels that reach neither limit.
+    look slow. Then memory or compute where they take `MOST` of the time, prompts apart; then the host where the GPU is
+    idle for more than a tenth of it, else kernels that reach neither limit.
     """
     [(part, _)] = Counter(block.bottleneck.part for block in blocks).most_common(1)
     outside: BoundBy | None = "client" if part == "client" else "front_end" if part == "front_end" else None
@@ -150,12 +155,12 @@ def of_cell(blocks: Sequence[BlockContext], ready: Ready | None) -> Bound:
     if max(memory, shares["compute"] or 0.0) > ABOVE:
         return Bound(outside, step_ms=step_ms, reason=code("bound_above_peak"))
     bound, reason = (outside, None) if outside else _inside(least, step_ms, blocks)
-    return Bound(bound, memory, shares["compute"], step_ms, least.total_ms, reason)
+    return Bound(bound, memory, shares["compute"], step_ms, least.floor_ms, reason)
 
 
 def _inside(least: Floor, step_ms: float, blocks: Sequence[BlockContext]) -> tuple[BoundBy | None, str | None]:
     """What bounds the engine; None and why, where it is not known."""
-    if least.total_ms >= MOST * step_ms:
+    if least.apart_ms >= MOST * step_ms:
         return least.larger, None
     if least.compute_ms is None:
         return None, code("bound_needs_compute")

@@ -265,12 +265,12 @@ def _host_bound(decode: Sequence[bound.Expected], claim: Claim | None) -> list[s
 def host_bound(entries: Sequence[bound.Expected], *, everywhere: bool, quantized: bool) -> str:
     """The warning, for loads that the host will bound (at least one)."""
     where = "" if everywhere else f" at {listing(str(entry.concurrency) for entry in entries)} in flight"
-    least = listing(dict.fromkeys(number(ms) for ms in (entries[0].floor_ms, entries[-1].floor_ms)))
+    least = " to ".join(dict.fromkeys(number(ms) for ms in (entries[0].floor_ms, entries[-1].floor_ms)))
     so = "its gain is less than its bits suggest" if quantized else "a quantized model cannot be faster there"
     return (
-        f"host-bound{where}: the card is too fast for this model. A step needs at least {least} ms, and vLLM's own "
-        f"work for it takes about {bound.HOST_MS:g} ms (an assumption, from runs on an H100 and an H200), so {so}; take a "
-        "larger model, or a slower card"
+        f"host-bound{where}: the card is too fast for this model. A step needs at least {least} ms, vLLM's own work "
+        f"takes about {bound.HOST_MS:g} ms (an assumption, from runs on an H100 and an H200), so {so}; take a larger "
+        "model, or a slower card"
     )
 
 
