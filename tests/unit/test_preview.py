@@ -66,9 +66,10 @@ def test_the_dry_run_prints_it(tmp_path: Path) -> None:
     shapes = settings.read_yaml(ROOT / "config/shapes.yaml")["shapes"]
     (folder / "config.json").write_text(json.dumps(shapes["Qwen2.5-1.5B"]))
     (folder / "tokenizer.json").write_text("{}")
-    mine.write_text(yaml.safe_dump({"models": {"small": {"source": str(folder), "load_format": "dummy"}}}))
+    small = {"small": {"source": str(folder), "load_format": "dummy"}}
+    mine.write_text(yaml.safe_dump({"models": small, "baseline": "small", "quality": {"prompts": None}}))
     line = ["-m", "snakemake", "-n", "--cores", "1", "--configfile", str(mine), "--config", "gpu=h200-141gb"]
     kept = {k: v for k, v in os.environ.items() if not k.startswith("QUANTBENCH_")}
     done = subprocess.run([sys.executable, *line], cwd=ROOT, env=kept, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr.count("quantbench: models.small: host-bound") == 1
