@@ -75,6 +75,7 @@ def test_without_a_whole_gpu_nothing_is_known_and_said_why(monkeypatch: pytest.M
     nvml(monkeypatch, FakeGpu(mig=(1, 1)))
     assert peaks.of_devices(("0",)).missing["bandwidth_gbs"] == gpu.MIG
     assert peaks.of_devices(("7",)).bandwidth_gbs is None
+    assert peaks.of_devices(()).bandwidth_gbs is None
     nvml(monkeypatch, present=False)
     found = peaks.of_devices(("0",))
     assert (found.bandwidth_gbs, found.missing["bandwidth_gbs"]) == (None, "no NVML")

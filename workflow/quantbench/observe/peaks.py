@@ -20,8 +20,8 @@ from quantbench.observe import cards, gpu
 from quantbench.records.server import Peaks
 
 COPY_S: Final = 0.4
-COPY_MIB: Final = 512
-"""Copied from and to, both together: more than the caches of most CPUs."""
+COPY_MIB, COPY_MIB_PER_CPU = 512, 8
+"""Copied from and to, both together, and for each CPU at least: more than most have of caches."""
 NO_CPU_PEAK: Final = "of a CPU not measured"
 
 
@@ -38,7 +38,7 @@ def of_devices(devices: Sequence[str]) -> Peaks:
     tflops = cards.peaks(known) if len(known) == len(found) else Peaks()
     if not tflops.tflops:
         missing["tflops"] = "not in the table of cards"
-    if all(bus and clock for bus, clock, _ in found):
+    if found and all(bus and clock for bus, clock, _ in found):
         [(bus, clock, _), *_] = found
         total = sum(_gbs(bus or 0, clock or 0) for bus, clock, _ in found)
         return Peaks(
@@ -77,7 +77,7 @@ def _gbs(bus_bits: float, clock_mhz: float) -> float:
 def copied_gbs(seconds: float = COPY_S, mib: int = COPY_MIB) -> float:
     """Bytes read and written per second, in 10⁹, by one thread per CPU that copies blocks of its own."""
     cpus = len(os.sched_getaffinity(0))
-    size = mib * 2**20 // 2 // cpus
+    size = max(mib, COPY_MIB_PER_CPU * cpus) * 2**20 // 2 // cpus
     pairs = [(np.ones(size, np.uint8), np.ones(size, np.uint8)) for _ in range(cpus)]
     passes, together = [0] * cpus, threading.Barrier(cpus + 1)
 
