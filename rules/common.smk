@@ -31,7 +31,7 @@ try:
     PLAN = fitting.fitted(PLAN, Results(PLAN.gpu), look=owner.is_owner_process())
     LANE_MODES = settings.lane_modes(PLAN, Results(PLAN.gpu))
     if owner.is_owner_process():  # not again in every job's process
-        from quantbench import inputs
+        from quantbench import inputs, preview
 
         owner.check_environment()
         # Here, as snakemake wraps what a param's function raises.
@@ -41,6 +41,7 @@ try:
         print(f"quantbench: {summary.line(PLAN)}", file=sys.stderr, flush=True)
         say(fitting.notes(PLAN))
         say(inputs.check(PLAN, ROOT))
+        say(preview.notes(PLAN))
     KEPT = kept.Kept(PLAN, Results(PLAN.gpu))
     if owner.is_owner_process():
         say(KEPT.words())

@@ -53,6 +53,8 @@ class FakeGpu:
     energy_mj: Scripted = 0
     sm_mhz: Scripted = 1980
     mem_mhz: Scripted = 2619
+    max_mem_mhz: Scripted = 2619
+    bus_bits: Scripted = 5120
     temperature_c: Scripted = 50
     utilisation: Scripted = 90
     reasons: Scripted = 0
@@ -65,6 +67,7 @@ FIELDS = {
     "nvmlDeviceGetName": "name", "nvmlDeviceGetUUID": "uuid", "nvmlDeviceGetMigMode": "mig",
     "nvmlDeviceGetPowerUsage": "power_mw", "nvmlDeviceGetTotalEnergyConsumption": "energy_mj",
     "nvmlDeviceGetCurrentClocksThrottleReasons": "reasons", "nvmlDeviceGetTemperature": "temperature_c",
+    "nvmlDeviceGetMemoryBusWidth": "bus_bits", "nvmlDeviceGetMaxClockInfo": "max_mem_mhz",
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from quantbench.records.cost import Price
 from quantbench.records.finding import finding
 from quantbench.records.measurement import (
     Blocks,
+    BoundBy,
     Check,
     ClientUse,
     Gap,
@@ -165,6 +166,17 @@ def unlike(chat: float, batch: float, label: str = "", *limits: str, **ends: Any
     return compared(*rows, measurement=measurement(cells=tuple(uses)), ready={"awq": seen})
 
 
+def bounded(part: BoundBy | None, **changes: Any) -> Run:
+    """awq is not faster in the cell that decides, though its weights would allow it; what bounds it there."""
+    figures = {"bandwidth_share": 0.3, "compute_share": 0.05, "step_ms": 3.0}
+    base, own = (
+        cell_use(model, CHAT, bound=part, floor_ms=ms, **figures) for model, ms in (("bf16", 1.2), ("awq", 0.9))
+    )
+    found = compared(comparison(CHAT, **{"ratio": 0.93, "code": "worse", **changes}))
+    seen = found.ready | {"awq": ready("awq", quantization=SEEN)}
+    return replace(found, measurement=measurement(cells=(base, own)), ready=seen)
+
+
 def asked(found: Run) -> Run:
     """The same with a prediction for every question."""
     every = dict.fromkeys((question.id for question in QUESTIONS), "better")
@@ -247,12 +259,16 @@ CASES: dict[str, dict[str, Run]] = {
         "other parts limit": run(
             measurement=measurement(cells=(*LIMITED, cell_use("bf16", CHAT, bottleneck="unknown")))
         ),
+        **{f"bound by {part}": bounded(part) for part in get_args(BoundBy)},
+        "bound by what is not known": bounded(None),
         "a cell without a valid block": compared(
             comparison(CHAT),
             capacity=[capacity("bf16", CHAT, {"throughput_tok_s": None}, valid=False, blocks_invalid=1)],
         ),
     },
     "decision": {
+        "bound by the host, not faster": bounded("host"),
+        "bound by the host, but faster": bounded("host", ratio=1.2, code="better"),
         "more tokens, but a worse latency": compared(
             comparison(CHAT), comparison(CHAT, "p50_ttft_ms", ratio=3.34, code="worse")
         ),

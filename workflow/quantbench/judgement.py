@@ -20,6 +20,7 @@ JUDGING = (
     "quantbench/client/metrics.py",
     "quantbench/client/silences.py",
     "quantbench/observe/bottleneck.py",
+    "quantbench/observe/bound.py",
     "quantbench/results.py",
     "quantbench/stats.py",
     "quantbench/visible.py",

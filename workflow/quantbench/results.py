@@ -33,9 +33,10 @@ from quantbench.records.tables import CapacityRow, ImpactRow, MemoryRow, Startup
 
 PathLike = Path | str
 CELL_COLUMNS: Final = ("model", "workload", "concurrency", "max_tokens")
-TEXT_COLUMNS: Final = ("gpu_name", "model", "workload", "reasons", "bottleneck", "failure_reasons")
+TEXT_COLUMNS: Final = ("gpu_name", "model", "workload", "reasons", "bottleneck", "bound", "failure_reasons")
 """Columns of a tuple CSV that hold text; all others hold figures."""
 _COUNTS: Final = ("n_used", "throughput_cv", "p99_ttft_ms", "p99_e2e_ms")
+_SHARES: Final = ("bandwidth_share", "compute_share")
 
 
 R = TypeVar("R", bound=Record)
@@ -235,7 +236,9 @@ def _capacity_row(path: PathLike, row: Row) -> CapacityRow:
 def _is_known(column: str) -> bool:
     """Whether a tuple CSV has this column: a metric, its limit, or what the client and the server say of themselves."""
     metric = column.removesuffix("_lo").removesuffix("_hi")
-    return metric in METRICS or column in (*_COUNTS, *TEXT_COLUMNS) or column.startswith(("client_", "server_"))
+    return (
+        metric in METRICS or column in (*_COUNTS, *_SHARES, *TEXT_COLUMNS) or column.startswith(("client_", "server_"))
+    )
 
 
 def read_rows(path: PathLike, kind: type[R]) -> list[R]:

@@ -16,7 +16,7 @@ def main(job):
     declared = {ready.model: arm}
     blocks = results.judged_blocks(job.input.contexts, {ready.model: ready}, [calibration], expected, declared)
     records = [tables_io.read_records(path) for path in job.input.records]
-    row = tuple_row(job.params.gpu_name, list(zip(records, blocks, strict=True)), calibration, arm.gpus)
+    row = tuple_row(job.params.gpu_name, list(zip(records, blocks, strict=True)), calibration, arm.gpus, ready)
     tables_io.write_rows(job.output.csv, [row])
 
 

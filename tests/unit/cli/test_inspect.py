@@ -111,7 +111,11 @@ def test_a_hub_id_is_found_in_the_cache_and_its_groups_are_shown(
     assert bits["embeddings"] == 16
     assert entry["weights_gib"] == pytest.approx(1.07, abs=0.01)
     assert entry["kernels"][0]["words"] == "Machete, else Marlin"
-    assert "too fast a card" in entry["warnings"][0]
+    assert "host-bound: the card is too fast for this model" in entry["warnings"][0]
+    assert [load["bound"] for load in entry["decode"]] == ["host"] * 3
+    assert entry["step_ms"] == entry["decode"][0]["floor_ms"]
+    text = said(capsys, "org/awq", "--gpu", "h100-80gb")
+    assert "decode     will be bound by host, 0.347 ms a step at least (at 1 in flight) to 0.623 (at 64)" in text
 
 
 def test_files_that_contradict_the_claim_are_a_warning_before_any_start(

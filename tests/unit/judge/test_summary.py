@@ -80,7 +80,7 @@ def test_blocks_are_pooled_and_throughput_is_tokens_over_time() -> None:
     assert row["client_cpu_share"] == 0.5
     assert (row["server_preemptions"], row["server_prefix_cache_hits"], row["bottleneck"]) == (2, 0, "engine")
     assert row["server_generation_tokens"] is None
-    assert (row["valid"], row["reasons"]) == (True, "CI_NEEDS_3_BLOCKS")
+    assert (row["valid"], row["reasons"]) == (True, "CI_NEEDS_3_BLOCKS;BOUND_NEEDS_STEP")
 
 
 @pytest.mark.parametrize("time", ["ttft", "e2e", "tpot"])
@@ -102,7 +102,7 @@ def test_the_interval_of_a_percentile_is_that_of_its_blocks(time: str) -> None:
 
 def test_short_or_few_blocks_have_no_interval_and_say_why() -> None:
     few = tuple_row("cpu", [(block(80, 2, length=n), context()) for n in (100, 110)])
-    assert (few["p50_e2e_ms_lo"], few["reasons"]) == (None, "CI_NEEDS_3_BLOCKS")
+    assert (few["p50_e2e_ms_lo"], few["reasons"]) == (None, "CI_NEEDS_3_BLOCKS;BOUND_NEEDS_STEP")
     short = tuple_row("cpu", [(block(40, 2, length=n), context()) for n in (100, 110, 120)])
     assert short["p95_e2e_ms"] is not None
     assert short["p95_e2e_ms_lo"] is None
@@ -158,7 +158,7 @@ def test_an_invalid_block_shows_in_the_adjusted_percentiles_and_counts_only() ->
 def test_without_a_valid_block_the_numbers_are_shown_as_invalid() -> None:
     row = tuple_row("cpu", [(block(80, 2, failed=8), context(valid=False, reasons=("failed_requests",)))])
     assert [row[name] for name in ("valid", "blocks", "n", "failures", "n_used")] == [False, 0, 80, 8, 72]
-    assert row["reasons"] == "failed_requests;CI_NEEDS_3_BLOCKS;FAILURES_AT_P95"
+    assert row["reasons"] == "failed_requests;CI_NEEDS_3_BLOCKS;FAILURES_AT_P95;BOUND_NEEDS_STEP"
     assert row["adj_p95_ttft_ms"] is None
 
 
@@ -170,7 +170,7 @@ def test_what_is_missing_is_none_with_a_reason() -> None:
     row = tuple_row("cpu", [(block(2, 2), context(client=ClientFacts(), server=ServerFacts(), telemetry=Telemetry()))])
     blank = ("p95_ttft_ms", "throughput_steady_tok_s", "throughput_cv", "j_per_token", "client_ttft_error_ms")
     assert [row[name] for name in blank] == [None] * 5
-    assert row["reasons"] == "CI_NEEDS_3_BLOCKS;P95_NEEDS_N72;STEADY_TOO_SHORT"
+    assert row["reasons"] == "CI_NEEDS_3_BLOCKS;P95_NEEDS_N72;STEADY_TOO_SHORT;BOUND_NEEDS_STEP"
     at_once = [request(100 * i, 100 * i + 20, 100 * i + 65, lead=10, i=i) for i in range(4)]
     assert "TPOT_OF_TOO_FEW" in tuple_row("cpu", [(at_once, context())])["reasons"], "before what its limits lack"
 
@@ -178,7 +178,8 @@ def test_what_is_missing_is_none_with_a_reason() -> None:
 def test_energy_that_its_guard_doubts_is_blank_with_the_guard_as_the_reason() -> None:
     doubted = context(guards=(GuardResult(id="energy_mismatch", status="warn"),))
     row = tuple_row("cpu", [(block(80, 2), context()), (block(80, 2), doubted)])
-    assert (row["j_per_token"], row["valid"], row["reasons"]) == (None, True, "CI_NEEDS_3_BLOCKS;energy_mismatch")
+    assert (row["j_per_token"], row["valid"]) == (None, True)
+    assert row["reasons"] == "CI_NEEDS_3_BLOCKS;energy_mismatch;BOUND_NEEDS_STEP"
     trusted = context(guards=(GuardResult(id="energy_mismatch", status="ok"),))
     assert tuple_row("cpu", [(block(80, 2), trusted)])["j_per_token"] is not None
 

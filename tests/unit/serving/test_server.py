@@ -312,6 +312,9 @@ def test_what_ready_json_holds(home):
     assert facts.test_completion.e2e_ms > 0
     assert facts.tokenizer.chat_bos_count == 2
     assert facts.system_fingerprint == "fake-1"
+    assert facts.peaks.bandwidth_source == "copy"
+    assert facts.peaks.bandwidth_gbs > 0
+    assert facts.step is None, "of a family that nobody knows"
 
 
 def test_another_tokenizer_has_another_fingerprint(home):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Final
 
 from quantbench.engines.vllm.inspection import Fit, Inspection, Logged
 from quantbench.engines.vllm.kernels import SOURCE
+from quantbench.observe.bound import CONTEXT, Expected
 from quantbench.visible import visible
 from quantbench.wording import integer, number
 
@@ -75,8 +77,18 @@ def _card(found: Inspection) -> Iterator[str]:
         yield _line("  kernels", f"{kernel.label}: {kernel.outcome}; {kernel.words} ({SOURCE})")
     if not found.kernels:
         yield _line("  kernels", "not known: its compute capability is not (--gpu NAME)")
-    if found.step_ms is not None:
-        yield _line("  decode", f"{number(found.step_ms)} ms a step at least: its weights by the card's bandwidth")
+    if found.decode:
+        yield _line("  decode", _decode(found.decode))
+
+
+def _decode(decode: Sequence[Expected]) -> str:
+    """ "will be bound by host, 0.67 ms a step at least (at 1 in flight) to 0.9 (at 64)"."""
+    words = []
+    for limit, some in groupby(decode, key=lambda entry: entry.bound):
+        first, *_, last = [*(group := list(some)), group[-1]]
+        to = "" if first is last else f" to {number(last.floor_ms)} (at {last.concurrency})"
+        words.append(f"{limit}, {number(first.floor_ms)} ms a step at least (at {first.concurrency} in flight){to}")
+    return f"will be bound by {'; '.join(words)}; with {integer(CONTEXT)} tokens a request"
 
 
 def _fit(fit: Fit, share: float, usable: float) -> Iterator[str]:

@@ -19,6 +19,7 @@ from quantbench.records.server import (
     ServerSpec,
     Settings,
     Startup,
+    Step,
     Tokenizer,
     Versions,
 )
@@ -143,4 +144,10 @@ class Engine(Protocol):
         """The `quantization` entry of ready.json. Raises QuantbenchError where the model is not what its config says.
 
         folder: the model's files. baseline_weights_gib: weight memory of an unquantized server beside this one.
+        """
+
+    def step(self, spec: ServerSpec, folder: Path | None, served: str | None) -> Step | None:
+        """What one decode step reads and multiplies; None where the files do not tell.
+
+        folder: the model's files. served: label of the quantization that runs, such as W4A16.
         """

@@ -9,9 +9,10 @@ from typing import Any, get_args
 
 from quantbench.judge.guards import of_plan
 from quantbench.judge.siblings import far
+from quantbench.observe import bound
 from quantbench.records.base import Number
 from quantbench.records.block import BlockContext, Calibration, Status, Telemetry
-from quantbench.records.cell import Cell
+from quantbench.records.cell import Cell, served_model
 from quantbench.records.measurement import (
     Blocks,
     CellUse,
@@ -69,7 +70,7 @@ def summarize(
         client=_client(ordered),
         calibration=tuple(sorted(calibrations, key=lambda entry: entry.concurrency)),
         calibration_age_s=_calibration_age(last, calibrations),
-        cells=tuple(_cell(*arm, blocks) for arm, blocks in _by_arm(ordered).items()),
+        cells=tuple(_cell(*arm, blocks, ready) for arm, blocks in _by_arm(ordered).items()),
         server=_server(ordered),
         telemetry_missing={name: gap.reason for name, gap in gaps.items() if gap.blocks == len(ordered)},
         telemetry_gaps={name: gap for name, gap in gaps.items() if gap.blocks < len(ordered)},
@@ -228,11 +229,12 @@ def _client(blocks: Sequence[BlockContext]) -> ClientUse:
     )
 
 
-def _cell(arm: str, cell: Cell, blocks: Sequence[BlockContext]) -> CellUse:
-    """Validity, what limited it (the part that most blocks name), telemetry means."""
+def _cell(arm: str, cell: Cell, blocks: Sequence[BlockContext], ready: Mapping[str, Ready]) -> CellUse:
+    """Validity, what limited it (the part that most blocks name), telemetry means, what bounds its valid blocks."""
     limits = [block.bottleneck for block in blocks]
     telemetry: dict[str, Any] = {name: _mean(getattr(b.telemetry, name) for b in blocks) for name in TELEMETRY}
     [(part, count)] = Counter(limit.part for limit in limits).most_common(1)
+    found = bound.of_cell([block for block in blocks if block.valid] or blocks, ready.get(served_model(arm)))
     return CellUse(
         model=arm,
         **cell.columns,
@@ -244,6 +246,12 @@ def _cell(arm: str, cell: Cell, blocks: Sequence[BlockContext]) -> CellUse:
         preemptions=_sum(block.server.delta.preemptions for block in blocks),
         kv_usage_peak=max(_known(block.server.peak.kv_usage for block in blocks), default=None),
         **telemetry,
+        bound=found.bound,
+        bandwidth_share=found.bandwidth_share,
+        compute_share=found.compute_share,
+        step_ms=found.step_ms,
+        floor_ms=found.floor_ms,
+        bound_reason=found.reason,
     )
 
 

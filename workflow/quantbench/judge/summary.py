@@ -23,12 +23,15 @@ from quantbench.client.metrics import figure, measured, percentile
 from quantbench.errors import QuantbenchError
 from quantbench.judge.guards import OTHER
 from quantbench.judge.siblings import far
+from quantbench.observe import bound
+from quantbench.observe.bound import Bound
 from quantbench.records.base import Number
 from quantbench.records.block import BlockContext, Calibration, Percentile
 from quantbench.records.codes import code, parse
 from quantbench.records.metric import METRICS, Metric, Style, focus, quantiles
 from quantbench.records.pool import Measured, Pool, Quantile
 from quantbench.records.request import RequestRecord
+from quantbench.records.server import Ready
 from quantbench.stats import MIN_PAIRS, PERCENTILE_NEEDS, RatioCI, ratio_from_logs, spread
 
 ENERGY_GUARD: Final = "energy_mismatch"
@@ -40,7 +43,7 @@ class Tuple:
     """What a row is made of: the blocks of one cell of one arm, and the client's calibration at its concurrency.
 
     others: blocks of another configuration; the row says that they are there, and nothing of them is in it. gpus: how
-    many serve the arm.
+    many serve the arm. ready: its server, None for one that has no record.
     """
 
     gpu_name: str
@@ -48,6 +51,7 @@ class Tuple:
     calibration: Calibration | None
     others: Sequence[BlockContext] = ()
     gpus: int = 1
+    ready: Ready | None = None
 
     @cached_property
     def contexts(self) -> list[BlockContext]:
@@ -68,6 +72,11 @@ class Tuple:
     def percentiles(self) -> dict[str, Percentile]:
         """Pooled percentiles by metric, with the limits that they have from the scatter between blocks."""
         return {metric.name: _pooled(self.pool, metric, of) for metric, of in quantiles()}
+
+    @cached_property
+    def bound(self) -> Bound:
+        """What bounds the used blocks."""
+        return bound.of_cell(self.used, self.ready)
 
     def of_client(self, fact: str, worst: Callable[[list[Any]], Any]) -> Any:
         """What the client knows of itself in the worst of the used blocks."""
@@ -95,11 +104,13 @@ def tuple_row(
     blocks: Sequence[tuple[Sequence[RequestRecord], BlockContext]],
     calibration: Calibration | None = None,
     gpus: int = 1,
+    ready: Ready | None = None,
 ) -> dict[str, Any]:
     """The one row of a tuple CSV: {column: value}, in order.
 
     blocks: (requests, judged context) of one cell and arm, at least one. calibration: the one at its concurrency.
-    gpus: how many serve the arm. Raises QuantbenchError if all of them are of another configuration.
+    gpus: how many serve the arm; ready: its server's record. Raises QuantbenchError if all of them are of another
+    configuration.
     """
     ours = [(records, context) for records, context in blocks if OTHER not in context.reasons]
     others = [context for _, context in blocks if OTHER in context.reasons]
@@ -108,7 +119,7 @@ def tuple_row(
             f"{others[0].arm} {others[0].cell.key}: all blocks are of another configuration",
             remedy="run snakemake again: it sets them aside and measures them anew",
         )
-    row = Tuple(gpu_name, ours, calibration, others, gpus)
+    row = Tuple(gpu_name, ours, calibration, others, gpus, ready)
     made = {column.name: column.of(row) for column in columns(row.contexts[0].style)}
     return made | {"blocks_invalid": made["blocks_invalid"] + len(others)}
 
@@ -192,6 +203,8 @@ def _reasons(row: Tuple) -> Iterator[str]:
         yield ENERGY_GUARD
     for one in far(row.contexts):
         yield code("far_from_siblings", n=one.block)
+    if row.bound.reason:
+        yield row.bound.reason
 
 
 def _failures(row: Tuple) -> str:
@@ -214,6 +227,10 @@ def _client(fact: str, unit: str, meaning: str, worst: Callable[[list[Any]], Any
 
 def _server(counter: str, unit: str, meaning: str) -> Column:
     return Column(f"server_{counter}", unit, meaning, lambda row: row.of_server(counter))
+
+
+def _bound(name: str, meaning: str) -> Column:
+    return Column(name, "share", meaning, lambda row: getattr(row.bound, name))
 
 
 _ERROR: Final = "the client's median error (client - server) against the server of known timing"
@@ -247,6 +264,13 @@ _CLIENT: Final = (
         "bottleneck", "text", "what limited most of the used blocks: `engine`, `front_end`, `client` or `unknown`",
         lambda row: Counter(context.bottleneck.part for context in row.used).most_common(1)[0][0],
     ),
+    Column(
+        "bound", "text",
+        "what bounds the cell: `memory` (bandwidth), `compute`, `kernels` (neither, and the GPU is busy), `host` "
+        "(neither, and the GPU waits), `front_end` or `client`; empty with its reason", lambda row: row.bound.bound,
+    ),
+    _bound("bandwidth_share", "time in which the memory could give a step's weights and KV cache / its measured time"),
+    _bound("compute_share", "time that a step's arithmetic takes at the peak of its precision / its measured time"),
 )  # fmt: skip
 _SERVER: Final = (
     _server("prefix_cache_queries", "tokens", _GROWTH),

@@ -43,6 +43,14 @@ CODES: Final[Mapping[str, str]] = {
     "no_throughput": "NO_THROUGHPUT",
     "no_price": "NO_PRICE",
     "own_interval": "OWN_INTERVAL",
+    "bound_needs_step": "BOUND_NEEDS_STEP",
+    "bound_needs_bandwidth": "BOUND_NEEDS_BANDWIDTH",
+    "bound_needs_compute": "BOUND_NEEDS_COMPUTE",
+    "bound_needs_utilisation": "BOUND_NEEDS_UTILISATION",
+    "bound_needs_client": "BOUND_NEEDS_CLIENT",
+    "bound_needs_tokens": "BOUND_NEEDS_TOKENS",
+    "bound_of_drafts": "BOUND_OF_DRAFTS",
+    "bound_above_peak": "BOUND_ABOVE_PEAK",
 }
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from quantbench.records.base import Number, Record
 from quantbench.records.block import Calibration, Part, Status
 from quantbench.records.cell import InCell
 from quantbench.records.server import Versions
+
+BoundBy = Literal["memory", "compute", "kernels", "host", "front_end", "client"]
 
 
 class RefusedBlock(InCell, frozen=True, kw_only=True):
@@ -121,7 +125,11 @@ class ClientUse(Record, frozen=True, kw_only=True):
 
 
 class CellUse(InCell, frozen=True, kw_only=True):
-    """One arm's cell: blocks, what limited most of them, telemetry means."""
+    """One arm's cell: blocks, what limited most of them, telemetry means.
+
+    bound: what bounds it (`observe.bound`). The shares are those of the measured time that reading and arithmetic take
+    at least; step_ms: time per token of a request, floor_ms: the least that it can be. bound_reason: why one is blank.
+    """
 
     model: str
     blocks: int
@@ -137,6 +145,12 @@ class CellUse(InCell, frozen=True, kw_only=True):
     temperature_c_max: float | None = None
     utilisation_pct_mean: float | None = None
     memory_used_mib_max: float | None = None
+    bound: BoundBy | None = None
+    bandwidth_share: float | None = None
+    compute_share: float | None = None
+    step_ms: float | None = None
+    floor_ms: float | None = None
+    bound_reason: str | None = None
 
 
 class ServerUse(Record, frozen=True, kw_only=True):

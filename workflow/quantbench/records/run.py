@@ -140,6 +140,13 @@ class Run:
         """How one model's cell was measured."""
         return next((use for use in self.measurement.cells if use.model == model and use.cell == cell), None)
 
+    def ceiling(self, variant: str, cell: Cell | None) -> float | None:
+        """How many times faster than the baseline a variant could be, by the least that their steps need."""
+        base, own = self.measured_cell(self.baseline, cell), self.measured_cell(variant, cell)
+        if not (base and own and base.floor_ms and own.floor_ms):
+            return None
+        return base.floor_ms / own.floor_ms
+
     def cost_row(self, model: str, cell: Cell | None) -> CostRow | None:
         """What a model's tokens cost in a cell."""
         rows = self.cost.rows if self.cost else ()

@@ -195,6 +195,43 @@ class Revision(Record, frozen=True, kw_only=True):
     commit: str
 
 
+class Step(Record, frozen=True, kw_only=True):
+    """What one decode step of a model reads and multiplies, counted from its files as it is served.
+
+    shared_bytes: of weights that every step reads; expert_bytes: of all experts, of which a token takes `experts_used`
+    of `experts`. kv_*: bytes per token of the KV cache, in layers that keep all tokens and in those that keep `window`.
+    multiplied: weights that each token meets, by precision (bf16 for any 16 bits, fp8, int8, fp4); head: those of
+    lm_head besides, which meet the last token of a prompt only.
+    """
+
+    shared_bytes: float
+    expert_bytes: float = 0.0
+    experts: int = 0
+    experts_used: int = 0
+    kv_full: float = 0.0
+    kv_sliding: float = 0.0
+    window: int = 0
+    multiplied: dict[str, float]
+    head: float = 0.0
+    max_num_seqs: int
+    missing: dict[str, str] = {}
+
+
+class Peaks(Record, frozen=True, kw_only=True):
+    """What the devices of a server can do at best, together: 10⁹ bytes and, by precision, 10¹² operations per second.
+
+    bandwidth_source: NVML's bus width (bits) and highest memory clock (MHz), both of the first device, a data sheet
+    (`card`), or a short copy (of a CPU). Operations are of the data sheet. missing: why something is not known.
+    """
+
+    bandwidth_gbs: float | None = None
+    bandwidth_source: Literal["nvml", "card", "copy"] | None = None
+    memory_bus_bits: int | None = None
+    memory_clock_mhz: int | None = None
+    tflops: dict[str, float] = {}
+    missing: dict[str, str] = {}
+
+
 class Ready(Record, frozen=True, kw_only=True):
     """What is served."""
 
@@ -225,6 +262,8 @@ class Ready(Record, frozen=True, kw_only=True):
     system_fingerprint: str | None
     identity: Identity = Identity()
     served_with: ServedWith | None = None
+    step: Step | None = None
+    peaks: Peaks | None = None
 
 
 class Event(OpenRecord, frozen=True, kw_only=True, omit_defaults=True):

@@ -112,7 +112,10 @@ def _choice(run: Run, say: Speech, choice: Choice, *, named: bool) -> str:
     row = run.row(choice.variant, choice.cell, speed.THROUGHPUT)
     workload = _named(run, choice)
     said = [f"{f'{workload} ' if workload else ''}tokens/sec: {_speed(run, say, row)}"]
-    said += filter(None, [speed.per_gpu(run, say, choice.variant, choice.cell)])
+    slow = row is not None and row.code != "better"
+    more = [speed.per_gpu(run, say, choice.variant, choice.cell)]
+    more += [speed.ceiling(run, say, choice.variant, choice.cell)] if slow else []
+    said += filter(None, more)
     words = "; ".join([*said, *remarks(say, choice)])
     return sentence(f"{run.label(choice.variant)}: {words}" if named else words)
 

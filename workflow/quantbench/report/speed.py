@@ -10,6 +10,7 @@ from quantbench.judge import guards
 from quantbench.records import codes
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import DECIDED, Comparison
+from quantbench.records.measurement import CellUse
 from quantbench.records.metric import METRICS, PER_GPU, Style, focus
 from quantbench.records.run import Run
 from quantbench.records.tables import CapacityRow
@@ -306,6 +307,7 @@ def _of_variant(run: Run, say: Speech, workload: str, variant: str) -> Iterator[
         yield say("speed.clause", metrics=[PER_GPU], words=clause(say, per_gpu, run.cells(workload)))
     yield _tails(run, say, workload, variant)
     yield _mainly(run, say, workload, variant)
+    yield sentence(ceiling(run, say, variant, run.deciding_cell(workload)))
     yield _surprises(run, say, workload, variant)
 
 
@@ -383,7 +385,7 @@ def limited(run: Run, say: Speech, workload: str) -> str:
         model: [use for cell in run.cells(workload) if (use := run.measured_cell(model, cell)) is not None]
         for model in run.models
     }
-    patterns = grouped([m for m in uses if uses[m]], lambda model: tuple((u.bottleneck, u.cell) for u in uses[model]))
+    patterns = grouped([m for m in uses if uses[m]], lambda model: tuple((_part(u), u.cell) for u in uses[model]))
     words = []
     for pattern, models in patterns.items():
         parts = grouped(pattern, lambda entry: entry[0])
@@ -393,6 +395,32 @@ def limited(run: Run, say: Speech, workload: str) -> str:
         whose = "" if len(patterns) == 1 else f"{listing(map(run.label, models))}: "
         words.append(sentence(f"{whose}{'; '.join(clauses)}"))
     return " ".join(words)
+
+
+def _part(use: CellUse) -> str:
+    """What bounds a cell; where that is not known, the part that limits its blocks."""
+    return use.bound or use.bottleneck
+
+
+def ceiling(run: Run, say: Speech, variant: str, cell: Cell | None) -> str:
+    """ "W4A16 weights could give at most 2.61 × at c=8; measured 0.932 ×, because …".
+
+    "" where they could gain nothing, where this is not known, and where more than the weights differs.
+    """
+    most, row, use = run.ceiling(variant, cell), run.row(variant, cell, THROUGHPUT), run.measured_cell(variant, cell)
+    alike = set(run.plan.arm(variant).differs_in) <= {"weights"}
+    if not alike or most is None or most <= 1 or not has_ratio(row) or use is None:
+        return ""
+    label = (run.ready[variant].quantization.label if variant in run.ready else None) or run.label(variant)
+    return say("speed.ceiling", label=label, cell=cell, most=most, measured=row.ratio, why=_why_below(say, use))
+
+
+def _why_below(say: Speech, use: CellUse) -> str:
+    if use.bound is None:
+        return ""
+    needed = use.floor_ms / use.step_ms if use.floor_ms and use.step_ms else None
+    shares = {"bandwidth": use.bandwidth_share, "compute": use.compute_share, "needed": needed}
+    return say("speed.bound", form=use.bound, **shares)
 
 
 def _limit(run: Run, say: Speech, part: str, cells: Iterable[Cell], *, alone: bool) -> str:

@@ -12,6 +12,7 @@ from quantbench.engines import openai_api
 from quantbench.engines.choose import engine_of
 from quantbench.engines.protocol import UNQUANTIZED
 from quantbench.errors import QuantbenchError
+from quantbench.observe import peaks
 from quantbench.records.block import Page
 from quantbench.records.server import (
     Memory,
@@ -60,6 +61,8 @@ def gather(state: State) -> Ready:
         vram=_vram(state),
         startup=replace(start.startup, total_s=state.start_s, missing=missing),
         settings=replace(start.settings, inherited_env=engine.inherited(spec, state.mode)),
+        step=engine.step(spec, folder, quantization.label),
+        peaks=peaks.of_devices(spec.devices),
     )
 
 

@@ -21,13 +21,13 @@ from quantbench.engines.vllm.needs import (
     groups,
     kv_of,
     need,
-    step_ms,
+    step_of,
     value_bytes_of,
     weights_gib,
 )
 from quantbench.files import read_json
 from quantbench.observe import cards
-from quantbench.records.server import ServerSpec
+from quantbench.records.server import ServerSpec, Step
 
 ROOT = Path(__file__).parents[4]
 QWEN_1_5B: dict[str, Any] = {
@@ -210,24 +210,43 @@ def test_groups_are_the_whole_model(config: dict[str, Any]) -> None:
     assert bits["attention"] == pytest.approx(4.15625 if "quantization_config" in config else 16)
 
 
+def step(config: dict[str, Any], served: str = "") -> Step:
+    claim = claim_of(config)
+    model = model_of(config, None, claim)
+    assert model
+    found = step_of(model, config, claim, kv_of(config), max_num_seqs=64, served=served)
+    assert found
+    return found
+
+
+def stored(config: dict[str, Any]) -> float:
+    model = model_of(config, None, None)
+    assert model
+    return (weights_gib(groups(model, config, None)) or 0) * GIB
+
+
 def test_a_step_reads_what_it_needs_only() -> None:
     """Of experts those that are used; the embeddings are a table, but where they are lm_head as well."""
+    tied, apart, experts = step(QWEN_1_5B), step({**QWEN_1_5B, "tie_word_embeddings": False}), step(MOE)
+    table = 151936 * 1536
+    assert math.isclose(tied.shared_bytes, stored(QWEN_1_5B))
+    assert math.isclose(apart.shared_bytes, stored({**QWEN_1_5B, "tie_word_embeddings": False}) - 2 * table)
+    assert tied.head == apart.head == table
+    assert sum(tied.multiplied.values()) == 28 * (2 * 1536 * 1536 + 2 * 1536 * 256 + 3 * 1536 * 8960)
+    assert (tied.experts, tied.expert_bytes) == (0, 0)
+    assert experts.experts == MOE["num_experts"]
+    assert experts.experts_used == MOE["num_experts_per_tok"]
+    assert experts.shared_bytes + experts.expert_bytes * experts.experts_used / experts.experts < 0.15 * stored(MOE)
+    assert sum(experts.multiplied.values()) < 0.15 * stored(MOE) / 2
 
-    def step(config: dict[str, Any]) -> tuple[float, float]:
-        model = model_of(config, None, None)
-        assert model
-        parts = groups(model, config, None)
-        read, stored = step_ms(parts, config, 1000), weights_gib(parts)
-        assert read
-        assert stored
-        return read / 1e3 * 1e12, stored * GIB
 
-    read, stored = step(QWEN_1_5B)
-    assert math.isclose(read, stored)
-    read, stored = step({**QWEN_1_5B, "tie_word_embeddings": False})
-    assert math.isclose(read, stored - 2 * 151936 * 1536)
-    read, stored = step(MOE)
-    assert read / stored < 0.15
+def test_a_step_multiplies_in_the_precision_that_is_served() -> None:
+    fp8 = {**QWEN_1_5B, "quantization_config": {"quant_method": "fp8", "activation_scheme": "dynamic"}}
+    assert set(step(fp8).multiplied) == {"fp8"}
+    assert set(step(fp8, "W8A16").multiplied) == {"bf16"}, "a card without FP8 widens the weights"
+    assert step(fp8).shared_bytes < 0.6 * step(QWEN_1_5B).shared_bytes
+    awq = {**QWEN_1_5B, "quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128}}
+    assert set(step(awq).multiplied) == {"bf16"}
 
 
 def test_a_cache_of_a_set_size_is_that_size_whatever_the_share_is() -> None:
@@ -268,5 +287,5 @@ def test_unknown_bits_are_no_number() -> None:
     assert model
     parts = groups(model, config, claim)
     assert weights_gib(parts) is None
-    assert step_ms(parts, config, 1000) is None
+    assert step_of(model, config, claim, kv_of(config), max_num_seqs=64) is None
     assert need(parts, config, Setting(80), kv_of(config)) is None

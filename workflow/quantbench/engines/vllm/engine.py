@@ -17,10 +17,11 @@ from quantbench.engines.vllm.installed import installed, no_gguf_reason, no_slee
 from quantbench.engines.vllm.log import diagnose, incidents, start_facts
 from quantbench.engines.vllm.metrics import difference, peak, snapshot
 from quantbench.engines.vllm.quantization import check_quantization
+from quantbench.engines.vllm.step import step
 
 __all__ = [
     "UNSET", "changed_answer", "check_quantization", "command", "compile_caches", "diagnose", "difference", "hub",
     "incidents", "inherited", "installed", "is_sleeping", "logits", "metrics_page", "no_gguf_reason", "no_sleep_reason",
-    "peak", "serve_script", "sleep", "snapshot", "start_facts", "tokenizer", "unknown_version", "version",
+    "peak", "serve_script", "sleep", "snapshot", "start_facts", "step", "tokenizer", "unknown_version", "version",
     "wake",
 ]  # fmt: skip

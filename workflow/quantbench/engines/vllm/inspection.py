@@ -5,17 +5,20 @@ With the log of a start, also what vLLM made of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from quantbench.config.own_settings import argument
 from quantbench.engines.vllm import evidence, kernels, needs
 from quantbench.engines.vllm import log as vllm_log
-from quantbench.engines.vllm.formats import claim_of
+from quantbench.engines.vllm.formats import Claim, claim_of
 from quantbench.engines.vllm.layers import Tensors, model_of
+from quantbench.engines.vllm.step import step_of
+from quantbench.observe import bound
 from quantbench.observe.cards import Card
-from quantbench.records.server import ServerSettings, ServerSpec
+from quantbench.records.server import Peaks, ServerSettings, ServerSpec
+from quantbench.wording import listing, number
 
 Basis = Literal["headers", "config", "shape"]
 EMPTY_LOG: Final = ""
@@ -25,7 +28,8 @@ EMPTY_LOG: Final = ""
 class Subject:
     """A model as it is looked at. where: its files. config: config.json; tensors: of the headers, None without them.
 
-    basis: what its sizes are counted from: headers of its files, its config.json alone, or a published shape.
+    basis: what its sizes are counted from: headers of its files, its config.json alone, or a published shape. loads:
+    requests in flight that are meant.
     """
 
     spec: ServerSpec
@@ -33,6 +37,7 @@ class Subject:
     basis: Basis
     config: Mapping[str, Any]
     tensors: Tensors | None
+    loads: tuple[int, ...] = (1, 16, 64)
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,17 @@ class Gpu:
     usable_gib: float
     capability: int | None = None
     bandwidth_gbs: float | None = None
+    tflops: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, card: Card) -> Gpu:
         """From the table of cards."""
-        return cls(card.name, round(card.usable_gib, 2), card.capability, card.bandwidth_gbs)
+        return cls(card.name, round(card.usable_gib, 2), card.capability, card.bandwidth_gbs, card.tflops)
+
+    def peaks(self, count: int) -> Peaks:
+        """Of so many of them together."""
+        tflops = {kind: count * peak for kind, peak in self.tflops.items()}
+        return Peaks(bandwidth_gbs=self.bandwidth_gbs and count * self.bandwidth_gbs, tflops=tflops)
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,10 @@ class Logged:
 
 @dataclass(frozen=True)
 class Inspection:
-    """All of it; None where it is not known, with the reason among `warnings`."""
+    """All of it; None where it is not known, with the reason among `warnings`.
+
+    step_ms: the least that a decode step of one request takes; decode: that, and what will bound it, by load.
+    """
 
     model: str
     source: str
@@ -125,6 +139,7 @@ class Inspection:
     fit: Fit | None
     kernels: list[kernels.Support]
     step_ms: float | None
+    decode: list[bound.Expected]
     log: Logged | None
     warnings: list[str] = field(default_factory=list)
 
@@ -140,14 +155,14 @@ def inspect(subject: Subject, gpu: Gpu | None, length: int | None = None, log: s
     parts = needs.groups(model, config, claim) if model else []
     weights = needs.weights_gib(parts) if parts else None
     fit = _fit(parts, subject, kv, gpu, length or settings.max_model_len) if gpu and parts else None
-    step = needs.step_ms(parts, config, gpu.bandwidth_gbs, gpus) if gpu and gpu.bandwidth_gbs and parts else None
+    decode = list(_decode(subject, gpu)) if gpu else []
     facts = vllm_log.parse(log or EMPTY_LOG)
     verdict = evidence.judge(claim, evidence.ServedModel(facts, config, subject.tensors), model)
     warnings = [
         *(verdict.sentences if log is None and verdict.outcome == "contradicted" else ()),
         *_unknown(parts, weights, kv),
         *_misfit(fit, settings, kv),
-        *_too_fast(step, gpu),
+        *_host_bound(decode, claim),
     ]
     return Inspection(
         model=spec.model,
@@ -167,7 +182,8 @@ def inspect(subject: Subject, gpu: Gpu | None, length: int | None = None, log: s
         max_num_seqs=settings.max_num_seqs,
         fit=fit,
         kernels=kernels.supports(claim, gpu.capability) if gpu and gpu.capability else [],
-        step_ms=step,
+        step_ms=next((entry.floor_ms for entry in decode if entry.concurrency == 1), None),
+        decode=decode,
         log=None if log is None else _logged(facts, verdict),
         warnings=warnings,
     )
@@ -230,13 +246,32 @@ def _misfit(fit: Fit | None, settings: ServerSettings, kv: needs.Kv) -> list[str
     return []
 
 
-def _too_fast(step: float | None, gpu: Gpu | None) -> list[str]:
-    if step is None or gpu is None or step >= needs.HOST_BOUND_MS:
+def _decode(subject: Subject, gpu: Gpu) -> Iterator[bound.Expected]:
+    """By load, the single request first."""
+    step = step_of(subject.spec, subject.config, subject.tensors)
+    for load in sorted({1, *subject.loads}) if step else ():
+        if step and (found := bound.expected(step, gpu.peaks(subject.spec.settings.tensor_parallel_size), load)):
+            yield found
+
+
+def _host_bound(decode: Sequence[bound.Expected], claim: Claim | None) -> list[str]:
+    """A card too fast for the model, at the loads where it is."""
+    bound_by_host = [entry for entry in decode if entry.bound == "host"]
+    if not bound_by_host:
         return []
-    return [
-        f"too fast a card for this model: its weights are read in {step:.3g} ms, and below {needs.HOST_BOUND_MS:g} ms "
-        "the host bounds a decode step, so fewer bits show little; take a larger model to compare speed"
-    ]
+    return [host_bound(bound_by_host, everywhere=len(bound_by_host) == len(decode), quantized=claim is not None)]
+
+
+def host_bound(entries: Sequence[bound.Expected], *, everywhere: bool, quantized: bool) -> str:
+    """The warning, for loads that the host will bound (at least one)."""
+    where = "" if everywhere else f" at {listing(str(entry.concurrency) for entry in entries)} in flight"
+    least = " to ".join(dict.fromkeys(number(ms) for ms in (entries[0].floor_ms, entries[-1].floor_ms)))
+    so = "its gain is less than its bits suggest" if quantized else "a quantized model cannot be faster there"
+    return (
+        f"host-bound{where}: the card is too fast for this model. A step needs at least {least} ms, vLLM's own work "
+        f"takes about {bound.HOST_MS:g} ms (an assumption, from runs on an H100 and an H200), so {so}; take a larger "
+        "model, or a slower card"
+    )
 
 
 def _logged(facts: vllm_log.LogFacts, verdict: evidence.Verdict) -> Logged:

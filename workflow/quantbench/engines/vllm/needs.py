@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from quantbench.engines.vllm.formats import Claim, Scheme
 from quantbench.engines.vllm.layers import HEAD, PLAIN_BITS, Layer, Model, is_tied, text_config
+from quantbench.records.server import Step
 
 Config = Mapping[str, Any]
 GIB: Final = 1024**3
@@ -32,9 +33,6 @@ GRAPHS_GIB_PER_LAYER: Final = 0.37 / 28
 OUTSIDE_GIB: Final = 0.3
 BUFFERS_GIB: Final = 0.1
 """Buffers and padding that vLLM counts among the weights (2.98 GiB logged for 2.88 GiB of parameters)."""
-HOST_BOUND_MS: Final = 2.0
-"""A decode step whose weights are read in less is bound by the host: 3.1 ms were measured on the H100 at 16 in flight,
-BF16 and FP8 alike, where bandwidth allows 0.92 and 0.53 ms (docs/reference/h100)."""
 
 _GROUPS: Final = (
     ("experts", r"expert"),
@@ -169,12 +167,18 @@ def groups(model: Model, config: Config, claim: Claim | None) -> list[Group]:
     kinds: dict[str, list[Layer]] = {name: [] for name in (*(name for name, _ in _GROUPS), "other linear", HEAD)}
     for layer in model.layers:
         kinds[_kind(layer.name)].append(layer)
+    found = [_group(name, layers, claim) for name, layers in kinds.items() if layers]
+    plain = zip(("embeddings", HEAD, "rest"), _plain(model, text), strict=True)
+    return found + [Group(name, weights, 16, "16 bit") for name, weights in plain if weights > 0]
+
+
+def _plain(model: Model, text: Config) -> tuple[float, float, float]:
+    """Parameters in 16 bit beside the linear layers: embeddings, lm_head with weights of its own, all else."""
     table = (_number(text, "vocab_size") or 0) * (_number(text, "hidden_size", "n_embd") or 0)
     embeddings = min(model.rest, float(table))
-    head = 0.0 if is_tied(text) or kinds[HEAD] else min(model.rest - embeddings, float(table))
-    found = [_group(name, layers, claim) for name, layers in kinds.items() if layers]
-    plain = (("embeddings", embeddings), (HEAD, head), ("rest", model.rest - embeddings - head))
-    return found + [Group(name, weights, 16, "16 bit") for name, weights in plain if weights > 0]
+    apart = is_tied(text) or any(layer.name == HEAD for layer in model.layers)
+    head = 0.0 if apart else min(model.rest - embeddings, float(table))
+    return embeddings, head, model.rest - embeddings - head
 
 
 def _kind(layer: str) -> str:
@@ -205,18 +209,52 @@ def weights_gib(parts: list[Group]) -> float | None:
     return None if None in sizes else sum(size or 0 for size in sizes)
 
 
-def step_ms(parts: list[Group], config: Config, bandwidth_gbs: float, gpus: int = 1) -> float | None:
-    """Time in which the memory can give the weights that one decode step of one request reads, in ms."""
+def step_of(
+    model: Model, config: Config, claim: Claim | None, kv: Kv, *, max_num_seqs: int, served: str = ""
+) -> Step | None:
+    """What one decode step reads and multiplies; None where the bits of a layer are not known.
+
+    The table of embeddings is looked up and not read, unless it is lm_head too. kv: of the whole model (one GPU).
+    served: label of what the server runs, which multiplies in 16 bit whatever the claim if it is …A16.
+    """
     text = text_config(config)
     count = _number(text, "num_local_experts", "num_experts", "n_routed_experts") or 0
     used = _number(text, "num_experts_per_tok", "experts_per_token") or count
-    total = 0.0
-    for part in parts:
-        if part.gib is None:
+    embeddings, head, rest = _plain(model, text)
+    head = embeddings if is_tied(text) else head
+    read, experts, multiplied = (head + rest) * 2, 0.0, dict[str, float]()
+    for layer in model.layers:
+        scheme = claim.scheme(layer.name) if claim else None
+        bits = _loaded(layer, scheme, online=bool(claim and claim.online))
+        if bits is None:
             return None
-        share = min(1.0, used / count) if part.name == "experts" and count else 1.0
-        total += share * part.gib if part.name != "embeddings" or is_tied(text) else 0.0
-    return total * GIB / gpus / bandwidth_gbs / 1e6
+        own = bool(count) and "expert" in layer.name and "shared" not in layer.name
+        kind = _precision(scheme, served)
+        multiplied[kind] = multiplied.get(kind, 0.0) + layer.weights * (used / count if own else 1)
+        experts, read = (
+            (experts + layer.weights * bits / 8, read) if own else (experts, read + layer.weights * bits / 8)
+        )
+    return Step(
+        shared_bytes=read,
+        expert_bytes=experts,
+        experts=count if experts else 0,
+        experts_used=used if experts else 0,
+        kv_full=kv.full,
+        kv_sliding=kv.sliding,
+        window=kv.window,
+        multiplied=multiplied,
+        head=head,
+        max_num_seqs=max_num_seqs,
+        missing={"kv_full": kv.undecided} if kv.undecided else {},
+    )
+
+
+def _precision(scheme: Scheme | None, served: str) -> str:
+    """In which a layer is multiplied: in that of its activations."""
+    bits = scheme.activation_bits if scheme else 16
+    if bits is None or bits >= PLAIN_BITS or served.endswith("A16"):
+        return "bf16"
+    return f"{'fp' if scheme and scheme.floating else 'int'}{bits}"
 
 
 # All of it
