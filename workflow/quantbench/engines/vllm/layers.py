@@ -23,13 +23,13 @@ Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
 PLAIN_BITS: Final = 12
 """Stored in more than this, a weight is not quantized."""
 _PART: Final = re.compile(
-    r"^(?P<module>.+?)\.(?P<part>weight|weight_packed|qweight|weight_scale(?:_inv|_2)?|weight_global_scale|weight_shape|"
+    r"^(?P<module>.+?)\.(?P<part>weight|weight_packed|qweight|_weight_(?:qdata|scale|zero_point|scale_and_zero)|scale_packed|meta|weight_scale(?:_inv|_2)?|weight_global_scale|weight_shape|"
     r"weight_zero_point|weight_g_idx|qzeros|scales|g_idx|(?:input|output|k|v|q)_(?:scale|zero_point|global_scale)|SCB|"
     r"weight\.(?:absmax|quant_map|nested_\w+|quant_state\.\w+)|bias)$"
 )
 _STACKED: Final = re.compile(r"^(?P<module>.+\.experts\.\w+?)(?:_(?P<part>blocks|scales|bias))?$")
 """Experts in one tensor: gpt-oss' `experts.gate_up_proj_blocks`, or `experts.gate_up_proj` in 16 bit."""
-_WEIGHTS: Final = ("weight", "weight_packed", "qweight", "blocks")
+_WEIGHTS: Final = ("weight", "weight_packed", "qweight", "blocks", "_weight_qdata")
 _ASIDE: Final = ("bias", "g_idx", "weight_g_idx", "weight_shape", "input_scale", "input_global_scale")
 """Not a part of a layer's weights."""
 _INDEX: Final = re.compile(r"^(?P<stack>.*?\.?(?:layers|h|blocks))\.(?P<index>\d+)\.")
@@ -83,11 +83,24 @@ class Model:
         total = 0.0
         for layer in self.layers:
             scheme = claim.scheme(layer.name) if claim else None
-            bits = full if scheme is None else scheme.bits
+            packed = layer.stored is not None and layer.stored <= PLAIN_BITS
+            bits = scheme.bits if scheme else layer.stored if packed and claim else full
             if bits is None:
                 return None
             total += layer.weights * bits
         return total / self.weights
+
+    def quantized(self, claim: Claim) -> Model | None:
+        """Of it what the claim quantizes; None if nothing."""
+        layers = tuple(layer for layer in self.layers if claim.scheme(layer.name))
+        return Model(layers, 0.0) if layers else None
+
+    def unnamed(self, claim: Claim) -> float:
+        """Of all weights, the share that is stored in few bits and that the claim does not name."""
+        beside = (
+            layer for layer in self.layers if 0 < (layer.stored or 0) <= PLAIN_BITS and not claim.scheme(layer.name)
+        )
+        return sum(layer.weights for layer in beside) / self.weights
 
     @property
     def stored(self) -> float | None:
@@ -134,8 +147,10 @@ def _from_tensors(config: Config, tensors: Tensors, claim: Claim | None) -> Mode
     parts: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = defaultdict(dict)
     rest: Counter[str] = Counter()
     for name, (dtype, shape) in tensors.items():
+        if _is_extra(config, name):
+            continue
         match = _PART.match(name) or _STACKED.match(name)
-        if match and not _NO_LINEAR.search(match["module"]) and not name.startswith("mtp."):
+        if match and not _NO_LINEAR.search(match["module"]):
             parts[match["module"]][match["part"] or "weight"] = (dtype, shape)
         elif match is None or (match["part"] or "weight") in ("weight", "bias"):
             rest[name] += count(shape)
@@ -144,7 +159,7 @@ def _from_tensors(config: Config, tensors: Tensors, claim: Claim | None) -> Mode
     for module, found in parts.items():
         weight = next((found[part] for part in _WEIGHTS if part in found), None)
         head = module.rpartition(".")[2] == HEAD
-        if weight is None or len(weight[1]) < 2 or (head and _is_plain(weight)):
+        if weight is None or len(weight[1]) < 2 or not count(weight[1]) or (head and _is_plain(weight)):
             other += sum(count(shape) for _, shape in found.values()) * times(module) * (not (head and is_tied(config)))
             continue
         name = HEAD if head else module
@@ -156,6 +171,14 @@ def _from_tensors(config: Config, tensors: Tensors, claim: Claim | None) -> Mode
         layers.append(Layer(name, weights * times(module), stored / weights))
     other += sum(parameters * times(name) for name, parameters in rest.items())
     return Model(tuple(layers), other) if layers else None
+
+
+def _is_extra(config: Config, name: str) -> bool:
+    """Of a layer that predicts further tokens, which vLLM leaves on the disk unless it is to speculate with it."""
+    match, depth, more = _INDEX.match(name), config.get("num_hidden_layers"), config.get("num_nextn_predict_layers")
+    if match and isinstance(depth, int) and isinstance(more, int) and match["stack"].endswith("layers"):
+        return depth <= int(match["index"]) < depth + more
+    return name.startswith("mtp.")
 
 
 def _whole(config: Config, names: Iterable[str]) -> Any:
@@ -181,6 +204,8 @@ def _weights(found: Mapping[str, tuple[str, tuple[int, ...]]], scheme: Scheme | 
     part = next(part for part in _WEIGHTS if part in found)
     dtype, shape = found[part]
     stored = count(shape) * dtype_bits(dtype)
+    if "meta" in found:  # 2:4 sparse: every other weight is not there
+        return 2 * _assumed(stored, scheme)
     if part == "blocks" or dtype == "U8":  # two 4-bit values a byte, but for what is claimed to have eight bits
         return count(shape) if scheme and scheme.weight_bits == 8 else 2 * count(shape)
     if dtype not in ("I32", "U32", "I64"):
