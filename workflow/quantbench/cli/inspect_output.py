@@ -12,7 +12,7 @@ from quantbench.wording import integer, number
 
 _BASIS: Final = {
     "headers": "counted from the headers of its files",
-    "config": "counted from its config.json, without files of weights",
+    "config": "counted from its config.json, not from files of weights",
     "shape": "counted from its published shape",
 }
 _WIDTH: Final = 13

@@ -10,11 +10,11 @@ NVFP4 is 4 + 8/16 = 4.5 (its scale per tensor is not counted), MXFP4 is 4 + 8/32
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from itertools import combinations
 from typing import Any, Final, TypeGuard
 
 Config = Mapping[str, Any]
@@ -115,6 +115,11 @@ class Rule:
     scheme: Scheme | None
 
 
+_Index = tuple[dict[str, Scheme | None], dict[str, int], dict[str, set[int]], dict[str, int], list[int]]
+"""(layers seen so far; first rule of each plain name; first word of the names → how many words those have; first rule
+by `_core` of names that have another; rules whose patterns have to be tried)."""
+
+
 @dataclass(frozen=True)
 class Claim:
     """A quantization that is asserted of a model.
@@ -132,10 +137,11 @@ class Claim:
 
     def scheme(self, layer: str) -> Scheme | None:
         """Of the layer of this name; None for 16 bit."""
-        known, by_name, by_core, others = self._index
+        known, by_name, firsts, by_core, others = self._index
         if layer not in known:
             parts, core = layer.split("."), _core(layer).split(".") if by_core else ()
-            names = (".".join(parts[i:j]) for i, j in combinations(range(len(parts) + 1), 2))
+            lengths = ((i, i + n) for i, part in enumerate(parts) for n in firsts.get(part, ()))
+            names = (".".join(parts[i:j]) for i, j in lengths)
             starts = (".".join(core[:i]) for i in range(1, len(core) + 1))
             found = [by_name[name] for name in names if name in by_name]
             named = min((*found, *(by_core[start] for start in starts if start in by_core)), default=len(self.rules))
@@ -144,8 +150,8 @@ class Claim:
         return known[layer]
 
     @cached_property
-    def _index(self) -> tuple[dict[str, Scheme | None], dict[str, int], dict[str, int], list[int]]:
-        """(layers seen so far, first rule of each plain name, the same by `_core`, rules whose patterns are tried).
+    def _index(self) -> _Index:
+        """Of its rules.
 
         Experts make tens of thousands of layers, and lists of what is skipped have hundreds of names.
         """
@@ -153,7 +159,10 @@ class Claim:
         by_name = {rule.pattern: i for i, rule in reversed(list(enumerate(self.rules))) if plain[i]}
         cores = [(_core(name), name) for name in by_name]
         by_core = {core: by_name[name] for core, name in reversed(cores) if core not in ("", name)}
-        return {}, by_name, by_core, [i for i, is_plain in enumerate(plain) if not is_plain]
+        firsts: dict[str, set[int]] = defaultdict(set)
+        for name in by_name:
+            firsts[name.partition(".")[0]].add(name.count(".") + 1)
+        return {}, by_name, dict(firsts), by_core, [i for i, is_plain in enumerate(plain) if not is_plain]
 
     @property
     def schemes(self) -> tuple[Scheme, ...]:
@@ -196,7 +205,7 @@ def claim_of(config: Config, quantization: str | None = None) -> Claim | None:
     ).lower()
     skipped = tuple(Rule(pattern, None) for pattern in _skipped(stated))
     rules = (*skipped, *_rules(method, stated))
-    return Claim(method, rules, method == "bitsandbytes", where, _refused(method, stated))
+    return Claim(method, rules, method == "bitsandbytes", where, _refused(method, stated, quantization))
 
 
 def _stated(config: Config) -> tuple[Config, str]:
@@ -223,9 +232,9 @@ def _rules(method: str, stated: Config) -> Iterator[Rule]:
     return iter([Rule(ALL, UNKNOWN)])
 
 
-def _refused(method: str, stated: Config) -> str:
+def _refused(method: str, stated: Config, asked: str | None) -> str:
     """Words that vLLM 0.32.0 refuses, though it knows their method (gptq_utils.py, auto_gptq.py, modelopt.py)."""
-    if method in ("gptq", "gptq_marlin", "auto_gptq"):
+    if method in ("gptq", "gptq_marlin", "auto_gptq") and asked != "humming":
         changes = [c for p, c in _mapping(stated.get("dynamic")).items() if not p.startswith("-:")]
         every = [stated, *({**stated, **_mapping(change)} for change in changes)]
         if any(one.get("desc_act") is True and one.get("group_size") != -1 for one in every):

@@ -146,6 +146,7 @@ def inspect(subject: Subject, gpu: Gpu | None, length: int | None = None, log: s
     warnings = [
         *(verdict.sentences if log is None and verdict.outcome == "contradicted" else ()),
         *_unknown(parts, weights, kv),
+        *((f"a GGUF file: {kernels.plugin('gguf')}",) if subject.where.endswith(".gguf") else ()),
         *_misfit(fit, settings, kv),
         *_too_fast(step, gpu),
     ]
@@ -153,7 +154,7 @@ def inspect(subject: Subject, gpu: Gpu | None, length: int | None = None, log: s
         model=spec.model,
         source=spec.source,
         where=subject.where,
-        basis=subject.basis,
+        basis="config" if subject.basis == "headers" and not (model and model.stored is not None) else subject.basis,
         family=str(config["model_type"]) if "model_type" in config else None,
         claim=Claimed(claim.method, claim.label, claim.bits, claim.source, claim.online) if claim else None,
         parts=[Part(p.name, p.weights, p.bits, p.gib, p.scheme) for p in parts],

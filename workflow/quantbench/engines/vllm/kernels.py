@@ -74,9 +74,7 @@ def supports(claim: Claim | None, capability: int) -> list[Support]:
     if claim.refused:
         return [Support(label, "none", f"{claim.refused}: the start fails")]
     if claim.method in PLUGIN:
-        since, package = PLUGIN[claim.method]
-        words = f"since {since} vLLM serves {claim.method} only with the package {package} in its environment"
-        return [Support(label, "unknown", words)]
+        return [Support(label, "unknown", plugin(claim.method))]
     if not (claim.online or claim.method in SERVED or claim.method.startswith("modelopt")):
         words = f"{claim.method} is no method of {SOURCE}: unless a plugin brings it, the start fails"
         return [Support(label, "unknown", words)]
@@ -84,6 +82,12 @@ def supports(claim: Claim | None, capability: int) -> list[Support]:
     if claim.method in DEPRECATED:
         found = [replace(one, words=f"{one.words}; wants --allow-deprecated-quantization") for one in found]
     return found
+
+
+def plugin(method: str) -> str:
+    """What a method needs that is one of `PLUGIN`."""
+    since, package = PLUGIN[method]
+    return f"since {since} vLLM serves {method} only with the package {package}, and only on a GPU"
 
 
 def _support(scheme: Scheme, capability: int) -> Support:

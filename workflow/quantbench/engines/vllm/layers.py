@@ -22,11 +22,14 @@ Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
 
 PLAIN_BITS: Final = 12
 """Stored in more than this, a weight is not quantized."""
-_PART: Final = re.compile(
-    r"^(?P<module>.+?)\.(?P<part>weight|weight_packed|qweight|_weight_(?:qdata|scale|zero_point|scale_and_zero)|scale_packed|meta|weight_scale(?:_inv|_2)?|weight_global_scale|weight_shape|"
-    r"weight_zero_point|weight_g_idx|qzeros|scales|g_idx|(?:input|output|k|v|q)_(?:scale|zero_point|global_scale)|SCB|"
-    r"weight\.(?:absmax|quant_map|nested_\w+|quant_state\.\w+)|bias)$"
-)
+_PARTS: Final = frozenset((
+    "weight", "weight_packed", "qweight", "weight_scale", "weight_scale_inv", "weight_scale_2", "weight_global_scale",
+    "weight_shape", "weight_zero_point", "weight_g_idx", "qzeros", "scales", "g_idx", "SCB", "bias", "meta",
+    "scale_packed", "_weight_qdata", "_weight_scale", "_weight_zero_point", "_weight_scale_and_zero",
+    *(f"{of}_{kind}" for of in ("input", "output", "k", "v", "q") for kind in ("scale", "zero_point", "global_scale")),
+))  # fmt: skip
+"""Last words of the names of a layer's tensors."""
+_OF_WEIGHT: Final = re.compile(r"^(?P<module>.+?)\.(?P<part>weight\.(?:absmax|quant_map|nested_\w+|quant_state\.\w+))$")
 _STACKED: Final = re.compile(r"^(?P<module>.+\.experts\.\w+?)(?:_(?P<part>blocks|scales|bias))?$")
 """Experts in one tensor: gpt-oss' `experts.gate_up_proj_blocks`, or `experts.gate_up_proj` in 16 bit."""
 _WEIGHTS: Final = ("weight", "weight_packed", "qweight", "blocks", "_weight_qdata")
@@ -36,6 +39,9 @@ _INDEX: Final = re.compile(r"^(?P<stack>.*?\.?(?:layers|h|blocks))\.(?P<index>\d
 _NO_LINEAR: Final = re.compile(
     r"(?:^|\.)(?:\w*embed\w*|wte|wpe|\w*norm\w*|ln_\w+|router|gate|rotary\w*|conv\w*)(?:\.|$)"
 )
+_BESIDE: Final = re.compile(r"vis|audio|speech|encoder|talker|proj|perceiver|resampler|mtp")
+"""Stacks of layers that are not the language model's."""
+_ABOVE: Final = re.compile(r"^(?:(?:model|language_model)\.)+")
 HEAD: Final = "lm_head"
 _MOST, _DEEPEST = 10**8, 10**4
 """Sizes and layers beyond these are damage and no model."""
@@ -146,13 +152,11 @@ def _tied_families() -> frozenset[str]:
 def _from_tensors(config: Config, tensors: Tensors, claim: Claim | None) -> Model | None:
     parts: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = defaultdict(dict)
     rest: Counter[str] = Counter()
-    for name, (dtype, shape) in tensors.items():
-        if _is_extra(config, name):
-            continue
-        match = _PART.match(name) or _STACKED.match(name)
-        if match and not _NO_LINEAR.search(match["module"]):
-            parts[match["module"]][match["part"] or "weight"] = (dtype, shape)
-        elif match is None or (match["part"] or "weight") in ("weight", "bias"):
+    for name, (dtype, shape) in _without_extras(config, tensors):
+        module, part = _split(name)
+        if module and (module in parts or not _NO_LINEAR.search(module)):
+            parts[module][part] = (dtype, shape)
+        elif not module or part in ("weight", "bias"):
             rest[name] += count(shape)
     times = _whole(config, [*parts, *rest])
     layers, other = [], 0.0
@@ -173,12 +177,24 @@ def _from_tensors(config: Config, tensors: Tensors, claim: Claim | None) -> Mode
     return Model(tuple(layers), other) if layers else None
 
 
-def _is_extra(config: Config, name: str) -> bool:
-    """Of a layer that predicts further tokens, which vLLM leaves on the disk unless it is to speculate with it."""
-    match, depth, more = _INDEX.match(name), config.get("num_hidden_layers"), config.get("num_nextn_predict_layers")
-    if match and isinstance(depth, int) and isinstance(more, int) and match["stack"].endswith("layers"):
-        return depth <= int(match["index"]) < depth + more
-    return name.startswith("mtp.")
+def _split(name: str) -> tuple[str, str]:
+    """(module, part) of a tensor of a layer; empty module for others."""
+    module, _, part = name.rpartition(".")
+    if part in _PARTS:
+        return module, part
+    match = _OF_WEIGHT.match(name) or _STACKED.match(name)
+    return (match["module"], match["part"] or "weight") if match else ("", "")
+
+
+def _without_extras(config: Config, tensors: Tensors) -> Iterator[tuple[str, tuple[str, tuple[int, ...]]]]:
+    """Without layers that predict further tokens, which vLLM leaves on the disk unless it is to speculate with them."""
+    depth, more = config.get("num_hidden_layers"), config.get("num_nextn_predict_layers")
+    extra: tuple[str, ...] = ()
+    if isinstance(depth, int) and isinstance(more, int) and 0 < more < 100:
+        extra = tuple(f"layers.{n}." for n in range(depth, depth + more))
+    for name, entry in tensors.items():
+        if not name.startswith("mtp.") and not (extra and _ABOVE.sub("", name).startswith(extra)):
+            yield name, entry
 
 
 def _whole(config: Config, names: Iterable[str]) -> Any:
@@ -188,13 +204,18 @@ def _whole(config: Config, names: Iterable[str]) -> Any:
         if match := _INDEX.match(name):
             seen[match["stack"]].add(int(match["index"]))
     wanted = config.get("num_hidden_layers")
+    more = {
+        stack: wanted / len(found)
+        for stack, found in seen.items()
+        if isinstance(wanted, int)
+        and len(found) < wanted
+        and stack.endswith(("layers", "h"))
+        and not _BESIDE.search(stack)
+    }
 
     def times(name: str) -> float:
-        match = _INDEX.match(name)
-        if not match or not isinstance(wanted, int) or not match["stack"].endswith(("layers", "h")):
-            return 1.0
-        found = len(seen[match["stack"]])
-        return wanted / found if found < wanted and "vis" not in match["stack"] else 1.0
+        match = _INDEX.match(name) if more else None
+        return more.get(match["stack"], 1.0) if match else 1.0
 
     return times
 
@@ -203,9 +224,9 @@ def _weights(found: Mapping[str, tuple[str, tuple[int, ...]]], scheme: Scheme | 
     """Weights of a layer: by its shape where a value is a weight, else as packing, scales and index say."""
     part = next(part for part in _WEIGHTS if part in found)
     dtype, shape = found[part]
-    stored = count(shape) * dtype_bits(dtype)
-    if "meta" in found:  # 2:4 sparse: every other weight is not there
-        return 2 * _assumed(stored, scheme)
+    stored = int(count(shape) * dtype_bits(dtype))
+    if "meta" in found:  # 2:4 sparse: not all weights are there
+        return None
     if part == "blocks" or dtype == "U8":  # two 4-bit values a byte, but for what is claimed to have eight bits
         return count(shape) if scheme and scheme.weight_bits == 8 else 2 * count(shape)
     if dtype not in ("I32", "U32", "I64"):

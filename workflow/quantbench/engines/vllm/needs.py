@@ -49,7 +49,7 @@ _OTHER_KV: Final = (
     "multi_query", "attn_type_list", "compress_ratios",
 )  # fmt: skip
 """Keys of layers whose KV cache this arithmetic does not know."""
-_EVERY: Final = {"gemma2": 2, "gemma3_text": 6, "gemma3": 6, "cohere2": 4}
+_EVERY: Final = {"gemma2": 2, "gemma3_text": 6, "gemma3": 6, "cohere2": 4, "gpt_oss": 2}
 """Families whose every n-th layer is not sliding, where neither `layer_types` nor `sliding_window_pattern` is there."""
 
 
