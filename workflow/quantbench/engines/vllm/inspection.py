@@ -89,7 +89,10 @@ class Fit:
 
 @dataclass(frozen=True)
 class Logged:
-    """What the log of a start says, and the verdict on the claim (`evidence.judge`)."""
+    """What the log of a start says, and the verdict on the claim (`evidence.judge`).
+
+    failure: why the start failed, and what to do about it; None where it did not, or no error is in the log.
+    """
 
     version: str | None
     started: bool
@@ -101,6 +104,8 @@ class Logged:
     label: str
     sentences: list[str]
     remedy: str
+    failure: str | None = None
+    failure_remedy: str | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,7 @@ def inspect(subject: Subject, gpu: Gpu | None, length: int | None = None, log: s
         fit=fit,
         kernels=kernels.supports(claim, gpu.capability) if gpu and gpu.capability else [],
         step_ms=step,
-        log=None if log is None else _logged(facts, verdict),
+        log=None if log is None else _logged(facts, verdict, log),
         warnings=warnings,
     )
 
@@ -240,7 +245,8 @@ def _too_fast(step: float | None, gpu: Gpu | None) -> list[str]:
     ]
 
 
-def _logged(facts: vllm_log.LogFacts, verdict: evidence.Verdict) -> Logged:
+def _logged(facts: vllm_log.LogFacts, verdict: evidence.Verdict, log: str) -> Logged:
+    failure = None if facts.started else vllm_log.diagnose(log)
     return Logged(
         version=facts.version,
         started=facts.started,
@@ -252,4 +258,6 @@ def _logged(facts: vllm_log.LogFacts, verdict: evidence.Verdict) -> Logged:
         label=verdict.label,
         sentences=list(verdict.sentences),
         remedy=verdict.remedy,
+        failure=failure.cause if failure else None,
+        failure_remedy=failure.remedy if failure else None,
     )
