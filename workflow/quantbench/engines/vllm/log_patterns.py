@@ -360,7 +360,8 @@ CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (re.compile(r"RepositoryNotFoundError|is not a local folder and is not a valid model identifier|"
                 r"Invalid repository ID or local directory|No such file or directory: '?(?P<file>\S*config\.json)"),
      "the model was not found", "correct the model's source in the config"),
-    (re.compile(r"(?:Error: |Value error, )Please install (?P<what>[\w.-]+\S*)"), "the package {what} is missing in vLLM's environment",
+    (re.compile(r"(?:Error: |Value error, )Please install (?P<what>[\w.-]+\S*)"),
+     "the package {what} is missing in vLLM's environment",
      "install it there, or take a model that does not need it"),
     (re.compile(r"(?P<what>Could not find nvcc|Ninja build failed|Failed to find C compiler)|"
                 r"CalledProcessError: Command '?\['?(?:\S*/)?(?P<cc>gcc|cc|clang|g\+\+)\b"),
