@@ -397,6 +397,35 @@ def test_words_that_name_layers_as_another_version_did() -> None:
         assert not fits(pattern, "vision_tower.layers.3.mlp.fc1"), pattern
 
 
+@pytest.mark.parametrize("name", ["gptq 4 bit", "awq", "W4A16", "fp8 blocks"])
+def test_a_tower_for_images_that_the_words_do_not_name_is_no_fault(name: str) -> None:
+    form = FORMATS[name]
+    config = {**LLAMA, "num_hidden_layers": 2, "quantization_config": form.words}
+    seen = {f"visual.blocks.{n}.attn.qkv.weight": ("BF16", (8192, 8192)) for n in range(8)}
+    assert form.layout is not None
+    tensors = headers(form.layout) | seen
+    claim = claim_of(config)
+    verdict = judge(claim, ServedModel(log("x", form.kernel, None), config, tensors))
+    assert verdict.outcome == "verified", verdict.sentences
+    model = model_of(config, tensors, claim)
+    assert model is not None
+    assert claim is not None
+    assert model.share(claim) == pytest.approx(1 - 8 * 8192**2 / model.weights)
+    assert model.bits(claim, 16) == pytest.approx(model.stored, rel=0.01)
+
+
+def test_four_bits_in_containers_of_another_type_are_counted_by_their_scales() -> None:
+    """bnb_4bit_quant_storage: bfloat16, as FSDP wants it."""
+
+    def stored(name: str, out: int, into: int) -> Stored:
+        return {**nf4(name, out, into), f"{name}.weight": ("BF16", (out * into // 4, 1))}
+
+    config = {**LLAMA, "quantization_config": FORMATS["bitsandbytes NF4"].words}
+    model = model_of(config, headers(stored), claim_of(config))
+    assert model is not None
+    assert model.weights == LINEAR
+
+
 def test_layers_of_speculation_and_of_other_towers_are_not_the_language_models() -> None:
     """DeepSeek's layer after the last is not loaded; an audio tower has a depth of its own."""
     config = {

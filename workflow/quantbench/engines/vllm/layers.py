@@ -67,6 +67,12 @@ class Layer:
     weights: float
     stored: float | None = None
 
+    def scheme(self, claim: Claim | None) -> Scheme | None:
+        """What the claim makes of it; None for 16 bit, also where the files hold 16 bit and nothing changes that."""
+        scheme = claim.scheme(self.name) if claim else None
+        is_left = self.stored is not None and self.stored > PLAIN_BITS and claim is not None and not claim.online
+        return None if is_left else scheme
+
 
 @dataclass(frozen=True)
 class Model:
@@ -81,14 +87,14 @@ class Model:
         return sum(layer.weights for layer in self.layers)
 
     def share(self, claim: Claim) -> float:
-        """Of the linear layers' weights, what the claim quantizes."""
-        return sum(layer.weights for layer in self.layers if claim.scheme(layer.name)) / self.weights
+        """Of the linear layers' weights, what the claim quantizes and the files do not hold in 16 bit."""
+        return sum(layer.weights for layer in self.layers if layer.scheme(claim)) / self.weights
 
     def bits(self, claim: Claim | None, full: int) -> float | None:
         """Mean bits per weight of the linear layers as claimed (`full` where left alone); None if not known."""
         total = 0.0
         for layer in self.layers:
-            scheme = claim.scheme(layer.name) if claim else None
+            scheme = layer.scheme(claim)
             packed = layer.stored is not None and layer.stored <= PLAIN_BITS
             bits = scheme.bits if scheme else layer.stored if packed and claim else full
             if bits is None:
@@ -98,7 +104,7 @@ class Model:
 
     def quantized(self, claim: Claim) -> Model | None:
         """Of it what the claim quantizes; None if nothing."""
-        layers = tuple(layer for layer in self.layers if claim.scheme(layer.name))
+        layers = tuple(layer for layer in self.layers if layer.scheme(claim))
         return Model(layers, 0.0) if layers else None
 
     def unnamed(self, claim: Claim) -> float:
@@ -116,8 +122,12 @@ class Model:
         return sum(layer.weights * (layer.stored or 0) for layer in self.layers) / self.weights
 
     def plain(self, claim: Claim) -> float:
-        """Of the weights that the claim quantizes, the share that is stored in 16 bit or more."""
-        claimed = [layer for layer in self.layers if claim.scheme(layer.name) and layer.stored is not None]
+        """Of the weights that the claim quantizes, the share that is stored in 16 bit or more.
+
+        Towers for images and sound are left out: words seldom name them, and vLLM leaves them in 16 bit.
+        """
+        own = [layer for layer in self.layers if _is_of_decoder(layer.name)] or self.layers
+        claimed = [layer for layer in own if claim.scheme(layer.name) and layer.stored is not None]
         total = sum(layer.weights for layer in claimed)
         return sum(layer.weights for layer in claimed if (layer.stored or 0) > PLAIN_BITS) / total if total else 0.0
 
@@ -177,6 +187,11 @@ def _from_tensors(config: Config, tensors: Tensors, claim: Claim | None) -> Mode
     return Model(tuple(layers), other) if layers else None
 
 
+def _is_of_decoder(name: str) -> bool:
+    match = _INDEX.match(name)
+    return match is not None and not _BESIDE.search(match["stack"])
+
+
 def _split(name: str) -> tuple[str, str]:
     """(module, part) of a tensor of a layer; empty module for others."""
     module, _, part = name.rpartition(".")
@@ -225,6 +240,8 @@ def _weights(found: Mapping[str, tuple[str, tuple[int, ...]]], scheme: Scheme | 
     part = next(part for part in _WEIGHTS if part in found)
     dtype, shape = found[part]
     stored = int(count(shape) * dtype_bits(dtype))
+    if "weight.absmax" in found:  # bitsandbytes, in containers of any type: a scale for each block of 64
+        return count(found["weight.absmax"][1]) * 64
     if "meta" in found:  # 2:4 sparse: not all weights are there
         return None
     if part == "blocks" or dtype == "U8":  # two 4-bit values a byte, but for what is claimed to have eight bits

@@ -185,7 +185,7 @@ def _group(name: str, layers: list[Layer], claim: Claim | None) -> Group:
     total, bits, labels = sum(layer.weights for layer in layers), 0.0, dict[str, None]()
     known = True
     for layer in layers:
-        scheme = claim.scheme(layer.name) if claim else None
+        scheme = layer.scheme(claim)
         labels[(scheme.label or claim.method) if scheme and claim else "16 bit"] = None
         width = _loaded(layer, scheme, online=bool(claim and claim.online))
         known, bits = known and width is not None, bits + layer.weights * (width or 0)
