@@ -180,8 +180,8 @@ def _served_gguf(spec: ServerSpec, file: Path) -> None:
         bits = "" if header.bits_per_weight is None else f" ({header.type}, {header.bits_per_weight:.2f} bits a weight)"
         raise QuantbenchError(
             f"{key}.source: {file}{bits} cannot be served: {reason}",
-            remedy=f"set {key}.unpack: true, which makes a BF16 folder of it here (what it has lost stays lost), "
-            "or install that package into vLLM's environment",
+            remedy=f"set {key}.unpack: true, which makes a BF16 folder of it here (what it has lost stays lost)"
+            + ("" if spec.platform == "cpu" else ", or install that package into vLLM's environment"),
         )
 
 

@@ -71,12 +71,14 @@ def found(spec: ServerSpec) -> Subject | None:
     if folder is None:
         return None
     model_source.check_source(spec)
-    config = checkpoint.config(folder) if folder.is_dir() else {}
-    if not config:
+    if model_source.is_mistral(folder):
         raise QuantbenchError(
-            f"{folder / 'config.json'} is no JSON object" if folder.is_dir() else f"{folder} is a file",
-            remedy="name the folder of a checkpoint with config.json and safetensors",
+            f"{folder} is in Mistral's own format (params.json, no config.json), whose sizes are not told here",
+            remedy="inspect the same model with a config.json beside, which most of them have on the hub",
         )
+    if folder.is_file() and folder.suffix != ".gguf":
+        raise QuantbenchError(f"{folder} is a file", remedy="name the folder that it lies in, or a GGUF file")
+    config = checkpoint.config(folder)
     dummy = spec.settings.load_format == "dummy"
     tensors = None if dummy else checkpoint.tensors(folder)
     return Subject(spec, str(folder), "headers" if tensors else "config", config, tensors)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf_file import Q4_K, Q8_0, gguf
 from quantbench.cli.main import main
 from quantbench.observe import cards, gpu
 
@@ -282,3 +283,55 @@ def test_it_starts_without_heavy_libraries(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=ROOT / "workflow", capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_gguf_file_is_counted_from_its_header_in_parts_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {"general__architecture": "llama", "llama__block_count": 2, "llama__embedding_length": 256,
+             "llama__attention__head_count": 4, "llama__attention__head_count_kv": 2}  # fmt: skip
+    tensors = {"token_embd.weight": ((512, 256), Q8_0), "output.weight": ((512, 256), Q8_0)}
+    blocks = [{f"blk.{n}.{m}.weight": ((256, 256), Q4_K) for m in ("attn_q", "ffn_up")} for n in range(2)]
+    whole, parts = tmp_path / "m.gguf", [tmp_path / f"m-{n:05d}-of-00002.gguf" for n in (1, 2)]
+    whole.write_bytes(gguf(tensors | blocks[0] | blocks[1], **sizes))
+    parts[0].write_bytes(gguf(tensors | blocks[0], split__count=2, **sizes))
+    parts[1].write_bytes(gguf(blocks[1], split__count=2))
+    entries = [found(capsys, str(file), "--gpu", "l4")[0] for file in (whole, parts[0])]
+    for entry in entries:
+        held = {part["name"]: (part["weights"], part["bits"]) for part in entry["parts"]}
+        assert held["attention"] == (2 * 256 * 256, 4.5)
+        assert held["MLP"] == (2 * 256 * 256, 4.5)
+        assert held["lm_head"] == (512 * 256, 8.5)
+        assert entry["basis"] == "headers"
+        assert entry["kv_bytes_per_token"] == 2 * 2 * 64 * 2 * 2
+        assert "vllm-gguf-plugin" in entry["kernels"][0]["words"]
+        assert any("a GGUF file: since 0.24" in warning for warning in entry["warnings"])
+    parts[1].unlink()
+    assert "is one of 2 parts, of which m-00002-of-00002.gguf is missing" in refused(capsys, str(parts[0]))
+    whole.write_bytes(whole.read_bytes()[:-10])
+    assert "is cut short" in refused(capsys, str(whole))
+
+
+def test_a_log_of_a_failed_start_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, log = str(checkpoint(tmp_path / "m")), tmp_path / "server.log"
+    log.write_text("(EngineCore pid=7) ERROR 12-01 09:00:10 [core.py:8] torch.OutOfMemoryError: CUDA out of memory.\n")
+    text = said(capsys, folder, "--log", str(log))
+    assert "failed     out of memory" in text
+    assert "remedy     lower max_model_len" in text
+    (entry,) = found(capsys, folder, "--log", str(log))
+    assert entry["log"]["failure"] == "out of memory"
+    healthy = str(LOGS / "cuda-0.26.0-bf16.log")
+    assert found(capsys, folder, "--log", healthy)[0]["log"]["failure"] is None
+
+
+def test_a_revision_is_asked_for_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for commit, ref in (("a" * 40, "main"), ("b" * 40, "dev")):
+        cache = tmp_path / "hub/models--org--m"
+        (cache / "refs").mkdir(parents=True, exist_ok=True)
+        (cache / "refs" / ref).write_text(commit)
+        checkpoint(cache / "snapshots" / commit)
+    assert f"snapshots/{'a' * 40} " in said(capsys, "org/m")
+    assert f"snapshots/{'b' * 40} " in said(capsys, "org/m", "--revision", "dev")
+    assert f"snapshots/{'b' * 40} " in said(capsys, "org/m", "--revision", "b" * 40)
+    assert "(revision no)" in refused(capsys, "org/m", "--revision", "no")
+    assert "x" * 80 in refused(capsys, "x" * 5000)

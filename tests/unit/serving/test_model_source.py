@@ -303,3 +303,77 @@ def test_a_damaged_index_is_named(home, text):
     (folder / "model.safetensors.index.json").write_text(text)
     with pytest.raises(QuantbenchError, match=r"model\.safetensors\.index\.json is damaged"):
         model_source.check_source(fake_spec(None, source=str(folder)))
+
+
+@pytest.mark.fault(
+    "config.json of a model is cut, a pointer, or saved in another encoding",
+    "refused before the start, with what is wrong with it",
+)
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "is empty"), (b"[1]", "is no JSON object"), (b'{"a": 1,}', "is not JSON: "), (b"<html>", "is not JSON: "),
+     (b"\xef\xbb\xbf{}", "byte order mark"), ("{}".encode("utf-16"), "byte order mark"), (b"\xff{}", "is not UTF-8"),
+     (b"version https://git-lfs.github.com/spec/v1\n", "pointer of Git LFS"), (b"[" * 99999, "is not JSON")],
+)  # fmt: skip
+def test_a_config_that_cannot_be_read_is_named_with_its_fault(home, content, words):
+    folder = home / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_bytes(content)
+    (folder / "model.safetensors").write_bytes(tensor(4))
+    with pytest.raises(QuantbenchError) as error:
+        model_source.check_source(changed(fake_spec(home), source=str(folder)))
+    assert f"mine/config.json {words}" in error.value.what or words in error.value.what
+    assert checkpoint.config(folder) == {}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"shape": [-1, 4]}, {"shape": ["a", 4]}, {"dtype": 16}, {"shape": [3, 4]}, {"data_offsets": [0]}, {"shape": 4}],
+)
+def test_a_header_whose_entries_are_no_tensors_is_damaged(tmp_path, entry):
+    named = {"a.weight": {"dtype": "BF16", "shape": [2, 2], "data_offsets": [0, 8]} | entry}
+    header = json.dumps({"__metadata__": {"format": "pt"}} | named).encode()
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    assert "header" in checkpoint.damage(file)
+    file.write_bytes(tensor(4))
+    assert checkpoint.damage(file) == ""
+
+
+def test_an_adapter_is_no_model_and_one_beside_a_model_is_not_counted(home):
+    folder = home / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(tensor(4))
+    with pytest.raises(QuantbenchError, match="is an adapter, no model"):
+        model_source.check_source(changed(fake_spec(home), source=str(folder)))
+    (folder / "model.safetensors").write_bytes(tensor(4))
+    model_source.check_source(changed(fake_spec(home), source=str(folder)))
+    assert [path.name for path in checkpoint.weights(folder).files] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("ref", [b"", b"\xff\xfe\x00", b"../../../etc"])
+def test_a_damaged_ref_is_a_model_that_is_not_here(home, ref):
+    cached(home, "a" * 40, "main")
+    (home / "hub/models--org--name/refs/main").write_bytes(ref)
+    with pytest.raises(QuantbenchError, match="neither a folder here nor in the hub cache"):
+        model_source.check_source(changed(fake_spec(home), source="org/name"))
+
+
+@pytest.mark.parametrize("source", ["org/model@main", "https://huggingface.co/org/model"])
+def test_other_spellings_of_a_hub_id_are_named_by_the_id(home, source):
+    with pytest.raises(QuantbenchError) as error:
+        model_source.check_source(changed(fake_spec(home), source=source))
+    assert "name org/model as" in error.value.remedy
+    assert (".revision" in error.value.remedy) == ("@" in source)
+
+
+def test_each_header_is_read_once_however_often_it_is_looked_into(home, monkeypatch):
+    folder = home / "mine"
+    sharded(folder)
+    opened = []
+    monkeypatch.setattr(checkpoint.msgspec.json, "decode", lambda content, **_: opened.append(content) or {})
+    for _ in range(3):
+        checkpoint.tensors(folder)
+        checkpoint.damage(next(folder.glob("*.safetensors")))
+    assert len(opened) == len(checkpoint.weights(folder).files)

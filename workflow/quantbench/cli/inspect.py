@@ -1,7 +1,7 @@
 """`quantbench inspect MODEL`: what a model claims and holds, what vLLM will need, and whether a card has the kernels.
 
-It reads config.json and the headers of the weight files, no weights. MODEL is a folder, a hub id in the cache, a
-profile of config/gpus/, or a model of --configfile.
+It reads config.json and the headers of the weight files, no weights. MODEL is a folder, a GGUF file, a hub id in the
+cache, a profile of config/gpus/, or a model of --configfile.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ GIVEN = "MODEL"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     add = parser.add_argument
-    add("model", nargs="?", metavar=GIVEN, help="a folder, a hub id in the cache, a profile of config/gpus/, or one of "
-        "--configfile's models; left out: all of --configfile's")  # fmt: skip
+    add("model", nargs="?", metavar=GIVEN, help="a folder, a GGUF file, a hub id in the cache, a profile of "
+        "config/gpus/, or one of --configfile's models; left out: all of --configfile's")  # fmt: skip
     add("--configfile", type=Path, nargs="+", default=[], metavar="FILE", help="as for snakemake")
     add("--gpu", metavar="NAME", help="a card, such as h100-80gb or 4090 (default: the profile's, else the one here)")
     add(
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--length", type=kind.positive_integer, metavar="L", help="tokens of a request (default: max_model_len)")
     add("--quantization", metavar="METHOD", help="as --quantization of vLLM, for quantization while loading")
+    add("--revision", metavar="NAME", help="branch, tag or commit of a hub model (default: main)")
     add("--log", type=Path, metavar="FILE", help="log of a start of this model: what vLLM said, and the verdict")
     add("--json", action="store_true", help="a JSON list, one object per model")
 
@@ -51,10 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print one text per model; 0. Raises QuantbenchError for what is not here, damaged or not understood."""
     plan = _plan(args)
-    if plan and args.quantization:
+    if plan and (args.quantization or args.revision):
+        option, key = ("--quantization", "quantize_flag") if args.quantization else ("--revision", "revision")
         raise QuantbenchError(
-            "--quantization is for a folder or a hub id, and a configuration says it itself",
-            remedy="set models.….quantize_flag there",
+            f"{option} is for a folder or a hub id, and a configuration says it itself",
+            remedy=f"set models.….{key} there",
         )
     subjects, absent = _of_plan(plan, args) if plan else ([_alone(args)], [])
     if args.log and len(subjects) > 1:
@@ -108,8 +110,17 @@ def _of_plan(plan: Plan, args: argparse.Namespace) -> tuple[list[Subject], list[
 
 def _alone(args: argparse.Namespace) -> Subject:
     limit = max(ServerSettings().max_model_len, args.length or 0)
-    load_format = "dummy" if _config_alone(Path(args.model)) else "auto"
-    served = ServerSettings(quantization=args.quantization, max_model_len=limit, load_format=load_format)
+    try:
+        load_format = "dummy" if _config_alone(Path(args.model)) else "auto"
+    except OSError as error:
+        what = f"{args.model[:80]}{'…' if len(args.model) > 80 else ''} cannot be looked into: {error.strerror}"
+        raise QuantbenchError(what, remedy="name a folder, a GGUF file or a hub id") from None
+    served = ServerSettings(
+        quantization=args.quantization,
+        max_model_len=limit,
+        load_format=load_format,
+        args=("--revision", args.revision) if args.revision else (),
+    )
     spec = ServerSpec(model=GIVEN, source=args.model, settings=served)
     try:
         found = preview.found(spec)
@@ -117,7 +128,8 @@ def _alone(args: argparse.Namespace) -> Subject:
             model_source.check_source(spec)
     except QuantbenchError as error:
         what = error.what.removeprefix(f"models.{GIVEN}.source: ")
-        raise QuantbenchError(what, remedy=error.remedy.replace(f"models.{GIVEN}.source", GIVEN)) from None
+        remedy = error.remedy.replace(f"models.{GIVEN}.source", GIVEN).replace(f"models.{GIVEN}.revision", "--revision")
+        raise QuantbenchError(what, remedy=remedy) from None
     assert found, "what is not here is an error"
     return replace(found, spec=structs.replace(spec, model=args.model))
 
@@ -125,6 +137,8 @@ def _alone(args: argparse.Namespace) -> Subject:
 def _config_alone(folder: Path) -> bool:
     """A folder with a config.json and no file of weights, as one has before a download: the config tells enough."""
     if not folder.is_dir() or not checkpoint.config(folder) or list(folder.glob("*.gguf")):
+        return False
+    if list(folder.glob("adapter_model.*")):
         return False
     held = checkpoint.weights(folder)
     return not (held.files or held.missing or held.damaged)

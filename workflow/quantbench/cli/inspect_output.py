@@ -14,7 +14,7 @@ from quantbench.wording import integer, number
 
 _BASIS: Final = {
     "headers": "counted from the headers of its files",
-    "config": "counted from its config.json, without files of weights",
+    "config": "counted from its config.json, not from files of weights",
     "shape": "counted from its published shape",
 }
 _WIDTH: Final = 13
@@ -106,6 +106,9 @@ def _logged(log: Logged | None) -> Iterator[str]:
         return
     version = f"vLLM {log.version}" if log.version else "of a vLLM that does not say its version"
     yield _line("log", version + ("" if log.started else "; its server did not get ready"))
+    if log.failure:
+        yield _line("  failed", log.failure)
+        yield _line("  remedy", log.failure_remedy or "")
     tokens = "" if log.kv_tokens is None else f" ({integer(log.kv_tokens)} tokens)"
     kv = "" if log.kv_gib is None else f", KV cache {number(log.kv_gib)} GiB{tokens}"
     if log.weights_gib is not None or kv:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+import msgspec
 
 from quantbench.observe import gguf
 
@@ -23,7 +27,7 @@ def config(folder: Path | str) -> dict[str, Any]:
     """The folder's config.json; {} where there is none or it cannot be read. Of a GGUF file what its header says of it.
 
     Where it says nothing of a quantization, that of hf_quant_config.json (ModelOpt's) is put in, as vLLM does; its
-    `_file` names where it stands.
+    `_file` names where it stands. `config_fault` says why one cannot be read.
     """
     if Path(folder).suffix == ".gguf" and Path(folder).is_file():
         return _of_gguf(Path(folder))
@@ -34,18 +38,39 @@ def config(folder: Path | str) -> dict[str, Any]:
 
 def _of_gguf(file: Path) -> dict[str, Any]:
     try:
-        header = gguf.read(file)
+        header = gguf.whole(file)
     except (OSError, ValueError):
         return {}
     bits = header.bits_per_weight
     stored = {"quant_method": "gguf", "type": header.type, "bits_per_weight": bits, "_file": file.name}
-    return {"quantization_config": stored} if bits is not None and bits < 16 else {}
+    return header.config | ({"quantization_config": stored} if bits is not None and bits < 16 else {})
+
+
+def config_fault(folder: Path) -> str:
+    """Why the folder's config.json, which is there, tells nothing; empty if it does."""
+    path = folder / "config.json"
+    try:
+        content = path.read_bytes()
+        if content.startswith(_POINTER):
+            return "is a pointer of Git LFS and not the file itself (git lfs pull gets that)"
+        if content.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return "begins with a byte order mark, which vLLM's reader refuses: save it as UTF-8 without one"
+        value = json.loads(content.decode("utf-8"))
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except UnicodeDecodeError:
+        return "is not UTF-8"
+    except json.JSONDecodeError as error:
+        return f"is not JSON: {error}" if content.strip() else "is empty"
+    except (ValueError, RecursionError):
+        return "is not JSON"
+    return "" if isinstance(value, dict) else "is no JSON object"
 
 
 def _object(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -55,6 +80,8 @@ _OTHER_FORMATS: Final = ("*.bin", "*.pt")
 _INDEXES: Final = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _MISTRAL: Final = "consolidated*.safetensors"
 _MISTRAL_INDEX: Final = "consolidated.safetensors.index.json"
+_POINTER: Final = b"version https://git-"
+_ADAPTER: Final = "adapter_model."
 _OF_TRAINING: Final = ("training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.pt", "scaler.pt")
 """What vLLM passes over, wherever such a name ends."""
 _VARIANT: Final = re.compile(r"(?:model|pytorch_model)\.(?:fp16|bf16|fp32|int8|ema|non_ema)(?:-\d+-of-\d+)?\.\w+")
@@ -102,7 +129,7 @@ def _named(folder: Path, name: str) -> Weights | None:
     if not index.exists():
         return None
     named = _object(index).get("weight_map")
-    if not isinstance(named, dict) or not all(isinstance(file, str) for file in named.values()):
+    if not isinstance(named, dict) or not named or not all(isinstance(file, str) for file in named.values()):
         return Weights((), damaged=index)
     paths = [folder / file for file in sorted(set(named.values()))]
     return Weights(
@@ -122,7 +149,8 @@ def _without_index(folder: Path) -> list[Path]:
 
 
 def _matching(folder: Path, pattern: str) -> list[Path]:
-    return sorted(path for path in folder.glob(pattern) if not path.name.endswith(_OF_TRAINING))
+    found = (path for path in folder.glob(pattern) if not path.name.startswith(_ADAPTER))
+    return sorted(path for path in found if not path.name.endswith(_OF_TRAINING))
 
 
 def _of_names(paths: list[Path]) -> Weights:
@@ -138,12 +166,17 @@ def _of_names(paths: list[Path]) -> Weights:
 
 
 def tensors(folder: Path | str) -> dict[str, tuple[str, tuple[int, ...]]] | None:
-    """Name → (dtype as in the safetensors format, e.g. "BF16", shape) of the weights; None where one is unreadable."""
+    """Name → (dtype as in the safetensors format, e.g. "BF16", shape) of the weights; None where one is unreadable.
+
+    Of a GGUF file by the names and with the types that `gguf.Gguf.named` gives them.
+    """
     named: dict[str, tuple[str, tuple[int, ...]]] = {}
     try:
+        if Path(folder).suffix == ".gguf" and Path(folder).is_file():
+            return gguf.whole(folder).named
         for path in (path for path in weights(folder).files if path.suffix == ".safetensors"):
-            named |= {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in _header(path)[1].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            named |= {name: (entry.dtype, entry.shape) for name, entry in _header(path)[1].items()}
+    except (OSError, ValueError):
         return None
     return named or None
 
@@ -166,34 +199,63 @@ def damage(path: Path) -> str:
             return "" if path.stat().st_size else "is empty"
         begin, header = _header(path)
         size = path.stat().st_size
-        whole = begin + max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+        if odd := next((name for name, entry in header.items() if not _as_long_as_its_shape(entry)), None):
+            return f"has a damaged header: the place of {odd} is not as large as its shape"
+        whole = begin + max((entry.data_offsets[1] for entry in header.values()), default=0)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except ValueError:
         return "is no safetensors file, or its header is damaged"
     if size < whole:
         return f"is cut short: {size} bytes of {whole}"
     return f"has {size - whole} bytes that belong to no tensor" if size > whole else ""
 
 
+def _as_long_as_its_shape(entry: Entry) -> bool:
+    begin, end = entry.data_offsets
+    bits = _DTYPE_BITS.get(entry.dtype)
+    return bits is None or -(-bits * count(entry.shape) // 8) == end - begin
+
+
 def _is_pointer(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(20) == b"version https://git-"
+        return file.read(len(_POINTER)) == _POINTER
 
 
-def _header(path: Path) -> tuple[int, dict[str, Any]]:
-    """(where the tensors begin in bytes, name → entry); ValueError for what is no header."""
+class Entry(msgspec.Struct, frozen=True):
+    """A tensor in a header. dtype is empty for what is none: `__metadata__` lies among them."""
+
+    dtype: str = ""
+    shape: tuple[Annotated[int, msgspec.Meta(ge=0)], ...] = ()
+    data_offsets: tuple[int, int] = (0, 0)
+
+
+def _header(path: Path) -> tuple[int, dict[str, Entry]]:
+    """(where the tensors begin in bytes, name → entry); ValueError for what is no header, or no entry of one."""
+    state = path.stat()
+    return _parsed(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _parsed(path: Path, _size: int, _changed: int) -> tuple[int, dict[str, Entry]]:
+    """As `_header`; the same file is looked at for its damage, its tensors and its size."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if size > _MAX_HEADER:
             raise ValueError(f"a header of {size} bytes")
-        header = json.loads(file.read(size))
-    return 8 + size, {name: entry for name, entry in header.items() if name != "__metadata__"}
+        try:
+            header = msgspec.json.decode(file.read(size), type=dict[str, Entry])
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ValueError(str(error)) from None
+    header.pop("__metadata__", None)
+    if any(entry.dtype == "" for entry in header.values()):
+        raise ValueError("an entry that is no tensor")
+    return 8 + size, header
 
 
-def dtype_bits(dtype: str) -> int:
-    """Of one value of a safetensors dtype; those that are not listed have eight."""
-    return _DTYPE_BITS.get(dtype, 8)
+def dtype_bits(dtype: str) -> float:
+    """Of one value of a dtype of safetensors or type of GGML, scales included; those that are not listed have eight."""
+    return _DTYPE_BITS.get(dtype) or gguf.BITS.get(dtype, 8)
 
 
 def count(shape: tuple[int, ...]) -> int:

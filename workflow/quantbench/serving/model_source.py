@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from quantbench.engines.choose import engine_of
 from quantbench.engines.protocol import Hub
 from quantbench.errors import QuantbenchError
-from quantbench.observe import checkpoint
+from quantbench.observe import checkpoint, gguf
 from quantbench.records.server import Revision, ServerSettings, ServerSpec
 
 _TEXTS = (".json", ".jinja", ".model", ".txt", ".py")
@@ -39,7 +39,8 @@ def snapshot(model_id: str, hub: Hub) -> Path:
     """The folder of this revision of a model in a hub's cache; a revision without a ref of its name is a commit."""
     repository = _repository(model_id, hub)
     ref = repository / "refs" / hub.revision
-    return repository / "snapshots" / (ref.read_text().strip() if ref.is_file() else hub.revision)
+    commit = ref.read_text(encoding="utf-8", errors="replace").strip() if ref.is_file() else ""
+    return repository / "snapshots" / (commit or hub.revision)
 
 
 def _repository(model_id: str, hub: Hub) -> Path:
@@ -48,7 +49,7 @@ def _repository(model_id: str, hub: Hub) -> Path:
 
 def is_local(source: str) -> bool:
     """A source that is a path, not the id of a hub model: also one below a folder that is here."""
-    return source.startswith((".", "/", "models/")) or source.count("/") != 1 or Path(source).parent.is_dir()
+    return source.startswith((".", "/", "~", "models/")) or source.count("/") != 1 or Path(source).parent.is_dir()
 
 
 def revision(spec: ServerSpec) -> Revision | None:
@@ -67,6 +68,13 @@ def check_source(spec: ServerSpec) -> None:
     if path is None:
         hub = engine_of(spec).hub(spec)
         asked = "" if hub.revision == "main" else f" (revision {hub.revision})"
+        name, _, other = source.removeprefix("https://huggingface.co/").partition("@")
+        if name.count("/") == 1 and name != source and not is_local(name):
+            key = f"; what is behind the @ is a revision: models.{model}.revision" if other else ""
+            raise QuantbenchError(
+                f"models.{model}.source: '{source}' is no id of a hub model",
+                remedy=f"name {name} as models.{model}.source{key}",
+            )
         raise QuantbenchError(
             f"models.{model}.source: '{source}' is neither a folder here nor in the hub cache {hub.cache}{asked}"
             + _others(source, hub),
@@ -74,6 +82,12 @@ def check_source(spec: ServerSpec) -> None:
             if is_local(source)
             else f"get it with: {_download(spec)}, or correct models.{model}.source",
         )
+    if path.suffix == ".gguf" and path.is_file():
+        try:
+            gguf.whole(path)
+        except ValueError as error:
+            remedy = f"get the file again, or correct models.{model}.source"
+            raise QuantbenchError(f"models.{model}.source: {path} {error}", remedy=remedy) from None
     if path.is_dir() and (fault := _fault_of(path, spec)):
         raise QuantbenchError(f"models.{model}.source: {fault[0]}", remedy=fault[1] or _remedy(spec, path, fault[2]))
 
@@ -93,6 +107,8 @@ def _fault_of(folder: Path, spec: ServerSpec) -> Fault | None:
         return f"{dangling[0]} is a link to a file that is not there{many}", "", dangling
     if not (folder / "config.json").exists() and not is_mistral(folder):
         return f"{folder} has no config.json" + _unlike(folder), _remedy_of_gguf(folder), [folder / "config.json"]
+    if (folder / "config.json").exists() and (why := checkpoint.config_fault(folder)):
+        return f"{folder / 'config.json'} {why}", "", [folder / "config.json"]
     if dummy:
         return None
     if held.damaged:
@@ -120,10 +136,14 @@ def _dangles(path: Path) -> bool:
 def _unlike(folder: Path) -> str:
     """What is there instead of a checkpoint that vLLM loads as a folder."""
     found: list[Path]
+    if is_mistral(folder):
+        return "; it is in Mistral's own format (params.json), whose weights are consolidated*.safetensors"
     if found := sorted(folder.glob("*.gguf")):
         return f", only {', '.join(path.name for path in found[:_NAMED])}"
     if found := sorted([*folder.glob("*.pth"), *folder.glob("original/*.pth")]):
         return f"; {found[0].relative_to(folder)} is in Meta's own format, which vLLM does not load"
+    if (folder / "snapshots").is_dir() and folder.name.startswith("models--"):
+        return f"; it is the hub cache's own: name the model {folder.name.removeprefix('models--').replace('--', '/')}"
     if found := sorted(folder.glob("adapter_model.*")):
         return f"; {found[0].name} is an adapter, no model: merge it into its base first"
     return ""

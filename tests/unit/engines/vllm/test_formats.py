@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from quantbench.engines.vllm import log as vllm_log
 from quantbench.engines.vllm.evidence import ServedModel, Verdict, claim_of, judge
 from quantbench.engines.vllm.formats import ALL, FP8, NVFP4, Claim, Rule, fits
-from quantbench.engines.vllm.layers import Tensors, is_tied, model_of
+from quantbench.engines.vllm.layers import HEAD, Tensors, is_tied, model_of
 from quantbench.engines.vllm.quantization import claim_mismatch
 
 LLAMA: dict[str, Any] = {
@@ -299,6 +299,19 @@ MIXED: dict[str, tuple[dict[str, Any], dict[str, Layout], float]] = {
         ct("pack-quantized", integers(4, 128), targets=["re:.*mlp.*proj"]), dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj"), plain), 0.808),
     "ignore by name": (
         {**ct("pack-quantized", integers(4, 128)), "ignore": ["lm_head", "re:.*v_proj$"]}, {"v_proj": plain}, 0.981),
+    "gptq modules_in_block_to_quantize": (
+        {**GPTQ, "modules_in_block_to_quantize": [["self_attn.k_proj", "self_attn.v_proj", "self_attn.q_proj"], ["mlp.up_proj"]]},
+        dict.fromkeys(("o_proj", "gate_proj", "down_proj"), plain), 0.385),
+    "auto-round expressions": (
+        {"quant_method": "auto-round", "bits": 4, "group_size": 128, "extra_config": {
+            ".*self_attn.*": {"bits": 8}, "mlp.up_proj": {"bits": 16, "data_type": "fp"}, "up_proj": {"bits": 16}}},
+        {**dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj"), gptq(8)), "up_proj": plain}, 0.731),
+    "auto-round blocks": (
+        {"quant_method": "auto-round", "bits": 4, "group_size": 128, "block_name_to_quantize": "model.language_model.layers"}, {}, 1.0),
+    "a layer's own target before its kind": (
+        {**ct("pack-quantized", integers(4, 128)), "config_groups": {
+            "group_0": {"targets": ["Linear"], "weights": integers(4, 128)},
+            "group_1": {"targets": ["re:.*down_proj"], "weights": integers(8, None)}}}, {"down_proj": packed(8, 0)}, 1.0),
     "modelopt mixed": (
         {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": {
             f"model.layers.{n}.{module}": {"quant_algo": "FP8"} for n in range(32) for module in MODULES if "mlp" in module}},
@@ -337,6 +350,132 @@ def test_which_layers_is_taken_from_the_checkpoints_own_words(name: str) -> None
     assert by_formula.share(claim) == pytest.approx(share, abs=0.001)
     verdict = judge(claim, ServedModel(log("x", kernel, gib(bits)), config))
     assert verdict.outcome == "verified", "dummy weights: the arithmetic of the family instead of the headers"
+
+
+HEADS: dict[str, tuple[dict[str, Any], Layout]] = {
+    "compressed-tensors": ({**ct("pack-quantized", integers(4, 128)), "ignore": []}, packed(4, 128)),
+    "modelopt": ({"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": []}, micro(16, "F8_E4M3", "weight", "weight_scale_2")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("stored", [True, False])
+def test_formats_whose_words_are_of_lm_head_too_do_not_contradict_either_way(name: str, stored: bool) -> None:
+    words, layout = HEADS[name]
+    config = {**LLAMA, "quantization_config": words}
+    tensors = {k: v for k, v in headers(layout).items() if k != "lm_head.weight"}
+    tensors |= (layout if stored else plain)("lm_head", 128256, 4096)
+    verdict = judge(claim_of(config), ServedModel(log("x", MARLIN + "X", None), config, tensors))
+    assert verdict.outcome == "verified", verdict.sentences
+    model = model_of(config, tensors, claim_of(config))
+    assert model is not None
+    assert (HEAD in [layer.name for layer in model.layers]) == stored
+
+
+def test_words_that_name_layers_as_another_version_did() -> None:
+    """transformers moved `vision_tower` below `model`, and quantizers write the names that they see."""
+    for ignored, tower in (
+        ("model.vision_tower", "vision_tower"), ("re:vision_tower.*", "model.vision_tower"), ("vision_tower", "model.vision_tower"),
+        ("re:model.vision_tower.*", "vision_tower"),
+    ):  # fmt: skip
+        words = {**ct("pack-quantized", integers(4, 128)), "ignore": ["lm_head", ignored]}
+        config = {**LLAMA, "quantization_config": words}
+        seen = {f"{tower}.encoder.layers.{n}.mlp.fc1.weight": ("BF16", (8192, 8192)) for n in range(2)}
+        verdict = judge(
+            claim_of(config), ServedModel(log("x", MARLIN + "X", None), config, headers(packed(4, 128)) | seen)
+        )
+        assert verdict.outcome == "verified", (ignored, verdict.sentences)
+    layer = "language_model.model.layers.3.self_attn.q_proj"
+    for pattern in (
+        "model.layers.3",
+        "model.language_model.layers.3.self_attn",
+        "re:model.language_model.layers.3.*",
+        "re:model.layers",
+    ):
+        assert fits(pattern, layer), pattern
+    for pattern in ("model.layers.3", "re:.*language_model.*", "re:layers"):
+        assert not fits(pattern, "vision_tower.layers.3.mlp.fc1"), pattern
+
+
+@pytest.mark.parametrize("name", ["gptq 4 bit", "awq", "W4A16", "fp8 blocks"])
+def test_a_tower_for_images_that_the_words_do_not_name_is_no_fault(name: str) -> None:
+    form = FORMATS[name]
+    config = {**LLAMA, "num_hidden_layers": 2, "quantization_config": form.words}
+    seen = {f"visual.blocks.{n}.attn.qkv.weight": ("BF16", (8192, 8192)) for n in range(8)}
+    assert form.layout is not None
+    tensors = headers(form.layout) | seen
+    claim = claim_of(config)
+    verdict = judge(claim, ServedModel(log("x", form.kernel, None), config, tensors))
+    assert verdict.outcome == "verified", verdict.sentences
+    model = model_of(config, tensors, claim)
+    assert model is not None
+    assert claim is not None
+    assert model.share(claim) == pytest.approx(1 - 8 * 8192**2 / model.weights)
+    assert model.bits(claim, 16) == pytest.approx(model.stored, rel=0.01)
+
+
+def test_four_bits_in_containers_of_another_type_are_counted_by_their_scales() -> None:
+    """bnb_4bit_quant_storage: bfloat16, as FSDP wants it."""
+
+    def stored(name: str, out: int, into: int) -> Stored:
+        return {**nf4(name, out, into), f"{name}.weight": ("BF16", (out * into // 4, 1))}
+
+    config = {**LLAMA, "quantization_config": FORMATS["bitsandbytes NF4"].words}
+    model = model_of(config, headers(stored), claim_of(config))
+    assert model is not None
+    assert model.weights == LINEAR
+
+
+def test_layers_of_speculation_and_of_other_towers_are_not_the_language_models() -> None:
+    """DeepSeek's layer after the last is not loaded; an audio tower has a depth of its own."""
+    config = {
+        **LLAMA,
+        "num_hidden_layers": 2,
+        "num_nextn_predict_layers": 1,
+        "quantization_config": FORMATS["fp8 blocks"].words,
+    }
+    tensors = headers(blocks)
+    usual = model_of(config, tensors, claim_of(config))
+    more = {"model.layers.2.eh_proj.weight": ("BF16", (4096, 8192)), "model.layers.2.shared_head.head.weight": ("BF16", (128256, 4096)),
+            "model.layers.2.embed_tokens.weight": ("BF16", (128256, 4096)), "mtp.fc.weight": ("BF16", (4096, 8192))}  # fmt: skip
+    assert model_of(config, tensors | more, claim_of(config)) == usual
+    plain_config = {**LLAMA, "num_hidden_layers": 2}
+    audio = {f"audio_tower.layers.{n}.fc1.weight": ("BF16", (1000, 1000)) for n in range(1)}
+    one, other = model_of(plain_config, headers(plain), None), model_of(plain_config, headers(plain) | audio, None)
+    assert one is not None
+    assert other is not None
+    assert other.weights - one.weights == 10**6
+
+
+def test_words_that_do_not_name_what_is_stored_refuse_nothing() -> None:
+    """A kind of layer that this table does not know, such as a class of modules: the kernel or the module tree decides."""
+    words = ct("int-quantized", integers(8, None), integers(8, None), targets=["LlamaMLP", "LlamaAttention"])
+    config = {**LLAMA, "quantization_config": words}
+    verdict = judge(claim_of(config), ServedModel(log("x", "", None), config, headers(eight("I8"))))
+    assert verdict.outcome == "undecided"
+    assert any("does not name them" in sentence for sentence in verdict.sentences)
+
+
+WORDS = [
+    ({"quant_method": "torchao", "quant_type": "int4_weight_only", "quant_type_kwargs": {"group_size": 64}}, "W4A16", 4.5),
+    ({"quant_method": "torchao", "quant_type": {"default": {"_type": "ModuleFqnToConfig", "_data": {"module_fqn_to_config": {
+        "_default": {"_type": "Int4WeightOnlyConfig", "_data": {"group_size": 128}},
+        "model.layers.0.mlp.up_proj": {"_type": "Int8WeightOnlyConfig", "_data": {}}, "re:.*down_proj": None}}}}}, "W8A16 + W4A16", None),
+    ({"quant_method": "auto-round", "bits": 4, "group_size": 32, "act_bits": 4, "data_type": "mx_fp"}, "MXFP4 W4A4", 4.25),
+    ({"quant_method": "auto-round", "bits": 8, "group_size": [128, 128], "data_type": "fp", "act_bits": 8}, "W8A8", 8.002),
+    ({"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}}}, "W4A16", 4.3125),
+    ({"quant_method": "fp_quant", "forward_dtype": "mxfp4"}, "MXFP4 W4A4", 4.25),
+    ({"quant_method": "mxfp8"}, "MXFP8 W8A8", 8.25),
+    (ct("int-quantized", integers(4, None), integers(8, None)), "W4A8", 8.0),
+    ("fp8", "W8A8", 8.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "label", "bits"), WORDS)
+def test_words_of_formats_as_their_tools_write_them(words: Any, label: str, bits: float | None) -> None:
+    claim = claim_of({**LLAMA, "quantization_config": words})
+    assert claim is not None
+    assert (claim.label, claim.bits) == (label, bits if bits is None else pytest.approx(bits, abs=0.001))
 
 
 def test_a_quantized_lm_head_counts_as_a_linear_layer() -> None:

@@ -70,8 +70,33 @@ def test_a_mixed_claim_has_an_answer_per_scheme_and_lack_says_what_is_there() ->
     assert [one.label for one in supports(empty, HOPPER)] == ["BF16"], "of the KV cache alone"
 
 
+@pytest.mark.parametrize(
+    ("words", "outcome", "said"),
+    [
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": True}, "none", "desc_act"),
+        ({"quant_method": "gptq", "bits": 4, "group_size": -1, "desc_act": True}, "native", "Marlin"),
+        ({"quant_method": "gptq", "bits": 3, "group_size": 128}, "none", "3 bits"),
+        (
+            {"quant_method": "gptq", "bits": 4, "group_size": 128, "dynamic": {"+:x": {"sym": False}}},
+            "none",
+            "asymmetric",
+        ),
+        ({"quant_method": "auto-round", "bits": 3, "group_size": 128}, "native", "Marlin"),
+        ({"quant_method": "modelopt", "quant_algo": "W4A8_AWQ"}, "none", "W4A8_AWQ"),
+        ({"quant_method": "hqq"}, "unknown", "hqq is no method of vLLM"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "unknown", "vllm-bnb-plugin"),
+        ({"quant_method": "gguf", "type": "Q4_K", "bits_per_weight": 4.5}, "unknown", "vllm-gguf-plugin"),
+        ({"quant_method": "fbgemm_fp8"}, "native", "--allow-deprecated-quantization"),
+    ],
+)
+def test_what_vllm_does_not_serve_is_said_before_a_start(words: dict[str, Any], outcome: str, said: str) -> None:
+    (found,) = supports(claim_of({"quantization_config": words}), HOPPER)
+    assert found.outcome == outcome
+    assert said in found.words
+
+
 @given(st.sampled_from([*ONLINE.values(), *MODELOPT.values(), *TORCHAO.values()]), st.integers(50, 130))
 def test_every_scheme_of_the_tables_has_an_answer(scheme: Any, capability: int) -> None:
-    (found,) = supports(Claim("x", (Rule("*", scheme),)), capability)
+    (found,) = supports(Claim("fp8", (Rule("*", scheme),)), capability)
     assert found.outcome in ("native", "weight-only", "emulated", "none", "unknown")
     assert found.label

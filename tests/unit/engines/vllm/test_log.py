@@ -266,6 +266,65 @@ FAILURES = {
     ),
     "RuntimeError: CUDA out of memory occurred when warming up sampler with 256 dummy requests.": ("out of memory", ""),
     "OSError: [Errno 28] No space left on device": ("no space is left", "df -h"),
+    "RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`": ("out of memory", ""),
+    "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 1.96 GiB.": ("out of memory", ""),
+    "ValueError: Unknown quantization method: gguf. Must be one of ['awq'].": (
+        "this vLLM has no gguf of its own", "vllm-gguf-plugin"
+    ),
+    "ValueError: Invalid quantization method: aqlm": ("vLLM does not know the quantization aqlm", "quantize"),
+    "ValueError: GPTQ group activation ordering (desc_act=True) is no longer supported. Use a checkpoint": (
+        "vLLM does not serve these words of the quantization: GPTQ group activation ordering", "inspect"
+    ),
+    "ValueError: Unsupported quantization config: bits=3, sym=True": ("vLLM does not serve these words", "anew"),
+    "ValueError: The quantization method fbgemm_fp8 is deprecated and will be removed in future versions of vLLM.": (
+        "vLLM has given up the quantization fbgemm_fp8", "--allow-deprecated-quantization"
+    ),
+    "OSError: Can't load tokenizer for '/m'. If you were trying to load it from": (
+        "the tokenizer cannot be loaded: Can't load tokenizer for '/m'", "tokenizer.json"
+    ),
+    "Exception: data did not match any variant of untagged enum ModelWrapper at line 1 column 3": (
+        "the tokenizer cannot be loaded", "Transformers"
+    ),
+    "huggingface_hub.errors.HfHubHTTPError: 401 Client Error: Unauthorized for url: https://h/api": (
+        "the hub does not accept this machine's token", "log in again"
+    ),
+    "huggingface_hub.errors.RevisionNotFoundError: 404 Client Error.": ("the model has no such revision", "revision"),
+    "ValueError: To serve at least one request with the models's max seq len (131072), (16.0 GiB KV cache is needed, "
+    "which is larger than the available KV cache memory (10.2 GiB). Based on the available memory, the estimated "
+    "maximum model length is 83000.": ("the KV cache is too small for one request of max_model_len 131072", "83000"),
+    "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 803: system has unsupported display driver": (
+        "the NVIDIA driver is too old", "update"
+    ),
+    "torch.AcceleratorError: CUDA error: system not yet initialized": (
+        "the GPU does not work: system not yet initialized", "fabricmanager"
+    ),
+    "vllm serve: error: ambiguous option: --max could match --max-model-len, --max-num-seqs": (
+        "vLLM refuses an argument: ambiguous option: --max could match", "whole name"
+    ),
+    "AssertionError: Attempted to load weight (torch.Size([4096, 1024])) into parameter (torch.Size([4096, 4096]))": (
+        "the weight files are not of this architecture", "one quantization"
+    ),
+    "KeyError: 'layers.0.mlp.gate_up_proj.weight_scale'": ("the weight files are not of this architecture", ""),
+    "ValueError: Weight output_partition_size = 576 is not divisible by weight quantization block_n = 128.": (
+        "its layers, divided by the GPUs, do not fit the quantization's groups", "tensor_parallel_size"
+    ),
+    "RuntimeError: Int8 not supported on SM100. Use FP8 quantization instead": ("this card has no INT8", "FP8"),
+    "OSError: It looks like the config file at '/m/config.json' is not a valid JSON file.": (
+        "/m/config.json is no JSON", "copy"
+    ),
+    "ValueError: Unrecognized model in /m. Should have a `model_type` key in its config.json": (
+        "config.json in /m does not say which model it is", "adapter"
+    ),
+    "ImportError: Please install bitsandbytes>=0.49.2 via `pip install bitsandbytes>=0.49.2` to use": (
+        "the package bitsandbytes>=0.49.2 is missing", "install it"
+    ),
+    "RuntimeError: Failed to find C compiler. Please specify via CC environment variable": (
+        "a kernel could not be compiled: Failed to find C compiler", "compiler"
+    ),
+    "InductorError: CalledProcessError: Command '['/usr/bin/gcc', '/tmp/x/main.c', '-O3']' returned 1.": (
+        "a kernel could not be compiled: gcc", "headers"
+    ),
+    "PermissionError: [Errno 13] Permission denied: '/root/.cache/vllm'": ("/root/.cache/vllm may not be", "right"),
     "KeyError: 'something new'": ("the server failed: KeyError: 'something new'", ""),
 }  # fmt: skip
 """Recorded logs by name, others by the line that says it: the cause and words of the remedy."""

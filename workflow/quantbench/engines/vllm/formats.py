@@ -10,11 +10,11 @@ NVFP4 is 4 + 8/16 = 4.5 (its scale per tensor is not counted), MXFP4 is 4 + 8/32
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
-from itertools import combinations
 from typing import Any, Final, TypeGuard
 
 Config = Mapping[str, Any]
@@ -26,7 +26,7 @@ class Scheme:
 
     weight_bits: None where the checkpoint's words do not tell. group: inputs that share a scale; 0 for one scale per
     row or tensor, which is not counted. name: where the field has one, such as NVFP4. floating: FP8 and smaller floats,
-    which need other kernels than integers of that width.
+    which need other kernels than integers of that width. unpacked: each weight takes a byte, however few bits it has.
     """
 
     weight_bits: int | None
@@ -36,13 +36,15 @@ class Scheme:
     zero_bits: int = 0
     name: str = ""
     floating: bool = False
+    unpacked: bool = False
 
     @property
     def bits(self) -> float | None:
         """Stored bits per weight, scales and zero points included."""
         if self.weight_bits is None:
             return None
-        return self.weight_bits + ((self.scale_bits + self.zero_bits) / self.group if self.group > 0 else 0.0)
+        width = max(self.weight_bits, 8) if self.unpacked else self.weight_bits
+        return width + ((self.scale_bits + self.zero_bits) / self.group if self.group > 0 else 0.0)
 
     @property
     def label(self) -> str:
@@ -69,7 +71,8 @@ ONLINE: Final[dict[str, Scheme]] = {
 }  # fmt: skip
 """--quantization on an unquantized checkpoint."""
 MODELOPT: Final[dict[str, Scheme]] = {
-    "FP8": FP8, "FP8_PER_CHANNEL_PER_TOKEN": FP8, "FP8_PB_WO": FP8_BLOCKS, "FP8_PB_REAL": FP8_BLOCKS, "NVFP4": NVFP4,
+    "FP8": FP8, "FP8_PER_CHANNEL_PER_TOKEN": FP8, "FP8_PB_WO": FP8_BLOCKS, "FP8_PB_REAL": FP8_BLOCKS,
+    "FP8_BLOCK_SCALES": FP8_BLOCKS, "NVFP4": NVFP4,
     "NVFP4_AWQ": NVFP4, "W4A16_NVFP4": replace(NVFP4, activation_bits=16), "MXFP8": MXFP8, "MXFP4": MXFP4,
     "INT8_SQ": Scheme(8, 8), "W4A16_AWQ": Scheme(4, 16, group=128), "W4A8_AWQ": Scheme(4, 8, group=128),
     "W4A8_MXFP4_FP8": replace(MXFP4, activation_bits=8),
@@ -94,9 +97,14 @@ SKIPS: Final = (
     "exclude_modules",
     "exclude",
     "modules_to_skip",
+    "skip_modules",
+    "linear_weights_not_to_quantize",
 )
 """Keys under which formats list the layers that stay in 16 bit."""
 ALL: Final = "*"
+"""Every linear layer but lm_head, which most formats quantize only where they say so."""
+EVERY: Final = "re:"
+"""Every linear layer, lm_head too."""
 
 
 @dataclass(frozen=True)
@@ -107,39 +115,54 @@ class Rule:
     scheme: Scheme | None
 
 
+_Index = tuple[dict[str, Scheme | None], dict[str, int], dict[str, set[int]], dict[str, int], list[int]]
+"""(layers seen so far; first rule of each plain name; first word of the names → how many words those have; first rule
+by `_core` of names that have another; rules whose patterns have to be tried)."""
+
+
 @dataclass(frozen=True)
 class Claim:
     """A quantization that is asserted of a model.
 
     rules: the first that fits a layer decides; a layer that none fits stays in 16 bit. online: quantized by vLLM while
-    loading, so that the checkpoint is in 16 bit. source: where it stands.
+    loading, so that the checkpoint is in 16 bit. source: where it stands. refused: why vLLM does not serve such words,
+    as read in 0.32.0; empty if it does.
     """
 
     method: str
     rules: tuple[Rule, ...] = ()
     online: bool = False
     source: str = "config.json: quantization_config"
+    refused: str = ""
 
     def scheme(self, layer: str) -> Scheme | None:
         """Of the layer of this name; None for 16 bit."""
-        known, by_name, others = self._index
+        known, by_name, firsts, by_core, others = self._index
         if layer not in known:
-            parts = layer.split(".")
-            names = (".".join(parts[i:j]) for i, j in combinations(range(len(parts) + 1), 2))
-            named = min((by_name[name] for name in names if name in by_name), default=len(self.rules))
+            parts, core = layer.split("."), _core(layer).split(".") if by_core else ()
+            lengths = ((i, i + n) for i, part in enumerate(parts) for n in firsts.get(part, ()))
+            names = (".".join(parts[i:j]) for i, j in lengths)
+            starts = (".".join(core[:i]) for i in range(1, len(core) + 1))
+            found = [by_name[name] for name in names if name in by_name]
+            named = min((*found, *(by_core[start] for start in starts if start in by_core)), default=len(self.rules))
             first = next((i for i in others if i < named and fits(self.rules[i].pattern, layer)), named)
             known[layer] = self.rules[first].scheme if first < len(self.rules) else None
         return known[layer]
 
     @cached_property
-    def _index(self) -> tuple[dict[str, Scheme | None], dict[str, int], list[int]]:
-        """(layers seen so far, first rule of each plain name, rules whose patterns have to be tried).
+    def _index(self) -> _Index:
+        """Of its rules.
 
         Experts make tens of thousands of layers, and lists of what is skipped have hundreds of names.
         """
         plain = [not rule.pattern.startswith("re:") and "*" not in rule.pattern for rule in self.rules]
         by_name = {rule.pattern: i for i, rule in reversed(list(enumerate(self.rules))) if plain[i]}
-        return {}, by_name, [i for i, is_plain in enumerate(plain) if not is_plain]
+        cores = [(_core(name), name) for name in by_name]
+        by_core = {core: by_name[name] for core, name in reversed(cores) if core not in ("", name)}
+        firsts: dict[str, set[int]] = defaultdict(set)
+        for name in by_name:
+            firsts[name.partition(".")[0]].add(name.count(".") + 1)
+        return {}, by_name, dict(firsts), by_core, [i for i, is_plain in enumerate(plain) if not is_plain]
 
     @property
     def schemes(self) -> tuple[Scheme, ...]:
@@ -181,7 +204,8 @@ def claim_of(config: Config, quantization: str | None = None) -> Claim | None:
         stated.get("quant_method") or ("modelopt" if "quantization" in stated else quantization) or "unknown"
     ).lower()
     skipped = tuple(Rule(pattern, None) for pattern in _skipped(stated))
-    return Claim(method, (*skipped, *_rules(method, stated)), online=method == "bitsandbytes", source=where)
+    rules = (*skipped, *_rules(method, stated))
+    return Claim(method, rules, method == "bitsandbytes", where, _refused(method, stated, quantization))
 
 
 def _stated(config: Config) -> tuple[Config, str]:
@@ -189,6 +213,7 @@ def _stated(config: Config) -> tuple[Config, str]:
     for holder, place in ((config, "config.json: "), (config.get("text_config"), "config.json: text_config.")):
         for key in ("quantization_config", "compression_config"):
             value = holder.get(key) if isinstance(holder, Mapping) else None
+            value = {"quant_method": value} if isinstance(value, str) else value
             if isinstance(value, Mapping) and value:
                 return value, str(value.get("_file") or place + key)
     return {}, ""
@@ -205,6 +230,30 @@ def _rules(method: str, stated: Config) -> Iterator[Rule]:
     if "gptq" in method or "awq" in method or "bits" in stated:
         return _gptq(stated)
     return iter([Rule(ALL, UNKNOWN)])
+
+
+def _refused(method: str, stated: Config, asked: str | None) -> str:
+    """Words that vLLM 0.32.0 refuses, though it knows their method (gptq_utils.py, auto_gptq.py, modelopt.py)."""
+    if method in ("gptq", "gptq_marlin", "auto_gptq") and asked != "humming":
+        changes = [c for p, c in _mapping(stated.get("dynamic")).items() if not p.startswith("-:")]
+        every = [stated, *({**stated, **_mapping(change)} for change in changes)]
+        if any(one.get("desc_act") is True and one.get("group_size") != -1 for one in every):
+            return "GPTQ with desc_act: true (act-order) in groups is no longer served"
+        if odd := next((one for one in every if one.get("bits", 4) not in (4, 8) or one.get("sym") is False), None):
+            return f"GPTQ of {odd.get('bits')} bits{', asymmetric' if odd.get('sym') is False else ''} is not served"
+    inner = _mapping(stated.get("quantization")) or stated
+    algorithm = str(inner.get("quant_algo") or "").upper()
+    if "modelopt" in method and algorithm and algorithm not in _MODELOPT_SERVED:
+        return f"ModelOpt's {algorithm} is not served"
+    if method == "compressed-tensors" and stated.get("format") == "marlin-24":
+        return "2:4 sparse weights (marlin-24) are no longer served"
+    return ""
+
+
+_MODELOPT_SERVED: Final = (
+    "FP8", "FP8_PER_CHANNEL_PER_TOKEN", "FP8_PB_WO", "FP8_BLOCK_SCALES", "NVFP4", "W4A16_NVFP4", "MXFP8",
+    "MIXED_PRECISION",
+)  # fmt: skip
 
 
 def _experts(_: Config) -> Iterator[Rule]:
@@ -231,9 +280,40 @@ def _gguf(stated: Config) -> Iterator[Rule]:
 
 
 def _auto_round(stated: Config) -> Iterator[Rule]:
-    for name, extra in _mapping(stated.get("extra_config")).items():
-        yield Rule(_exact(name), _grouped({**stated, **_mapping(extra)}))
-    yield Rule(ALL, _grouped(stated))
+    """`extra_config` has names, the ends of names, or expressions that are searched; names go first."""
+    extra = _mapping(stated.get("extra_config"))
+    for name in sorted(extra, key=lambda name: any(c in name for c in _OF_EXPRESSIONS)):
+        expression = any(c in name for c in _OF_EXPRESSIONS)
+        pattern = f"re:.*(?:{name})" if expression else f"re:(?:.*\\.)?{re.escape(name)}$"
+        yield Rule(pattern, _grouped({**stated, **_mapping(extra[name])}))
+    blocks = stated.get("block_name_to_quantize") or stated.get("to_quant_block_names")
+    names = [*_flat(blocks.split(",") if isinstance(blocks, str) else blocks)]
+    for name in names:
+        yield Rule(f"re:{re.escape(name.strip())}(?:\\.|$)", _grouped(stated))
+    if not names:
+        yield Rule(ALL, _grouped(stated))
+
+
+_OF_EXPRESSIONS: Final = r"*+?^$()[]{}|\\"
+
+
+def _hqq(stated: Config) -> Iterator[Rule]:
+    weights = _mapping(_mapping(stated.get("quant_config")).get("weight_quant_params"))
+    yield Rule(ALL, _grouped({"bits": weights.get("nbits"), "group_size": weights.get("group_size")}))
+
+
+def _fp_quant(stated: Config) -> Iterator[Rule]:
+    yield Rule(
+        ALL, {"mxfp4": replace(MXFP4, activation_bits=4), "nvfp4": NVFP4}.get(str(stated.get("forward_dtype")), UNKNOWN)
+    )
+
+
+def _eetq(_: Config) -> Iterator[Rule]:
+    yield Rule(ALL, Scheme(8))
+
+
+def _mxfp8(_: Config) -> Iterator[Rule]:
+    yield Rule(ALL, MXFP8)
 
 
 def _gptq(stated: Config) -> Iterator[Rule]:
@@ -245,7 +325,17 @@ def _gptq(stated: Config) -> Iterator[Rule]:
     scheme = _grouped(stated)
     if stated.get("lm_head"):
         yield Rule("lm_head", scheme)
-    yield Rule(ALL, scheme)
+    inside = [*_flat(stated.get("modules_in_block_to_quantize"))]
+    for name in inside:
+        yield Rule(name, scheme)
+    if not inside:
+        yield Rule(ALL, scheme)
+
+
+def _flat(value: Any) -> Iterator[str]:
+    """The texts of lists within lists."""
+    for one in value if isinstance(value, list | tuple) else ():
+        yield from [one] if isinstance(one, str) else _flat(one)
 
 
 def _grouped(stated: Config) -> Scheme | None:
@@ -255,16 +345,19 @@ def _grouped(stated: Config) -> Scheme | None:
     kind = str(stated.get("data_type") or "")
     if bits is None or bits >= 16:
         return UNKNOWN if bits is None else None
-    if "nv_fp" in kind:
-        return NVFP4
-    if "mx_fp" in kind:
-        return {4: MXFP4, 6: MXFP6, 8: MXFP8}.get(bits, UNKNOWN)
-    activations = stated.get("act_bits")
-    return Scheme(bits, activations if _is_int(activations) and activations < 16 else 16, max(group, 0), zero_bits=bits)
+    stated_bits = stated.get("act_bits")
+    activations = stated_bits if _is_int(stated_bits) and stated_bits < 16 else 16
+    if "nv_fp" in kind or "mx_fp" in kind:
+        named = NVFP4 if "nv_fp" in kind else {4: MXFP4, 6: MXFP6, 8: MXFP8}.get(bits)
+        return replace(named, activation_bits=activations) if named else UNKNOWN
+    if kind.startswith("fp"):
+        return replace(_fp8({"weight_block_size": stated.get("group_size")}), activation_bits=activations)
+    return Scheme(bits, activations, max(group, 0), zero_bits=bits)
 
 
 def _groups(stated: Config) -> Iterator[Rule]:
-    """compressed-tensors: each group has its targets."""
+    """compressed-tensors: each group has its targets; as in vLLM, those that name layers go before kinds of layers."""
+    kinds: list[Rule] = []
     for group in _mapping(stated.get("config_groups")).values():
         entry = _mapping(group)
         weights, inputs = _mapping(entry.get("weights")), _mapping(entry.get("input_activations"))
@@ -273,7 +366,11 @@ def _groups(stated: Config) -> Iterator[Rule]:
         scheme = _float_or_int(weights, inputs, str(entry.get("format") or stated.get("format") or ""))
         targets = entry.get("targets")
         for target in targets if isinstance(targets, list) else ["Linear"]:
-            yield Rule(ALL if target == "Linear" else str(target), scheme)
+            if target == "Linear":
+                kinds.append(Rule(EVERY, scheme))
+            else:
+                yield Rule(str(target), scheme)
+    yield from kinds
 
 
 def _float_or_int(weights: Config, inputs: Config, layout: str) -> Scheme:
@@ -290,18 +387,23 @@ def _float_or_int(weights: Config, inputs: Config, layout: str) -> Scheme:
             return replace(named, activation_bits=width)
     if group == 0 and (block := weights.get("block_structure")) and isinstance(block, list) and len(block) == 2:
         return Scheme(bits, width, int(block[0]) * int(block[1]), scale_bits=32, floating=floating)
-    return Scheme(bits, width, group, zero_bits=0 if weights.get("symmetric", True) else bits, floating=floating)
+    zeros = 0 if weights.get("symmetric", True) else bits
+    return Scheme(bits, width, group, zero_bits=zeros, floating=floating, unpacked=layout in _UNPACKED)
+
+
+_UNPACKED: Final = ("int-quantized", "float-quantized", "naive-quantized")
 
 
 def _modelopt(stated: Config) -> Iterator[Rule]:
     inner = _mapping(stated.get("quantization")) or stated
     for pattern in _skipped(inner) if inner is not stated else ():
         yield Rule(pattern, None)
+    yield Rule("re:.*(?:vision_tower|vision_model|vit_large_projector)", None)  # vLLM's own rule for this format
     algorithm = str(inner.get("quant_algo") or "").upper()
     for name, entry in _mapping(inner.get("quantized_layers")).items():
         yield Rule(_exact(name), _algorithm(str(_mapping(entry).get("quant_algo") or ""), _mapping(entry)))
     if algorithm and algorithm != "MIXED_PRECISION":
-        yield Rule(ALL, _algorithm(algorithm, inner))
+        yield Rule(EVERY, _algorithm(algorithm, inner))
 
 
 def _algorithm(name: str, stated: Config) -> Scheme:
@@ -317,20 +419,32 @@ def _fp8(stated: Config) -> Scheme:
 
 
 def _torchao(stated: Config) -> Iterator[Rule]:
-    yield Rule(ALL, _torchao_scheme(stated))
-
-
-def _torchao_scheme(stated: Config) -> Scheme:
+    """`quant_type`: a name with its arguments, or a configuration; one for each layer in a ModuleFqnToConfig."""
     kind = stated.get("quant_type")
     if isinstance(kind, Mapping):
         kind = kind.get("default", kind)
-    if isinstance(kind, Mapping):
-        name, data = str(kind.get("_type") or ""), _mapping(kind.get("_data"))
-        scheme = TORCHAO.get(name.lower().removesuffix("config"), UNKNOWN)
-        group = data.get("group_size")
-    else:
+    if not isinstance(kind, Mapping):
         name, _, size = str(kind or "").partition("-")
-        scheme, group = TORCHAO.get(name.lower(), UNKNOWN), int(size) if size.isdigit() else None
+        group = int(size) if size.isdigit() else _mapping(stated.get("quant_type_kwargs")).get("group_size")
+        yield Rule(ALL, _torchao_scheme(name, group))
+        return
+    data = _mapping(kind.get("_data"))
+    layers = _mapping(data.get("fqn_to_config")) or _mapping(data.get("module_fqn_to_config"))
+    for name, entry in layers.items():
+        if name != "_default":
+            yield Rule(_exact(name), _torchao_entry(entry) if entry else None)
+    if not layers:
+        yield Rule(ALL, _torchao_entry(kind))
+    elif default := layers.get("_default"):
+        yield Rule(ALL, _torchao_entry(default))
+
+
+def _torchao_entry(entry: Any) -> Scheme:
+    return _torchao_scheme(str(_mapping(entry).get("_type")), _mapping(_mapping(entry).get("_data")).get("group_size"))
+
+
+def _torchao_scheme(name: str, group: Any) -> Scheme:
+    scheme = TORCHAO.get(name.lower().replace("_", "").removesuffix("config"), UNKNOWN)
     return replace(scheme, group=group) if _is_int(group) and group > 0 else scheme
 
 
@@ -353,7 +467,7 @@ def _quark(stated: Config) -> Iterator[Rule]:
 _READERS: Final[dict[str, Callable[[Config], Iterator[Rule]]]] = {
     "compressed-tensors": _groups, "mxfp4": _experts, "gpt_oss_mxfp4": _experts, "torchao": _torchao, "quark": _quark,
     "bitsandbytes": _bitsandbytes, "auto-round": _auto_round, "auto_round": _auto_round, "inc": _auto_round,
-    "intel/auto-round": _auto_round, "gguf": _gguf,
+    "intel/auto-round": _auto_round, "gguf": _gguf, "hqq": _hqq, "eetq": _eetq, "fp_quant": _fp_quant, "mxfp8": _mxfp8,
 }  # fmt: skip
 """Who reads the words of a method, where its name alone tells."""
 
@@ -362,24 +476,48 @@ def _skipped(stated: Config) -> Iterator[str]:
     for key in SKIPS:
         value = stated.get(key)
         if isinstance(value, list):
-            yield from map(str, value)
+            yield from (name.removesuffix(".weight") for name in value if isinstance(name, str) and name)
 
 
 def fits(pattern: str, layer: str) -> bool:
     """Whether a pattern of a checkpoint names a layer: `re:` and a regex, a wildcard, or a part of its dotted name.
 
-    `*` alone is every linear layer but lm_head, which formats quantize only where they say so.
+    `*` alone is every linear layer but lm_head, which formats quantize only where they say so. Words and tensors of one
+    checkpoint may spell the way to a layer differently (`_core`), which vLLM maps when it loads them.
     """
     if pattern == ALL:
         return layer != "lm_head"
     if pattern.startswith("re:"):
         try:
-            return re.match(pattern[3:], layer) is not None
+            return any(re.match(pattern[3:], name) for name in _spellings(pattern[3:], layer))
         except re.error:
             return False
     if "*" in pattern:
-        return any(fnmatchcase(layer, p) for p in (pattern, f"{pattern}.*", f"*.{pattern}"))
-    return f".{pattern}." in f".{layer}."
+        wanted = (pattern, f"{pattern}.*", f"*.{pattern}")
+        return any(fnmatchcase(name, p) for name in _spellings(pattern, layer) for p in wanted)
+    core = _core(pattern)
+    return f".{pattern}." in f".{layer}." or (core not in ("", pattern) and f"{_core(layer)}.".startswith(f"{core}."))
+
+
+_ABOVE: Final = re.compile(r"^(?:(?:model|language_model|text_model)\.)+")
+_OF_DECODER: Final = ("layers.", "embed_tokens", "lm_head")
+
+
+def _core(name: str) -> str:
+    """A layer's name without the models that it is in: transformers and vLLM have changed these over time."""
+    return _ABOVE.sub("", name)
+
+
+def _spellings(pattern: str, layer: str) -> Iterator[str]:
+    """The name of a layer, and the others that it may go by in a pattern that tells the way to it."""
+    yield layer
+    core = _core(layer)
+    if not pattern.startswith((".*", "*")):
+        yield core
+        yield f"model.{core}"
+    if "language_model" in pattern and core.startswith(_OF_DECODER):
+        yield f"language_model.model.{core}"
+        yield f"model.language_model.{core}"
 
 
 def _exact(name: str) -> str:

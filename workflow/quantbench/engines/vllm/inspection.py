@@ -100,7 +100,10 @@ class Fit:
 
 @dataclass(frozen=True)
 class Logged:
-    """What the log of a start says, and the verdict on the claim (`evidence.judge`)."""
+    """What the log of a start says, and the verdict on the claim (`evidence.judge`).
+
+    failure: why the start failed, and what to do about it; None where it did not, or no error is in the log.
+    """
 
     version: str | None
     started: bool
@@ -112,6 +115,8 @@ class Logged:
     label: str
     sentences: list[str]
     remedy: str
+    failure: str | None = None
+    failure_remedy: str | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +166,7 @@ def inspect(subject: Subject, gpu: Gpu | None, length: int | None = None, log: s
     warnings = [
         *(verdict.sentences if log is None and verdict.outcome == "contradicted" else ()),
         *_unknown(parts, weights, kv),
+        *((f"a GGUF file: {kernels.plugin('gguf')}",) if subject.where.endswith(".gguf") else ()),
         *_misfit(fit, settings, kv),
         *_host_bound(decode, claim),
     ]
@@ -168,7 +174,7 @@ def inspect(subject: Subject, gpu: Gpu | None, length: int | None = None, log: s
         model=spec.model,
         source=spec.source,
         where=subject.where,
-        basis=subject.basis,
+        basis="config" if subject.basis == "headers" and not (model and model.stored is not None) else subject.basis,
         family=str(config["model_type"]) if "model_type" in config else None,
         claim=Claimed(claim.method, claim.label, claim.bits, claim.source, claim.online) if claim else None,
         parts=[Part(p.name, p.weights, p.bits, p.gib, p.scheme) for p in parts],
@@ -184,7 +190,7 @@ def inspect(subject: Subject, gpu: Gpu | None, length: int | None = None, log: s
         kernels=kernels.supports(claim, gpu.capability) if gpu and gpu.capability else [],
         step_ms=next((entry.floor_ms for entry in decode if entry.concurrency == 1), None),
         decode=decode,
-        log=None if log is None else _logged(facts, verdict),
+        log=None if log is None else _logged(facts, verdict, log),
         warnings=warnings,
     )
 
@@ -274,7 +280,8 @@ def host_bound(entries: Sequence[bound.Expected], *, everywhere: bool, quantized
     )
 
 
-def _logged(facts: vllm_log.LogFacts, verdict: evidence.Verdict) -> Logged:
+def _logged(facts: vllm_log.LogFacts, verdict: evidence.Verdict, log: str) -> Logged:
+    failure = None if facts.started else vllm_log.diagnose(log)
     return Logged(
         version=facts.version,
         started=facts.started,
@@ -286,4 +293,6 @@ def _logged(facts: vllm_log.LogFacts, verdict: evidence.Verdict) -> Logged:
         label=verdict.label,
         sentences=list(verdict.sentences),
         remedy=verdict.remedy,
+        failure=failure.cause if failure else None,
+        failure_remedy=failure.remedy if failure else None,
     )

@@ -18,7 +18,8 @@ from quantbench.records.server import ServerSpec, Versions
 
 SLEEP_SINCE = (0, 9)
 GGUF_UNTIL, GGUF_PLUGIN = (0, 24), "vllm-gguf-plugin"
-"""Before 0.24.0 vLLM itself served GGUF files (https://github.com/vllm-project/vllm/pull/39612)."""
+"""Before 0.24.0 vLLM itself served GGUF files (vllm-project/vllm#39612). Tried with 0.0.5 of the
+plugin and the CPU build of 0.32.0: it imports triton, which that build has not, and its library links libtorch_cuda."""
 LOOKED_AT = ("0.26.0", "0.33.0")
 """The oldest and the newest version whose log lines were looked at: `log_patterns`, docs/servers.md."""
 _ENV_PREFIX = "QUANTBENCH_VERSIONS_"
@@ -81,7 +82,11 @@ def no_gguf_reason(spec: ServerSpec) -> str:
     """Why a server of this spec takes no GGUF file, "" if it does; an unknown version is taken to."""
     found = _found(spec)
     numbers = _numbers(found.get("vllm"))
-    if not numbers or numbers < GGUF_UNTIL or found.get("gguf"):
+    if not numbers or numbers < GGUF_UNTIL:
+        return ""
+    if spec.platform == "cpu":
+        return f"vLLM {found['vllm']} serves GGUF files on a GPU only: its package {GGUF_PLUGIN} does not load on a CPU"
+    if found.get("gguf"):
         return ""
     return f"vLLM {found['vllm']} serves GGUF files only with the package {GGUF_PLUGIN}, which is not installed"
 

@@ -5,21 +5,28 @@ scheme; compressed-tensors takes CompressedTensorsW8A8Fp8 from 8.9 on and W8A16 
 `model_executor/kernels/linear/**`: `is_supported` of each kernel (Marlin ≥ 7.5 for INT4, INT8, FP8 and FP4;
 FlashInfer's and CUTLASS' FP4 and MXFP8 ≥ 10.0; CUTLASS W4A8 and Machete 9.0). The CUTLASS INT8 kernel has no code for
 10.0 and later: the start fails with "Int8 not supported on SM100" (vllm-project/vllm#25935, #54316). GGUF and
-bitsandbytes are not among that version's own methods.
+bitsandbytes are not among that version's own methods (`PLUGIN`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from quantbench.engines.vllm.formats import Claim, Scheme
 
 SOURCE: Final = "vLLM 0.32.0"
 Outcome = Literal["native", "weight-only", "emulated", "none", "unknown"]
-PLUGIN: Final = ("bitsandbytes", "gguf")
-"""Methods that vLLM 0.32 leaves to plugins."""
+PLUGIN: Final = {"bitsandbytes": ("0.28", "vllm-bnb-plugin"), "gguf": ("0.24", "vllm-gguf-plugin")}
+"""Methods that vLLM has left to plugins, since when (vllm-project/vllm#43529, #39612)."""
+SERVED: Final = (
+    "awq", "awq_marlin", "auto_awq", "gptq", "gptq_marlin", "auto_gptq", "moe_wna16", "fp8", "fbgemm_fp8", "fp_quant",
+    "compressed-tensors", "quark", "torchao", "inc", "auto-round", "auto_round", "intel/auto-round", "humming",
+    "mxfp4", "gpt_oss_mxfp4", "mxfp8", "deepseek_v4_fp8", "online", "experts_int8",
+)  # fmt: skip
+"""`quant_method` of a checkpoint that vLLM 0.32 knows, beside all of ModelOpt's."""
+DEPRECATED: Final = ("fbgemm_fp8", "fp_quant")
 
 
 @dataclass(frozen=True)
@@ -63,9 +70,24 @@ def supports(claim: Claim | None, capability: int) -> list[Support]:
     """One entry per scheme of the claim, BF16 where nothing is quantized. capability: 89 for 8.9."""
     if claim is None or claim.nothing:
         return [_from(_BF16, "BF16", capability)]
+    label = claim.label
+    if claim.refused:
+        return [Support(label, "none", f"{claim.refused}: the start fails")]
     if claim.method in PLUGIN:
-        return [Support(claim.label, "unknown", f"{claim.method} is no method of {SOURCE} itself: it needs a plugin")]
-    return [_support(scheme, capability) for scheme in claim.schemes]
+        return [Support(label, "unknown", plugin(claim.method))]
+    if not (claim.online or claim.method in SERVED or claim.method.startswith("modelopt")):
+        words = f"{claim.method} is no method of {SOURCE}: unless a plugin brings it, the start fails"
+        return [Support(label, "unknown", words)]
+    found = [_support(scheme, capability) for scheme in claim.schemes]
+    if claim.method in DEPRECATED:
+        found = [replace(one, words=f"{one.words}; wants --allow-deprecated-quantization") for one in found]
+    return found
+
+
+def plugin(method: str) -> str:
+    """What a method needs that is one of `PLUGIN`."""
+    since, package = PLUGIN[method]
+    return f"since {since} vLLM serves {method} only with the package {package}, and only on a GPU"
 
 
 def _support(scheme: Scheme, capability: int) -> Support:

@@ -22,20 +22,26 @@ Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
 
 PLAIN_BITS: Final = 12
 """Stored in more than this, a weight is not quantized."""
-_PART: Final = re.compile(
-    r"^(?P<module>.+?)\.(?P<part>weight|weight_packed|qweight|weight_scale(?:_inv|_2)?|weight_global_scale|weight_shape|"
-    r"weight_zero_point|weight_g_idx|qzeros|scales|g_idx|(?:input|output|k|v|q)_(?:scale|zero_point|global_scale)|SCB|"
-    r"weight\.(?:absmax|quant_map|nested_\w+|quant_state\.\w+)|bias)$"
-)
+_PARTS: Final = frozenset((
+    "weight", "weight_packed", "qweight", "weight_scale", "weight_scale_inv", "weight_scale_2", "weight_global_scale",
+    "weight_shape", "weight_zero_point", "weight_g_idx", "qzeros", "scales", "g_idx", "SCB", "bias", "meta",
+    "scale_packed", "_weight_qdata", "_weight_scale", "_weight_zero_point", "_weight_scale_and_zero",
+    *(f"{of}_{kind}" for of in ("input", "output", "k", "v", "q") for kind in ("scale", "zero_point", "global_scale")),
+))  # fmt: skip
+"""Last words of the names of a layer's tensors."""
+_OF_WEIGHT: Final = re.compile(r"^(?P<module>.+?)\.(?P<part>weight\.(?:absmax|quant_map|nested_\w+|quant_state\.\w+))$")
 _STACKED: Final = re.compile(r"^(?P<module>.+\.experts\.\w+?)(?:_(?P<part>blocks|scales|bias))?$")
 """Experts in one tensor: gpt-oss' `experts.gate_up_proj_blocks`, or `experts.gate_up_proj` in 16 bit."""
-_WEIGHTS: Final = ("weight", "weight_packed", "qweight", "blocks")
+_WEIGHTS: Final = ("weight", "weight_packed", "qweight", "blocks", "_weight_qdata")
 _ASIDE: Final = ("bias", "g_idx", "weight_g_idx", "weight_shape", "input_scale", "input_global_scale")
 """Not a part of a layer's weights."""
 _INDEX: Final = re.compile(r"^(?P<stack>.*?\.?(?:layers|h|blocks))\.(?P<index>\d+)\.")
 _NO_LINEAR: Final = re.compile(
     r"(?:^|\.)(?:\w*embed\w*|wte|wpe|\w*norm\w*|ln_\w+|router|gate|rotary\w*|conv\w*)(?:\.|$)"
 )
+_BESIDE: Final = re.compile(r"vis|audio|speech|encoder|talker|proj|perceiver|resampler|mtp")
+"""Stacks of layers that are not the language model's."""
+_ABOVE: Final = re.compile(r"^(?:(?:model|language_model)\.)+")
 HEAD: Final = "lm_head"
 _MOST, _DEEPEST = 10**8, 10**4
 """Sizes and layers beyond these are damage and no model."""
@@ -61,6 +67,12 @@ class Layer:
     weights: float
     stored: float | None = None
 
+    def scheme(self, claim: Claim | None) -> Scheme | None:
+        """What the claim makes of it; None for 16 bit, also where the files hold 16 bit and nothing changes that."""
+        scheme = claim.scheme(self.name) if claim else None
+        is_left = self.stored is not None and self.stored > PLAIN_BITS and claim is not None and not claim.online
+        return None if is_left else scheme
+
 
 @dataclass(frozen=True)
 class Model:
@@ -75,19 +87,32 @@ class Model:
         return sum(layer.weights for layer in self.layers)
 
     def share(self, claim: Claim) -> float:
-        """Of the linear layers' weights, what the claim quantizes."""
-        return sum(layer.weights for layer in self.layers if claim.scheme(layer.name)) / self.weights
+        """Of the linear layers' weights, what the claim quantizes and the files do not hold in 16 bit."""
+        return sum(layer.weights for layer in self.layers if layer.scheme(claim)) / self.weights
 
     def bits(self, claim: Claim | None, full: int) -> float | None:
         """Mean bits per weight of the linear layers as claimed (`full` where left alone); None if not known."""
         total = 0.0
         for layer in self.layers:
-            scheme = claim.scheme(layer.name) if claim else None
-            bits = full if scheme is None else scheme.bits
+            scheme = layer.scheme(claim)
+            packed = layer.stored is not None and layer.stored <= PLAIN_BITS
+            bits = scheme.bits if scheme else layer.stored if packed and claim else full
             if bits is None:
                 return None
             total += layer.weights * bits
         return total / self.weights
+
+    def quantized(self, claim: Claim) -> Model | None:
+        """Of it what the claim quantizes; None if nothing."""
+        layers = tuple(layer for layer in self.layers if layer.scheme(claim))
+        return Model(layers, 0.0) if layers else None
+
+    def unnamed(self, claim: Claim) -> float:
+        """Of all weights, the share that is stored in few bits and that the claim does not name."""
+        beside = (
+            layer for layer in self.layers if 0 < (layer.stored or 0) <= PLAIN_BITS and not claim.scheme(layer.name)
+        )
+        return sum(layer.weights for layer in beside) / self.weights
 
     @property
     def stored(self) -> float | None:
@@ -97,8 +122,12 @@ class Model:
         return sum(layer.weights * (layer.stored or 0) for layer in self.layers) / self.weights
 
     def plain(self, claim: Claim) -> float:
-        """Of the weights that the claim quantizes, the share that is stored in 16 bit or more."""
-        claimed = [layer for layer in self.layers if claim.scheme(layer.name) and layer.stored is not None]
+        """Of the weights that the claim quantizes, the share that is stored in 16 bit or more.
+
+        Towers for images and sound are left out: words seldom name them, and vLLM leaves them in 16 bit.
+        """
+        own = [layer for layer in self.layers if _is_of_decoder(layer.name)] or self.layers
+        claimed = [layer for layer in own if claim.scheme(layer.name) and layer.stored is not None]
         total = sum(layer.weights for layer in claimed)
         return sum(layer.weights for layer in claimed if (layer.stored or 0) > PLAIN_BITS) / total if total else 0.0
 
@@ -133,18 +162,18 @@ def _tied_families() -> frozenset[str]:
 def _from_tensors(config: Config, tensors: Tensors, claim: Claim | None) -> Model | None:
     parts: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = defaultdict(dict)
     rest: Counter[str] = Counter()
-    for name, (dtype, shape) in tensors.items():
-        match = _PART.match(name) or _STACKED.match(name)
-        if match and not _NO_LINEAR.search(match["module"]) and not name.startswith("mtp."):
-            parts[match["module"]][match["part"] or "weight"] = (dtype, shape)
-        elif match is None or (match["part"] or "weight") in ("weight", "bias"):
+    for name, (dtype, shape) in _without_extras(config, tensors):
+        module, part = _split(name)
+        if module and (module in parts or not _NO_LINEAR.search(module)):
+            parts[module][part] = (dtype, shape)
+        elif not module or part in ("weight", "bias"):
             rest[name] += count(shape)
     times = _whole(config, [*parts, *rest])
     layers, other = [], 0.0
     for module, found in parts.items():
         weight = next((found[part] for part in _WEIGHTS if part in found), None)
         head = module.rpartition(".")[2] == HEAD
-        if weight is None or len(weight[1]) < 2 or (head and _is_plain(weight)):
+        if weight is None or len(weight[1]) < 2 or not count(weight[1]) or (head and _is_plain(weight)):
             other += sum(count(shape) for _, shape in found.values()) * times(module) * (not (head and is_tied(config)))
             continue
         name = HEAD if head else module
@@ -158,6 +187,31 @@ def _from_tensors(config: Config, tensors: Tensors, claim: Claim | None) -> Mode
     return Model(tuple(layers), other) if layers else None
 
 
+def _is_of_decoder(name: str) -> bool:
+    match = _INDEX.match(name)
+    return match is not None and not _BESIDE.search(match["stack"])
+
+
+def _split(name: str) -> tuple[str, str]:
+    """(module, part) of a tensor of a layer; empty module for others."""
+    module, _, part = name.rpartition(".")
+    if part in _PARTS:
+        return module, part
+    match = _OF_WEIGHT.match(name) or _STACKED.match(name)
+    return (match["module"], match["part"] or "weight") if match else ("", "")
+
+
+def _without_extras(config: Config, tensors: Tensors) -> Iterator[tuple[str, tuple[str, tuple[int, ...]]]]:
+    """Without layers that predict further tokens, which vLLM leaves on the disk unless it is to speculate with them."""
+    depth, more = config.get("num_hidden_layers"), config.get("num_nextn_predict_layers")
+    extra: tuple[str, ...] = ()
+    if isinstance(depth, int) and isinstance(more, int) and 0 < more < 100:
+        extra = tuple(f"layers.{n}." for n in range(depth, depth + more))
+    for name, entry in tensors.items():
+        if not name.startswith("mtp.") and not (extra and _ABOVE.sub("", name).startswith(extra)):
+            yield name, entry
+
+
 def _whole(config: Config, names: Iterable[str]) -> Any:
     """name → how often its layer is there: headers of some layers stand for those whose files are elsewhere."""
     seen: dict[str, set[int]] = defaultdict(set)
@@ -165,13 +219,18 @@ def _whole(config: Config, names: Iterable[str]) -> Any:
         if match := _INDEX.match(name):
             seen[match["stack"]].add(int(match["index"]))
     wanted = config.get("num_hidden_layers")
+    more = {
+        stack: wanted / len(found)
+        for stack, found in seen.items()
+        if isinstance(wanted, int)
+        and len(found) < wanted
+        and stack.endswith(("layers", "h"))
+        and not _BESIDE.search(stack)
+    }
 
     def times(name: str) -> float:
-        match = _INDEX.match(name)
-        if not match or not isinstance(wanted, int) or not match["stack"].endswith(("layers", "h")):
-            return 1.0
-        found = len(seen[match["stack"]])
-        return wanted / found if found < wanted and "vis" not in match["stack"] else 1.0
+        match = _INDEX.match(name) if more else None
+        return more.get(match["stack"], 1.0) if match else 1.0
 
     return times
 
@@ -180,7 +239,11 @@ def _weights(found: Mapping[str, tuple[str, tuple[int, ...]]], scheme: Scheme | 
     """Weights of a layer: by its shape where a value is a weight, else as packing, scales and index say."""
     part = next(part for part in _WEIGHTS if part in found)
     dtype, shape = found[part]
-    stored = count(shape) * dtype_bits(dtype)
+    stored = int(count(shape) * dtype_bits(dtype))
+    if "weight.absmax" in found:  # bitsandbytes, in containers of any type: a scale for each block of 64
+        return count(found["weight.absmax"][1]) * 64
+    if "meta" in found:  # 2:4 sparse: not all weights are there
+        return None
     if part == "blocks" or dtype == "U8":  # two 4-bit values a byte, but for what is claimed to have eight bits
         return count(shape) if scheme and scheme.weight_bits == 8 else 2 * count(shape)
     if dtype not in ("I32", "U32", "I64"):

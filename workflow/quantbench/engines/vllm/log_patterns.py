@@ -220,6 +220,8 @@ _FREE = "free the GPU (nvidia-smi lists its processes), or lower gpu_memory_util
 CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (re.compile(r"PackageNotFoundError: .*\bvllm\b|No package metadata was found for vllm"),
      "the package metadata of vllm is missing in the server's environment", _SHIM),
+    (re.compile(r"error: (?P<why>ambiguous option: .+)"), "vLLM refuses an argument: {why}",
+     "write its whole name under the model's server arguments in the config"),
     (re.compile(r"(?:error: )?unrecognized arguments?: (?P<flag>.+)"), "vLLM does not know the argument {flag}",
      "correct or remove it under the model's server arguments in the config"),
     (re.compile(r"error: argument (?P<flag>\S+): (?P<why>.+)"), "vLLM refuses the argument {flag} {why}",
@@ -228,7 +230,7 @@ CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
      "choose another port in the config, or stop the process that listens on it"),
     (re.compile(r"Free memory on device (?P<where>\S* ?\([\d.]+/[\d.]+ GiB\)) on startup is less than desired"),
      "less memory is free on device {where} than gpu_memory_utilization asks for", _FREE),
-    (re.compile(r"To serve at least one request with the model's max seq len \((?P<len>\d+)\)"
+    (re.compile(r"To serve at least one request with the models?'s max seq len \((?P<len>\d+)\)"
                 r".*larger than the available(?:.*estimated maximum model length is (?P<fits>\d+))?"),
      "the KV cache is too small for one request of max_model_len {len} tokens",
      "lower max_model_len (the log estimates {fits} tokens fit) or give the KV cache more memory"),
@@ -244,12 +246,25 @@ CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
      "out of host memory", "free host memory (`free -h`), lower kv_cache_gib, or serve a smaller model"),
     (re.compile(r"Error in memory profiling"), "another process gave GPU memory back while vLLM measured it",
      "keep other programs off the GPU, then run the same command again"),
-    (re.compile(r"CUDA (?:error: )?out of memory|torch\.(?:cuda\.)?OutOfMemoryError"),
+    (re.compile(r"(?:CUDA|HIP) (?:error: )?out of memory|torch\.(?:cuda\.)?OutOfMemoryError|"
+                r"CUBLAS_STATUS_ALLOC_FAILED"),
      OUT_OF_MEMORY, "lower max_model_len, max_num_seqs or gpu_memory_utilization, or serve a smaller model"),
     (re.compile(r"max_model_len \((?P<len>\d+)\) is greater than the derived max_model_len \((?P<limit>[^,)]*\d)"),
      "max_model_len {len} is more than the model was made for ({limit})", "lower max_model_len in the config"),
-    (re.compile(r"Unknown quantization method:? (?P<name>[\w-]+)"), "vLLM does not know the quantization {name}",
+    (re.compile(r"(?:Unknown|Invalid) quantization method:? (?P<name>gguf|bitsandbytes)\b"),
+     "this vLLM has no {name} of its own", "install its package beside vLLM, on a GPU (vllm-gguf-plugin since 0.24, "
+     "vllm-bnb-plugin since 0.28), or take another checkpoint; models.….unpack: true makes BF16 of a GGUF file"),
+    (re.compile(r"(?:Unknown|Invalid) quantization method:? (?P<name>[\w-]+)"),
+     "vLLM does not know the quantization {name}",
      "use one that this build lists in its log, or quantize the checkpoint"),
+    (re.compile(r"(?P<why>GPTQ group activation ordering \(desc_act=True\) is no longer supported|"
+                r"Unsupported quantization config: .+|ModelOpt currently only supports: .+?\]|"
+                r"Unsupported (?:ModelOpt \w+ )?quant_algo.+)"),
+     "vLLM does not serve these words of the quantization: {why}",
+     "quantize the checkpoint anew with settings that it serves (`quantbench inspect` names them)"),
+    (re.compile(r"quantization method (?P<name>\w+) (?:is deprecated|has been marked as deprecated)"),
+     "vLLM has given up the quantization {name}",
+     "add --allow-deprecated-quantization to the model's server.args, or quantize with another method"),
     (re.compile(r"Quantization method specified in the model config \((?P<a>[^)]+)\) does not match .*"
                 r"argument \((?P<b>[^)]+)\)"),
      "the checkpoint is quantized with {a}, the config asks for {b}", "remove the quantization argument of this model"),
@@ -261,11 +276,18 @@ CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
                 r"Current capability: [\d.]+)", re.IGNORECASE),
      "this card is too old for the model's quantization: {why}",
      "choose a quantization that this card computes (its compute capability is in the message), or another card"),
+    (re.compile(r"Int8 not supported on SM"), "this card has no INT8 arithmetic that vLLM uses",
+     "choose FP8 (or 4-bit weights) instead of INT8 on this card"),
     (re.compile(r"no kernel image is available for execution on the device"),
      "this build of vLLM or torch has no code for this card",
      "install a build for this card's compute capability (nvidia-smi --query-gpu=compute_cap --format=csv)"),
-    (re.compile(r"NVIDIA driver on your system is too old|driver version is insufficient for CUDA runtime"),
+    (re.compile(r"NVIDIA driver on your system is too old|driver version is insufficient for CUDA runtime|"
+                r"provided PTX was compiled with an unsupported toolchain|Error 80[34]: "),
      "the NVIDIA driver is too old for this build of torch", "update it, or install a build for its CUDA version"),
+    (re.compile(r"CUDA error: (?P<why>system not yet initialized|CUDA-capable device\(s\) is/are busy or unavailable|"
+                r"uncorrectable ECC error encountered)"),
+     "the GPU does not work: {why}",
+     "look at `nvidia-smi -q` and the kernel's log (dmesg); NVSwitch machines need nvidia-fabricmanager running"),
     (re.compile(r"No CUDA GPUs are available|Failed to infer device type|no NVIDIA driver on your system"),
      "vLLM finds no GPU", "see that nvidia-smi lists one here and that lanes names it, or set platform: cpu"),
     (re.compile(r"(?P<why>NCCL error\b.*|nccl(?:System|Internal|UnhandledCuda|Remote|InvalidUsage)Error.*)"),
@@ -280,6 +302,10 @@ CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
      "make room (`df -h` shows where), then run the same command again"),
     (re.compile(r"insufficient shared memory|unable to (?:open|mmap|allocate) shared memory"),
      "/dev/shm is too small", "give /dev/shm room (`df -h /dev/shm`; a container takes --shm-size or --ipc=host)"),
+    (re.compile(r"RevisionNotFoundError|is not a valid git identifier"), "the model has no such revision",
+     "correct models.….revision: a branch, tag or commit of that model"),
+    (re.compile(r"401 Client Error: Unauthorized|Invalid (?:user token|username or password)"),
+     "the hub does not accept this machine's token", "log in again (`hf auth login`, or HF_TOKEN)"),
     (re.compile(r"gated repo|GatedRepoError|(?:Access to model \S+ is restricted)"),
      "the model is gated: its owner has to let you in",
      "accept its terms on the hub, log in (`hf auth login`, or HF_TOKEN), and download it before the run"),
@@ -294,15 +320,34 @@ CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (re.compile(r"(?:FileNotFoundError|No such file or directory)\b.*?"
                 r"(?P<file>[^\s'\"]+\.(?:safetensors|bin|pt|gguf))"),
      "a weight file is missing: {file}", "download or copy the model again, or correct the model's source"),
+    (re.compile(r"(?:It looks like the config file at|Unable to load JSON from) '?(?P<file>[^'\s]+)'?"),
+     "{file} is no JSON", "download or copy that file again"),
+    (re.compile(r"Unrecognized model in (?P<where>\S+?)\.? Should have a `model_type` key"),
+     "config.json in {where} does not say which model it is (model_type)",
+     "download or copy the model again; an adapter has to be merged into its base first"),
+    (re.compile(r"(?P<why>Can't load tokenizer for '[^']+'|Couldn't instantiate the backend tokenizer|"
+                r"Tokenizer class \w+ does not exist|data did not match any variant of untagged enum)"),
+     "the tokenizer cannot be loaded: {why}",
+     "copy tokenizer.json and tokenizer_config.json to the model, name another with --tokenizer in server.args, or use "
+     "a vLLM whose Transformers know it"),
+    (re.compile(r"supplied chat template string \((?P<file>[^)]+)\) appears path-like, but doesn't exist"),
+     "the chat template {file} does not exist", "correct the path in the model's server.args"),
     (re.compile(r"SafetensorError: (?P<why>.+)"), "a weight file is damaged: {why}",
      "download or copy the model again"),
     (re.compile(r"Cannot find any model weights with `(?P<where>[^`]+)`"), "no weight files are in {where}",
      "download or copy the model again, or correct the model's source"),
     (re.compile(r"(?P<why>Following weights were not initialized from checkpoint: .+|"
-                r"There is no module or parameter named .+)"),
+                r"There is no module or parameter named .+|Attempted to load weight \(.+|"
+                r"KeyError: '[\w.]+\.(?:weight\w*|qweight|qzeros|scales|g_idx|bias|lora_[AB]\w*|\w+_scale)'|"
+                r"AssertionError: param_data\.shape == loaded_weight\.shape)"),
      "the weight files are not of this architecture: {why}",
      "see that config.json and the weight files are of one model and one quantization"),
-    (re.compile(r"Failed to find a kernel that can implement|is not supported for quantization method|"
+    (re.compile(r"(?P<why>Weight \w+_size(?:_per_partition)? = \d+ is not divisible by .+?\d\b|"
+                r"The input size is not aligned with the quantized weight shape)"),
+     "its layers, divided by the GPUs, do not fit the quantization's groups: {why}",
+     "lower tensor_parallel_size, or quantize with a group or block size that divides the layers"),
+    (re.compile(r"No \w+ MoE backend supports|Failed to find a kernel that can implement|"
+                r"is not supported for quantization method|"
                 r"_C::\w*quant\w*\(\)|"
                 r"No (?:compressed-tensors )?compatible scheme was found"),
      "this build has no kernel for the model's quantization (method, shape or group size)",
@@ -315,6 +360,18 @@ CAUSES: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (re.compile(r"RepositoryNotFoundError|is not a local folder and is not a valid model identifier|"
                 r"Invalid repository ID or local directory|No such file or directory: '?(?P<file>\S*config\.json)"),
      "the model was not found", "correct the model's source in the config"),
+    (re.compile(r"(?:Error: |Value error, )Please install (?P<what>[\w.-]+\S*)"),
+     "the package {what} is missing in vLLM's environment",
+     "install it there, or take a model that does not need it"),
+    (re.compile(r"(?P<what>Could not find nvcc|Ninja build failed|Failed to find C compiler)|"
+                r"CalledProcessError: Command '?\['?(?:\S*/)?(?P<cc>gcc|cc|clang|g\+\+)\b"),
+     "a kernel could not be compiled: {what}{cc}",
+     "install a C compiler and Python's headers (where nvcc is missing, the CUDA toolkit), or set enforce_eager: true"),
+    (re.compile(r"Expandable segments are not compatible with memory pool"),
+     "PYTORCH_CUDA_ALLOC_CONF=expandable_segments excludes sleep mode", "unset it, or set sleep mode off for the lane"),
+    (re.compile(r"^OSError: \[Errno 24\] Too many open files"), "too many files are open", "raise `ulimit -n`"),
+    (re.compile(r"^PermissionError: .*Permission denied: '?(?P<file>[^'\s]+)"), "{file} may not be read or written",
+     "give this user the right to it, or set VLLM_CACHE_ROOT or HF_HOME to a place that it may write"),
     (re.compile(r"(?P<what>(?:ImportError|ModuleNotFoundError): .+|OSError: \S+\.so\S*: cannot open shared object.*)"),
      "a library cannot be loaded: {what}", "make the vLLM environment again with the set-up command"),
 )  # fmt: skip

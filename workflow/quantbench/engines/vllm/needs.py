@@ -47,7 +47,7 @@ _OTHER_KV: Final = (
     "multi_query", "attn_type_list", "compress_ratios",
 )  # fmt: skip
 """Keys of layers whose KV cache this arithmetic does not know."""
-_EVERY: Final = {"gemma2": 2, "gemma3_text": 6, "gemma3": 6, "cohere2": 4}
+_EVERY: Final = {"gemma2": 2, "gemma3_text": 6, "gemma3": 6, "cohere2": 4, "gpt_oss": 2}
 """Families whose every n-th layer is not sliding, where neither `layer_types` nor `sliding_window_pattern` is there."""
 
 
@@ -189,7 +189,7 @@ def _group(name: str, layers: list[Layer], claim: Claim | None) -> Group:
     total, bits, labels = sum(layer.weights for layer in layers), 0.0, dict[str, None]()
     known = True
     for layer in layers:
-        scheme = claim.scheme(layer.name) if claim else None
+        scheme = layer.scheme(claim)
         labels[(scheme.label or claim.method) if scheme and claim else "16 bit"] = None
         width = _loaded(layer, scheme, online=bool(claim and claim.online))
         known, bits = known and width is not None, bits + layer.weights * (width or 0)
