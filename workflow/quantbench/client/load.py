@@ -242,7 +242,8 @@ def _parse(spec: LoadSpec, phase: Phase, started: datetime, client: ClientFacts,
     """Exchanges become records, in the order of issue; what only they tell of the client is added."""
     cpu = time.process_time()
     ordered = sorted(phase.exchanges, key=lambda e: e.index)
-    records = [record(e, expected_tokens=spec.expected_tokens, zero_ns=phase.started_ns) for e in ordered]
+    with _quiet_gc():  # the replies of a block are many objects: each collection would look at all of them in vain
+        records = [record(e, expected_tokens=spec.expected_tokens, zero_ns=phase.started_ns) for e in ordered]
     records = [replace(r, detail=hidden(r.detail, spec.api_key)) if r.detail else r for r in records]
     client = structs.replace(
         client,
