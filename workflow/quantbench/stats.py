@@ -280,7 +280,7 @@ def rank_trend(groups: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Ran
         n += len(xs)
     if not most or not variance:
         return RankTrend(None, 1.0, n)
-    z = (total - math.copysign(min(1.0, abs(total)), total)) / math.sqrt(variance)
+    z = (total - 1) / math.sqrt(variance)
     return RankTrend(total / most, math.erfc(z / math.sqrt(2)) / 2, n)
 
 
