@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from quantbench.config import command_line
 from quantbench.judge import doubts
 from quantbench.judge.guards import meanings
+from quantbench.judge.scatter import SCATTERED
 from quantbench.records.layout import Results
 from quantbench.records.measurement import GuardCount
 from quantbench.records.run import Run
@@ -151,7 +152,8 @@ def _host(run: Run, say: Speech) -> Iterator[str]:
     host, found = run.measurement.host, run.measurement.scatter
     stolen, stopped = host.steal_share_max, host.throttled_share_max
     if host.foreign_cpu_cores is not None:
-        cores = {"mean": f"{host.foreign_cpu_cores:.1f}", "most": f"{host.foreign_cpu_cores_max:.1f}"}
+        mean, most = f"{host.foreign_cpu_cores:.1f}", f"{host.foreign_cpu_cores_max:.1f}"
+        cores = {"mean": mean, "most": most if most != mean else None}
         yield say("method.host", cpus=host.cpus, **cores, stolen=stolen or None, stopped=stopped or None)
     if host.elsewhere:
         yield say("method.host_elsewhere")
@@ -163,7 +165,8 @@ def _host(run: Run, say: Speech) -> Iterator[str]:
         asked = [say("method.fact", form=name) for name in found.asked]
         form = "offered" if facts else "nothing" if asked else "unknown"
         most = max(cell.sd for cell in found.cells)
-        yield say("method.scatter", form=form, cells=len(found.cells), most=most, facts=facts, asked=asked)
+        scattered = {"cells": len(found.cells), "most": most, "limit": SCATTERED}
+        yield say("method.scatter", form=form, **scattered, facts=facts, asked=asked)
 
 
 def _limits(run: Run, say: Speech) -> Iterator[str]:
