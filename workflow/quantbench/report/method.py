@@ -152,8 +152,8 @@ def _host(run: Run, say: Speech) -> Iterator[str]:
     host, found = run.measurement.host, run.measurement.scatter
     stolen, stopped = host.steal_share_max, host.throttled_share_max
     if host.foreign_cpu_cores is not None:
-        mean, most = f"{host.foreign_cpu_cores:.1f}", f"{host.foreign_cpu_cores_max:.1f}"
-        cores = {"mean": mean, "most": most if most != mean else None}
+        mean, peak = f"{host.foreign_cpu_cores:.1f}", f"{host.foreign_cpu_cores_max:.1f}"
+        cores = {"mean": mean, "most": peak if peak != mean else None}
         yield say("method.host", cpus=host.cpus, **cores, stolen=stolen or None, stopped=stopped or None)
     if host.elsewhere:
         yield say("method.host_elsewhere")
