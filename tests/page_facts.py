@@ -24,9 +24,13 @@ from quantbench.records.measurement import (
     ClientUse,
     Gap,
     GuardCount,
+    HostUse,
     LaneUse,
+    Offered,
     Order,
     RefusedBlock,
+    Scatter,
+    ScatteredCell,
     ServerUse,
     SessionUse,
     Share,
@@ -223,6 +227,8 @@ GUARDS = (
 )
 CHECKS = [("versions", "awq", "fail", "0.32 against 0.33."), ("memory", "run", "warn", "lost"), ("x", "run", "ok", "")]
 BLOCK = RefusedBlock(model="awq", **CHAT.columns, block=1, reasons=("thermal_throttling",), details=("too hot",))
+SCATTERED = tuple(ScatteredCell(model=model, **CHAT.columns, blocks=12, sd=0.131) for model in ("bf16", "awq"))
+FACTS = ("foreign_cpu_cores", "steal_share")
 WALL = Wall(lane="gpu0", measured_s=10.0, wall_s=20.0, share=0.5, longest_pause_s=None)
 SESSION = dict.fromkeys(("memory_before_mib", "memory_after_stop_mib", "measured_s", "held_s", "mode"))
 CLASSES = but(quality(), classes=(ClassCount(kind="summary", prompts=2, baseline=2, variant=1),))
@@ -498,6 +504,32 @@ CASES: dict[str, dict[str, Run]] = {
                 )
             )
         ),
+        "a host that is not quiet": measured(
+            host=HostUse(
+                cpus=2,
+                foreign_cpu_cores=0.42,
+                foreign_cpu_cores_max=1.1,
+                steal_share_max=0.031,
+                throttled_share_max=0.02,
+                elsewhere=True,
+            ),
+            scatter=Scatter(
+                cells=SCATTERED,
+                asked=FACTS,
+                offered=(
+                    Offered(fact="foreign_cpu_cores", tau=-0.62, p_value=0.001, blocks=24),
+                    Offered(fact="steal_share", tau=-0.5, p_value=0.01, blocks=24),
+                ),
+            ),
+        ),
+        **{
+            f"scatter goes with {fact}": measured(
+                scatter=Scatter(cells=SCATTERED[:1], offered=(Offered(fact=fact, tau=0.7, p_value=0.01, blocks=12),))
+            )
+            for fact in ("throttled_share", "cpu_freq_mhz", "sm_clock_mhz_mean")
+        },
+        "scatter goes with nothing": measured(scatter=Scatter(cells=SCATTERED, asked=FACTS)),
+        "scatter, and nothing is known": measured(scatter=Scatter(cells=SCATTERED)),
         "guards and checks that found something": measured(
             guards=GUARDS,
             checks=tuple(Check(id=i, of=of, status=s, detail=d) for i, of, s, d in CHECKS),  # type: ignore[arg-type]

@@ -358,7 +358,7 @@ def _context(
     return block_context(
         result, cell, gpu="test-gpu", hardware=s.hardware(arm), model=arm, style=s.plan.workloads[cell.workload].style,
         block=number, min_seconds=5.0, server=_server(arm, cell, records), lane=lane,
-        telemetry=_telemetry(s, seconds * s.gpus(served_model(arm)), throttled=throttled),
+        telemetry=_telemetry(s, seconds * s.gpus(served_model(arm)), throttled=throttled), host=HOST,
     )  # fmt: skip
 
 
@@ -379,6 +379,14 @@ def _server(arm: str, cell: Cell, records: Sequence[RequestRecord]) -> block.Ser
         spec_hash=f"hash-{served_model(arm)}", process_start_time=START - 900, fingerprints=(FINGERPRINT,),
         delta=block.Delta(**counted), peak=block.Peak(running=cell.concurrency, waiting=0, kv_usage=0.2),
     )  # fmt: skip
+
+
+HOST = block.HostLoad(
+    cpus=8, server_here=True, server_cpu_cores=1.6, client_cpu_cores=0.12, foreign_cpu_cores=0.3,
+    foreign_cpu_share=0.0375, steal_share=0.0, throttled_share=0.0, throttled_s=0.0, cpu_pressure=0.01,
+    memory_pressure=0.0, cpu_freq_mhz=2600.0, missing={"quota_cores": "there is none"},
+)  # fmt: skip
+"""A host that does little else."""
 
 
 def _telemetry(s: Scenario, seconds: float, *, throttled: bool) -> block.Telemetry:

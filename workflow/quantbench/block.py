@@ -26,6 +26,7 @@ from quantbench.config.secret_words import hidden
 from quantbench.engines import openai_api
 from quantbench.engines.choose import engine_of
 from quantbench.engines.protocol import Engine
+from quantbench.observe.host import HostMeter, runs_here
 from quantbench.observe.telemetry import Sampler
 from quantbench.records.block import BlockContext, BlockKnobs, MeasuredWith, ServerFacts
 from quantbench.records.cell import AA_SUFFIX
@@ -121,12 +122,16 @@ def measure(block: BlockSpec) -> tuple[list[RequestRecord], BlockContext]:
     with lane.lease(block.spec, why=block.seed) as lease:
         poller = MetricsPoller(engine_of(block.spec), lease.url, lease.log, openai_api.key_of(block.spec))
         sampler = Sampler(block.spec.devices, own_pids=lease.pids)
+        # Last to begin and first to end: what is done for a block at its edges is no load of the block.
+        host = HostMeter(lambda: lease.pids, here=True if lease.state else runs_here(lease.url))
 
         def begin() -> None:
             poller.start()
             sampler.start()
+            host.start()
 
         def end() -> None:
+            host.stop()
             sampler.stop()
             poller.stop()
 
@@ -134,6 +139,7 @@ def measure(block: BlockSpec) -> tuple[list[RequestRecord], BlockContext]:
         try:
             result = load.run_block(_load_spec(block, lease.url, prompts), before=begin, after=end)
         finally:
+            host.stop()
             sampler.stop()
             poller.close()
         lease.measured_s = result.duration_s
@@ -150,6 +156,7 @@ def measure(block: BlockSpec) -> tuple[list[RequestRecord], BlockContext]:
         block=block.number,
         min_seconds=knobs.min_seconds,
         telemetry=sampler.result(),
+        host=host.result(),
         server=_server_facts(poller, lease, result.records),
         lane=lease.facts(),
         measured_with=block.wanted and replace(block.wanted, server=lease.served(block.wanted.server), prompts=text),

@@ -19,7 +19,7 @@ from quantbench.files import damaged, write_text
 from quantbench.judge import guards
 from quantbench.judge.pairing import BlockKey, Samples
 from quantbench.records.base import Record, Row, convert, read
-from quantbench.records.block import BlockContext, Calibration, MeasuredWith
+from quantbench.records.block import BlockContext, Calibration, HostLoad, MeasuredWith
 from quantbench.records.comparison import Verdict
 from quantbench.records.cost import Cost
 from quantbench.records.decision import Decision
@@ -35,6 +35,8 @@ PathLike = Path | str
 CELL_COLUMNS: Final = ("model", "workload", "concurrency", "max_tokens")
 TEXT_COLUMNS: Final = ("gpu_name", "model", "workload", "reasons", "bottleneck", "bound", "failure_reasons")
 """Columns of a tuple CSV that hold text; all others hold figures."""
+HOST_COLUMNS: Final = HostLoad.__struct_fields__
+"""Columns of a tuple CSV that tell of the client's host have the names of its facts."""
 _COUNTS: Final = ("n_used", "throughput_cv", "p99_ttft_ms", "p99_e2e_ms")
 _SHARES: Final = ("bandwidth_share", "compute_share")
 
@@ -234,11 +236,11 @@ def _capacity_row(path: PathLike, row: Row) -> CapacityRow:
 
 
 def _is_known(column: str) -> bool:
-    """Whether a tuple CSV has this column: a metric, its limit, or what the client and the server say of themselves."""
+    """Whether a tuple CSV has this column: a metric, its limit, or what client, server and host say of themselves."""
     metric = column.removesuffix("_lo").removesuffix("_hi")
-    return (
-        metric in METRICS or column in (*_COUNTS, *_SHARES, *TEXT_COLUMNS) or column.startswith(("client_", "server_"))
-    )
+    if metric in METRICS or column.startswith(("client_", "server_")):
+        return True
+    return column in (*_COUNTS, *_SHARES, *TEXT_COLUMNS, *HOST_COLUMNS)
 
 
 def read_rows(path: PathLike, kind: type[R]) -> list[R]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -44,6 +45,15 @@ class RatioCI:
     sd_log: float | None
     reason: str | None = None
     df: int | None = None
+
+
+@dataclass(frozen=True)
+class RankTrend:
+    """Kendall's tau over `n` values in groups, and the one-sided p of a rise; None and 1 where nothing can be told."""
+
+    tau: float | None
+    p_value: float
+    n: int
 
 
 @dataclass(frozen=True)
@@ -252,3 +262,43 @@ def drift(seconds: Sequence[float], values: Sequence[float], confidence: float =
     if math.isnan(p_value):
         return Drift(percent, None, None, None, n, code("no_variation"))
     return Drift(percent, 100 * math.expm1(float(low) * span), 100 * math.expm1(float(high) * span), p_value, n)
+
+
+def rank_trend(groups: Sequence[tuple[Sequence[float], Sequence[float]]]) -> RankTrend:
+    """Does y rise with x within groups of (xs, ys)? Ranks are compared within a group only, so groups may differ.
+
+    The stratified Kendall test (Hirsch, Slack & Smith 1982, "seasonal Kendall"): the sum of the groups' S against the
+    normal distribution with the sum of their variances, ties and a continuity correction included. For independent
+    blocks it holds its level from three values a group on (tests/unit/judge/test_scatter.py). tau is tau-b.
+    """
+    total, variance, most, n = 0.0, 0.0, 0.0, 0
+    for xs, ys in groups:
+        x, y = (np.sign(np.subtract.outer(v, v)) for v in (np.asarray(xs, dtype=float), np.asarray(ys, dtype=float)))
+        total += float((x * y).sum()) / 2
+        variance += _kendall_variance(xs, ys)
+        most += math.sqrt(float((x != 0).sum()) * float((y != 0).sum())) / 2
+        n += len(xs)
+    if not most or not variance:
+        return RankTrend(None, 1.0, n)
+    z = (total - 1) / math.sqrt(variance)
+    return RankTrend(total / most, math.erfc(z / math.sqrt(2)) / 2, n)
+
+
+def _kendall_variance(xs: Sequence[float], ys: Sequence[float]) -> float:
+    """Of Kendall's S where x and y have nothing to do with each other (Kendall 1970, ch. 4)."""
+    n = len(xs)
+    (x2, x3, x5), (y2, y3, y5) = map(_ties, (xs, ys))
+    own = (n * (n - 1) * (2 * n + 5) - x5 - y5) / 18
+    more = x2 * y2 / (2 * n * (n - 1)) if n > 1 else 0.0
+    return own + more + (x3 * y3 / (9 * n * (n - 1) * (n - 2)) if n > 2 else 0.0)
+
+
+def _ties(values: Sequence[float]) -> tuple[int, int, int]:
+    """Sums over groups of t equal values: t(t - 1), t(t - 1)(t - 2), t(t - 1)(2t + 5)."""
+    counts = Counter(values).values()
+    pairs = [t * (t - 1) for t in counts]
+    return (
+        sum(pairs),
+        sum(p * (t - 2) for p, t in zip(pairs, counts, strict=True)),
+        sum(p * (2 * t + 5) for p, t in zip(pairs, counts, strict=True)),
+    )

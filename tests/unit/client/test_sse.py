@@ -11,7 +11,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quantbench.client import tables_io
+from quantbench.client import sse, tables_io
 from quantbench.client.records import Exchange
 from quantbench.client.sse import events, record
 from quantbench.records.request import RequestRecord
@@ -434,3 +434,64 @@ def test_any_json_and_any_bytes_are_survived(fields: dict[str, Any], parts: list
     seen = judge([message(**fields), *stream(2)], expected=2)
     assert not (seen.ok and fields.get("error") is not None)
     assert judge(parts, status=status).reason, "bytes at all are no success"
+
+
+# The quick way through usual chunks --------------------------------------------------------------------------------
+
+USUAL = (
+    b'{"id":"a","object":"text_completion","created":1,"model":"m","choices":[{"index":0,"text":"x","logprobs":null,'
+    b'"finish_reason":null,"stop_reason":null,"token_ids":[1,2]}],"usage":{"prompt_tokens":3,"total_tokens":5,'
+    b'"completion_tokens":2}}',
+    b'{"id":"a","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":'
+    b'"\xc3\xa9 x","reasoning":"q"},"finish_reason":null,"token_ids":null}],"usage":null,"system_fingerprint":"f"}',
+    b'{"id":"a","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":""}}]}',
+)
+"""What vLLM sends for a token."""
+PIECES = (
+    b'"', b"\\", b"\\u0041", b"\\ud800", b"\\n", b"0", b"1", b"-", b"1.0", b"1e2", b"01", b"{", b"}", b"[", b"]",
+    b",", b":", b"null", b"true", b'"error":1,', b'"text":"z",', b'"text":null,', b'"index":1,', b'"index":0,', b"\xff",
+    b"\xed\xa0\x80", b"\x00", b"\x1f", b"\x7f", b" ", b"99999999999999999999", b"9007199254740992", b"NaN",
+    b'"finish_reason":"stop",', b'"usage":{"completion_tokens":9},', b'"choices":[],', b'"content":"a",',
+    b'"object":"error",', b'"completion_tokens":7,', b'"completion_tokens":1.0,',
+)  # fmt: skip
+"""What breaks JSON, or means something else."""
+
+
+def folded(seen: sse._Seen) -> tuple[Any, ...]:
+    usage = sse.structs.asdict(seen.usage) if isinstance(seen.usage, sse._Tokens) else seen.usage
+    return seen.problem, seen.done, usage, seen.finish_reason, seen.fingerprint, seen.messages
+
+
+@pytest.mark.parametrize("data", USUAL)
+def test_usual_chunks_take_the_quick_way(data: bytes) -> None:
+    assert sse._take_plain(sse._Seen(), 0, data)
+
+
+@pytest.mark.fault(
+    "a chunk that is almost usual, mutated at random", "what the quick way takes, the careful one takes alike"
+)
+@settings(max_examples=2000, deadline=None)
+@given(st.sampled_from(USUAL), st.lists(st.tuples(st.integers(0, 300), st.integers(0, 5), st.sampled_from(PIECES)),
+                                        max_size=3))  # fmt: skip
+def test_the_quick_way_takes_nothing_that_the_careful_one_would_take_otherwise(
+    data: bytes, changes: list[tuple[int, int, bytes]]
+) -> None:
+    for place, gone, piece in changes:
+        data = data[:place] + piece + data[place + gone :]
+    quick, careful = sse._Seen(), sse._Seen()
+    if sse._take_plain(quick, 0, data):
+        sse._take(careful, 0, b"", data)
+        assert folded(quick) == folded(careful)
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from((b"data: x\n\n", b"data: [DONE]\n\n", b"data: \n\n", b"data: a\ndata: b\n\n", b"\n",
+                                  b": ping\n\n", b"data: c\r\n\r\n", b"event: e\n", b"data: half", b"data:y\n\n")),
+                 max_size=3).map(b"".join).filter(bool),
+        max_size=4,
+    )
+)  # fmt: skip
+def test_whole_events_are_the_same_as_line_by_line(parts: list[bytes]) -> None:
+    whole = sse._whole(parts)
+    assert whole is None or whole == list(sse._lines(parts))

@@ -50,6 +50,9 @@ def context(n: int = 1, t: float = 1000.0, model: str = "bf16", throughput: floa
             "energy_j": 1200.0, "energy_from_power_j": 1190.0, "sm_clock_mhz_mean": 1900.0, "throttle_reasons": [],
             "foreign_processes": [],
         },
+        "host": {
+            "cpus": 16, "foreign_cpu_cores": 0.8, "foreign_cpu_share": 0.05, "steal_share": 0.0, "throttled_share": 0.0,
+        },
     }  # fmt: skip
 
 
@@ -239,7 +242,7 @@ TWO_CARDS = {
 }  # fmt: skip
 METRICS, DELTA, CLIENT = "context.metrics.", "context.server.delta.", "context.client."
 SILENCES = "context.silences"
-TELEMETRY, SETTINGS = "context.telemetry.", "ready_b.settings."
+TELEMETRY, HOST, SETTINGS = "context.telemetry.", "context.host.", "ready_b.settings."
 SHORT = {METRICS + "duration_s": 10.0, METRICS + "steady_s": 9.0, "context.min_seconds": 9.0, "wanted": None}
 MOMENT = frozenset({("hiccup", "warn")})
 NONE_STEADY = frozenset({("ramp_share", "warn")})
@@ -334,6 +337,12 @@ CASES = [
     planted("foreign_process", {TELEMETRY + "foreign_processes": [{"pid": 7, "name": "other", "mib": 900}]}),
     *both("energy_mismatch", TELEMETRY + "energy_from_power_j", ok=1140.0, bad=1139.0),
     *both("energy_mismatch", TELEMETRY + "energy_from_power_j", ok=1260.0, bad=1261.0),
+    # a block: host
+    *both("host_steal", HOST + "steal_share", ok=0.0299, bad=0.03),
+    *both("foreign_load", HOST + "foreign_cpu_share", ok=0.499, bad=0.50),
+    *both("foreign_load", HOST + "foreign_cpu_share", ok=0.0999, bad=0.10, ready__devices=["cpu"]),
+    Case("foreign_load", "warn", {HOST + "foreign_cpu_share": 0.50, "ready.devices": []}),
+    *both("cpu_quota", HOST + "throttled_share", ok=0.0499, bad=0.05, context__host__quota_cores=4.0),
     # a block: client
     *both("client_cpu", CLIENT + "cpu_share", ok=0.799, bad=0.80),
     *both("client_loop_lag", CLIENT + "loop_lag_p50_ms", ok=4.0, bad=4.01),
@@ -453,6 +462,8 @@ UNKNOWN = {
     "preemption": "context.server.delta.preemptions", "queueing": "context.server.delta.queue_time_sum_s",
     "speculative": "ready.settings.speculative", "thermal_throttling": "context.telemetry.throttle_reasons",
     "power_cap": "context.telemetry.throttle_reasons", "foreign_process": "context.telemetry.foreign_processes",
+    "host_steal": "context.host.steal_share", "foreign_load": "context.host.foreign_cpu_share",
+    "cpu_quota": "context.host.throttled_share",
     "energy_mismatch": "context.telemetry.energy_j", "client_cpu": "context.client.cpu_share",
     "client_loop_lag": "context.client.loop_lag_p50_ms", "client_loop_lag_tail": "context.client.loop_lag_p99_ms",
     "client_limit": "calibration.limit_tok_s", "client_error": "calibration.ttft_error_p50_ms",
@@ -536,6 +547,9 @@ def test_a_guard_without_its_fact_is_unknown_and_says_which(guard: str) -> None:
     ("thermal_throttling", {
         TELEMETRY + "throttle_reasons": None, TELEMETRY + "missing": {"throttle_reasons": "no NVML"},
     }, "telemetry.throttle_reasons is not known (no NVML)"),
+    ("foreign_load", {
+        HOST + "foreign_cpu_share": None, HOST + "missing": {"foreign_cpu_share": "the server runs elsewhere"},
+    }, "host.foreign_cpu_share is not known (the server runs elsewhere)"),
     ("jit_compilation", {
         "ready.settings.jit_monitor": None, "ready.settings.missing": {"jit_monitor": "not in the log"},
     }, "ready.settings.jit_monitor is not known (not in the log)"),
@@ -572,7 +586,7 @@ def test_different_devices_are_said_to_be_what_keeps_arms_apart() -> None:
 
 def test_a_block_of_which_only_the_client_knows_is_unknown_to_the_other_guards() -> None:
     facts = block_facts()
-    facts["context"] |= {"metrics": {}, "client": {}, "server": {}, "telemetry": {}}
+    facts["context"] |= {"metrics": {}, "client": {}, "server": {}, "telemetry": {}, "host": {}}
     block = convert(facts["context"], BlockContext)
     known = {r.id for r in guards.evaluate_block(block, None, None) if r.status != "unknown"}
     assert known == {"server_error", "other_configuration"}, "a log can be read, and nothing is asked for"

@@ -7,6 +7,7 @@ chunk, takes the fast path of `ReplyParser.feed`. What is not valid HTTP raises 
 from __future__ import annotations
 
 from enum import Enum, auto
+from functools import lru_cache
 
 
 class HttpError(ValueError):
@@ -24,6 +25,7 @@ class _State(Enum):
     DONE = auto()
 
 
+_SIZE, _DONE = _State.SIZE, _State.DONE  # asked for at every read, and looking up a member of an enum is slow
 _MAX_HEAD = 1 << 16
 _MAX_SIZE_LINE = 1 << 10
 MAX_INTERIM = 16
@@ -51,7 +53,7 @@ class ReplyParser:
     @property
     def done(self) -> bool:
         """The reply is whole."""
-        return self._state is _State.DONE
+        return self._state is _DONE
 
     def end_of_stream(self) -> bool:
         """The peer has closed: was the reply whole by then?"""
@@ -61,10 +63,10 @@ class ReplyParser:
 
     def feed(self, data: bytes) -> bytes:
         """Body bytes in `data`. Raises HttpError."""
-        if self._state is _State.SIZE and not self._buffer:
+        if self._state is _SIZE and not self._buffer:
             end = data.find(b"\r\n", 0, 10)
             if end > 0:
-                size = _chunk_size(data[:end])
+                size = _usual_size(data[:end])
                 if size and len(data) == end + size + 4 and data.endswith(b"\r\n"):
                     return data[end + 2 : -2]
         return self._slow(data)
@@ -181,3 +183,7 @@ def _chunk_size(line: bytes) -> int:
     if not digits or len(digits) > 15 or not _HEX.issuperset(digits):
         raise HttpError(f"bad chunk size {line[:40]!r}")
     return int(digits, 16)
+
+
+_usual_size = lru_cache(maxsize=1024)(_chunk_size)
+"""The same for short lines: the chunks of a stream have few sizes."""

@@ -143,18 +143,27 @@ class _Clocks(NamedTuple):
 
 
 @contextlib.contextmanager
-def _quiet_gc() -> Iterator[None]:
-    """No garbage collection while the clock runs: a full one stops the loop for milliseconds."""
+def _no_gc() -> Iterator[None]:
+    """No garbage collection within: each would look at all that a block keeps, and none of it is garbage."""
     enabled = gc.isenabled()
-    gc.collect()
-    gc.freeze()
     gc.disable()
     try:
         yield
     finally:
-        gc.unfreeze()
         if enabled:
             gc.enable()
+
+
+@contextlib.contextmanager
+def _quiet_gc() -> Iterator[None]:
+    """No garbage collection while the clock runs: a full one stops the loop for milliseconds."""
+    gc.collect()
+    gc.freeze()
+    try:
+        with _no_gc():
+            yield
+    finally:
+        gc.unfreeze()
 
 
 async def _run(
@@ -242,7 +251,8 @@ def _parse(spec: LoadSpec, phase: Phase, started: datetime, client: ClientFacts,
     """Exchanges become records, in the order of issue; what only they tell of the client is added."""
     cpu = time.process_time()
     ordered = sorted(phase.exchanges, key=lambda e: e.index)
-    records = [record(e, expected_tokens=spec.expected_tokens, zero_ns=phase.started_ns) for e in ordered]
+    with _no_gc():
+        records = [record(e, expected_tokens=spec.expected_tokens, zero_ns=phase.started_ns) for e in ordered]
     records = [replace(r, detail=hidden(r.detail, spec.api_key)) if r.detail else r for r in records]
     client = structs.replace(
         client,

@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import orjson
+from msgspec import structs
 
 from quantbench.client.arrivals import Arrivals, Message, arrivals
 from quantbench.client.records import Exchange
@@ -31,8 +33,18 @@ _SAYS = frozenset((
 _ERRORS = ("error", "err_", "exception", "traceback")
 _LABELS = frozenset(("id", "type", "index", "role", "format", "signature"))
 _FIELDS = (b"data", b"event", b"id", b"retry", b":")
+_LF, _CR, _BACKSLASH = b"\n\r\\"  # as numbers: bytes are searched for a number ten times faster than for bytes
 _BLANK = frozenset((b"\n", b"\r\n", b"\r"))
 _MAX_COUNT = 1 << 53  # beyond it a count is nonsense, and would not fit a parquet column
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=_MAX_COUNT)]
+
+
+class _Tokens(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A usage that counts tokens, and nothing else."""
+
+    prompt_tokens: _Count
+    total_tokens: _Count
+    completion_tokens: _Count
 
 
 @dataclass(slots=True)
@@ -42,7 +54,7 @@ class _Seen:
     problem: str | None = None
     detail: str = ""
     done: bool = False
-    usage: dict[str, Any] | None = None
+    usage: dict[str, Any] | _Tokens | None = None
     finish_reason: str | None = None
     fingerprint: str | None = None
     messages: list[Message] = field(default_factory=list)
@@ -53,6 +65,39 @@ class _Seen:
             self.problem, self.detail = problem, detail[:500]
 
 
+class _Delta(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+
+
+class _Choice(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    index: Literal[0]
+    text: str | None = None
+    delta: _Delta | None = None
+    logprobs: None = None
+    finish_reason: None = None
+    stop_reason: None = None
+    token_ids: list[int] | None = None
+    prompt_token_ids: None = None
+    prompt_logprobs: None = None
+
+
+class _Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A chunk of the usual kind: text of the one choice, counts, and no key that may mean anything else."""
+
+    choices: list[_Choice]
+    id: str
+    object: Literal["text_completion", "chat.completion.chunk"]
+    created: int
+    model: str
+    usage: _Tokens | None = None
+    system_fingerprint: str | None = None
+
+
+_plain = msgspec.json.Decoder(_Plain).decode
+
+
 def events(parts: Sequence[bytes]) -> Iterator[tuple[int, bytes, bytes]]:
     """Yield (index of the read that completed it, event name, data) per server-sent event.
 
@@ -60,6 +105,32 @@ def events(parts: Sequence[bytes]) -> Iterator[tuple[int, bytes, bytes]]:
     silently drop gets a name of its own: an event without its blank line, a line that is no known field. Only a last
     [DONE] needs no blank line: nothing can be missing behind it.
     """
+    whole = _whole(parts)
+    return _lines(parts) if whole is None else iter(whole)
+
+
+def _whole(parts: Sequence[bytes]) -> list[tuple[int, bytes, bytes]] | None:
+    """The events of a stream that is usual in all its reads: each is made of whole events of one data line; else None.
+
+    The same as `_lines` gives, at half its cost.
+    """
+    found = []
+    for read, part in enumerate(parts):
+        if not part.startswith(b"data: ") or not part.endswith(b"\n\n") or _CR in part:
+            return None
+        inner = part[6:-2]
+        if part.count(_LF) == 2:  # one event, as most reads bring
+            found.append((read, b"", inner))
+            continue
+        for data in inner.split(b"\n\ndata: "):
+            if _LF in data:
+                return None
+            found.append((read, b"", data))
+    return [event for event in found if event[2]]
+
+
+def _lines(parts: Sequence[bytes]) -> Iterator[tuple[int, bytes, bytes]]:
+    """The events of any stream, line by line."""
     body = b"".join(parts)
     ends = list(accumulate(map(len, parts)))
     read = 0
@@ -109,8 +180,9 @@ def record(exchange: Exchange, *, expected_tokens: int | None = None, zero_ns: i
     seen = _Seen()
     if exchange.status == 200:
         for read, name, data in events(exchange.parts):
-            _take(seen, read, name, data)
-    usage = seen.usage or {}
+            if name or seen.done or not _take_plain(seen, read, data):
+                _take(seen, read, name, data)
+    usage = structs.asdict(seen.usage) if isinstance(seen.usage, _Tokens) else seen.usage or {}
     completion = _count(usage.get("completion_tokens"))
     details = usage.get("prompt_tokens_details")
     came = arrivals(seen.messages, completion)
@@ -137,6 +209,33 @@ def record(exchange: Exchange, *, expected_tokens: int | None = None, zero_ns: i
         fingerprint=seen.fingerprint,
         detail=detail or None,
     )
+
+
+def _take_plain(seen: _Seen, read: int, data: bytes) -> bool:
+    """Fold one event if it is a chunk of the usual kind, as nearly all of a stream are: a quick way through `_take`.
+
+    Whatever is taken here `_take` would take in the same way (tests/unit/client/test_sse.py). Escapes are left to it,
+    as the two parsers of JSON differ in what they make of half a character.
+    """
+    if _BACKSLASH in data and b"\\u" in data:
+        return False
+    try:
+        chunk = _plain(data)
+    except (msgspec.DecodeError, ValueError):
+        return False
+    if len(chunk.choices) != 1:
+        return False
+    choice, usage = chunk.choices[0], chunk.usage
+    total = None
+    if usage is not None:
+        seen.usage, total = usage, usage.completion_tokens
+    if seen.fingerprint is None:
+        seen.fingerprint = chunk.system_fingerprint
+    output, delta = choice.text, choice.delta
+    if output is None and delta is not None:
+        output = delta.content or delta.reasoning or delta.reasoning_content
+    seen.messages.append(Message(read, bool(output), len(choice.token_ids or ()), total))
+    return True
 
 
 def _take(seen: _Seen, read: int, name: bytes, data: bytes) -> None:

@@ -27,7 +27,8 @@ LAYERS: Final = (
 """Packages, and modules outside of any, from the bottom: each imports from its own layer and those above it here."""
 EDGES: Final = {
     "files", "results", "preview", "inputs", "fitting", "kept", "last_words", "block", "jobs", "judgement", "__main__",
-    "records/base", "observe/checkpoint", "observe/gguf", "observe/gpu", "observe/peaks", "observe/programs",
+    "records/base", "observe/checkpoint", "observe/gguf", "observe/gpu", "observe/host", "observe/peaks",
+    "observe/programs",
     "observe/telemetry", "config/settings", "config/report_plan",
     "client/prompt_file", "client/load_phase", "client/load_checks", "client/load_progress", "client/load",
     "client/wire", "client/aiohttp_wire", "client/loop_lag", "client/truth_server", "client/calibration",

@@ -8,10 +8,11 @@ from statistics import median
 from typing import Any, get_args
 
 from quantbench.judge.guards import of_plan
+from quantbench.judge.scatter import scatter
 from quantbench.judge.siblings import far
 from quantbench.observe import bound
 from quantbench.records.base import Number
-from quantbench.records.block import BlockContext, Calibration, Status, Telemetry
+from quantbench.records.block import BlockContext, Calibration, HostLoad, Status, Telemetry
 from quantbench.records.cell import Cell, served_model
 from quantbench.records.measurement import (
     Blocks,
@@ -20,6 +21,7 @@ from quantbench.records.measurement import (
     ClientUse,
     Gap,
     GuardCount,
+    HostUse,
     LaneUse,
     Measurement,
     Order,
@@ -35,6 +37,8 @@ CLOCK_STEP_S = 1.0
 """Starts are of the wall clock, durations are not: they may disagree by what NTP corrects."""
 TELEMETRY = tuple(name for name in CellUse.__struct_fields__ if name in Telemetry.__struct_fields__)
 """Fields of a block's telemetry whose mean a cell has."""
+HOST = tuple(name for name in CellUse.__struct_fields__ if name in HostLoad.__struct_fields__)
+"""The same of its host."""
 
 
 def summarize(
@@ -77,6 +81,8 @@ def summarize(
         gpu_name=gpu_name,
         checks=tuple(checks),
         far=tuple(one for arm in _by_arm(ordered).values() for one in far(arm)),
+        host=_host(ordered),
+        scatter=scatter(_by_arm(ordered).values()),
     )
 
 
@@ -233,6 +239,7 @@ def _cell(arm: str, cell: Cell, blocks: Sequence[BlockContext], ready: Mapping[s
     """Validity, what limited it (the part that most blocks name), telemetry means, what bounds its valid blocks."""
     limits = [block.bottleneck for block in blocks]
     telemetry: dict[str, Any] = {name: _mean(getattr(b.telemetry, name) for b in blocks) for name in TELEMETRY}
+    host: dict[str, Any] = {name: _mean(getattr(b.host, name) for b in blocks) for name in HOST}
     [(part, count)] = Counter(limit.part for limit in limits).most_common(1)
     found = bound.of_cell([block for block in blocks if block.valid] or blocks, ready.get(served_model(arm)))
     return CellUse(
@@ -252,6 +259,20 @@ def _cell(arm: str, cell: Cell, blocks: Sequence[BlockContext], ready: Mapping[s
         step_ms=found.step_ms,
         floor_ms=found.floor_ms,
         bound_reason=found.reason,
+        **host,
+    )
+
+
+def _host(blocks: Sequence[BlockContext]) -> HostUse:
+    hosts = [block.host for block in blocks]
+    foreign = [host.foreign_cpu_cores for host in hosts]
+    return HostUse(
+        cpus=max((host.cpus for host in hosts if host.cpus is not None), default=None),
+        foreign_cpu_cores=_mean(foreign),
+        foreign_cpu_cores_max=max(_known(foreign), default=None),
+        steal_share_max=max(_known(host.steal_share for host in hosts), default=None),
+        throttled_share_max=max(_known(host.throttled_share for host in hosts), default=None),
+        elsewhere=any(host.server_here is False for host in hosts),
     )
 
 

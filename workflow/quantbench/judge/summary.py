@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import fmean
 from typing import Any, Final
 
 from quantbench.client.metrics import figure, measured, percentile
@@ -83,6 +84,11 @@ class Tuple:
         values = [value for context in self.used if (value := getattr(context.client, fact)) is not None]
         return worst(values) if values else None
 
+    def of_host(self, fact: str) -> float | None:
+        """The mean of a fact of the client's host over the used blocks; None unless each has it."""
+        values = [getattr(context.host, fact) for context in self.used]
+        return round(fmean(values), 4) if None not in values else None
+
     def of_server(self, counter: str) -> Number | None:
         """A server's counter over the used blocks; None unless each has it."""
         values = [getattr(context.server.delta, counter) for context in self.used]
@@ -137,6 +143,7 @@ def columns(style: Style) -> list[Column]:
         *map(_column, tails),
         *_CLIENT,
         *_SERVER,
+        *_HOST,
         *_VALIDITY,
     ]
 
@@ -233,6 +240,10 @@ def _bound(name: str, meaning: str) -> Column:
     return Column(name, "share", meaning, lambda row: getattr(row.bound, name))
 
 
+def _host(fact: str, unit: str, meaning: str) -> Column:
+    return Column(fact, unit, meaning, lambda row: row.of_host(fact))
+
+
 _ERROR: Final = "the client's median error (client - server) against the server of known timing"
 _GROWTH: Final = "growth of the server's own counter in the used blocks; empty unless all have it (so each `server_…`)"
 _IDENTITY: Final = (
@@ -285,6 +296,15 @@ _SERVER: Final = (
     _server("spec_decode_draft_tokens", "tokens", "tokens that these drafts proposed"),
     _server("spec_decode_accepted_tokens", "tokens", "of them those that the model accepted"),
 )
+_HOST: Final = (
+    _host(
+        "steal_share", "share",
+        "CPU time that another virtual machine got / CPU time wanted on the client's host; mean of the used blocks, "
+        "empty unless all have it (so the next two)",
+    ),
+    _host("foreign_cpu_cores", "cores", "what others than the lane's servers and the client used of the host's CPUs"),
+    _host("cpu_freq_mhz", "MHz", "mean clock of the host's CPUs; in a virtual machine often a constant"),
+)  # fmt: skip
 _VALIDITY: Final = (
     Column(
         "valid", "true, false", "whether every block is valid: the row of what is left after failures is not sound",

@@ -185,6 +185,33 @@ class Telemetry(Record, frozen=True, kw_only=True):
     missing: dict[str, str] = {}
 
 
+class HostLoad(Record, frozen=True, kw_only=True):
+    """The client's host while the block ran; null with its reason in `missing`.
+
+    cpus: CPUs that the client or a server may use; all counts are of these. server_here: whether the servers run on
+    this host, too. …_cpu_cores: mean cores that the lane's servers, the client, and all others used;
+    foreign_cpu_share: of the CPUs. steal_share: of the CPU time that was wanted, what another virtual machine got.
+    cpu_freq_mhz: mean clock; in a virtual machine often a constant. quota_cores: the tightest CPU quota of a control
+    group; throttled_share: of its periods, those in which it stopped the run's processes; throttled_s: for how long,
+    over its CPUs. …_pressure: share of the time in which some task of the host waited for CPU or memory.
+    """
+
+    cpus: int | None = None
+    server_here: bool | None = None
+    server_cpu_cores: float | None = None
+    client_cpu_cores: float | None = None
+    foreign_cpu_cores: float | None = None
+    foreign_cpu_share: float | None = None
+    steal_share: float | None = None
+    cpu_freq_mhz: float | None = None
+    quota_cores: float | None = None
+    throttled_share: float | None = None
+    throttled_s: float | None = None
+    cpu_pressure: float | None = None
+    memory_pressure: float | None = None
+    missing: dict[str, str] = {}
+
+
 class LaneFacts(Record, frozen=True, kw_only=True):
     """How the block got its lane: name, mode (sleep, resident, restart, endpoint), action (reused, woken, started)."""
 
@@ -244,6 +271,7 @@ class BlockContext(InCell, frozen=True, kw_only=True):
     percentiles: dict[str, Percentile] = {}
     failure_reasons: dict[str, int] = {}
     telemetry: Telemetry
+    host: HostLoad = HostLoad()
     server: ServerFacts
     lane: LaneFacts
     measured_with: MeasuredWith | None = None

@@ -151,6 +151,51 @@ class CellUse(InCell, frozen=True, kw_only=True):
     step_ms: float | None = None
     floor_ms: float | None = None
     bound_reason: str | None = None
+    steal_share: float | None = None
+    foreign_cpu_cores: float | None = None
+    cpu_freq_mhz: float | None = None
+
+
+class HostUse(Record, frozen=True, kw_only=True):
+    """What the client's host did beside the blocks: CPUs, others' mean cores and the most of a block, worst shares.
+
+    elsewhere: whether servers ran on hosts of their own, of which nothing is known.
+    """
+
+    cpus: int | None = None
+    foreign_cpu_cores: float | None = None
+    foreign_cpu_cores_max: float | None = None
+    steal_share_max: float | None = None
+    throttled_share_max: float | None = None
+    elsewhere: bool = False
+
+
+class ScatteredCell(InCell, frozen=True, kw_only=True):
+    """An arm's cell whose valid blocks scatter: sd is that of their ln(tok/s)."""
+
+    model: str
+    blocks: int
+    sd: float
+
+
+class Offered(Record, frozen=True, kw_only=True):
+    """A fact of blocks that goes with the scatter of their throughput, over cells: an explanation, not a proven cause.
+
+    tau: Kendall's, with the sign of the fact; p_value: for all facts that were asked; blocks: those it is of.
+    """
+
+    fact: str
+    tau: float
+    p_value: float
+    blocks: int
+
+
+class Scatter(Record, frozen=True, kw_only=True):
+    """Cells whose blocks scatter, the facts that varied enough to be asked, and what they offer, the surest first."""
+
+    cells: tuple[ScatteredCell, ...] = ()
+    asked: tuple[str, ...] = ()
+    offered: tuple[Offered, ...] = ()
 
 
 class ServerUse(Record, frozen=True, kw_only=True):
@@ -195,3 +240,5 @@ class Measurement(Record, frozen=True, kw_only=True):
     gpu_name: str = ""
     checks: tuple[Check, ...] = ()
     far: tuple[FarBlock, ...] = ()
+    host: HostUse = HostUse()
+    scatter: Scatter = Scatter()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from quantbench.config import command_line
 from quantbench.judge import doubts
 from quantbench.judge.guards import meanings
+from quantbench.judge.scatter import SCATTERED
 from quantbench.records.layout import Results
 from quantbench.records.measurement import GuardCount
 from quantbench.records.run import Run
@@ -28,7 +29,7 @@ from quantbench.wording import integer, sentence
 
 def section(run: Run, say: Speech) -> Section:
     """A list of short sentences, the guards that found something, the blocks that were refused."""
-    facts = (_machine, _blocks, _lane, _shares, _client, _limits, _counters, _precision)
+    facts = (_machine, _blocks, _lane, _shares, _client, _host, _limits, _counters, _precision)
     lines = [line for fact in facts for line in fact(run, say)]
     return Section("How it was measured", (*bullets(lines), *_guards(run, say), *_refused(run, say)))
 
@@ -144,6 +145,28 @@ def _client(run: Run, say: Speech) -> Iterator[str]:
     ]
     if errors:
         yield say("method.calibration", errors=errors)
+
+
+def _host(run: Run, say: Speech) -> Iterator[str]:
+    """What the host did beside the run, and whether blocks that scatter do so with it."""
+    host, found = run.measurement.host, run.measurement.scatter
+    stolen, stopped = host.steal_share_max, host.throttled_share_max
+    if host.foreign_cpu_cores is not None:
+        mean, peak = f"{host.foreign_cpu_cores:.1f}", f"{host.foreign_cpu_cores_max:.1f}"
+        cores = {"mean": mean, "most": peak if peak != mean else None}
+        yield say("method.host", cpus=host.cpus, **cores, stolen=stolen or None, stopped=stopped or None)
+    if host.elsewhere:
+        yield say("method.host_elsewhere")
+    if found.cells:
+        facts = [
+            say("method.goes_with", fact=say("method.fact", form=one.fact), tau=f"{one.tau:+.2f}", n=one.blocks)
+            for one in found.offered
+        ]
+        asked = [say("method.fact", form=name) for name in found.asked]
+        form = "offered" if facts else "nothing" if asked else "unknown"
+        most = max(cell.sd for cell in found.cells)
+        scattered = {"cells": len(found.cells), "most": most, "limit": SCATTERED}
+        yield say("method.scatter", form=form, **scattered, facts=facts, asked=asked)
 
 
 def _limits(run: Run, say: Speech) -> Iterator[str]:

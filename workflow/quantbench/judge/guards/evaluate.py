@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from quantbench.judge.guards import client, device, engine, load, pair, provenance, server, stall
+from quantbench.judge.guards import client, device, engine, host, load, pair, provenance, server, stall
 from quantbench.judge.guards.base import BlockFacts, Guard, PairFacts, Scope, Source
 from quantbench.observe import bottleneck
 from quantbench.records.block import BlockContext, Calibration, GuardResult, MeasuredWith
@@ -16,7 +16,7 @@ from quantbench.records.server import Ready, Session
 
 GUARDS: Final = tuple(
     value
-    for module in (provenance, load, stall, engine, device, client, server, pair)
+    for module in (provenance, load, stall, engine, device, host, client, server, pair)
     for value in vars(module).values()
     if isinstance(value, Guard)
 )
