@@ -238,7 +238,7 @@ def _inputs(plan: Plan, base: str, root: Path) -> dict[str, int]:
 
 
 def _slips(plan: Plan, results: Results) -> Iterator[str]:
-    grid = plan.cells(plan.baseline)
+    grid = plan.grid
     if plan.variants:
         yield from _few_blocks(min(plan.blocks(cell, 0) for cell in grid))
     for name, factor in cross_checks.undeclared(plan.config, plan.baseline, plan.variants):

@@ -7,21 +7,20 @@ profile of config/gpus/, or a model of --configfile.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from msgspec import structs
 
+from quantbench import subjects
 from quantbench.cli import argument_types as kind
 from quantbench.cli.inspect_output import text
 from quantbench.config import settings
 from quantbench.config.configuration import Plan
 from quantbench.engines.vllm.inspection import Gpu, Subject, inspect
 from quantbench.errors import QuantbenchError
-from quantbench.observe import cards, checkpoint, gpu
+from quantbench.observe import cards, checkpoint
 from quantbench.records.server import ServerSettings, ServerSpec
 from quantbench.serving import model_source
 
@@ -57,12 +56,12 @@ def run(args: argparse.Namespace) -> int:
             "--quantization is for a folder or a hub id, and a configuration says it itself",
             remedy="set models.….quantize_flag there",
         )
-    subjects, absent = _of_plan(plan, args) if plan else ([_alone(args)], [])
-    if args.log and len(subjects) > 1:
-        names = ", ".join(subject.spec.model for subject in subjects)
+    looked_at, absent = _of_plan(plan, args) if plan else ([_alone(args)], [])
+    if args.log and len(looked_at) > 1:
+        names = ", ".join(subject.spec.model for subject in looked_at)
         raise QuantbenchError(f"--log is of one model, and there are {names}", remedy="name the one that it is of")
     card, log = _card(args, plan), _log(args.log) if args.log else None
-    found = [inspect(subject, card, args.length, log) for subject in subjects]
+    found = [inspect(subject, card, args.length, log) for subject in looked_at]
     if found or not absent:
         print(msgspec.json.format(msgspec.json.encode(found)).decode() if args.json else "\n\n".join(map(text, found)))
     if absent:
@@ -97,14 +96,14 @@ def _of_plan(plan: Plan, args: argparse.Namespace) -> tuple[list[Subject], list[
                 remedy="name one of them, or none for all",
             )
         names = [args.model]
-    subjects, absent = [], []
+    found, absent = [], []
     for name in names:
         spec = msgspec.convert(plan.server_spec(name), ServerSpec)
         try:
-            subjects.append(_found(spec) or _published(plan, spec))
+            found.append(subjects.found(spec) or subjects.published(plan, spec, ROOT))
         except QuantbenchError as error:
             absent.append(error)
-    return subjects, absent
+    return found, absent
 
 
 def _alone(args: argparse.Namespace) -> Subject:
@@ -113,7 +112,7 @@ def _alone(args: argparse.Namespace) -> Subject:
     served = ServerSettings(quantization=args.quantization, max_model_len=limit, load_format=load_format)
     spec = ServerSpec(model=GIVEN, source=args.model, settings=served)
     try:
-        found = _found(spec)
+        found = subjects.found(spec)
         if found is None:
             model_source.check_source(spec)
     except QuantbenchError as error:
@@ -131,45 +130,6 @@ def _config_alone(folder: Path) -> bool:
     return not (held.files or held.missing or held.damaged)
 
 
-def _found(spec: ServerSpec) -> Subject | None:
-    """A model whose files are here and whole; None where there are none."""
-    folder = model_source.find_source(spec)
-    if folder is None:
-        return None
-    model_source.check_source(spec)
-    config = checkpoint.config(folder) if folder.is_dir() else {}
-    if not config:
-        raise QuantbenchError(
-            f"{folder / 'config.json'} is no JSON object" if folder.is_dir() else f"{folder} is a file",
-            remedy="name the folder of a checkpoint with config.json and safetensors",
-        )
-    dummy = spec.settings.load_format == "dummy"
-    tensors = None if dummy else checkpoint.tensors(folder)
-    return Subject(spec, str(folder), "headers" if tensors else "config", config, tensors)
-
-
-def _published(plan: Plan, spec: ServerSpec) -> Subject:
-    """A model that a profile names and that is not here, by its published shape; for others the error of a run."""
-    if spec.endpoint:
-        raise QuantbenchError(
-            f"models.{spec.model} is served elsewhere ({spec.endpoint})", remedy="inspect its files, where they are"
-        )
-    if plan.made_here(spec.model):
-        raise QuantbenchError(
-            f"models.{spec.model} is made by the run, and {spec.source} is not here yet",
-            remedy="inspect it after the run has begun",
-        )
-    known = settings.read_yaml(ROOT / "config" / "shapes.yaml")
-    entry = known["checkpoints"].get(spec.source)
-    if entry is None:
-        model_source.check_source(spec)
-    shape, *quantization = entry
-    config: Mapping[str, Any] = known["shapes"][shape]
-    if quantization:
-        config = {**config, "quantization_config": known["quantizations"][quantization[0]]}
-    return Subject(spec, "config/shapes.yaml; not in the hub's cache", "shape", config, None)
-
-
 # Which card
 
 
@@ -179,13 +139,7 @@ def _card(args: argparse.Namespace, plan: Plan | None) -> Gpu | None:
         return replace(named, usable_gib=args.vram) if args.vram else named
     if args.vram:
         return Gpu(f"a GPU of {args.vram:g} GiB", args.vram)
-    if plan and (card := next((card for card in cards.CARDS if card.key == plan.gpu), None)):
-        return Gpu.of(card)
-    here = next(iter(gpu.available()), None)
-    if here is None or not here["total_mib"]:
-        return None
-    card = cards.of_device(here["name"], here["total_mib"])
-    return Gpu.of(card) if card else Gpu(str(here["name"]), here["total_mib"] / 1024 - cards.HIDDEN_GIB)
+    return subjects.card_of(plan)
 
 
 def _named(name: str) -> cards.Card:

@@ -43,6 +43,9 @@ CODES: Final[Mapping[str, str]] = {
     "no_throughput": "NO_THROUGHPUT",
     "no_price": "NO_PRICE",
     "own_interval": "OWN_INTERVAL",
+    "iso_other_fits": "{n}_IN_FLIGHT_{fits}_FIT",
+    "iso_longer": "REQUESTS_OF_{n}_TOKENS",
+    "iso_preempted": "{n}_PREEMPTIONS",
 }
 
 

@@ -14,7 +14,7 @@ from quantbench.records.finding import Finding
 from quantbench.records.metric import METRICS, PER_GPU
 from quantbench.records.quality import QualityDetails
 from quantbench.records.run import Run
-from quantbench.report import cost, factors, speed
+from quantbench.report import cost, factors, iso_memory, speed
 from quantbench.report.document import Code, Part, Section, Table, bullets, grouped, table, text
 from quantbench.report.marks import bold
 from quantbench.report.say import Speech
@@ -151,7 +151,7 @@ def memo(run: Run, say: Speech) -> list[Section]:
     worse = bullets(list(_got_worse(run, say))) or (text(say("decision.nothing_worse")),)
     return [
         decision,
-        Section("Evidence", (evidence_table(run, say),)),
+        Section("Evidence", (evidence_table(run, say), *bullets(_iso_memory(run, say)))),
         Section("What got worse", worse),
         untested,
         costs,
@@ -159,6 +159,11 @@ def memo(run: Run, say: Speech) -> list[Section]:
         Section("Alternatives", bullets(list(_alternatives(run, say)))),
         reproduce,
     ]
+
+
+def _iso_memory(run: Run, say: Speech) -> list[str]:
+    """What was found with as many requests in flight as fit each model."""
+    return [words for workload in run.plan.iso_memory for words in iso_memory.lines(run, say, workload)]
 
 
 def scope(run: Run) -> str:
