@@ -61,7 +61,7 @@ def _compared(say: Speech, row: IsoComparison) -> str:
 def _table(run: Run, say: Speech, workload: str, iso: IsoPlan) -> Table:
     """A row per model: requests in flight and how many fit, values, of variants with their ratios, and the price."""
     rows = {(row.variant, row.metric): row for row in _rows(run, workload)}
-    shown = [metric for metric in METRICS_SHOWN if metric != PER_GPU or any(PER_GPU == name for _, name in rows)]
+    shown = [metric for metric in METRICS_SHOWN if metric != PER_GPU or any(name == PER_GPU for _, name in rows)]
     currency = run.cost.assumptions.currency if run.cost else None
     columns = ["model", "in flight", "fit", *(f"{METRICS[metric].words} ({METRICS[metric].unit})" for metric in shown)]
     body = []
