@@ -1,4 +1,4 @@
-"""`iso_memory` through whole runs with stand-in servers: two models whose KV caches hold different numbers of requests."""
+"""`iso_memory` through whole runs: two stand-in servers whose KV caches hold different numbers of requests."""
 
 from __future__ import annotations
 
