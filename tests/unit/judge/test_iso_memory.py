@@ -21,15 +21,18 @@ GRID = Cell.of("chat", 16, 128)
 
 
 def blocks(model: str, cell: Cell, speed: float, count: int = 6, **changes: Any) -> list[BlockContext]:
-    """Blocks of one arm that alternate with the other's: A B B A."""
-    of = [
-        runs.block(
-            model, cell, n, started=60.0 * (2 * n + ((model == "awq") != (n % 2 == 0))),
-            metrics={"throughput_tok_s": speed * (1 + 0.002 * (n % (3 if model == "bf16" else 4))), "p50_ttft_ms": 50.0 + n % (2 if model == "bf16" else 5)}, **changes,
-        )
-        for n in range(1, count + 1)
-    ]  # fmt: skip
-    return of
+    """Blocks of one arm that alternate with the other's (A B B A) and scatter in their own way."""
+    second = model == "awq"
+
+    def metrics(n: int) -> dict[str, Any]:
+        own = n % (4 if second else 3)
+        return {"throughput_tok_s": speed * (1 + 0.002 * own), "p50_ttft_ms": 50.0 + own}
+
+    turns = [2 * n + (second != (n % 2 == 0)) for n in range(1, count + 1)]
+    return [
+        runs.block(model, cell, n, started=60.0 * turn, metrics=metrics(n), **changes)
+        for n, turn in enumerate(turns, start=1)
+    ]
 
 
 def plan(**changes: Any) -> ComparisonPlan:

@@ -259,6 +259,7 @@ def _got_worse(run: Run, say: Speech) -> Iterator[str]:
         if variant in run.quality and run.quality[variant].verdict.lost:
             verdict = run.quality[variant].verdict
             yield say("decision.answers_worse", model=variant, lost=len(verdict.lost), n=verdict.n)
+    yield from iso_memory.got_worse(run, say)
 
 
 def _by_workload(cells: Iterable[Cell]) -> dict[str, list[Cell]]:

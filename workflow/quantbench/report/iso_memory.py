@@ -11,7 +11,7 @@ from quantbench.records.metric import METRICS, PER_GPU
 from quantbench.records.plan import IsoPlan
 from quantbench.records.run import Run
 from quantbench.report import speed
-from quantbench.report.document import Part, Section, Table, bullets, table, without_empty_columns
+from quantbench.report.document import Part, Section, Table, bullets, grouped, table, without_empty_columns
 from quantbench.report.say import Speech
 from quantbench.wording import integer, number, sentence
 
@@ -58,6 +58,14 @@ def _compared(say: Speech, row: IsoComparison) -> str:
     )
 
 
+def got_worse(run: Run, say: Speech) -> Iterator[str]:
+    """Per workload and variant, the metrics that got worse with as many requests in flight as fit."""
+    worse = [row for row in run.verdict.iso_memory if row.code == "worse"]
+    for (workload, variant), rows in grouped(worse, lambda row: (row.workload, row.variant)).items():
+        changes = [say("decision.change", metric=row.metric, ratio=row.ratio) for row in rows]
+        yield say("iso.worse", workload=workload, model=variant, changes=changes)
+
+
 def _table(run: Run, say: Speech, workload: str, iso: IsoPlan) -> Table:
     """A row per model: requests in flight and how many fit, values, of variants with their ratios, and the price."""
     rows = {(row.variant, row.metric): row for row in _rows(run, workload)}
@@ -70,7 +78,7 @@ def _table(run: Run, say: Speech, workload: str, iso: IsoPlan) -> Table:
         values, cost = run.capacity_row(model, cell), run.cost_row(model, cell)
         line = [run.label(model), str(iso.concurrency[model]), integer(_fits(run, model, iso))]
         for metric in shown:
-            ratio = [speed.ratio_cell(row)] if (row := rows.get((model, metric))) else []
+            ratio = [speed.ratio_cell(row)] if speed.has_ratio(row := rows.get((model, metric))) else []
             line.append("; ".join([number(values.number(metric) if values else None), *ratio]))
         body.append([*line, *([number(cost.cost_per_1m_tokens if cost else None)] if currency else [])])
     caption = say("iso.caption", workload=workload, length=iso.length, tokens=iso.max_tokens)
