@@ -132,7 +132,7 @@ def test_a_server_that_is_another_now_says_nothing_of_it(home: Results) -> None:
 def test_the_server_must_be_allowed_as_many(home: Results) -> None:
     made = planned(home, server={"max_num_seqs": 32})
     assert numbers(made) == {"bf16": 24, "int8": 32}
-    assert "server.max_num_seqs 32 is less than what fits int8, 61; raise it to measure that" in said(made, home)
+    assert "server.max_num_seqs lets fewer run than fit int8 (32 of 61); raise it to measure that" in said(made, home)
 
 
 def test_where_the_same_number_fits_all_nothing_more_is_measured_and_that_is_said(home: Results) -> None:

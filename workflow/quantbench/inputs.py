@@ -246,9 +246,10 @@ def _slips(plan: Plan, results: Results) -> Iterator[str]:
             f"models.{name} differs from {plan.baseline} in {factor}, which its differs_in does not declare: "
             "their comparison will be refused; declare it, or make it equal"
         )
+    asked = {cell for model in plan.models for cell in plan.cells(model)}
     for key in plan.config["extra_blocks"]:
         cell = Cell.parse(key)
-        if cell is None or cell.workload not in plan.config["workloads"] or cell in grid:
+        if cell is None or cell.workload not in plan.config["workloads"] or cell in asked:
             continue
         if not any(settings.blocks_on_disk(results, arm, cell) for arm in plan.arms):
             yield f"extra_blocks names {key}, which is not in the grid: it counts only if you ask for that point's CSV"

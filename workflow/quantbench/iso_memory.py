@@ -69,10 +69,9 @@ def notes(plan: Plan, results: Results, root: Path) -> Iterator[str]:
         yield f"{key}: requests of {length} tokens in flight: {each}"
         if workload not in plan.iso_cells:
             yield f"{key}: the same number for all models, so that nothing more is measured"
+        if bounded := [f"{name} ({fit.limit} of {fit.fits})" for name, fit in fits.items() if fit.limit < fit.fits]:
+            yield f"{key}: server.max_num_seqs lets fewer run than fit {listing(bounded)}; raise it to measure that"
         for name, fit in fits.items():
-            if fit.limit < int(fit.fits):
-                what = f"server.max_num_seqs {fit.limit} is less than what fits {name}, {fit.fits}"
-                yield f"{key}: {what}; raise it to measure that"
             old = kept.get(workload, {}).get(name)
             if old and old.length == length and old.concurrency != fit.concurrency:
                 yield f"{key}: {name}: {fit.concurrency} in place of {old.concurrency}, which is not what fits"
