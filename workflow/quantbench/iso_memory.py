@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from msgspec import structs
-
 from quantbench import subjects
 from quantbench.config.configuration import Plan
 from quantbench.engines.vllm import inspection
@@ -100,12 +98,11 @@ def _fit(plan: Plan, name: str, length: int, before: IsoFit | None, results: Res
     fits = held if held is not None else _reckoned(plan, spec, length, root)
     if fits is None or fits < 1:
         return None
-    if not reckoned and before and before.length == length and stands(before.concurrency, fits, limit):
-        return structs.replace(before, fits=int(fits), limit=limit, source="server")
-    exact = not reckoned or spec.settings.kv_cache_gib is not None
+    stays = before is not None and before.length == length and stands(before.concurrency, fits, limit)
+    errs = reckoned and spec.settings.kv_cache_gib is None
     return IsoFit(
         length=length,
-        concurrency=max(1, chosen(fits, limit, reckoned=not exact)),
+        concurrency=before.concurrency if before and stays else max(1, chosen(fits, limit, reckoned=errs)),
         fits=int(fits),
         limit=limit,
         source="arithmetic" if reckoned else "server",
