@@ -51,6 +51,7 @@ onstart:
         folder.need_writable(Path(RESULTS.root))
         say(KEPT.set_aside(replaced()))
         fitting.keep(PLAN, RESULTS)
+        iso_memory.keep(PLAN, RESULTS)
     except QuantbenchError as error:
         raise WorkflowError(str(error)) from None
     STARTED.append(time.time())

@@ -1,6 +1,6 @@
 import os
 
-from quantbench import fitting, kept
+from quantbench import fitting, iso_memory, kept
 from quantbench.config import (
     command_line,
     expected,
@@ -29,6 +29,9 @@ try:
         map(Path, workflow.config_settings.configfiles),
     )
     PLAN = fitting.fitted(PLAN, Results(PLAN.gpu), look=owner.is_owner_process())
+    PLAN = iso_memory.planned(
+        PLAN, Results(PLAN.gpu), ROOT, look=owner.is_owner_process()
+    )
     LANE_MODES = settings.lane_modes(PLAN, Results(PLAN.gpu))
     if owner.is_owner_process():  # not again in every job's process
         from quantbench import inputs, preview
@@ -40,6 +43,7 @@ try:
         targets.check(PLAN, sys.argv[1:])  # snakemake itself knows them only later
         print(f"quantbench: {summary.line(PLAN)}", file=sys.stderr, flush=True)
         say(fitting.notes(PLAN))
+        say(iso_memory.notes(PLAN, Results(PLAN.gpu), ROOT))
         say(inputs.check(PLAN, ROOT))
         say(preview.notes(PLAN))
     KEPT = kept.Kept(PLAN, Results(PLAN.gpu))
@@ -72,6 +76,7 @@ ARMS = PLAN.arms
 BASELINE = PLAN.baseline
 VARIANTS = PLAN.variants
 WORKLOADS = config["workloads"]
+ISO_MEMORY = any(workload["iso_memory"] for workload in WORKLOADS.values())
 VLLM_PYTHON = config["vllm_python"]
 # In the params of all rules that need no server: their results are made anew when the code that judges changes.
 JUDGED_BY = judgement()
@@ -84,8 +89,9 @@ CALIBRATION = RESULTS.pattern("calibration")
 SCHEDULE = Schedule(
     models={arm: PLAN.lane_of(arm) for arm in ARMS},
     modes=LANE_MODES,
-    cells=PLAN.cells(BASELINE),
+    cells=PLAN.grid,
     aa={arm: served_model(arm) for arm in ARMS if arm not in MODELS},
+    together=PLAN.iso_cells.values(),
 )
 
 

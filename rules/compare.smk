@@ -44,6 +44,7 @@ rule compare_models:
     output:
         verdict=RESULTS.pattern("verdict"),
         tables=expand(RESULTS.pattern("comparison"), workload=WORKLOADS),
+        iso_memory=[RESULTS.pattern("iso_memory")] if ISO_MEMORY else [],
     log:
         f"logs/{GPU}/compare_models.log",
     conda:

@@ -41,6 +41,7 @@ Behaviour is a JSON object, from the variable FAKE_VLLM and, read anew at every 
     engine          object: fields of the logged engine configuration (kv_cache_dtype, speculative_config)
     kernel, attention    names of the linear kernel and of the attention backend as logged
     weights_gib     as logged (CUDA only; 1.0)
+    kv_tokens       size of the KV cache as logged and as /metrics tells it (131072)
     version         as /version says ("0.32.0")
 """
 
@@ -69,6 +70,7 @@ KERNELS = {
     "fp8": ("CutlassFP8ScaledMMLinearKernel", "Fp8"),
 }
 LOGPROBS = {"nan": "Out of range float values are not JSON compliant", "refused": "logprobs are not supported"}
+KV_TOKENS = 131072
 ENGINE = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(36000)  # EngineCore"
 
 
@@ -165,7 +167,8 @@ class FakeServer:
             log("Loading weights took 0.05 seconds", process="EngineCore")
         if not self.args.enforce_eager:
             self._compile()
-        tokens = "131,072 tokens, Maximum concurrency for 1,024 tokens per request: 128.00x"
+        held = rules.get("kv_tokens", KV_TOKENS)
+        tokens = f"{held:,} tokens, Maximum concurrency for 1,024 tokens per request: {held / 1024:.2f}x"
         log(f"CPU KV cache size: {tokens}", process="EngineCore")
         log("init engine (profile, create kv cache, warmup model) took 0.05 s", process="EngineCore")
 
@@ -203,7 +206,8 @@ class FakeServer:
 
     async def metrics(self, _: web.Request) -> web.Response:
         rules, c = behaviour(), self.counters
-        cache = 'block_size="128",kv_cache_size_tokens="131072",kv_cache_max_concurrency="128.0"'
+        held = rules.get("kv_tokens", KV_TOKENS)
+        cache = f'block_size="128",kv_cache_size_tokens="{held}",kv_cache_max_concurrency="{held / 1024}"'
         cache += f',cache_dtype="{rules.get("cache_dtype", "auto")}"'
         label = f'{{engine="0",model_name="{self.name}"}}'
         rows = {

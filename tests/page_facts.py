@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
+from msgspec.structs import asdict
 from quantbench.judge.cost import cost_report
 from quantbench.judge.decision import decide
 from quantbench.judge.impact import impact_rows
@@ -14,7 +15,7 @@ from quantbench.judge.predictions import QUESTIONS
 from quantbench.quality import score
 from quantbench.records.block import Calibration
 from quantbench.records.cell import Cell
-from quantbench.records.comparison import Comparison, InvalidBlock, Precision, PrecisionEntry
+from quantbench.records.comparison import Comparison, InvalidBlock, IsoComparison, Precision, PrecisionEntry
 from quantbench.records.cost import Price
 from quantbench.records.finding import finding
 from quantbench.records.measurement import (
@@ -37,12 +38,12 @@ from quantbench.records.measurement import (
     Wall,
 )
 from quantbench.records.metric import PER_GPU
-from quantbench.records.plan import ArmPlan, Factor
+from quantbench.records.plan import ArmPlan, Factor, IsoPlan
 from quantbench.records.quality import Answer, CheckResult, ClassCount, Floor, Item, Lengths, Passed, Use
 from quantbench.records.run import Run
 from quantbench.records.server import Completion, Memory, Quantization, Settings, Startup, Unfit, Versions
 from quantbench.records.tables import StartupRow
-from quantbench.report import cost, decision, ending, factors, impact, method, practices, render, speed
+from quantbench.report import cost, decision, ending, factors, impact, iso_memory, method, practices, render, speed
 from quantbench.report import memory as memory_page
 from quantbench.report import quality as quality_page
 from quantbench.report.document import Page, Part, Section, bullets, text
@@ -78,6 +79,19 @@ def compared(*rows: Comparison, **parts: Any) -> Run:
     variants = tuple(dict.fromkeys(row.variant for row in rows))
     known = [capacity(model, cell) for cell in dict.fromkeys(row.cell for row in rows) for model in ("bf16", *variants)]
     return run(**{"plan": plan(variants=variants), "capacity": known, "verdict": verdict(rows), **parts})
+
+
+ISO = IsoPlan(
+    length=2048, max_tokens=128, concurrency={"bf16": 24, "awq": 61}, limits=dict.fromkeys(("bf16", "awq"), 61)
+)
+
+
+def same_memory(**changes: Any) -> Run:
+    """BF16 with 24 requests in flight, AWQ with the 61 that may run of the 70 that fit."""
+    seen = {"length": 2048, "longest_request": 900, "baseline_concurrency": 24, "baseline_fits": 24, "variant_fits": 70}
+    row = IsoComparison(**asdict(comparison(Cell.of("chat", 61, 128), **changes)), **seen)
+    held = [memory("bf16", kv_cache_tokens=24 * 2048), memory("awq", kv_cache_tokens=70 * 2048)]
+    return run(plan=plan(iso_memory={"chat": ISO}), verdict=verdict(iso_memory=(row,)), memory=held)
 
 
 def measured(**facts: Any) -> Run:
@@ -444,6 +458,12 @@ CASES: dict[str, dict[str, Run]] = {
             verdict=verdict(()),
         ),
     },
+    "iso_memory": {
+        "the same number fits all": run(plan=plan(iso_memory={"chat": but(ISO, measured=False)})),
+        "fewer may run than fit": same_memory(),
+        "not what fits": same_memory(reasons=("61_IN_FLIGHT_50_FIT", "REQUESTS_OF_2100_TOKENS", "12_PREEMPTIONS")),
+        "too few pairs": same_memory(ratio=None, code="no_test", n_pairs=1, reasons=("NEEDS_3_PAIRS",)),
+    },
     "method": {
         "several versions and days": measured(
             versions={"bf16": Versions(vllm="0.32.0"), "awq": Versions(vllm="0.33.0")},
@@ -569,6 +589,9 @@ def sections(part: str, found: Run, say: Speech) -> Sequence[Section]:
     if part == "factors":
         said = (*bullets(factors.lines(found, say)), *bullets(decision.headline(found, say)))
         return (Section("Compared", said), *decision.memo(found, say), *cost.sections(found, say))
+    if part == "iso_memory":
+        own = iso_memory.section(found, say)
+        return (*([own] if own else []), *decision.memo(found, say))
     if part == "impact":
         return (impact.section(found, say), *practices.sections(found, say))
     if part == "cost":

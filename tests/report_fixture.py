@@ -37,7 +37,7 @@ from quantbench.records.block import BlockContext, LaneFacts
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
 from quantbench.records.cost import Price
 from quantbench.records.layout import Results
-from quantbench.records.plan import ArmPlan, ComparisonPlan, ReportPlan
+from quantbench.records.plan import ArmPlan, ComparisonPlan, IsoPlan, ReportPlan
 from quantbench.records.request import RequestRecord, spans
 from quantbench.records.run import Run
 from quantbench.records.server import Event, Ready
@@ -53,6 +53,8 @@ SPEED = {"awq": (1.45, 1.05), "gptq": (1.4, 1.0), "fp8": (1.2, 1.25), "int8": (0
 LABELS = runs.LABELS | {"gptq": "GPTQ 4-bit", "int8": "INT8", "slow": "GGUF"}
 PREDICTED = {"vram_reduction_pct": 60, "ttft_single": "better", "helps_more_at": 1, "startup": "slower download"}
 PRICE = Price(hourly_price=0.28, source="a price list", date="2026-11-09", utilisation=0.5, energy_price_kwh=0.3)
+ISO = IsoPlan(length=4096, max_tokens=128, concurrency={"bf16": 91, "awq": 107}, limits={"bf16": 128, "awq": 128})
+"""What fits by the KV caches of `_ready`."""
 PAIRS = {"pairs": "quality", "details": "quality_details"}
 FINGERPRINT = "vllm-0.32.0-33df0329"
 
@@ -82,6 +84,7 @@ class Scenario:
     mismatch: bool = False  # the variants are served with another max_model_len
     two_cards: bool = False  # the baseline is served by two GPUs, the variants by one with an FP8 KV cache, as declared
     unfit: bool = False  # bf16 does not fit, so that fp8 stands in for it
+    iso: bool = False  # chat is measured with as many requests in flight as fit each model, too
 
     @property
     def baseline(self) -> str:
@@ -126,13 +129,15 @@ class Scenario:
             workloads={name: plan.workloads[name] for name in self.workloads},
             primary=runs.primary(plan.grid(self.workloads[0])[-1]),
             predictions=PREDICTED if self.predictions else {},
+            iso_memory={"chat": ISO} if self.iso else {},
         )
 
     @property
     def comparison(self) -> ComparisonPlan:
         """What the verdict depends on beside the blocks."""
         shared = {name: getattr(self.plan, name) for name in ("baseline", "gpu_name", "variants", "primary", "margin")}
-        return ComparisonPlan(**shared, precision=0.02, blocks=self.blocks, most_blocks=40, arms=self.plan.arms)
+        own = {"arms": self.plan.arms, "iso_memory": self.plan.iso_memory}
+        return ComparisonPlan(**shared, precision=0.02, blocks=self.blocks, most_blocks=40, **own)
 
     def lane(self, arm: str) -> str:
         """Where an arm is served."""
@@ -246,7 +251,7 @@ def derive(tree: Results, plan: ReportPlan, comparison: Any, price: Any, command
     }  # fmt: skip
     blocks: dict[str, list[Path]] = {"contexts": [], "records": []}
     for arm in (*models, plan.baseline + AA_SUFFIX):
-        for cell in [cell for name in plan.workloads for cell in plan.grid(name)]:
+        for cell in _cells(plan, arm):
             contexts = sorted(tree.below.glob(tree.path("block", cell, arm=arm, block="*")))
             of_cell = {"contexts": contexts, "records": [path.with_suffix(".parquet") for path in contexts]}
             blocks = {name: paths + of_cell[name] for name, paths in blocks.items()}
@@ -261,7 +266,7 @@ def derive(tree: Results, plan: ReportPlan, comparison: Any, price: Any, command
                 )
     for workload in plan.workloads:
         for model in models:
-            rows = [tree.file("cell", cell, arm=model) for cell in plan.grid(workload)]
+            rows = [tree.file("cell", cell, arm=model) for cell in _cells(plan, model) if cell.workload == workload]
             table = {"csv": tree.file("capacity", workload=workload, model=model)}
             run("combine_capacity", rows, table, {}, model=model, workload=workload)
     tables = [tree.file("comparison", workload=name) for name in plan.workloads]
@@ -284,6 +289,12 @@ def derive(tree: Results, plan: ReportPlan, comparison: Any, price: Any, command
     return results.load_run(Namedlist(fromdict=evidence(tree, models)), plan, command)
 
 
+def _cells(plan: ReportPlan, arm: str) -> list[Cell]:
+    """The grid, and where an arm is measured at what fits it."""
+    own = [iso.cell(name, arm) for name, iso in plan.iso_memory.items()]
+    return [cell for name in plan.workloads for cell in plan.grid(name)] + [cell for cell in own if cell]
+
+
 def _prompts(tree: Results) -> Path:
     return tree.below / "prompts.jsonl"
 
@@ -294,14 +305,19 @@ def _prompts(tree: Results) -> Path:
 def _blocks(s: Scenario) -> Iterator[tuple[list[RequestRecord], BlockContext]]:
     """All blocks in the order of measuring: its requests, and its context, not yet judged."""
     clocks, awake = {"gpu0": START, "gpu1": START}, {"gpu0": "", "gpu1": ""}
-    for cell in [cell for name in s.workloads for cell in s.plan.grid(name)]:
-        arms = [*s.models, *([s.baseline + AA_SUFFIX] if s.aa and cell == s.plan.primary.cell else [])]
+    grid = [cell for name in s.workloads for cell in s.plan.grid(name)]
+    control = {s.plan.primary.cell: [s.baseline + AA_SUFFIX]} if s.aa else {}
+    places = [dict.fromkeys([*s.models, *control.get(cell, [])], cell) for cell in grid]
+    places += [{arm: _cells(s.plan, arm)[-1] for arm in s.models} for _ in s.plan.iso_memory]
+    for place in places:
+        arms = list(place)
         turns = [(number, arm) for number in range(1, s.blocks + 1) for arm in round_order(arms, number - 1)]
         for number, arm in turns if s.interleaved else sorted(turns, key=lambda turn: arms.index(turn[1])):
             lane, model = s.lane(arm), served_model(arm)
             woken = model != awake[lane] and not s.cpu
             switch_s = 0.45 + 0.01 * number if woken else 0.08
             how = LaneFacts(lane=lane, mode=s.mode, action="woken" if woken else "reused", switch_s=switch_s)
+            cell = place[arm]
             records = _requests(s, arm, cell, number)
             context = _context(s, arm, cell, number, clocks[lane] + 0.5, records, how)
             awake[lane], clocks[lane] = model, clocks[lane] + context.duration_s + 1

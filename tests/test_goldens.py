@@ -53,6 +53,7 @@ SCENARIOS = {
     "refused_comparison": Scenario(mismatch=True),
     "two_cards": Scenario(variants=("fp8",), lost=0, two_cards=True),
     "baseline_does_not_fit": Scenario(variants=("awq",), lost=0, unfit=True),
+    "same_memory": Scenario(lost=0, iso=True),
     "batch_only": Scenario(workloads=("batch_summarize",)),
 }
 KEPT_RUN = "h100"

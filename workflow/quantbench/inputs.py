@@ -238,7 +238,7 @@ def _inputs(plan: Plan, base: str, root: Path) -> dict[str, int]:
 
 
 def _slips(plan: Plan, results: Results) -> Iterator[str]:
-    grid = plan.cells(plan.baseline)
+    grid = plan.grid
     if plan.variants:
         yield from _few_blocks(min(plan.blocks(cell, 0) for cell in grid))
     for name, factor in cross_checks.undeclared(plan.config, plan.baseline, plan.variants):
@@ -246,9 +246,10 @@ def _slips(plan: Plan, results: Results) -> Iterator[str]:
             f"models.{name} differs from {plan.baseline} in {factor}, which its differs_in does not declare: "
             "their comparison will be refused; declare it, or make it equal"
         )
+    asked = {cell for model in plan.models for cell in plan.cells(model)}
     for key in plan.config["extra_blocks"]:
         cell = Cell.parse(key)
-        if cell is None or cell.workload not in plan.config["workloads"] or cell in grid:
+        if cell is None or cell.workload not in plan.config["workloads"] or cell in asked:
             continue
         if not any(settings.blocks_on_disk(results, arm, cell) for arm in plan.arms):
             yield f"extra_blocks names {key}, which is not in the grid: it counts only if you ask for that point's CSV"

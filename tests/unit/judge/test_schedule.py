@@ -42,6 +42,22 @@ def test_two_models_on_an_interleaving_lane_alternate_as_abba_per_tuple():
     assert [job[0] for job in order[-3:]] == ["block", "stop", "stop"]
 
 
+def test_cells_that_belong_together_alternate_as_one_and_those_of_the_grid_keep_their_place():
+    own = {"a": Cell.of("chat", 24, 128), "b": Cell.of("chat", 61, 128)}
+    schedule = Schedule({"a": "x", "b": "x"}, {"x": "sleep"}, CELLS, together=[own])
+    turns = sorted(
+        ((arm, n) for arm in own for n in (1, 2, 3, 4)), key=lambda t: -schedule.block(t[0], own[t[0]], t[1])
+    )
+    assert turns == [("a", 1), ("b", 1), ("b", 2), ("a", 2), ("a", 3), ("b", 3), ("b", 4), ("a", 4)]
+    assert schedule.block("a", own["a"], 1) < min(schedule.block("b", cell, 4) for cell in CELLS), "after the grid"
+    assert schedule.block("b", own["b"], 4) > schedule.block("a", Cell.of("chat", 3, 128), 1) > schedule.stop("a") > 0
+    within = Schedule({"a": "x", "b": "x"}, {"x": "sleep"}, CELLS, together=[own | {"a": CELLS[1]}])
+    alone = Schedule({"a": "x", "b": "x"}, {"x": "sleep"}, CELLS)
+    grid = [(arm, cell, n) for arm in own for cell in CELLS for n in (1, 2)]
+    assert sorted(grid, key=lambda g: within.block(*g)) == sorted(grid, key=lambda g: alone.block(*g))
+    assert within.block("a", CELLS[1], 1) > within.block("b", own["b"], 1) > within.block("a", CELLS[1], 2)
+
+
 @pytest.mark.parametrize("mode", ["sleep", "resident", "auto", "endpoint"])
 def test_all_modes_but_restart_interleave(mode):
     schedule = Schedule({"a": "x", "b": "x"}, {"x": mode}, CELLS[:1])

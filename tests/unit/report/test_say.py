@@ -47,7 +47,7 @@ def test_every_code_and_question_has_a_sentence() -> None:
     questions = {f"question.{question.id}" for question in predictions.QUESTIONS}
     assert questions == {id_ for id_ in catalogue() if id_.startswith("question.")}
     for name, code in codes.CODES.items():
-        entry = code.format(q=95, n=72, time="ITL")
+        entry = code.format(q=95, n=72, time="ITL", fits=60)
         assert Speech().reasons([entry]) != [f"`{entry}`"], name
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
-from quantbench import preview
+from quantbench import subjects
 from quantbench.cli import argument_types as kind
 from quantbench.cli.inspect_output import text
 from quantbench.config import settings
@@ -58,12 +58,12 @@ def run(args: argparse.Namespace) -> int:
             f"{option} is for a folder or a hub id, and a configuration says it itself",
             remedy=f"set models.….{key} there",
         )
-    subjects, absent = _of_plan(plan, args) if plan else ([_alone(args)], [])
-    if args.log and len(subjects) > 1:
-        names = ", ".join(subject.spec.model for subject in subjects)
+    looked_at, absent = _of_plan(plan, args) if plan else ([_alone(args)], [])
+    if args.log and len(looked_at) > 1:
+        names = ", ".join(subject.spec.model for subject in looked_at)
         raise QuantbenchError(f"--log is of one model, and there are {names}", remedy="name the one that it is of")
     card, log = _card(args, plan), _log(args.log) if args.log else None
-    found = [inspect(subject, card, args.length, log) for subject in subjects]
+    found = [inspect(subject, card, args.length, log) for subject in looked_at]
     if found or not absent:
         print(msgspec.json.format(msgspec.json.encode(found)).decode() if args.json else "\n\n".join(map(text, found)))
     if absent:
@@ -98,14 +98,14 @@ def _of_plan(plan: Plan, args: argparse.Namespace) -> tuple[list[Subject], list[
                 remedy="name one of them, or none for all",
             )
         names = [args.model]
-    subjects, absent = [], []
+    found, absent = [], []
     for name in names:
         spec = msgspec.convert(plan.server_spec(name), ServerSpec)
         try:
-            subjects.append(preview.subject(plan, spec))
+            found.append(subjects.subject(plan, spec))
         except QuantbenchError as error:
             absent.append(error)
-    return subjects, absent
+    return found, absent
 
 
 def _alone(args: argparse.Namespace) -> Subject:
@@ -123,7 +123,7 @@ def _alone(args: argparse.Namespace) -> Subject:
     )
     spec = ServerSpec(model=GIVEN, source=args.model, settings=served)
     try:
-        found = preview.found(spec)
+        found = subjects.found(spec)
         if found is None:
             model_source.check_source(spec)
     except QuantbenchError as error:
@@ -153,7 +153,7 @@ def _card(args: argparse.Namespace, plan: Plan | None) -> Gpu | None:
         return replace(named, usable_gib=args.vram) if args.vram else named
     if args.vram:
         return Gpu(f"a GPU of {args.vram:g} GiB", args.vram)
-    return preview.card(plan)
+    return subjects.card(plan)
 
 
 def _named(name: str) -> cards.Card:

@@ -95,7 +95,7 @@ def _state(plan: Plan) -> tuple[list[Comparison], dict[str, int], dict[str, floa
     rows = read(results.file("verdict"), Verdict).rows
     measured: dict[str, int] = {}
     cost: dict[str, float] = {}
-    for cell in plan.cells(plan.baseline):
+    for cell in plan.grid:
         key = cell.key
         measured[key] = min(settings.blocks_on_disk(results, arm, cell) for arm in plan.models)
         blocks = [Path().glob(results.path("block", cell, arm=arm, block="*")) for arm in plan.models]

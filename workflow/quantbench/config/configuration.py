@@ -16,7 +16,7 @@ from quantbench.config.layers import Layer, naming_files, origin
 from quantbench.config.secret_words import in_config
 from quantbench.errors import QuantbenchError
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
-from quantbench.records.server import Unfit
+from quantbench.records.server import IsoFit, Unfit
 
 Json = dict[str, Any]
 
@@ -40,6 +40,8 @@ class Plan:
     layers: Sequence[Layer] = ()
     unfit: Mapping[str, Unfit] = field(default_factory=dict)
     """Selected models that do not fit into the memory of their GPUs (`fitting`): left out of all that is measured."""
+    iso_memory: Mapping[str, Mapping[str, IsoFit]] = field(default_factory=dict)
+    """{workload: {model: with how many requests it is measured}}, of workloads that ask for `iso_memory`, if known."""
 
     @property
     def gpu(self) -> str:
@@ -92,16 +94,34 @@ class Plan:
         """Everything that is measured: the models, and the A/A arm if it is asked for."""
         return [*self.models, *([self.baseline + AA_SUFFIX] if self.config["aa_control"] else [])]
 
-    def cells(self, arm: str) -> list[Cell]:
-        """The grid of one arm; the A/A arm has the primary cell only."""
-        if arm.endswith(AA_SUFFIX):
-            return [Cell.of_row(self.primary)]
+    @property
+    def grid(self) -> list[Cell]:
+        """The cells in which all models are measured."""
         return [
             Cell.of(name, concurrency, max_tokens)
             for name, workload in self.config["workloads"].items()
             for concurrency in workload["concurrency"]
             for max_tokens in workload["max_tokens"]
         ]
+
+    def cells(self, arm: str) -> list[Cell]:
+        """The cells of one arm: the grid, and what `iso_memory` adds to it; the A/A arm has the primary cell only."""
+        if arm.endswith(AA_SUFFIX):
+            return [Cell.of_row(self.primary)]
+        own = [cells[arm] for cells in self.iso_cells.values()]
+        return [*self.grid, *(cell for cell in own if cell not in self.grid)]
+
+    @property
+    def iso_cells(self) -> dict[str, dict[str, Cell]]:
+        """{workload: {model: its cell of `iso_memory`}}, without workloads in which the same number fits all models."""
+        return {
+            workload: {
+                model: Cell.of(workload, fit.concurrency, max(self.config["workloads"][workload]["max_tokens"]))
+                for model, fit in fits.items()
+            }
+            for workload, fits in self.iso_memory.items()
+            if len(fits) == 1 or len({fit.concurrency for fit in fits.values()}) > 1
+        }
 
     def blocks(self, cell: Cell, on_disk: int = 0) -> int:
         """Blocks of a cell: as configured, and never fewer than are on disk (measured evidence is not dropped)."""

@@ -330,3 +330,22 @@ def _cells(config: Json, selected: list[str]) -> Iterator[Fault]:
         for tokens in workload["max_tokens"]:
             if why := no_room(tokens, limit):
                 yield Fault(f"workloads.{name}.{why}", f"lower it, or raise {limit[0] if limit else ''}")
+        if workload["iso_memory"] is not None:
+            yield from _iso_memory(f"workloads.{name}.iso_memory", workload, config, selected)
+
+
+def _iso_memory(key: str, workload: Json, config: Json, selected: list[str]) -> Iterator[Fault]:
+    """Lengths that no request can have, and servers whose KV cache nobody knows."""
+    length, tokens, limit = workload["iso_memory"], max(workload["max_tokens"]), longest_context(config, selected)
+    if elsewhere := [name for name in selected if config["models"][name]["endpoint"]]:
+        yield Fault(
+            f"{key}: what the KV cache of a server elsewhere holds is not known (models.{elsewhere[0]}.endpoint)",
+            f"set {key} to null, or name the concurrency that fits there in {key.replace('iso_memory', 'concurrency')}",
+        )
+    if length <= tokens:
+        yield Fault(
+            f"{key} {length} leaves no room for a prompt beside max_tokens {tokens}",
+            f"write the tokens of the longest prompt and its answer together for {key}",
+        )
+    if limit is not None and length > limit[1]:
+        yield Fault(f"{key} {length} is more than {limit[0]} {limit[1]}", f"lower it, or raise {limit[0]}")

@@ -37,6 +37,7 @@ def comparison(plan: Plan) -> Json:
         "blocks": plan.config["blocks"],
         "most_blocks": plan.config["refine"]["max_blocks"],
         "arms": arms(plan),
+        "iso_memory": iso_memory(plan),
     }
 
 
@@ -58,7 +59,7 @@ def memory(plan: Plan) -> Json:
 
 def report(plan: Plan) -> Json:
     """`records.plan.ReportPlan`: what the reports depend on beside their input files; no price, it is in cost.json."""
-    models, cells = plan.config["models"], plan.cells(plan.baseline)
+    models, cells = plan.config["models"], plan.grid
     return {
         "gpu": plan.gpu,
         "gpu_name": plan.gpu_name,
@@ -80,6 +81,21 @@ def report(plan: Plan) -> Json:
         "primary": plan.primary,
         "margin": plan.config["margin"],
         "predictions": plan.config["predictions"],
+        "iso_memory": iso_memory(plan),
+    }
+
+
+def iso_memory(plan: Plan) -> Json:
+    """{workload: `records.plan.IsoPlan`}; of what was known, only what does not change while it is measured."""
+    return {
+        workload: {
+            "length": plan.config["workloads"][workload]["iso_memory"],
+            "max_tokens": max(plan.config["workloads"][workload]["max_tokens"]),
+            "concurrency": {model: fit.concurrency for model, fit in fits.items()},
+            "limits": {model: fit.limit for model, fit in fits.items()},
+            "measured": workload in plan.iso_cells,
+        }
+        for workload, fits in plan.iso_memory.items()
     }
 
 

@@ -10,12 +10,13 @@ from quantbench.wording import plural
 def line(plan: Plan) -> str:
     """E.g. `int8 against bf16 in chat (c1, c4; t128): 15 blocks (…); decides: throughput_tok_s of …; from my.yaml`."""
     blocks = {arm: sum(plan.blocks(cell) for cell in plan.cells(arm)) for arm in plan.arms}
-    points = plan.cells(plan.baseline)
+    points = plan.grid
     what = f"{', '.join(plan.variants)} against {plan.baseline}" if plan.variants else f"{plan.baseline} alone"
     asked = ", ".join(_workload(plan, name) for name in plan.config["workloads"])
     shares = f"{plural(len(plan.models), 'model')} × {plural(len(points), 'point')} × {plan.config['blocks']}"
-    extra = sum(blocks[model] for model in plan.models) - len(plan.models) * len(points) * plan.config["blocks"]
-    more = f" + {extra} more (extra_blocks)" if extra else ""
+    iso = sum(plan.blocks(cell) for model in plan.models for cell in plan.cells(model) if cell not in points)
+    extra = sum(blocks[model] for model in plan.models) - len(plan.models) * len(points) * plan.config["blocks"] - iso
+    more = (f" + {extra} more (extra_blocks)" if extra else "") + (f" + {iso} at what fits (iso_memory)" if iso else "")
     control = blocks.get(plan.baseline + AA_SUFFIX)
     shares += more + (f" + {control} of the control {plan.baseline} against itself" if control else "")
     primary = plan.primary

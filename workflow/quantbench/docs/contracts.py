@@ -20,6 +20,7 @@ FILES: Final[dict[str, type[msgspec.Struct]]] = {
     "startup": server.MeasuredStarts,
     "lanes": server.LaneRecord,
     "unfit": server.Unfit,
+    "iso_fits": server.IsoFit,
     "verdict": comparison.Verdict,
     "measurement": measurement.Measurement,
     "memory": tables.MemoryRow,

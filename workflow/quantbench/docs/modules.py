@@ -21,15 +21,15 @@ LAYERS: Final = (
     "quality",
     "results",
     "report",
-    "judgement preview inputs fitting kept last_words block jobs docs",
+    "judgement subjects preview inputs fitting iso_memory kept last_words block jobs docs",
     "cli __main__",
 )
 """Packages, and modules outside of any, from the bottom: each imports from its own layer and those above it here."""
 EDGES: Final = {
-    "files", "results", "preview", "inputs", "fitting", "kept", "last_words", "block", "jobs", "judgement", "__main__",
+    "files", "results", "subjects", "preview", "inputs", "fitting", "iso_memory", "kept", "last_words", "block", "jobs",
+    "judgement", "__main__",
     "records/base", "observe/checkpoint", "observe/gguf", "observe/gpu", "observe/host", "observe/peaks",
-    "observe/programs",
-    "observe/telemetry", "config/settings", "config/report_plan",
+    "observe/programs", "observe/telemetry", "config/settings", "config/report_plan",
     "client/prompt_file", "client/load_phase", "client/load_checks", "client/load_progress", "client/load",
     "client/wire", "client/aiohttp_wire", "client/loop_lag", "client/truth_server", "client/calibration",
     "client/tables_io", "quality/ask", "quality/code_check", "quality/code_worker", "quality/gguf_source",

@@ -72,13 +72,18 @@ def _memory_row(
         checkpoint_reduction_pct=_reduction(memory.checkpoint_gib, base_memory.checkpoint_gib),
         kv_cache_tokens_ratio=_quotient(memory.kv_cache_tokens, base_memory.kv_cache_tokens),
         length_tokens=length,
-        concurrency_at_length=int(memory.kv_cache_tokens // length) if memory.kv_cache_tokens and length else None,
+        concurrency_at_length=None if (fits := requests_at(memory, length)) is None else int(fits),
         gpus=gpus,
         after_stop_mib=session.memory_after_stop_mib if session else None,
         memory_returned=session.memory_returned if session else None,
         sources=_sources(own),
         missing="; ".join(f"{name}: {memory.missing.get(name, 'not reported')}" for name in blank),
     )
+
+
+def requests_at(memory: Memory, length: int | None) -> float | None:
+    """Requests of `length` tokens that the KV cache holds at once; None where its size or the length is not known."""
+    return memory.kv_cache_tokens / length if memory.kv_cache_tokens and length else None
 
 
 def _sources(own: Ready) -> str:

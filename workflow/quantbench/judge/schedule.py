@@ -8,7 +8,7 @@ a restarting lane everything of one model before the next. Priorities only make 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from quantbench.records.cell import Cell, served_model
 
@@ -39,6 +39,8 @@ class Schedule:
 
     models: {arm: lane} in order, the baseline first, A/A arms included. modes: {lane: mode}; `restart` goes model by
     model, all others interleave. cells: the grid in the order to measure. aa: {A/A arm: the model that serves it}.
+    together: groups of {arm: cell} whose blocks take turns as those of one cell do: with the cell of the grid that is
+    among them, else after the grid; cells of the grid keep their place.
     Arms and cells that are not named here get a valid place too, after the named ones.
     """
 
@@ -48,14 +50,21 @@ class Schedule:
         modes: Mapping[str, str],
         cells: Sequence[Cell],
         aa: Mapping[str, str] | None = None,
+        together: Iterable[Mapping[str, Cell]] = (),
     ) -> None:
         self._aa = dict(aa or {})
         self._lane = dict(models)
         self._modes = dict(modes)
+        groups = list(together)
         self._cells = {cell: rank for rank, cell in enumerate(cells)}
+        self._own: dict[tuple[str, Cell], int] = {}
+        for n, group in enumerate(groups):
+            place = next((self._cells[cell] for cell in group.values() if cell in self._cells), len(cells) + n)
+            self._own |= {(arm, cell): place for arm, cell in group.items() if cell not in self._cells}
         self._arms = {lane: [a for a in models if models[a] == lane] for lane in models.values()}
         self._width = max(map(len, self._arms.values()), default=0) + 1  # one place for unknown arms
-        self._blocks = (len(self._cells) + SPARE_CELLS) * ROUNDS * self._width
+        self._named = len(cells) + len(groups)
+        self._blocks = (self._named + SPARE_CELLS) * ROUNDS * self._width
         # places within a group: starts, blocks, stops
         self._group = self._blocks + 2 * self._width
 
@@ -66,7 +75,7 @@ class Schedule:
     def block(self, arm: str, cell: Cell, number: int) -> int:
         """Priority of measuring block `number` (1, 2, …) of one cell."""
         place = min(max(number - 1, 0), ROUNDS - 1)
-        turn = (self._cell(cell) * ROUNDS + place) * self._width + self._position(arm, place)
+        turn = (self._cell(arm, cell) * ROUNDS + place) * self._width + self._position(arm, place)
         return self._priority(arm, self._width + turn)
 
     def stop(self, model: str) -> int:
@@ -99,8 +108,7 @@ class Schedule:
         peers = self._peers(arm)
         return round_order(peers, place).index(arm) if arm in peers else self._width - 1
 
-    def _cell(self, cell: Cell) -> int:
+    def _cell(self, arm: str, cell: Cell) -> int:
         """Place of a cell; outside the grid a fixed place after it (two may share one, which does no harm)."""
-        if cell in self._cells:
-            return self._cells[cell]
-        return len(self._cells) + zlib.crc32(cell.key.encode()) % SPARE_CELLS
+        spare = self._named + zlib.crc32(cell.key.encode()) % SPARE_CELLS
+        return self._own.get((arm, cell), self._cells.get(cell, spare))

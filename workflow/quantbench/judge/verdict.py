@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -131,6 +132,21 @@ def _family(
         for cell, pairs in pairs_of.items()
         for metric in margins
     ]
+
+
+def apart(
+    pairs_of: Mapping[Cell, Pairs],
+    verdict: Verdict,
+    blockers: tuple[str, ...],
+    *,
+    gpus: tuple[int, int],
+    names: Mapping[str, Any],
+    most_blocks: int,
+) -> list[Comparison]:
+    """Comparisons of one variant beside a verdict: a family of their own, none of them primary, with its margins."""
+    family = _family(pairs_of, verdict.primary, blockers, verdict.margin, verdict.aa, gpus)
+    alone = [dataclasses.replace(candidate, primary=False) for candidate in family]
+    return [_comparison(candidate, test, names, most_blocks) for candidate, test in tested(alone)]
 
 
 def _pairs(

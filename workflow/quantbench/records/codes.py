@@ -51,6 +51,9 @@ CODES: Final[Mapping[str, str]] = {
     "bound_needs_tokens": "BOUND_NEEDS_TOKENS",
     "bound_of_drafts": "BOUND_OF_DRAFTS",
     "bound_above_peak": "BOUND_ABOVE_PEAK",
+    "iso_other_fits": "{n}_IN_FLIGHT_{fits}_FIT",
+    "iso_longer": "REQUESTS_OF_{n}_TOKENS",
+    "iso_preempted": "{n}_PREEMPTIONS",
 }
 
 

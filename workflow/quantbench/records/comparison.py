@@ -92,6 +92,28 @@ COMPARISON_COLUMNS: tuple[str, ...] = (
 """Columns of comparison/{workload}.csv; verdict.json has the rest."""
 
 
+class IsoComparison(Comparison, frozen=True, kw_only=True):
+    """The same, each model with as many requests of `length` tokens in flight as its KV cache holds (`iso_memory`).
+
+    concurrency is the variant's. baseline_fits, variant_fits: how many the servers' caches hold; None where not told.
+    longest_request: tokens of the longest that was sent.
+    """
+
+    length: int
+    longest_request: int | None
+    baseline_concurrency: int
+    baseline_fits: int | None
+    variant_fits: int | None
+
+
+ISO_COLUMNS: tuple[str, ...] = (
+    *("gpu_name", "workload", "baseline", "variant", "length", "max_tokens"),
+    *("baseline_concurrency", "concurrency", "baseline_fits", "variant_fits", "longest_request"),
+    *COMPARISON_COLUMNS[COMPARISON_COLUMNS.index("metric") :],
+)
+"""Columns of comparison/iso_memory.csv."""
+
+
 class Primary(InCell, frozen=True, kw_only=True):
     """The comparison that was declared to decide, before anything was measured."""
 
@@ -221,3 +243,4 @@ class Verdict(Record, frozen=True, kw_only=True):
     drift: tuple[DriftRow, ...]
     rows: tuple[Comparison, ...]
     precision: Precision
+    iso_memory: tuple[IsoComparison, ...] = ()

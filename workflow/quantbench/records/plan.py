@@ -26,6 +26,24 @@ VARIANT = ArmPlan()
 """What a model is that declares nothing."""
 
 
+class IsoPlan(Record, frozen=True, kw_only=True):
+    """`iso_memory` of a workload: each model with as many requests of `length` tokens in flight as fit it.
+
+    concurrency and limits (max_num_seqs) by model. measured: false where the same number fits all models.
+    """
+
+    length: int
+    max_tokens: int
+    concurrency: dict[str, int]
+    limits: dict[str, int]
+    measured: bool = True
+
+    def cell(self, workload: str, model: str) -> Cell | None:
+        """Where a model is measured; None where it is not."""
+        of = self.concurrency.get(model) if self.measured else None
+        return None if of is None else Cell.of(workload, of, self.max_tokens)
+
+
 class ComparisonPlan(Record, frozen=True, kw_only=True):
     """What the verdict depends on beside the blocks; precision: the wanted half-width, None where none is."""
 
@@ -38,6 +56,11 @@ class ComparisonPlan(Record, frozen=True, kw_only=True):
     blocks: int
     most_blocks: int
     arms: dict[str, ArmPlan] = {}
+    iso_memory: dict[str, IsoPlan] = {}
+
+    def gpus(self, model: str) -> int:
+        """How many GPUs serve a model."""
+        return self.arms[model].gpus if model in self.arms else 1
 
 
 class WorkloadPlan(Record, frozen=True, kw_only=True):
@@ -67,6 +90,7 @@ class ReportPlan(Record, frozen=True, kw_only=True):
     primary: Primary
     margin: float
     predictions: dict[str, str | Number | None] = {}
+    iso_memory: dict[str, IsoPlan] = {}
 
     def arm(self, model: str) -> ArmPlan:
         """What is declared of a model."""

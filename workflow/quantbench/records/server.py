@@ -362,6 +362,20 @@ class Unfit(Record, frozen=True, kw_only=True):
     card_gib: float | None = None
 
 
+class IsoFit(Record, frozen=True, kw_only=True):
+    """An entry of `servers/iso_memory.json`: with how many requests of `length` tokens in flight a model is measured.
+
+    fits: how many its KV cache holds, as it was known when this was chosen; source: by whom. limit: its server's
+    max_num_seqs, above which none runs.
+    """
+
+    length: int
+    concurrency: int
+    fits: int
+    limit: int
+    source: Literal["server", "arithmetic"]
+
+
 class Provenance(Record, frozen=True, kw_only=True):
     """`models/{gpu}/{model}/provenance.json`: how a model was made here, and what came of it.
 

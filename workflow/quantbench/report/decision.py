@@ -14,7 +14,7 @@ from quantbench.records.finding import Finding
 from quantbench.records.metric import METRICS, PER_GPU
 from quantbench.records.quality import QualityDetails
 from quantbench.records.run import Run
-from quantbench.report import cost, factors, speed
+from quantbench.report import cost, factors, iso_memory, speed
 from quantbench.report.document import Code, Part, Section, Table, bullets, grouped, table, text
 from quantbench.report.marks import bold
 from quantbench.report.say import Speech
@@ -154,7 +154,7 @@ def memo(run: Run, say: Speech) -> list[Section]:
     worse = bullets(list(_got_worse(run, say))) or (text(say("decision.nothing_worse")),)
     return [
         decision,
-        Section("Evidence", (evidence_table(run, say),)),
+        Section("Evidence", (evidence_table(run, say), *bullets(_iso_memory(run, say)))),
         Section("What got worse", worse),
         untested,
         costs,
@@ -162,6 +162,11 @@ def memo(run: Run, say: Speech) -> list[Section]:
         Section("Alternatives", bullets(list(_alternatives(run, say)))),
         reproduce,
     ]
+
+
+def _iso_memory(run: Run, say: Speech) -> list[str]:
+    """What was found with as many requests in flight as fit each model."""
+    return [words for workload in run.plan.iso_memory for words in iso_memory.lines(run, say, workload)]
 
 
 def scope(run: Run) -> str:
@@ -257,6 +262,7 @@ def _got_worse(run: Run, say: Speech) -> Iterator[str]:
         if variant in run.quality and run.quality[variant].verdict.lost:
             verdict = run.quality[variant].verdict
             yield say("decision.answers_worse", model=variant, lost=len(verdict.lost), n=verdict.n)
+    yield from iso_memory.got_worse(run, say)
 
 
 def _by_workload(cells: Iterable[Cell]) -> dict[str, list[Cell]]:

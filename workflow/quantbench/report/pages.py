@@ -9,7 +9,7 @@ from typing import Final
 
 from quantbench.records.metric import Style
 from quantbench.records.run import Run
-from quantbench.report import cost, decision, factors, impact, memory, method, practices, quality, speed
+from quantbench.report import cost, decision, factors, impact, iso_memory, memory, method, practices, quality, speed
 from quantbench.report.document import Code, Compare, Details, Page, Part, Section, Table, bullets, text
 from quantbench.report.say import Speech
 from quantbench.wording import sentence
@@ -23,9 +23,11 @@ def notes(run: Run) -> Page:
     """notes.md: all sections, filled from the data; without a variant, those that need none."""
     say = Speech.of(run)
     compared = (impact.section, quality.section, decision.predictions)
+    iso = iso_memory.section(run, say)
     sections = (
         memory.section(run, say),
         *(section for style in STYLES for section in speed.sections(run, say, style)),
+        *([iso] if iso else []),
         *(section(run, say) for section in compared if run.variants),
         method.section(run, say),
         method.doubts_section(run, say),
@@ -114,6 +116,8 @@ def report(run: Run, drawn: Mapping[str, str]) -> Report:
     for style in STYLES:
         for section, name in zip(speed.sections(run, say, style), run.workloads(style), strict=True):
             chapters.append((section, figures(f"throughput_{name}", f"latency_{name}")))
+    if iso := iso_memory.section(run, say):
+        chapters.append((iso, ()))
     if run.variants:
         chapters.append((impact.section(run, say), ()))
     chapters.append((memory.section(run, say), figures("memory")))

@@ -24,7 +24,8 @@ def worded(say: Speech, verdict: Verdict) -> Verdict:
     most = verdict.precision.most_blocks
     words = control_words(say, verdict.aa, verdict.primary.metric)
     rows = tuple(replace(row, words=row_words(say, row, most)) for row in verdict.rows)
-    return replace(verdict, rows=rows, aa=verdict.aa.with_words(words), words=words)
+    iso = tuple(replace(row, words=row_words(say, row, most)) for row in verdict.iso_memory)
+    return replace(verdict, rows=rows, iso_memory=iso, aa=verdict.aa.with_words(words), words=words)
 
 
 def row_words(say: Speech, row: Comparison, most_blocks: int) -> str:

@@ -156,7 +156,7 @@ def inspect(subject: Subject, gpu: Gpu | None, length: int | None = None, log: s
     claim = claim_of(config, settings.quantization)
     model = model_of(config, subject.tensors, claim)
     gpus = settings.tensor_parallel_size
-    kv = needs.kv_of(config, needs.value_bytes_of(config, argument(settings.args, "--kv-cache-dtype") or "auto"), gpus)
+    kv = _kv(subject)
     parts = needs.groups(model, config, claim) if model else []
     weights = needs.weights_gib(parts) if parts else None
     fit = _fit(parts, subject, kv, gpu, length or settings.max_model_len) if gpu and parts else None
@@ -193,6 +193,25 @@ def inspect(subject: Subject, gpu: Gpu | None, length: int | None = None, log: s
         log=None if log is None else _logged(facts, verdict, log),
         warnings=warnings,
     )
+
+
+def concurrency(subject: Subject, gpu: Gpu | None, length: int) -> float | None:
+    """Requests of `length` tokens that the KV cache will hold at once; None where undecided.
+
+    Where the size of the cache is set (`kv_cache_gib`) it alone counts, and neither weights nor gpu need be known.
+    """
+    settings = subject.spec.settings
+    if settings.kv_cache_gib is None:
+        fit = inspect(subject, gpu, length).fit
+        return fit.concurrency if fit else None
+    kv = _kv(subject)
+    return None if kv.undecided else settings.kv_cache_gib * needs.GIB / kv.of_request(length)
+
+
+def _kv(subject: Subject) -> needs.Kv:
+    settings, config = subject.spec.settings, subject.config
+    asked = argument(settings.args, "--kv-cache-dtype") or "auto"
+    return needs.kv_of(config, needs.value_bytes_of(config, asked), settings.tensor_parallel_size)
 
 
 def _fit(parts: list[needs.Group], subject: Subject, kv: needs.Kv, gpu: Gpu, length: int) -> Fit | None:
