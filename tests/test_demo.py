@@ -20,6 +20,7 @@ from quantbench.records.quality import PlainPair, QualityDetails
 from quantbench.records.server import Provenance, Ready
 from source import ROOT, VLLM_PYTHON
 
+pytestmark = [pytest.mark.vllm, pytest.mark.alone, pytest.mark.timeout(1200)]
 MODELS = ("bf16", "int8", "int4")
 SOURCE = settings.load(ROOT, {"gpu": "cpu"}).config["models"]["bf16"]["source"]
 
@@ -73,58 +74,55 @@ def test_without_its_package_the_demo_says_why_and_what_to_do(tmp_path: Path) ->
     box.assert_none_left()
 
 
-@pytest.mark.vllm
-@pytest.mark.alone
-@pytest.mark.timeout(1200)
-class TestRun:
-    @pytest.fixture(scope="class")
-    def finished(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoBox]:
-        if not VLLM_PYTHON.exists():
-            pytest.fail("no .venv-vllm: run `make setup`")
-        box = DemoBox(tmp_path_factory.mktemp("demo") / "box")
-        try:
-            box.run()
-            yield box
-        finally:
-            box.clean_up()
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoBox]:
+    if not VLLM_PYTHON.exists():
+        pytest.fail("no .venv-vllm: run `make setup`")
+    box = DemoBox(tmp_path_factory.mktemp("demo") / "box")
+    try:
+        box.run()
+        yield box
+    finally:
+        box.clean_up()
 
-    def test_the_model_is_the_known_one_and_where_it_comes_from_is_kept_and_said(self, finished: DemoBox) -> None:
-        package = package_source.parse(SOURCE)
-        assert package is not None
-        assert package.known is not None
-        made = read(finished.path / "models/cpu/bf16/provenance.json", Provenance).unpacked
-        assert made is not None
-        assert (made.package, made.version) == (package.package, package.version)
-        assert made.wheel_sha256 == package.known.sha256
-        assert (made.licence, made.bits) == ("apache-2.0", 4)
-        assert read(finished.file("servers/bf16/ready.json"), Ready).unpacked == made
-        assert sorted(path.name for path in (finished.path / "models/cpu").iterdir()) == sorted(MODELS)
-        for page in ("decision.md", "notes.md", "report.html"):
-            text = finished.file(f"report/{page}").read_text()
-            assert "unpacked from 4-bit weights" in text, page
-            assert "apache-2.0" in text, page
 
-    def test_the_answers_are_a_real_models_and_four_bits_lose_some_and_eight_do_not(self, finished: DemoBox) -> None:
-        pairs = read(finished.file("quality.json"), list[PlainPair])
-        assert any("Paris" in pair.bf16_output for pair in pairs if "capital of France" in pair.prompt)
-        int8, int4 = (
-            read(finished.file(f"quality_details{suffix}.json"), QualityDetails) for suffix in ("_int8", "_int4")
-        )
-        assert int8.passed.baseline == int4.passed.baseline >= len(pairs) // 3
-        assert int8.verdict.word != "degraded", int8.verdict
-        assert int4.verdict.word == "degraded", int4.verdict
-        assert len(int8.verdict.lost) < len(int4.verdict.lost)
+def test_the_model_is_the_known_one_and_where_it_comes_from_is_kept_and_said(finished: DemoBox) -> None:
+    package = package_source.parse(SOURCE)
+    assert package is not None
+    assert package.known is not None
+    made = read(finished.path / "models/cpu/bf16/provenance.json", Provenance).unpacked
+    assert made is not None
+    assert (made.package, made.version) == (package.package, package.version)
+    assert made.wheel_sha256 == package.known.sha256
+    assert (made.licence, made.bits) == ("apache-2.0", 4)
+    assert read(finished.file("servers/bf16/ready.json"), Ready).unpacked == made
+    assert sorted(path.name for path in (finished.path / "models/cpu").iterdir()) == sorted(MODELS)
+    for page in ("decision.md", "notes.md", "report.html"):
+        text = finished.file(f"report/{page}").read_text()
+        assert "unpacked from 4-bit weights" in text, page
+        assert "apache-2.0" in text, page
 
-    @pytest.mark.fault(
-        "The network gone after the first run of the demo", "every job runs without it: nothing is fetched again"
-    )
-    def test_once_made_nothing_is_fetched_again_and_offline_all_works(self, finished: DemoBox) -> None:
-        finished.offline = True
-        assert "Nothing to be done" in finished.run()
-        finished.file("").rename(finished.path / "results/earlier")
-        planned = finished.plan()
-        assert not {"unpack_model", "quantize_model"} & set(planned)
-        assert planned["start_server"] == len(MODELS)
-        finished.run("results/cpu/raw/int8/chat/c1_t8/b1.json")
-        assert finished.file("raw/int8/chat/c1_t8/b1.json").exists()
-        finished.assert_none_left()
+
+def test_the_answers_are_a_real_models_and_four_bits_lose_some_and_eight_do_not(finished: DemoBox) -> None:
+    pairs = read(finished.file("quality.json"), list[PlainPair])
+    assert any("Paris" in pair.bf16_output for pair in pairs if "capital of France" in pair.prompt)
+    int8, int4 = (read(finished.file(f"quality_details_{name}.json"), QualityDetails) for name in MODELS[1:])
+    assert int8.passed.baseline == int4.passed.baseline >= len(pairs) // 3
+    assert int8.verdict.word != "degraded", int8.verdict
+    assert int4.verdict.word == "degraded", int4.verdict
+    assert len(int8.verdict.lost) < len(int4.verdict.lost)
+
+
+@pytest.mark.fault(
+    "The network gone after the first run of the demo", "every job runs without it: nothing is fetched again"
+)
+def test_once_made_nothing_is_fetched_again_and_offline_all_works(finished: DemoBox) -> None:
+    finished.offline = True
+    assert "Nothing to be done" in finished.run()
+    finished.file("").rename(finished.path / "results/earlier")
+    planned = finished.plan()
+    assert not {"unpack_model", "quantize_model"} & set(planned)
+    assert planned["start_server"] == len(MODELS)
+    finished.run("results/cpu/raw/int8/chat/c1_t8/b1.json")
+    assert finished.file("raw/int8/chat/c1_t8/b1.json").exists()
+    finished.assert_none_left()

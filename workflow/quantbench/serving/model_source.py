@@ -64,7 +64,7 @@ def revision(spec: ServerSpec) -> Revision | None:
 
 
 def unpacked(spec: ServerSpec) -> Unpacked | None:
-    """The GGUF file that a model's folder was unpacked from here; None for other folders, also with a foreign record."""
+    """The GGUF file that a model's folder was unpacked from here; None for others, foreign records too."""
     folder = find_source(spec)
     try:
         return read(folder / PROVENANCE, Provenance).unpacked if folder and (folder / PROVENANCE).is_file() else None
