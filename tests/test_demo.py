@@ -105,9 +105,9 @@ def test_the_model_is_the_known_one_and_where_it_comes_from_is_kept_and_said(fin
 
 def test_the_answers_are_a_real_models_and_four_bits_lose_some_and_eight_do_not(finished: DemoBox) -> None:
     pairs = read(finished.file("quality.json"), list[PlainPair])
-    assert any("Paris" in pair.bf16_output for pair in pairs if "capital of France" in pair.prompt)
+    assert any("Rome" in pair.bf16_output for pair in pairs if "capital of Italy" in pair.prompt)
     int8, int4 = (read(finished.file(f"quality_details_{name}.json"), QualityDetails) for name in MODELS[1:])
-    assert int8.passed.baseline == int4.passed.baseline >= len(pairs) // 3
+    assert int8.passed.baseline == int4.passed.baseline >= 0.8 * len(pairs)
     assert int8.verdict.word != "degraded", int8.verdict
     assert int4.verdict.word == "degraded", int4.verdict
     assert len(int8.verdict.lost) < len(int4.verdict.lost)
