@@ -41,7 +41,7 @@ from quantbench.records.metric import PER_GPU
 from quantbench.records.plan import ArmPlan, Factor, IsoPlan
 from quantbench.records.quality import Answer, CheckResult, ClassCount, Floor, Item, Lengths, Passed, Use
 from quantbench.records.run import Run
-from quantbench.records.server import Completion, Memory, Quantization, Settings, Startup, Unfit, Versions
+from quantbench.records.server import Completion, Memory, Quantization, Settings, Startup, Unfit, Unpacked, Versions
 from quantbench.records.tables import StartupRow
 from quantbench.report import cost, decision, ending, factors, impact, iso_memory, method, practices, render, speed
 from quantbench.report import memory as memory_page
@@ -211,6 +211,10 @@ def doubted(*findings: Any) -> Run:
 SEEN = Quantization(claimed="awq", method="awq_marlin", label="W4A16", kernel="Marlin", bits_per_weight=4.4)
 SAME_KV = Settings(kv_cache_dtype="auto", speculative=False, max_model_len=4096)
 OTHER = Settings(kv_cache_dtype="fp8", speculative=True, max_model_len=8192)
+GGUF = Unpacked(
+    file="tiny.Q4_1.gguf", file_sha256="0" * 64, type="Q4_1", bits_per_weight=5.0, licence="apache-2.0",
+    package="tiny-model", version="0.1",
+)  # fmt: skip
 TORCH = Versions(vllm="0.33.0", torch="2.14.0")
 
 
@@ -453,6 +457,13 @@ CASES: dict[str, dict[str, Run]] = {
         ),
         "no ratio per GPU": compared(comparison(CHAT), comparison(CHAT, PER_GPU, ratio=None, code="invalid")),
         "a variant does not fit": run(plan=plan(unfit={"fp8": Unfit(gpus=2, weights_gib=60.0, card_gib=24.0)})),
+        "models that were unpacked": run(
+            ready={
+                "bf16": ready("bf16", unpacked=GGUF),
+                "awq": ready("awq", unpacked=but(GGUF, type="Q8_0", bits_per_weight=8.5, package=None, licence=None)),
+                "fp8": ready("fp8", unpacked=but(GGUF, type="BF16", bits_per_weight=16.0)),
+            }
+        ),
         "the baseline does not fit, by its configuration, and one model is left": run(
             plan=plan(baseline="awq", variants=(), declared_baseline="bf16", unfit={"bf16": Unfit()}),
             verdict=verdict(()),

@@ -28,7 +28,7 @@ SPEC_COLUMNS = (
 
 
 class RealBox(Box):
-    """The shipped CPU profile with a small grid; servers are real."""
+    """The toy model and its 8-bit copy on this machine's CPU; servers are real."""
 
     gpu = "cpu"
     timeout = 1100
@@ -36,24 +36,27 @@ class RealBox(Box):
     def __init__(self, path: Path) -> None:
         self.copy_project(path)
         self.profile = ["--configfile", "mine.yaml"]
-        ports = dict(zip(("bf16", "int8", "int4"), free_ports(3), strict=True))
+        ports = free_ports(2)
         self.config = {}
         self.configure(
             gpu="cpu",
-            select=["bf16", "int8"],
             vllm_python=str(VLLM_PYTHON),
             server={"command": [str(VLLM_PYTHON), "-m", "vllm.entrypoints.cli.main"]},
-            models={name: {"port": port} for name, port in ports.items()},
+            models={
+                "bf16": {"source": "demo", "grow": 1024, "port": ports[0]},
+                "int8": {"quantize": {"from": "bf16", "scheme": "W8A8"}, "port": ports[1]},
+            },
             workloads={
                 "chat": {"concurrency": [1, 4], "max_tokens": [32]},
-                "batch_summarize": {"concurrency": [4], "max_tokens": [48]},
+                "batch_summarize": {"concurrency": [4], "max_tokens": [48], "template": "Summarize: {document}"},
             },
+            quality={"prompts": "config/prompts/quality_demo.jsonl"},
             primary={"concurrency": 4},
             aa_control=True,
             blocks=3,
-            block={"min_seconds": 1.5},
+            block={"min_seconds": 1.5, "min_requests_per_slot": 1},
+            cost={"hourly_price": 0.1, "source": "test", "date": "2026-11-01"},
         )
-        self.configure(models={"bf16": {"grow": 1024}})
 
     def configure(self, **changes: Any) -> None:
         self.config = deep_merge(self.config, changes)

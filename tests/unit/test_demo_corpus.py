@@ -60,16 +60,20 @@ def test_the_demo_prompts_pass_with_the_answers_of_the_corpus() -> None:
     assert {item.id: item.baseline.failed for item in result.details if not item.baseline.passed} == {}
 
 
-@pytest.mark.parametrize(("file", "least"), [("quality.jsonl", 17), ("quality_demo.jsonl", 17), ("chat.jsonl", 96)])
-def test_shipped_prompt_sets(file: str, least: int) -> None:
+KINDS = {"fact", "explanation", "arithmetic", "summary", "code", "json"}
+
+
+@pytest.mark.parametrize(("file", "least", "kinds"), [
+    ("quality.jsonl", 17, KINDS | {"second_language", "edge"}), ("quality_small.jsonl", 30, KINDS | {"extraction"}),
+    ("quality_demo.jsonl", 17, KINDS | {"second_language", "edge"}), ("chat.jsonl", 96, None),
+])  # fmt: skip
+def test_shipped_prompt_sets(file: str, least: int, kinds: set[str] | None) -> None:
     text = (ROOT / "config/prompts" / file).read_text(encoding="utf-8")
     prompts = [json.loads(line) for line in text.splitlines()]
     assert len(prompts) >= least
     assert len({p["id"] for p in prompts}) == len({p["prompt"] for p in prompts}) == len(prompts)
-    if file.startswith("quality"):
-        parsed = prompt_set.parse(text, file)
-        wanted = {"fact", "explanation", "arithmetic", "summary", "code", "json", "second_language", "edge"}
-        assert wanted <= {p["class"] for p in parsed}
+    if kinds is not None:
+        assert kinds <= {p["class"] for p in prompt_set.parse(text, file)}
 
 
 def test_shipped_documents() -> None:

@@ -296,11 +296,11 @@ def test_quality_prompts_say_for_which_model_they_are_fit(home: Path) -> None:
     assert "what the endpoint of bf16, awq serves is not known" in slip
 
 
-def test_the_prompts_for_everybody_are_for_everybody_and_those_of_the_demo_for_the_demo() -> None:
-    general, demo = (prompt_set.parse((ROOT / f"config/prompts/{name}.jsonl").read_text(), name)
-                     for name in ("quality", "quality_demo"))  # fmt: skip
-    assert {prompt.get("for_model") for prompt in general} == {None}
-    assert {prompt.get("for_model") for prompt in demo} == {"demo"}
+def test_the_prompts_for_everybody_are_for_everybody_and_those_of_the_toy_for_the_toy() -> None:
+    general, small, toy = (prompt_set.parse((ROOT / f"config/prompts/{name}.jsonl").read_text(), name)
+                     for name in ("quality", "quality_small", "quality_demo"))  # fmt: skip
+    assert {prompt.get("for_model") for prompt in (*general, *small)} == {None}
+    assert {prompt.get("for_model") for prompt in toy} == {"demo"}
 
 
 @pytest.mark.fault("a prompt file is empty, no JSON lines or broken text", "named with its key before any job")

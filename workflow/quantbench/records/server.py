@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any, ClassVar, Literal
 
 from quantbench.records.base import Number, OpenRecord, Record
@@ -232,8 +233,31 @@ class Peaks(Record, frozen=True, kw_only=True):
     missing: dict[str, str] = {}
 
 
+class Unpacked(Record, frozen=True, kw_only=True):
+    """The GGUF file that a model was unpacked from; package to wheel_sha256 where it came in a Python package.
+
+    type: GGML's, of most of its linear weights, such as Q4_1; bits_per_weight: theirs, scales included.
+    """
+
+    file: str
+    file_sha256: str
+    type: str
+    bits_per_weight: float | None
+    name: str | None = None
+    licence: str | None = None
+    package: str | None = None
+    version: str | None = None
+    wheel_sha256: str | None = None
+
+    @property
+    def bits(self) -> int | None:
+        """Bits of a weight without its scales, as the type is named (Q4_1: 4); None for a name without them."""
+        digits = re.match(r"[A-Z]+(\d+)", self.type)
+        return int(digits[1]) if digits else None
+
+
 class Ready(Record, frozen=True, kw_only=True):
-    """What is served."""
+    """What is served. unpacked: the GGUF file that its folder was made of."""
 
     retired: ClassVar = ("gpu_name", "memory.consumed_gib")
 
@@ -242,6 +266,7 @@ class Ready(Record, frozen=True, kw_only=True):
     source: str
     source_id: str | None = None
     revision: Revision | None = None
+    unpacked: Unpacked | None = None
     served_name: str
     url: str
     hardware: Hardware | None = None
@@ -330,23 +355,6 @@ class LaneRecord(Record, frozen=True, kw_only=True):
 
     mode: Mode
     reason: str = ""
-
-
-class Unpacked(Record, frozen=True, kw_only=True):
-    """The GGUF file that a model was unpacked from; package to wheel_sha256 where it came in a Python package.
-
-    type: GGML's, of most of its linear weights, such as Q4_1; bits_per_weight: theirs, scales included.
-    """
-
-    file: str
-    file_sha256: str
-    type: str
-    bits_per_weight: float | None
-    name: str | None = None
-    licence: str | None = None
-    package: str | None = None
-    version: str | None = None
-    wheel_sha256: str | None = None
 
 
 class Unfit(Record, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""What is compared, where that is more than quantized weights; and models that did not fit, so that others stand in."""
+"""What is compared, where that is more or less than quantized weights: other things too, lossy baselines, stand-ins."""
 
 from __future__ import annotations
 
@@ -10,15 +10,37 @@ from quantbench.records.run import Run
 from quantbench.records.server import Ready
 from quantbench.report.say import Speech
 
+UNPACKED_TO: Final = 16
+"""Bits of a weight in the folder that a GGUF file is unpacked to."""
+
 
 def lines(run: Run, say: Speech) -> list[str]:
-    """The name of each comparison of more than weights, and what did not fit."""
-    return [*unfit(run, say), *filter(None, (named(run, say, variant) for variant in run.variants))]
+    """What did not fit, what had lost bits before it came here, the name of each comparison of more than weights."""
+    named_ = (named(run, say, variant) for variant in run.variants)
+    return [*unfit(run, say), *unpacked(run, say), *filter(None, named_)]
 
 
 def unfit(run: Run, say: Speech) -> list[str]:
     """Of each model that does not fit: the arithmetic, and what stands in for it if it is the baseline."""
     return [say(found) for found in (run.decision.left_out if run.decision else ())]
+
+
+def unpacked(run: Run, say: Speech) -> list[str]:
+    """Of each model that was unpacked from fewer bits than it is served with: from what, and what that means."""
+    found = {model: ready.unpacked for model, ready in run.ready.items() if ready.unpacked}
+    return [
+        say(
+            "factors.unpacked",
+            form="baseline" if model == run.baseline else "variant",
+            model=model,
+            file=file.file,
+            licence=file.licence,
+            package=file.package and f"{file.package} {file.version}",
+            bits=file.bits,
+        )
+        for model, file in found.items()
+        if (file.bits_per_weight or 0) < UNPACKED_TO
+    ]
 
 
 def named(run: Run, say: Speech, variant: str) -> str:

@@ -18,10 +18,13 @@ from quantbench.engines.choose import engine_of
 from quantbench.engines.protocol import Hub
 from quantbench.errors import QuantbenchError
 from quantbench.observe import checkpoint, gguf
-from quantbench.records.server import Revision, ServerSettings, ServerSpec
+from quantbench.records.base import read
+from quantbench.records.server import Provenance, Revision, ServerSettings, ServerSpec, Unpacked
 
 _TEXTS = (".json", ".jinja", ".model", ".txt", ".py")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+PROVENANCE = "provenance.json"
+"""The record of a folder that was made here."""
 _NAMED = 3
 """So many files are named; of more it is said how many."""
 
@@ -59,6 +62,15 @@ def revision(spec: ServerSpec) -> Revision | None:
     if path is None or path.parent != _repository(spec.source, hub) / "snapshots":
         return None
     return Revision(asked=hub.revision, commit=path.name)
+
+
+def unpacked(spec: ServerSpec) -> Unpacked | None:
+    """The GGUF file that a model's folder was unpacked from here; None for others, foreign records too."""
+    folder = find_source(spec)
+    try:
+        return read(folder / PROVENANCE, Provenance).unpacked if folder and (folder / PROVENANCE).is_file() else None
+    except QuantbenchError:
+        return None
 
 
 def check_source(spec: ServerSpec) -> None:
@@ -173,7 +185,7 @@ def _others(source: str, hub: Hub) -> str:
 def _remedy(spec: ServerSpec, path: Path, files: Sequence[Path]) -> str:
     if path != Path(spec.source):
         return f"complete it with: {_download(spec, path, files)} (with --force-download if a file is damaged)"
-    if (path / "provenance.json").exists():  # made here: its rule makes it again when the record is gone
+    if (path / PROVENANCE).exists():  # made here: its rule makes it again when the record is gone
         return f"remove the folder {path} and run again"
     names = ", ".join(file.name for file in files[:_NAMED]) if len(files) <= _NAMED else ""
     return f"copy {names or 'the model'} again, or correct models.{spec.model}.source"

@@ -93,6 +93,7 @@ def _asked(spec: ServerSpec, answer: openai_api.Answer, mode: Mode, quantization
         source=spec.source,
         source_id=identity.source_id(spec),
         revision=None if spec.endpoint else model_source.revision(spec),
+        unpacked=None if spec.endpoint else model_source.unpacked(spec),
         served_name=spec.served_name,
         url=spec.url,
         hardware=identity.hardware(spec),
