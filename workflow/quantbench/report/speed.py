@@ -158,7 +158,7 @@ def legend(say: Speech, rows: Sequence[Comparison]) -> str:
     """What the marks mean that these rows have: "▲ better, ? not shown"."""
     marks = {MARKS[row.code] if row.ratio is not None else BLANK for row in rows}
     margin = max(row.margin for row in rows)
-    codes_of = {mark: code for code, mark in reversed(MARKS.items()) if mark}
+    codes_of = {mark: code for code, mark in reversed(MARKS.items())}
     return ", ".join(
         say("speed.mark", form=code, margin=margin) for mark, code in reversed(codes_of.items()) if mark in marks
     )
