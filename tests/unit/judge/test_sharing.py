@@ -51,7 +51,7 @@ def test_shared_intervals_cover_95_percent_and_92_in_the_noisiest_cell(pairs, va
 @pytest.mark.parametrize("variances", [1.0, 5.0])
 @pytest.mark.parametrize("rounds", [0, 3, 8])
 def test_after_rounds_until_decided_no_error_is_more_frequent_than_5_percent(rounds, variances):
-    """Of a truth of no difference, "different"; of a truth at the margin, "equivalent"; and the interval still covers."""
+    """Of no true difference, "different"; of one as large as the margin, "equivalent"; and the interval covers."""
     none = rounds_until_decided(np.random.default_rng(4), TRIALS, rounds, variances, true=0.0)
     edge = rounds_until_decided(np.random.default_rng(5), TRIALS, rounds, variances, true=1.0)
     assert none.primary_different <= 0.05 + CHANCE
@@ -79,6 +79,7 @@ def test_the_simulated_rounds_are_those_of_the_library():
     logs = pair_logs(np.random.default_rng(9), trials, cells, 4 + 2 * rounds * cells, SCENES["plain"], 5.0) * 0.02
     found = rounds_until_decided(None, trials, rounds, logs=logs, margin=0.02)
     places = [Cell.of("chat", 2**k, 128) for k in range(cells)]
+    margin = float(np.expm1(0.02))
     prices = dict.fromkeys((cell.key for cell in places), 1.0)
     for i in range(trials):
         counts, left = dict.fromkeys(prices, 4), float(rounds * cells)
@@ -87,7 +88,7 @@ def test_the_simulated_rounds_are_those_of_the_library():
             rows = [
                 runs.comparison(
                     cell, ratio=ci.ratio, ci_low=ci.low, ci_high=ci.high, n_pairs=ci.n, sd=ci.sd, df=ci.df,
-                    p_value=ci.p_value, p_equivalence=tost(ci, np.expm1(0.02)), margin=float(np.expm1(0.02)), primary=False,
+                    p_value=ci.p_value, p_equivalence=tost(ci, margin), margin=margin, primary=False,
                 )
                 for cell, ci in zip(places, shared(own), strict=True)
             ]  # fmt: skip
