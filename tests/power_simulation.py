@@ -35,7 +35,7 @@ SCENES: Final = {"plain": Scene(), "correlated": Scene(correlation=0.2), "bursts
 def pair_logs(
     rng: np.random.Generator, trials: int, cells: int, pairs: int, scene: Scene, last_variance: float = 1.0
 ) -> Floats:
-    """Log-ratios (trials, cells, pairs) of A B B A without a true difference; sd 1 without bursts, the last cell's more."""
+    """Log-ratios (trials, cells, pairs) of A B B A without a true difference; sd 1 without bursts."""
     shape = (trials, cells, 2 * pairs)
     noise = rng.normal(size=shape)
     for i in range(1, shape[2] if scene.correlation else 0):
