@@ -260,8 +260,12 @@ CASES: dict[str, dict[str, Run]] = {
         "a tail is worse in the cell of a gain": compared(comparison(CHAT), comparison(CHAT, "p95_e2e_ms", **LOSS)),
         "a tail is worse in another cell": compared(comparison(CHAT), comparison(C1, "p95_e2e_ms", **LOSS)),
         "a gain here and a loss there": compared(comparison(C1, **LOSS), comparison(C8)),
-        "the first token comes late": compared(comparison(CHAT), comparison(CHAT, "p50_ttft_ms", **LOSS)),
-        "nothing changed": compared(*(comparison(CHAT, m, **SAME) for m in ("throughput_tok_s", "p50_e2e_ms"))),
+        "the first token comes late": compared(comparison(CHAT), comparison(CHAT, "p95_ttft_ms", **LOSS)),
+        "only a median is known of the times": compared(
+            comparison(CHAT), comparison(CHAT, "p50_e2e_ms", ratio=0.8, code="described")
+        ),
+        "nothing changed": compared(*(comparison(CHAT, m, **SAME) for m in ("throughput_tok_s", "p95_e2e_ms"))),
+        "likely better": compared(comparison(CHAT, **OPEN, likely="gain")),
         "likely worse, not compared": compared(
             comparison(C1, **OPEN, likely="loss"), comparison(C8, ratio=None, code="invalid")
         ),
@@ -294,7 +298,7 @@ CASES: dict[str, dict[str, Run]] = {
         "bound by the host, not faster": bounded("host"),
         "bound by the host, but faster": bounded("host", ratio=1.2, code="better"),
         "more tokens, but a worse latency": compared(
-            comparison(CHAT), comparison(CHAT, "p50_ttft_ms", ratio=3.34, code="worse")
+            comparison(CHAT), comparison(CHAT, "p95_ttft_ms", ratio=3.34, code="worse")
         ),
         "no interval": compared(comparison(ci_low=None, ci_high=None, code="no_test")),
         "speed is open, answers are lost": compared(
@@ -393,6 +397,12 @@ CASES: dict[str, dict[str, Run]] = {
     "verdict": {
         "two pairs": compared(comparison(code="no_test", n_pairs=2)),
         "too many blocks needed": compared(comparison(**OPEN)),
+        "open when the budget was spent": compared(comparison(**OPEN, left_open="budget_spent")),
+        "open with all blocks allowed": compared(comparison(**OPEN, left_open="most_blocks")),
+        "open where no more was measured": compared(comparison(**OPEN, left_open="not_measured")),
+        "energy was declared": compared(
+            comparison(C1, "j_per_token", ratio=0.7), comparison(C8, "j_per_token", ratio=1.4, code="worse")
+        ),
         "a control of no known width": run(verdict=verdict(aa=control(metrics={}))),
         "a control without a width": run(
             verdict=verdict(aa=control(metrics={"p50_ttft_ms": control().metrics["throughput_tok_s"]}))
