@@ -85,6 +85,8 @@ SCHEDULE = Schedule(
     modes=LANE_MODES,
     cells=PLAN.cells(BASELINE),
     aa={arm: served_model(arm) for arm in ARMS if arm not in MODELS},
+    starts={lane: PLAN.starts_on(mode) for lane, mode in LANE_MODES.items()},
+    blocks=config["blocks"],
 )
 
 

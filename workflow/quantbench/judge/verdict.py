@@ -11,10 +11,20 @@ import msgspec
 from quantbench.judge.drift import drift_of
 from quantbench.judge.pairing import BlockKey, Estimate, Pairs, Samples, arms_of, measure, pair_up
 from quantbench.judge.precision import MOST_BLOCKS, blocks_to_decide, plan
+from quantbench.judge.starts import effects, widened
 from quantbench.records import codes
 from quantbench.records.block import BlockContext
 from quantbench.records.cell import AA_SUFFIX, Cell
-from quantbench.records.comparison import Code, Comparison, Control, ControlMetric, InvalidBlock, Primary, Verdict
+from quantbench.records.comparison import (
+    Code,
+    Comparison,
+    Control,
+    ControlMetric,
+    InvalidBlock,
+    Primary,
+    StartEffect,
+    Verdict,
+)
 from quantbench.records.metric import COMPARED, METRICS, PER_GPU
 from quantbench.stats import MIN_PAIRS, half_width, holm, tost
 
@@ -67,22 +77,25 @@ def build_verdict(
     most_blocks: int = MOST_BLOCKS,
     gpu_name: str = "",
     gpus: Mapping[str, int] | None = None,
+    starts: int = 1,
 ) -> Verdict:
     """The verdict on judged blocks of all arms (the A/A arm is `{baseline}__aa`), its words left blank.
 
     samples: request values per block for pooled p95s. pair_failures: {variant: failed guards of evaluate_pair}; such a
     variant gets no verdict. target: wanted half-width. planned_blocks, most_blocks: `blocks` and `refine.max_blocks` of
     the config; blocks beyond `blocks` came later. gpus: how many serve each model (1 where not given); a variant that
-    uses another number than the baseline is compared per GPU too.
+    uses another number than the baseline is compared per GPU too. starts: how often the plan starts each server.
     """
     cells = arms_of(contexts)
     aa = control_of(_pairs(cells, baseline, baseline + AA_SUFFIX, planned_blocks, samples), primary, margin)
     rows: list[Comparison] = []
+    differences: list[StartEffect] = []
     for variant in _variants(contexts, baseline) if variants is None else variants:
         blockers = tuple((pair_failures or {}).get(variant, ()))
         pairs = _pairs(cells, baseline, variant, planned_blocks, samples)
         shares = ((gpus or {}).get(baseline, 1), (gpus or {}).get(variant, 1))
-        family = _family(pairs, primary, blockers, margin, aa, shares)
+        family = _family(pairs, primary, blockers, margin, aa, shares, starts)
+        differences += effects(variant, pairs)
         names = {"gpu_name": gpu_name, "baseline": baseline, "variant": variant}
         rows += [_comparison(candidate, test, names, most_blocks) for candidate, test in tested(family)]
     drifts = (drift_of(cell, arms.get(baseline, ())) for cell, arms in cells.items())
@@ -96,6 +109,7 @@ def build_verdict(
         drift=tuple(row for row in drifts if row),
         rows=tuple(rows),
         precision=plan(rows, target, _on_disk(cells), planned_blocks, most_blocks),
+        starts=tuple(differences),
     )
 
 
@@ -111,6 +125,7 @@ def _family(
     margin: float,
     aa: Control,
     gpus: tuple[int, int],
+    starts: int,
 ) -> list[Candidate]:
     """All comparisons of one variant, uncorrected."""
     # What matters to the user, but never finer than the instrument resolves.
@@ -122,7 +137,7 @@ def _family(
             cell,
             metric,
             pairs,
-            measure(pairs, metric, gpus),
+            widened(measure(pairs, metric, gpus), pairs, metric, starts),
             margins[metric],
             blockers,
             primary=(cell, metric) == (primary.cell, primary.metric),

@@ -43,6 +43,7 @@ CODES: Final[Mapping[str, str]] = {
     "no_throughput": "NO_THROUGHPUT",
     "no_price": "NO_PRICE",
     "own_interval": "OWN_INTERVAL",
+    "start_is_unit": "START_IS_UNIT_OF_{n}",
 }
 
 

@@ -26,8 +26,19 @@ VARIANT = ArmPlan()
 """What a model is that declares nothing."""
 
 
+def start_of(block: int, blocks: int, starts: int) -> int:
+    """Which start (1, 2, …) of its server block `block` (1, 2, …) of a cell is of.
+
+    The `blocks` of the plan are divided over the starts in order; those that came later are of the last one.
+    """
+    return min(starts, 1 + (block - 1) * starts // blocks)
+
+
 class ComparisonPlan(Record, frozen=True, kw_only=True):
-    """What the verdict depends on beside the blocks; precision: the wanted half-width, None where none is."""
+    """What the verdict depends on beside the blocks; precision: the wanted half-width, None where none is.
+
+    starts: how often each server is started for its blocks.
+    """
 
     baseline: str
     gpu_name: str
@@ -37,6 +48,7 @@ class ComparisonPlan(Record, frozen=True, kw_only=True):
     precision: float | None
     blocks: int
     most_blocks: int
+    starts: int = 1
     arms: dict[str, ArmPlan] = {}
 
 
