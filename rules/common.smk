@@ -92,6 +92,8 @@ SCHEDULE = Schedule(
     cells=PLAN.grid,
     aa={arm: served_model(arm) for arm in ARMS if arm not in MODELS},
     together=PLAN.iso_cells.values(),
+    starts={lane: PLAN.starts_on(mode) for lane, mode in LANE_MODES.items()},
+    blocks=config["blocks"],
 )
 
 

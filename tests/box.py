@@ -49,6 +49,7 @@ def small_config() -> dict[str, Any]:
         "workloads": {"chat": {"prompts": "config/prompts/chat.jsonl", "concurrency": [1, 4], "max_tokens": [16]}},
         "primary": {"concurrency": 4},
         "blocks": 2,
+        "starts": 1,
         "block": {"min_seconds": 0.2, "timeout_s": 20},
         "aa_control": False,
         "quality": {"prompts": None},

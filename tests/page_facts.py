@@ -15,7 +15,14 @@ from quantbench.judge.predictions import QUESTIONS
 from quantbench.quality import score
 from quantbench.records.block import Calibration
 from quantbench.records.cell import Cell
-from quantbench.records.comparison import Comparison, InvalidBlock, IsoComparison, Precision, PrecisionEntry
+from quantbench.records.comparison import (
+    Comparison,
+    InvalidBlock,
+    IsoComparison,
+    Precision,
+    PrecisionEntry,
+    StartEffect,
+)
 from quantbench.records.cost import Price
 from quantbench.records.finding import finding
 from quantbench.records.measurement import (
@@ -107,6 +114,17 @@ def priced(*rows: Comparison, price: Price = PRICE, trusted: bool = True, **part
 def open_cost(low: float, high: float) -> Run:
     likely = "gain" if low > 1 else "loss" if high < 1 else None
     return priced(comparison(CHAT, code="undecided", ratio=(low + high) / 2, ci_low=low, ci_high=high, likely=likely))
+
+
+def of_starts(*starts: int, reasons: tuple[str, ...] = (), differs: bool = False) -> Run:
+    """A run with one comparison for each number of starts, the last of them with a component of starts."""
+    rows = [comparison(cell, reasons=reasons) for cell in (CHAT, C8)[: len(starts)]]
+    effects = [
+        StartEffect(**row.cell.columns, variant="awq", metric=row.metric, starts=n, n_pairs=6)
+        for row, n in zip(rows, starts, strict=True)
+    ]
+    last = but(effects[-1], difference=0.021, between=0.0001, within=0.00001, differs=differs)
+    return compared(*rows, verdict=verdict(rows, starts=(*effects[:-1], last)))
 
 
 def served(**awq: Any) -> Run:
@@ -583,6 +601,9 @@ CASES: dict[str, dict[str, Run]] = {
         "not seen in part, calibrated long ago": measured(
             telemetry_gaps={"power_w_mean": Gap(blocks=2, reason="NVML was lost")}, calibration_age_s=1e6
         ),
+        "two starts in some comparisons": of_starts(1, 2),
+        "three starts, the unit of an interval": of_starts(3, reasons=("START_IS_UNIT_OF_3",)),
+        "two starts differ": of_starts(2, differs=True),
         "a block far from the others": doubted(
             finding("doubts.far_block", arm="awq", workload="chat", cell=C8.key, block=2, rate=57.3, usual=699.0)
         ),

@@ -37,7 +37,7 @@ from quantbench.records.block import BlockContext, LaneFacts
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
 from quantbench.records.cost import Price
 from quantbench.records.layout import Results
-from quantbench.records.plan import ArmPlan, ComparisonPlan, IsoPlan, ReportPlan
+from quantbench.records.plan import ArmPlan, ComparisonPlan, IsoPlan, ReportPlan, start_of
 from quantbench.records.request import RequestRecord, spans
 from quantbench.records.run import Run
 from quantbench.records.server import Event, Ready
@@ -83,6 +83,8 @@ class Scenario:
     dummy: bool = False
     mismatch: bool = False  # the variants are served with another max_model_len
     two_cards: bool = False  # the baseline is served by two GPUs, the variants by one with an FP8 KV cache, as declared
+    starts: int = 1  # of each server, for which the blocks of a cell are divided
+    start_effect: float = 0.0  # share of the speed that a variant gains with each start
     unfit: bool = False  # bf16 does not fit, so that fp8 stands in for it
     iso: bool = False  # chat is measured with as many requests in flight as fit each model, too
 
@@ -136,8 +138,9 @@ class Scenario:
     def comparison(self) -> ComparisonPlan:
         """What the verdict depends on beside the blocks."""
         shared = {name: getattr(self.plan, name) for name in ("baseline", "gpu_name", "variants", "primary", "margin")}
+        planned = {"blocks": self.blocks, "most_blocks": 40, "starts": self.starts}
         own = {"arms": self.plan.arms, "iso_memory": self.plan.iso_memory}
-        return ComparisonPlan(**shared, precision=0.02, blocks=self.blocks, most_blocks=40, **own)
+        return ComparisonPlan(**shared, **planned, precision=0.02, **own)
 
     def lane(self, arm: str) -> str:
         """Where an arm is served."""
@@ -331,6 +334,7 @@ def _requests(s: Scenario, arm: str, cell: Cell, number: int) -> list[RequestRec
     of_block, of_prompts = (random.Random(f"{key} {point} {number}") for key in (arm, cell.workload))
     speed = SPEED.get(served_model(arm), (1.0, 1.0))[0 if chat else 1]
     speed *= (s.aa_speed if arm.endswith(AA_SUFFIX) else 1.0) * (1.6 if s.gpus(served_model(arm)) == 2 else 1.0)
+    speed *= (1 + s.start_effect * (start_of(number, s.blocks, s.starts) - 1)) if arm in s.variants else 1.0
     speed *= (1 - s.drift * (number - 1) / s.blocks) * math.exp(of_block.gauss(0, s.noise))
     tpot_ms = (10.0 if s.p95 else 40.0) * (1 + concurrency / 40) / speed
     ttft_ms = 30.0 * (1 + concurrency / 8) * math.exp(of_block.gauss(0, 0.02)) * (1.1 if arm == "slow" else 1)
@@ -373,12 +377,12 @@ def _context(
     result = BlockResult(records, datetime.fromtimestamp(t, UTC), seconds, client)
     return block_context(
         result, cell, gpu="test-gpu", hardware=s.hardware(arm), model=arm, style=s.plan.workloads[cell.workload].style,
-        block=number, min_seconds=5.0, server=_server(arm, cell, records), lane=lane,
+        block=number, min_seconds=5.0, server=_server(s, arm, number, cell, records), lane=lane,
         telemetry=_telemetry(s, seconds * s.gpus(served_model(arm)), throttled=throttled), host=HOST,
     )  # fmt: skip
 
 
-def _server(arm: str, cell: Cell, records: Sequence[RequestRecord]) -> block.ServerFacts:
+def _server(s: Scenario, arm: str, number: int, cell: Cell, records: Sequence[RequestRecord]) -> block.ServerFacts:
     answered = [r for r in records if r.ok]
     counted = {
         "prefix_cache_queries": 0,
@@ -391,8 +395,9 @@ def _server(arm: str, cell: Cell, records: Sequence[RequestRecord]) -> block.Ser
         "requests_succeeded": len(answered),
         "corrupted_requests": 0,
     }
+    started = START - 1000 + 100 * start_of(number, s.blocks, s.starts)
     return block.ServerFacts(
-        spec_hash=f"hash-{served_model(arm)}", process_start_time=START - 900, fingerprints=(FINGERPRINT,),
+        spec_hash=f"hash-{served_model(arm)}", process_start_time=started, fingerprints=(FINGERPRINT,),
         delta=block.Delta(**counted), peak=block.Peak(running=cell.concurrency, waiting=0, kv_usage=0.2),
     )  # fmt: skip
 

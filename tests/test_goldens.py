@@ -54,6 +54,7 @@ SCENARIOS = {
     "two_cards": Scenario(variants=("fp8",), lost=0, two_cards=True),
     "baseline_does_not_fit": Scenario(variants=("awq",), lost=0, unfit=True),
     "same_memory": Scenario(lost=0, iso=True),
+    "two_starts": Scenario(starts=2, start_effect=0.05),
     "batch_only": Scenario(workloads=("batch_summarize",)),
 }
 KEPT_RUN = "h100"

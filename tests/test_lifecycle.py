@@ -28,6 +28,7 @@ from quantbench import kept
 from quantbench.config import settings
 from quantbench.records.base import read, write
 from quantbench.records.block import BlockContext, ServerFacts
+from quantbench.records.comparison import Verdict
 from quantbench.records.server import Ready
 from servers import FAKE, no_tensors
 
@@ -107,6 +108,60 @@ def test_a_run_builds_every_tuple_interleaved_and_a_second_one_has_nothing_to_do
         assert [model for model, c in order if c == cell] == ["alpha", "beta", "beta", "alpha"]
     assert "Nothing to be done" in template.run("capacity")
     assert len(template.started()) == 2
+
+
+VERDICT = f"results/{GPU}/comparison/verdict.json"
+
+
+def servers_of_blocks(box: Box) -> dict[str, list[float | None]]:
+    """{arm: the server of each block, by number}."""
+    found: dict[str, list[float | None]] = {}
+    for path in sorted(box.file("raw").glob("*/chat/*/b*.json")):
+        context = read(path, BlockContext)
+        found.setdefault(context.arm, []).append(context.server.started_unix)
+    return found
+
+
+def test_of_two_starts_each_has_its_half_of_the_blocks_and_a_second_plan_has_nothing_to_do(small: Box) -> None:
+    small.configure(starts=2, blocks=4)
+    small.run("capacity", VERDICT)
+    assert small.started() == ["alpha", "beta"] * 2
+    assert [event["model"] for event in small.events("block begins")] == ["alpha", "beta", "beta", "alpha"] * 2
+    for servers in servers_of_blocks(small).values():
+        first, second = servers[0], servers[2]
+        assert servers == [first, first, second, second]
+        assert first != second
+    verdict, servers = read(small.path / VERDICT, Verdict), servers_of_blocks(small)["alpha"]
+    refused = {block.block for row in verdict.rows for block in row.invalid_blocks}
+    paired = {server for number, server in enumerate(servers, start=1) if number not in refused}
+    assert {row.starts for row in verdict.starts} == ({len(paired)} if paired else set())
+    assert small.plan("capacity", VERDICT) == {}
+    small.configure(starts=1)
+    assert "measure_block" not in small.plan("capacity", VERDICT), "another number of starts measures nothing again"
+    small.assert_none_left()
+
+
+@pytest.mark.fault(
+    "`kill -9` of snakemake within the second of two starts",
+    "what is missing is measured with a third, which its block tells; finished blocks are kept",
+)
+def test_a_run_that_ended_within_its_second_start_goes_on_with_a_server_of_its_own(small: Box) -> None:
+    small.configure(starts=2, blocks=2)
+    run = small.spawn("capacity")
+    for begun in range(1, 5):
+        small.wait_for(lambda begun=begun: len(small.events("block begins")) >= begun)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait(60)
+    small.assert_none_left()
+    before = servers_of_blocks(small)
+    assert [len(before[arm]) for arm in ("alpha", "beta")] == [1, 2], "A B, B: the second block of A was under way"
+    small.run("capacity")
+    after = servers_of_blocks(small)
+    assert after["beta"] == before["beta"]
+    assert after["alpha"][0] == before["alpha"][0]
+    assert len(set(after["alpha"] + after["beta"])) == 4, "no two blocks of an arm are of one start"
+    assert small.started() == ["alpha", "beta", "beta", "alpha", "alpha"], "the last but one in the block that was lost"
+    assert small.plan("capacity") == {}
 
 
 @pytest.mark.fault(

@@ -97,6 +97,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"primary": {"workload": "batch"}}, "primary.workload 'batch' is not among the workloads that are measured (chat"),
     ({"primary": {"concurrency": 3}}, "primary.concurrency 3 is not in the workload's grid"),
     ({"extra_blocks": {"c8": 1}}, "extra_blocks 'c8' is not a cell"),
+    ({"starts": 7}, "starts: 7: blocks: 6 leave some of the starts without a block"),
     ({"extra_blocks": {"chart/c8_t128": 1}}, "extra_blocks 'chart/c8_t128' is not a cell"),
     ({"server": {"max_model_len": 64}}, "workloads.chat.max_tokens 128 leaves no room"),
     ({"models": {"awq": {"server": {"max_model_len": 128}}}}, "(models.awq.server.max_model_len 128)"),
@@ -273,6 +274,16 @@ def test_what_a_model_claims() -> None:
     assert made.server_spec("own")["claimed"] == {"quantization": "compressed-tensors", "bits": 4.0}
     assert made.server_spec("own")["source"] == f"models/{made.gpu}/own"
     assert made.server_spec("int8")["claimed"]["bits"] == 8.0
+
+
+def test_starts_are_two_where_that_is_left_open_and_each_has_two_blocks() -> None:
+    for blocks, starts in ((1, 1), (3, 1), (4, 2), (9, 2)):
+        left_open, stated = plan(blocks=blocks), plan(blocks=blocks, starts=1)
+        assert (left_open.starts, left_open.starts_if_cheap) == (starts, True)
+        assert (stated.starts, stated.starts_if_cheap) == (1, False)
+    assert [plan(blocks=6, starts="3").start_of(n) for n in range(1, 9)] == [1, 1, 2, 2, 3, 3, 3, 3]
+    assert [plan(**more).starts_on("restart") for more in ({}, {"starts": 2})] == [1, 2]
+    assert plan().starts_on("sleep") == 2
 
 
 @given(st.integers(1, 20), st.integers(0, 20), st.integers(0, 30))

@@ -33,6 +33,7 @@ from quantbench.records.cell import AA_SUFFIX
 from quantbench.records.request import RequestRecord
 from quantbench.records.server import ServerSpec
 from quantbench.serving import identity, lane, owner, processes, registry
+from quantbench.serving.starts import FIRST, Start
 
 POLL_S, PAGE_TIMEOUT_S = 1.0, 5.0
 MOST_KEPT = 1 << 28
@@ -41,7 +42,7 @@ MOST_KEPT = 1 << 28
 
 @dataclass(frozen=True)
 class BlockSpec:
-    """What to measure, and where; wanted: what the plan knows of that."""
+    """What to measure, and where; wanted: what the plan knows of that; start: of which start of its server."""
 
     arm: str
     number: int
@@ -50,6 +51,7 @@ class BlockSpec:
     gpu: str
     prompts: Path
     wanted: MeasuredWith | None = None
+    start: Start = FIRST
 
     @property
     def seed(self) -> str:
@@ -119,7 +121,7 @@ class MetricsPoller:
 def measure(block: BlockSpec) -> tuple[list[RequestRecord], BlockContext]:
     """Run one block on its lane. Returns the requests and the context, not yet judged."""
     prompts, text = read_prompts(block.prompts), hashlib.sha256(block.prompts.read_bytes()).hexdigest()
-    with lane.lease(block.spec, why=block.seed) as lease:
+    with lane.lease(block.spec, why=block.seed, start=block.start) as lease:
         poller = MetricsPoller(engine_of(block.spec), lease.url, lease.log, openai_api.key_of(block.spec))
         sampler = Sampler(block.spec.devices, own_pids=lease.pids)
         # Last to begin and first to end: what is done for a block at its edges is no load of the block.
@@ -227,6 +229,7 @@ def _server_facts(poller: MetricsPoller, lease: lane.Lease, records: Sequence[Re
         spec_hash=lease.answering.hash,
         source_id=lease.ready.source_id if lease.ready else None,
         process_start_time=after.process_start_time,
+        started_unix=lease.state.started_unix if lease.state else None,
         fingerprints=tuple(sorted({record.fingerprint for record in records if record.fingerprint})),
         before=before,
         after=after,

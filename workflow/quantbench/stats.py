@@ -251,6 +251,11 @@ def t_quantile(p: float, df: float) -> float:
     return float(_scipy().t.ppf(p, df))
 
 
+def f_tail(ratio: float, above: int, below: int) -> float:
+    """Probability of a ratio of two mean squares, of these degrees of freedom, at least as large (Fisher's F)."""
+    return float(_scipy().f.sf(ratio, above, below))
+
+
 def half_width(low: float | None, high: float | None) -> float | None:
     """Half-width of a ratio's CI as a relative figure: 0.02 means about ±2 %. exp(log half-width) - 1."""
     return None if low is None or high is None else math.exp((math.log(high) - math.log(low)) / 2) - 1

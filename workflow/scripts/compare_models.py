@@ -35,6 +35,7 @@ def main(job):
         planned_blocks=plan.blocks,
         most_blocks=plan.most_blocks,
         gpu_name=plan.gpu_name,
+        starts=plan.starts,
         gpus={model: arm.gpus for model, arm in plan.arms.items()},
     )
     longest = {

@@ -11,22 +11,26 @@ from quantbench.records.base import convert, read, write
 from quantbench.records.block import BlockKnobs
 from quantbench.records.plan import ArmPlan
 from quantbench.records.server import Ready
+from quantbench.serving.starts import Start
 
 
 def main(job):
     spec, knobs = jobs.spec(job), convert(job.params.knobs, BlockKnobs)
-    planned = of_run(job.config).wanted(job.wildcards.arm, knobs.cell)
+    run, number = of_run(job.config), int(job.wildcards.block)
+    planned = run.wanted(job.wildcards.arm, knobs.cell)
     now = replace(planned, server=kept.now(planned.server, spec))
     if kept.take_back("measure_block", (job.output.context, job.output.records), now):
         return
     wanted = block.BlockSpec(
         arm=job.wildcards.arm,
-        number=int(job.wildcards.block),
+        number=number,
         spec=spec,
         knobs=knobs,
         gpu=job.params.gpu,
         prompts=Path(job.input.prompts),
         wanted=now,
+        # From the config and not the params: another number of starts measures no block again.
+        start=Start(run.plan.start_of(number), run.plan.starts_if_cheap),
     )
     records, context = block.measure(wanted)
     tables_io.write_records(job.output.records, records)

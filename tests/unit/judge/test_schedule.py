@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from quantbench.judge.schedule import ROUNDS, Schedule, round_order
 from quantbench.records.cell import Cell
+from quantbench.records.plan import start_of
 
 NAMES = ["bf16", "w8a8", "w4a16", "fp8", "gptq"]
 CELLS = [Cell.of("chat", 1, 128), Cell.of("chat", 8, 128), Cell.of("batch", 16, 256)]
@@ -130,6 +131,35 @@ def test_cells_and_arms_asked_for_by_name_get_a_place_between_start_and_stop(mod
 def test_more_blocks_of_a_tuple_come_later(n):
     schedule = Schedule({"a": "x", "b": "x"}, {"x": "sleep"}, CELLS)
     assert schedule.block("b", CELLS[0], n) > schedule.block("a", CELLS[0], n + 2)
+
+
+def test_all_that_is_of_a_start_comes_before_the_next_start():
+    schedule = Schedule({"a": "gpu0", "b": "gpu0"}, {"gpu0": "sleep"}, CELLS, starts={"gpu0": 2}, blocks=4)
+    order = jobs_in_order(schedule, ["a", "b"], CELLS, 5)
+    blocks = [job for job in order if job[0] == "block"]
+    halves = [("abba", (1, 2)), ("abbaab", (3, 4, 5))]
+    assert [job[1] for job in blocks] == [arm for arms, _ in halves for _ in CELLS for arm in arms]
+    assert [job[2:] for job in blocks] == [(c, n) for _, ns in halves for c in CELLS for n in ns for _ in "ab"]
+    assert [job[0] for job in order[-3:]] == ["block", "stop", "stop"]
+
+
+def test_a_restarting_lane_goes_through_its_models_once_for_each_start():
+    schedule = Schedule({"a": "x", "b": "x"}, {"x": "restart"}, CELLS[:1], starts={"x": 2}, blocks=4)
+    order = jobs_in_order(schedule, ["a", "b"], CELLS[:1], 4)
+    assert [(job[1], job[3]) for job in order if job[0] == "block"] == [
+        *(("a", 1), ("a", 2), ("b", 1), ("b", 2)),
+        *(("a", 3), ("a", 4), ("b", 3), ("b", 4)),
+    ]
+    assert order.index(("stop", "a")) > order.index(("block", "a", CELLS[0], 4))
+
+
+@given(st.integers(1, 40), st.integers(1, 10))
+def test_blocks_are_divided_over_the_starts_in_order_and_evenly(blocks, starts):
+    of = [start_of(n, blocks, starts) for n in range(1, blocks + 5)]
+    assert of == sorted(of)
+    assert set(of[blocks:]) == {starts}, "what comes later is of the last start"
+    sizes = [of[:blocks].count(start) for start in range(1, starts + 1)]
+    assert max(sizes) - min(sizes) <= 1
 
 
 def test_lanes_are_independent():

@@ -15,8 +15,10 @@ from quantbench.engines import openai_api
 from quantbench.engines.vllm import engine as vllm
 from quantbench.errors import QuantbenchError
 from quantbench.observe import gpu
+from quantbench.records import base
 from quantbench.records.block import ForeignProcess
 from quantbench.serving import claims, lane, memory, owner, processes, registry, server
+from quantbench.serving.starts import CHEAP_S, FIRST, Start
 from servers import PATIENCE_S, behave, changed, fake_spec, gpu_spec, left_over, own_home, running
 
 GIB = 1024
@@ -32,8 +34,8 @@ def events(model, kind=None):
     return [e for e in registry.read_events(owner.server_home(model)) if kind in (None, e.event)]
 
 
-def run_lease(spec):
-    with lane.lease(spec) as lease:
+def run_lease(spec, start=FIRST):
+    with lane.lease(spec, start=start) as lease:
         return lease
 
 
@@ -66,6 +68,46 @@ def test_cpu_servers_stay_and_the_idle_one_is_frozen(home):
     assert {processes._stat(pid)[0] for pid in registry.members(running("beta"))} == {"T"}
     assert [e.event for e in events("alpha")] == ["start", "lease", "sleep", "wake", "lease"]
     assert sorted(lane.sweep()) == ["alpha", "beta"]  # a frozen server ends too
+
+
+def test_a_server_of_an_earlier_start_is_started_anew_beside_the_other(home):
+    alpha, beta = fake_spec(home, "alpha"), fake_spec(home, "beta")
+    run_lease(alpha)
+    first = run_lease(beta)
+    for spec in (alpha, beta, beta, alpha, alpha):
+        run_lease(spec, Start(2))
+    assert [e.why for e in events("alpha", "stop")] == ["start 2 is next"]
+    assert len(events("alpha", "start")) == len(events("beta", "start")) == 2
+    second = run_lease(beta, Start(1))
+    assert second.action == "woken", "a later start will do, as for a block of the first that is measured again"
+    assert (first.state.start, second.state.start) == (1, 2)
+    assert second.state.started_unix > first.state.started_unix
+    assert run_lease(beta).state == second.state
+
+
+@pytest.mark.parametrize("slow", ["alpha", "beta", None])
+def test_a_second_start_that_is_left_open_is_made_where_those_of_all_servers_are_cheap(home, slow):
+    alpha, beta = fake_spec(home, "alpha"), fake_spec(home, "beta")
+    for spec in (alpha, beta):
+        run_lease(spec)
+    if slow:
+        home_of = owner.server_home(slow)
+        (only,) = events(slow, "start")
+        (home_of / "events.jsonl").write_bytes(base.line(replace(only, seconds=CHEAP_S)))
+    for spec in (alpha, beta):
+        run_lease(spec, Start(2, if_cheap=True))
+    starts = [len(events(model, "start")) for model in ("alpha", "beta")]
+    assert starts == ([1, 1] if slow else [2, 2])
+
+
+def test_a_server_that_died_is_of_the_start_that_is_wanted(home):
+    alpha = fake_spec(home, "alpha")
+    state = run_lease(alpha).state
+    processes.signal_all([processes.pid_of(registry.leader(state.key))], signal.SIGKILL)
+    assert processes.until(lambda: not registry.is_up(state), PATIENCE_S)
+    assert run_lease(alpha, Start(2)).state.start == 2
+    assert run_lease(alpha, Start(2)).action == "reused"
+    assert len(events("alpha", "start")) == 2
 
 
 def test_gpu_servers_sleep_so_that_one_holds_the_memory(home):

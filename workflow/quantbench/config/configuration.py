@@ -16,6 +16,7 @@ from quantbench.config.layers import Layer, naming_files, origin
 from quantbench.config.secret_words import in_config
 from quantbench.errors import QuantbenchError
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
+from quantbench.records.plan import start_of
 from quantbench.records.server import IsoFit, Unfit
 
 Json = dict[str, Any]
@@ -126,6 +127,26 @@ class Plan:
     def blocks(self, cell: Cell, on_disk: int = 0) -> int:
         """Blocks of a cell: as configured, and never fewer than are on disk (measured evidence is not dropped)."""
         return max(int(self.config["blocks"]) + int(self.config["extra_blocks"].get(cell.key, 0)), on_disk)
+
+    @property
+    def starts(self) -> int:
+        """How often each server is started for its blocks, at most: see `starts_if_cheap`."""
+        stated, blocks = self.config["starts"], int(self.config["blocks"])
+        # Fewer than two blocks of a start do not tell what differs between starts from what does between blocks.
+        return int(stated) if stated else min(2, max(1, blocks // 2))
+
+    @property
+    def starts_if_cheap(self) -> bool:
+        """Whether a server is started again only if that takes little time, which its first start shows."""
+        return not self.config["starts"]
+
+    def starts_on(self, mode: str) -> int:
+        """The same for the order of blocks on a lane: one that restarts goes through its models again only if asked."""
+        return 1 if mode == "restart" and self.starts_if_cheap else self.starts
+
+    def start_of(self, block: int) -> int:
+        """Which start (1, 2, …) of its server block `block` of a cell is of."""
+        return start_of(block, int(self.config["blocks"]), self.starts)
 
     def lane_of(self, model: str) -> str:
         """Name of the lane that serves a model (or the A/A arm of it)."""

@@ -54,6 +54,9 @@ def of_config(config: Json) -> Iterator[Fault]:
             f"baseline '{config['baseline']}' is not among the selected models ({', '.join(selected)})",
             f"select it too, or set baseline to one of them (baseline: {selected[0]}); {_REPLACED}",
         )
+    if config["starts"] and config["starts"] > config["blocks"]:
+        what = f"starts: {config['starts']}: blocks: {config['blocks']} leave some of the starts without a block"
+        yield Fault(what, f"set blocks to {2 * config['starts']} or more, two for each start, or starts lower")
     yield from _shared(selected, models)
     yield from _server(config["server"])
     for name in selected:

@@ -36,6 +36,7 @@ def comparison(plan: Plan) -> Json:
         "precision": plan.config["precision"],
         "blocks": plan.config["blocks"],
         "most_blocks": plan.config["refine"]["max_blocks"],
+        "starts": plan.starts,
         "arms": arms(plan),
         "iso_memory": iso_memory(plan),
     }

@@ -7,6 +7,7 @@ from typing import Final
 
 from quantbench.judge.doubts import doubts
 from quantbench.judge.predictions import scores
+from quantbench.judge.starts import unseen
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import Comparison
 from quantbench.records.decision import Action, Choice, Confidence, Decision, MetricChange, QualityStatus, UseDecision
@@ -137,6 +138,8 @@ def confidence(run: Run, choice: Choice) -> tuple[Confidence, list[Finding]]:
         because.append(finding("confidence.not_interleaved"))
     if not run.verdict.aa.present:
         because.append(finding("confidence.no_control"))
+    if any((row.variant, row.cell) == (choice.variant, choice.cell) for row in unseen(run.verdict)):
+        because.append(finding("confidence.starts_differ"))
     if refused := len(speed.invalid_blocks):
         because.append(finding("confidence.blocks_refused", n=refused))
     if choice.got_worse and choice.style == "interactive" and speed.code == "better":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from quantbench.judge import starts
 from quantbench.judge.guards import device
 from quantbench.judge.guards.base import Guard
 from quantbench.records.cell import AA_SUFFIX, Cell
@@ -35,6 +36,7 @@ def _trust(run: Run) -> Iterator[Finding]:
     ordered, tellable = interleaved(run.verdict)
     if ordered < tellable:
         yield finding("doubts.not_interleaved")
+    yield from starts.doubts(run.verdict)
     for drift in run.verdict.drift:
         if drift.flagged and drift.percent is not None:
             yield finding("doubts.drifted", by=drift.percent / 100, workload=drift.workload, cell=drift.cell.key)

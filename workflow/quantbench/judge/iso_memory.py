@@ -67,6 +67,7 @@ def compare(
             verdict,
             tuple((pair_failures or {}).get(variant, ())),
             gpus=(plan.gpus(plan.baseline), plan.gpus(variant)),
+            starts=plan.starts,
             names={"gpu_name": plan.gpu_name, "baseline": plan.baseline, "variant": variant},
             most_blocks=plan.most_blocks,
         )

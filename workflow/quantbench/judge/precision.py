@@ -25,6 +25,8 @@ def blocks_more(row: Comparison, target: float, most_blocks: int = MOST_BLOCKS) 
         return MIN_PAIRS - n if n < MIN_PAIRS else None
     if width <= target:
         return 0
+    if row.by_start:
+        return None
     need = blocks_needed(n, width, target, cap=most_blocks)
     return None if need is None else max(1, need - n)
 
@@ -35,7 +37,7 @@ def blocks_to_decide(row: Comparison, most_blocks: int = MOST_BLOCKS) -> int | N
     None above `most_blocks`.
     """
     width, n = half_width(row.ci_low, row.ci_high), row.n_pairs
-    if width is None or row.ratio is None:
+    if width is None or row.ratio is None or row.by_start:
         return None
     need = blocks_needed(n, width, row.margin, cap=most_blocks)
     if need is not None and need <= n:

@@ -2,7 +2,8 @@
 
 A scheduler that always takes the ready job of highest priority then does, on an interleaving lane, all
 starts (each with its answers) first, then tuple by tuple one round of all arms after the other: A B, B A, A B, …; on
-a restarting lane everything of one model before the next. Priorities only make order: a lane's lock makes correctness.
+a restarting lane everything of one model before the next. Where servers are started several times, all that is of the
+first start comes before all that is of the second. Priorities only make order: a lane's lock makes correctness.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from quantbench.records.cell import Cell, served_model
+from quantbench.records.plan import start_of
 
 RESTART = "restart"
 ROUNDS = 64  # later blocks share the last place
@@ -41,6 +43,7 @@ class Schedule:
     model, all others interleave. cells: the grid in the order to measure. aa: {A/A arm: the model that serves it}.
     together: groups of {arm: cell} whose blocks take turns as those of one cell do: with the cell of the grid that is
     among them, else after the grid; cells of the grid keep their place.
+    starts: {lane: how often its servers are started}, one where not given; `blocks` of each cell are divided over them.
     Arms and cells that are not named here get a valid place too, after the named ones.
     """
 
@@ -51,11 +54,14 @@ class Schedule:
         cells: Sequence[Cell],
         aa: Mapping[str, str] | None = None,
         together: Iterable[Mapping[str, Cell]] = (),
+        starts: Mapping[str, int] | None = None,
+        blocks: int = 1,
     ) -> None:
         self._aa = dict(aa or {})
         self._lane = dict(models)
         self._modes = dict(modes)
         groups = list(together)
+        self._starts, self._planned = dict(starts or {}), blocks
         self._cells = {cell: rank for rank, cell in enumerate(cells)}
         self._own: dict[tuple[str, Cell], int] = {}
         for n, group in enumerate(groups):
@@ -67,24 +73,30 @@ class Schedule:
         self._blocks = (self._named + SPARE_CELLS) * ROUNDS * self._width
         # places within a group: starts, blocks, stops
         self._group = self._blocks + 2 * self._width
+        # groups: one for each start, on restarting lanes one for each start of each model
+        self._groups = max([1, *self._starts.values()]) * self._width
 
     def start(self, model: str) -> int:
         """Priority of starting a model's server, and of what it is asked as soon as it is up: the quality prompts."""
-        return self._priority(model, self._number(model))
+        return self._priority(model, 1, self._number(model))
 
     def block(self, arm: str, cell: Cell, number: int) -> int:
         """Priority of measuring block `number` (1, 2, …) of one cell."""
         place = min(max(number - 1, 0), ROUNDS - 1)
         turn = (self._cell(arm, cell) * ROUNDS + place) * self._width + self._position(arm, place)
-        return self._priority(arm, self._width + turn)
+        start = start_of(max(number, 1), self._planned, self._starts_of(arm))
+        return self._priority(arm, start, self._width + turn)
 
     def stop(self, model: str) -> int:
         """Priority of stopping a model's server: after all else of its lane, or of the model on a restarting lane."""
-        return self._priority(model, self._width + self._blocks + self._number(model))
+        return self._priority(model, self._starts_of(model), self._width + self._blocks + self._number(model))
 
-    def _priority(self, arm: str, place: int) -> int:
-        group = self._number(arm) if self._restarts(arm) else 0
-        return self._group * self._width - (group * self._group + place)
+    def _priority(self, arm: str, start: int, place: int) -> int:
+        group = (start - 1) * self._width + (self._number(arm) if self._restarts(arm) else 0)
+        return self._groups * self._group - (group * self._group + place)
+
+    def _starts_of(self, arm: str) -> int:
+        return self._starts.get(self._lane.get(self._served(arm), ""), 1)
 
     def _served(self, arm: str) -> str:
         return self._aa.get(arm, served_model(arm))

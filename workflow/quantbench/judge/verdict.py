@@ -11,10 +11,20 @@ import msgspec
 from quantbench.judge.drift import drift_of
 from quantbench.judge.pairing import BlockKey, Estimate, Pairs, Samples, arms_of, measure, pair_up
 from quantbench.judge.precision import MOST_BLOCKS, blocks_to_decide, plan
+from quantbench.judge.starts import effects, widened
 from quantbench.records import codes
 from quantbench.records.block import BlockContext
 from quantbench.records.cell import AA_SUFFIX, Cell
-from quantbench.records.comparison import Code, Comparison, Control, ControlMetric, InvalidBlock, Primary, Verdict
+from quantbench.records.comparison import (
+    Code,
+    Comparison,
+    Control,
+    ControlMetric,
+    InvalidBlock,
+    Primary,
+    StartEffect,
+    Verdict,
+)
 from quantbench.records.metric import COMPARED, METRICS, PER_GPU
 from quantbench.stats import MIN_PAIRS, half_width, holm, shared, tost
 
@@ -77,6 +87,7 @@ def build_verdict(
     gpu_name: str = "",
     gpus: Mapping[str, int] | None = None,
     until_decided: bool = False,
+    starts: int = 1,
 ) -> Verdict:
     """The verdict on judged blocks of all arms (the A/A arm is `{baseline}__aa`), its words left blank.
 
@@ -85,17 +96,19 @@ def build_verdict(
     the config; blocks beyond `blocks` came later. until_decided: they came by `rounds.next_round`, so that all pairs of
     a cell count alike; else by the width of the intervals, and the first ones keep their say (`stats.spread`). gpus:
     how many serve each model (1 where not given); a variant that uses another number than the baseline is compared per
-    GPU too.
+    GPU too. starts: how often the plan starts each server.
     """
     cells = arms_of(contexts)
     first = None if until_decided else planned_blocks
     aa = control_of(_pairs(cells, baseline, baseline + AA_SUFFIX, first, samples), primary, margin)
     rows: list[Comparison] = []
+    differences: list[StartEffect] = []
     for variant in _variants(contexts, baseline) if variants is None else variants:
         blockers = tuple((pair_failures or {}).get(variant, ()))
         pairs = _pairs(cells, baseline, variant, first, samples)
         shares = ((gpus or {}).get(baseline, 1), (gpus or {}).get(variant, 1))
-        candidates = _candidates(pairs, primary, blockers, margin, shares)
+        candidates = _candidates(pairs, primary, blockers, margin, shares, starts)
+        differences += effects(variant, pairs)
         names = {"gpu_name": gpu_name, "baseline": baseline, "variant": variant}
         rows += [_comparison(candidate, test, names, most_blocks) for candidate, test in tested(candidates, _question)]
     drifts = (drift_of(cell, arms.get(baseline, ())) for cell, arms in cells.items())
@@ -109,6 +122,7 @@ def build_verdict(
         drift=tuple(row for row in drifts if row),
         rows=tuple(rows),
         precision=plan(rows, target, _on_disk(cells), planned_blocks, most_blocks),
+        starts=tuple(differences),
     )
 
 
@@ -123,6 +137,7 @@ def _candidates(
     blockers: tuple[str, ...],
     margin: float,
     gpus: tuple[int, int],
+    starts: int,
 ) -> list[Candidate]:
     """All comparisons of one variant, uncorrected; the cells of a metric share what they tell of its scatter."""
     metrics = COMPARED if gpus[0] == gpus[1] else (*COMPARED, PER_GPU)
@@ -132,7 +147,7 @@ def _candidates(
             cell,
             metric,
             pairs,
-            measured[metric][i],
+            widened(measured[metric][i], pairs, metric, starts),
             margin,
             blockers,
             primary=(cell, metric) == (primary.cell, primary.metric),
@@ -149,11 +164,12 @@ def apart(
     blockers: tuple[str, ...],
     *,
     gpus: tuple[int, int],
+    starts: int,
     names: Mapping[str, Any],
     most_blocks: int,
 ) -> list[Comparison]:
     """Comparisons of one variant beside a verdict: families of their own, none of them primary, with its margin."""
-    candidates = _candidates(pairs_of, verdict.primary, blockers, verdict.margin, gpus)
+    candidates = _candidates(pairs_of, verdict.primary, blockers, verdict.margin, gpus, starts)
     alone = [replace(candidate, primary=False) for candidate in candidates]
     return [_comparison(candidate, test, names, most_blocks) for candidate, test in tested(alone, _question)]
 

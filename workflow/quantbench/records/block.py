@@ -146,10 +146,14 @@ class MeasuredWith(Record, frozen=True, kw_only=True):
 
 
 class ServerFacts(Record, frozen=True, kw_only=True):
-    """The server that answered the block: which one (its lease says so), its counters, its log."""
+    """The server that answered the block: which one (its lease says so), its counters, its log.
+
+    started_unix: when this server was started, s; of one that is not ours only `process_start_time` may tell.
+    """
 
     spec_hash: str | None = None
     source_id: str | None = None
+    started_unix: float | None = None
     process_start_time: float | None = None
     fingerprints: tuple[str, ...] = ()
     before: Page = Page()
@@ -157,6 +161,11 @@ class ServerFacts(Record, frozen=True, kw_only=True):
     delta: Delta = Delta()
     peak: Peak = Peak()
     incidents: tuple[Incident, ...] = ()
+
+    @property
+    def instance(self) -> float | None:
+        """What tells one start of a server from another; None where nothing does."""
+        return self.process_start_time if self.started_unix is None else self.started_unix
 
 
 class ForeignProcess(Record, frozen=True, kw_only=True):

@@ -54,6 +54,7 @@ CODES: Final[Mapping[str, str]] = {
     "iso_other_fits": "{n}_IN_FLIGHT_{fits}_FIT",
     "iso_longer": "REQUESTS_OF_{n}_TOKENS",
     "iso_preempted": "{n}_PREEMPTIONS",
+    "start_is_unit": "START_IS_UNIT_OF_{n}",
 }
 
 

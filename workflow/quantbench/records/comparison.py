@@ -9,6 +9,7 @@ import msgspec
 
 from quantbench.records.base import Record, convert
 from quantbench.records.cell import InCell
+from quantbench.records.codes import parse
 
 Code = Literal["better", "worse", "equivalent", "undecided", "described", "no_test", "invalid"]
 DECIDED: tuple[Code, ...] = ("better", "worse", "equivalent")
@@ -87,6 +88,11 @@ class Comparison(InCell, frozen=True, kw_only=True):
         """Whether the interval lies within the margin."""
         low, high, bound = self.ci_low, self.ci_high, 1 + self.margin
         return low is not None and high is not None and low > 1 / bound and high < bound
+
+    @property
+    def by_start(self) -> bool:
+        """Whether the start of its servers is the unit of the interval: then more blocks do not narrow it."""
+        return any(parse(reason).name == "start_is_unit" for reason in self.reasons)
 
     @property
     def decided(self) -> bool:
@@ -216,6 +222,26 @@ class DriftRow(InCell, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class StartEffect(InCell, frozen=True, kw_only=True):
+    """What differs between the starts of the servers in one metric of a variant: paired log-ratios as a one-way layout.
+
+    starts: groups of pairs that share no server. difference: by how much the largest mean ratio of a start exceeds the
+    smallest. between, within: components of the variance of a log-ratio, the first unbiased and so below 0 at times;
+    None where there is one start, or one pair of each. p_holm: of the F test, over the cells; differs: p_holm < 0.05.
+    """
+
+    variant: str
+    metric: str
+    starts: int
+    n_pairs: int
+    difference: float | None = None
+    between: float | None = None
+    within: float | None = None
+    p_value: float | None = None
+    p_holm: float | None = None
+    differs: bool = False
+
+
 class PrecisionEntry(Record, frozen=True, kw_only=True):
     """One comparison's half-width and what it lacks: blocks_more further blocks reach the target (0: reached)."""
 
@@ -254,3 +280,4 @@ class Verdict(Record, frozen=True, kw_only=True):
     rows: tuple[Comparison, ...]
     precision: Precision
     iso_memory: tuple[IsoComparison, ...] = ()
+    starts: tuple[StartEffect, ...] = ()

@@ -26,6 +26,14 @@ VARIANT = ArmPlan()
 """What a model is that declares nothing."""
 
 
+def start_of(block: int, blocks: int, starts: int) -> int:
+    """Which start (1, 2, …) of its server block `block` (1, 2, …) of a cell is of.
+
+    The `blocks` of the plan are divided over the starts in order; those that came later are of the last one.
+    """
+    return min(starts, 1 + (block - 1) * starts // blocks)
+
+
 class IsoPlan(Record, frozen=True, kw_only=True):
     """`iso_memory` of a workload: each model with as many requests of `length` tokens in flight as fit it.
 
@@ -45,7 +53,10 @@ class IsoPlan(Record, frozen=True, kw_only=True):
 
 
 class ComparisonPlan(Record, frozen=True, kw_only=True):
-    """What the verdict depends on beside the blocks; precision: the wanted half-width, None where none is."""
+    """What the verdict depends on beside the blocks; precision: the wanted half-width, None where none is.
+
+    starts: how often each server is started for its blocks.
+    """
 
     baseline: str
     gpu_name: str
@@ -55,6 +66,7 @@ class ComparisonPlan(Record, frozen=True, kw_only=True):
     precision: float | None
     blocks: int
     most_blocks: int
+    starts: int = 1
     arms: dict[str, ArmPlan] = {}
     iso_memory: dict[str, IsoPlan] = {}
 

@@ -20,8 +20,9 @@ class State(Record, frozen=True, kw_only=True):
     """`servers/{key}/state.json`: a server as the holder of its devices' lock has left it.
 
     host: name of the machine, for people. home: where its log and events go. log_start: bytes of the log before this
-    start. scratch: the server's TMPDIR. started_unix: s; before_mib: device memory in use before; start_s, ready: null
-    until it is ready. freed_mib: what it gave back when it went to sleep.
+    start. scratch: the server's TMPDIR. start: which of the starts that blocks are divided over. started_unix: s;
+    before_mib: device memory in use before; start_s, ready: null until it is ready. freed_mib: what it gave back when
+    it went to sleep.
     """
 
     key: str
@@ -31,6 +32,7 @@ class State(Record, frozen=True, kw_only=True):
     owner: Token
     mark: Mark
     asleep: bool = False
+    start: Count = 1
     home: str
     log: str
     log_start: Count

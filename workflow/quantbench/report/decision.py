@@ -24,6 +24,7 @@ UNNAMED: Final = {"quality.lost_named": "quality.lost", "quality.lost_few_named"
 """What a headline says in place of a finding that names prompts."""
 TOP_DOUBTS: Final = (
     *("doubts.aa_absent", "doubts.not_interleaved", "doubts.drifted", "doubts.refused", "doubts.no_quality"),
+    "doubts.starts_differ",
     "doubts.dummy",
 )
 """Doubts that the memo says itself; marks and warning say others, notes.md says all."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from quantbench.config import command_line
-from quantbench.judge import doubts
+from quantbench.judge import doubts, starts
 from quantbench.judge.guards import meanings
 from quantbench.judge.scatter import SCATTERED
 from quantbench.records.layout import Results
@@ -29,7 +29,7 @@ from quantbench.wording import integer, sentence
 
 def section(run: Run, say: Speech) -> Section:
     """A list of short sentences, the guards that found something, the blocks that were refused."""
-    facts = (_machine, _blocks, _lane, _shares, _client, _host, _limits, _counters, _precision)
+    facts = (_machine, _blocks, _starts, _lane, _shares, _client, _host, _limits, _counters, _precision)
     lines = [line for fact in facts for line in fact(run, say)]
     return Section("How it was measured", (*bullets(lines), *_guards(run, say), *_refused(run, say)))
 
@@ -100,6 +100,19 @@ def _blocks(run: Run, say: Speech) -> Iterator[str]:
         form = "unknown" if not n else "all" if ordered == n else "some" if ordered else "none"
         yield say("method.interleaved", form=form, order=order.example.replace(" ", ""), interleaved=ordered, n=n)
     yield sentence(run.verdict.aa.words if run.verdict.aa.present else "")
+
+
+def _starts(run: Run, say: Speech) -> Iterator[str]:
+    """Where servers were started several times: the scatter between starts and within one, what intervals are of."""
+    parts = [
+        say("method.of_starts", variant=variant, between=between, within=within)
+        for variant, between, within in starts.scatter(run.verdict)
+    ]
+    if parts:
+        counts = [row.starts for row in run.verdict.starts]
+        fewest, most = min(counts), max(counts)
+        form = "start" if any(row.by_start for row in run.verdict.rows) else "block"
+        yield say("method.starts", form=form, fewest=fewest if fewest < most else None, most=most, parts=parts)
 
 
 def _lane(run: Run, say: Speech) -> Iterator[str]:

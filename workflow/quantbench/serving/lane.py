@@ -22,7 +22,19 @@ from quantbench.records.base import read, write
 from quantbench.records.block import LaneFacts, ServedWith
 from quantbench.records.server import LaneRecord, Mode, Ready, ServerSpec
 from quantbench.records.serving import Fallback, State
-from quantbench.serving import claims, memory, model_source, owner, preflight, processes, registry, server, trust
+from quantbench.serving import (
+    claims,
+    memory,
+    model_source,
+    owner,
+    preflight,
+    processes,
+    registry,
+    server,
+    starts,
+    trust,
+)
+from quantbench.serving.starts import FIRST, Start
 
 
 @dataclass
@@ -81,9 +93,10 @@ class Lease:
 
 
 @contextlib.contextmanager
-def lease(spec: ServerSpec, why: str = "lease") -> Iterator[Lease]:
+def lease(spec: ServerSpec, why: str = "lease", start: Start = FIRST) -> Iterator[Lease]:
     """Wait for the spec's devices, bring its server up alone on them, and hold them until the block ends.
 
+    start: of which start the server is to be, or of a later one; one of an earlier start is stopped and started anew.
     Raises QuantbenchError if the server cannot be had. If the body fails, the server is stopped only if it is unwell.
     """
     registry.need_events(owner.server_home(spec.model))
@@ -97,8 +110,10 @@ def lease(spec: ServerSpec, why: str = "lease") -> Iterator[Lease]:
         # Held open for the switch: each of its looks at the memory would load NVML anew.
         with gpu.session():
             begin = time.monotonic()
-            lent = _bring_up(spec, why)
+            lent = _bring_up(spec, why, start)
         assert lent.state is not None
+        if lent.action == "started":
+            lent.state = starts.noted(lent.state, start)
         lent.switch_s = time.monotonic() - begin
         used = registry.folder(lent.state.key) / "used"
         used.touch()
@@ -115,7 +130,7 @@ def lease(spec: ServerSpec, why: str = "lease") -> Iterator[Lease]:
             registry.add_event(lent.state.home, "lease", seconds=held, action=lent.action, why=why, measured_s=measured)
 
 
-def _bring_up(spec: ServerSpec, why: str) -> Lease:
+def _bring_up(spec: ServerSpec, why: str, start: Start) -> Lease:
     """The wanted server awake, the others quiet or gone. The devices are locked and claimed."""
     wanted, me = spec.hash, owner.current()
     mine, others = None, []
@@ -129,6 +144,9 @@ def _bring_up(spec: ServerSpec, why: str) -> Lease:
         else:
             left_over = "left by another run" if state.owner != me else "was dead"
             server.stop(state, "replaced" if usable else left_over)
+    if mine and starts.is_due(start, mine, others):
+        server.stop(mine, f"start {start.number} is next")
+        mine = None
     if mine and all(state.asleep for state in others) and server.awake_and_well(mine):
         return Lease(spec, "reused", *_mode(spec), mine)
     if mine and not mine.asleep and not openai_api.healthy(spec.url, spec.served_name, timeout=10):
