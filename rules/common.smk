@@ -13,7 +13,7 @@ from quantbench.judgement import judgement
 from quantbench.judge.schedule import Schedule
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
 from quantbench.records.layout import Results
-from quantbench.serving import folder, identity, lane, owner
+from quantbench.serving import agenda, folder, identity, lane, owner
 
 
 def say(lines):
@@ -267,6 +267,19 @@ def stop_priority(wildcards):
 def block_priority(wildcards):
     """A B B A: see quantbench.judge.schedule."""
     return SCHEDULE.block(wildcards.arm, cell_of(wildcards), int(wildcards.block))
+
+
+def blocks_to_measure():
+    """The blocks of this run in the order of the schedule, as `serving.agenda` names them."""
+    jobs = [
+        job for job in workflow.dag.needrun_jobs() if job.rule.name == "measure_block"
+    ]
+    blocks = [
+        (job.wildcards.arm, cell_of(job.wildcards), int(job.wildcards.block))
+        for job in jobs
+    ]
+    blocks.sort(key=lambda block: -SCHEDULE.block(*block))
+    return [(arm, *cell.columns.values(), number) for arm, cell, number in blocks]
 
 
 def blocks_kept():

@@ -10,7 +10,7 @@ import hashlib
 import os
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,10 +115,15 @@ class MetricsPoller:
             kept += len(self.pages[-1])
 
 
-def measure(block: BlockSpec) -> tuple[list[RequestRecord], BlockContext]:
-    """Run one block on its lane. Returns the requests and the context, not yet judged."""
+def measure(
+    block: BlockSpec, ahead: lane.Lease | None = None, released: Callable[[], None] = lambda: None
+) -> tuple[list[RequestRecord], BlockContext]:
+    """Run one block on its lane. Returns the requests and the context, not yet judged.
+
+    ahead: what `lane.prepare` has done for this block. released: called as soon as the lane is free again.
+    """
     prompts, text = read_prompts(block.prompts), hashlib.sha256(block.prompts.read_bytes()).hexdigest()
-    with lane.lease(block.spec, why=block.seed) as lease:
+    with lane.lease(block.spec, block.seed, ahead) as lease:
         poller = MetricsPoller(engine_of(block.spec), lease.url, lease.log, openai_api.key_of(block.spec))
         sampler = Sampler(block.spec.devices, own_pids=lease.pids)
 
@@ -138,6 +143,7 @@ def measure(block: BlockSpec) -> tuple[list[RequestRecord], BlockContext]:
             poller.close()
         lease.measured_s = result.duration_s
         _event(block, lease, "block ends")
+    released()
     knobs = block.knobs
     return result.records, metrics.block_context(
         result,
