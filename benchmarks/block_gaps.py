@@ -37,8 +37,11 @@ def main() -> None:
     parser.add_argument("--mode", choices=["sleep", "resident"], default="sleep")
     args = parser.parse_args()
     box = Box(args.folder)
+    if args.mode == "sleep":
+        box.config["server"].pop("kv_cache_gib")
+        box.configure(server={"platform": "cuda", "env": {"FAKE_GPU_DIR": str(args.folder / "gpu")}})
     box.configure(
-        lanes={"one": {"mode": args.mode}},
+        lanes={"one": {"mode": args.mode, "devices": ["0" if args.mode == "sleep" else "cpu"]}},
         workloads={"chat": {"concurrency": [4]}},
         blocks=args.blocks,
         block={"min_seconds": args.seconds},
