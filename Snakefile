@@ -29,8 +29,7 @@ rule capacity:
         # All measurements of all arms, without quality and reports. The tuples are listed, not only what is made of
         # them: a missing intermediate file alone makes no job run.
         [path for arm in ARMS for path in cells(arm)],
-        [path for arm in ARMS for path in blocks_of_arm(arm)],
-        [path for arm in ARMS for path in records_of_arm(arm)],
+        grid_blocks,
 
 
 rule all:

@@ -167,8 +167,8 @@ def kept(gpu: str) -> list[Path]:
     return list(Path("results", gpu, "raw").glob("*/*/*/b*.json"))
 
 
-def say_progress(block: BlockSpec, context: BlockContext) -> None:
-    """One line on stderr: what was measured, how far this run is, how long the rest will take."""
+def say_progress(block: BlockSpec, context: BlockContext, progress: str | None = None) -> None:
+    """One line on stderr: what was measured, how far this run is, how long the rest will take; or `progress` for that."""
     begun = psutil.Process(processes.pid_of(owner.current())).create_time()
     ended = sorted(time for path in kept(block.gpu) if (time := path.stat().st_mtime) >= begun)
     figures = context.metrics
@@ -176,7 +176,7 @@ def say_progress(block: BlockSpec, context: BlockContext) -> None:
     what = (
         f"{block.arm} {block.seed}: {f'{rate:.0f} tok/s' if rate else 'no throughput'}, {figures['failures']} failures"
     )
-    print(f"{what} | {progress_line(ended, owner.planned_blocks())}", file=sys.stderr, flush=True)
+    print(f"{what} | {progress or progress_line(ended, owner.planned_blocks())}", file=sys.stderr, flush=True)
 
 
 def progress_line(ended: Sequence[float], planned: int) -> str:

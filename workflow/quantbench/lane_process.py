@@ -8,6 +8,7 @@ with its run, when a job that waits for it ends, and after a failed block: the n
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -51,10 +52,11 @@ class LaneProcess:
         place = f"{arm}/{workload}/c{concurrency}_t{max_tokens}/b{number}.log"
         return Path("logs", self._plan.gpu, "measure_block", place)
 
-    def measure(self, reference: Reference, following: Reference | None) -> None:
+    def measure(self, reference: Reference, following: Reference | None, progress: str | None = None) -> None:
         """Measure one block and write its files, unless just this block lies set aside.
 
-        Meanwhile the lane is prepared for the block that follows. Raises QuantbenchError.
+        Meanwhile the lane is prepared for the block that follows. progress: what is said of how far the run is, where
+        that is not counted in blocks of the plan. Raises QuantbenchError.
         """
         arm, cell, number = reference[0], Cell.of(*reference[1:4]), reference[4]
         results, spec = Results(self._plan.gpu), self._spec(arm)
@@ -81,7 +83,7 @@ class LaneProcess:
         declared = convert(self._arms.get(spec.model, {}), ArmPlan)
         ready = read(results.file("ready", model=spec.model), Ready)
         write(context_path, guards.judged(context, ready, None, now, declared))
-        block.say_progress(wanted, context)
+        block.say_progress(wanted, context, progress)
 
     def _spec(self, arm: str) -> ServerSpec:
         return convert(self._plan.server_spec(arm), ServerSpec)
@@ -127,7 +129,7 @@ def _ends_with(job: socket.socket) -> Iterator[None]:
 
 
 def serve(lane_name: str, listening: socket.socket) -> None:
-    """Answer requests, {"block": reference, "next": reference or null}, with {"code": exit code of the job}."""
+    """Answer requests, {"block": reference, "next": reference or null, "progress"}, with {"code": exit code of the job}."""
     folder = agenda.folder()
     process = LaneProcess(json.loads((folder / "config.json").read_bytes()))
     with gpu.session():  # NVML stays loaded from block to block
@@ -137,9 +139,9 @@ def serve(lane_name: str, listening: socket.socket) -> None:
                 request = json.loads(job.makefile("rb").readline() or b"null")
                 if request is None:
                     continue
-                reference, following = request["block"], request["next"]
+                asked = (request["block"], request["next"], request.get("progress"))
                 with _ends_with(job):
-                    well = jobs.attempt(process.log(reference), lambda: process.measure(reference, following))  # noqa: B023
+                    well = jobs.attempt(process.log(asked[0]), functools.partial(process.measure, *asked))
                 if not well:
                     (folder / f"{lane_name}.sock").unlink(missing_ok=True)
                 job.sendall(json.dumps({"code": 0 if well else 1}).encode() + b"\n")

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from quantbench import jobs, results
 from quantbench.config.expected import of_config
-from quantbench.judge.verdict import build_verdict
 from quantbench.records.base import convert, read, write
 from quantbench.records.block import Calibration
 from quantbench.records.comparison import COMPARISON_COLUMNS
@@ -19,20 +18,7 @@ def main(job):
     ready = results.by_model(job.input.ready, Ready)
     calibrations = [read(path, Calibration) for path in job.input.calibrations]
     blocks = results.judged_blocks(job.input.contexts, ready, calibrations, of_config(job.config), plan.arms)
-    verdict = build_verdict(
-        blocks,
-        baseline=plan.baseline,
-        primary=plan.primary,
-        variants=plan.variants,
-        margin=plan.margin,
-        samples=results.samples(blocks, job.input.records),
-        pair_failures=results.pair_failures(blocks, ready, plan.baseline, plan.variants, plan.arms),
-        target=plan.precision,
-        planned_blocks=plan.blocks,
-        most_blocks=plan.most_blocks,
-        gpu_name=plan.gpu_name,
-        gpus={model: arm.gpus for model, arm in plan.arms.items()},
-    )
+    verdict = results.verdict_of(blocks, job.input.records, ready, plan)
     verdict = worded(Speech(), verdict)
     for path in job.output.tables:
         rows = [row for row in verdict.rows if row.workload == Path(path).stem]

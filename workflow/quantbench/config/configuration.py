@@ -23,12 +23,16 @@ Json = dict[str, Any]
 MEASUREMENT_PROTOCOL = 1
 """Raise it when a change of the measuring code makes old blocks incomparable with new ones."""
 
+DEFAULT_BUDGET_S = 1800.0
+"""`budget` on a GPU."""
+
 _KEEP_OUT = (
     "leave it out, as files and pages of a run repeat its configuration: servers inherit the variables of the shell, "
     "so export it there (HF_TOKEN); the key of an endpoint is OPENAI_API_KEY, also exported; "
     "a server of quantbench needs none"
 )
 
+_UNITS_S = {"s": 1, "min": 60, "h": 3600, "none": 0}
 _BITS = {"none": 16.0, "awq": 4.0, "gptq": 4.0, "fp8": 8.0}
 
 
@@ -106,6 +110,18 @@ class Plan:
     def blocks(self, cell: Cell, on_disk: int = 0) -> int:
         """Blocks of a cell: as configured, and never fewer than are on disk (measured evidence is not dropped)."""
         return max(int(self.config["blocks"]) + int(self.config["extra_blocks"].get(cell.key, 0)), on_disk)
+
+    @property
+    def budget_s(self) -> float:
+        """Seconds per lane for further blocks after the planned ones."""
+        asked = self.config["budget"]
+        if asked is None:
+            ours = any(not model["endpoint"] for model in self.models.values())
+            return DEFAULT_BUDGET_S if ours and self.config["server"]["platform"] == "cuda" else 0.0
+        if isinstance(asked, str):
+            unit = asked.lstrip("0123456789. ")
+            return float(asked.removesuffix(unit) or 0) * _UNITS_S[unit]
+        return 60.0 * asked
 
     def lane_of(self, model: str) -> str:
         """Name of the lane that serves a model (or the A/A arm of it)."""

@@ -156,6 +156,20 @@ class Gap(Record, frozen=True, kw_only=True):
     reason: str
 
 
+class Further(Record, frozen=True, kw_only=True):
+    """`further.json`: what was measured beyond the plan while answers were open.
+
+    budget_s, spent_s: seconds per lane. blocks: further blocks per model, by cell; empty where nothing was open or no
+    round fitted. decided: how many of the `answers`, the comparisons in tokens/sec, are decided now.
+    """
+
+    budget_s: float
+    spent_s: float
+    blocks: dict[str, int]
+    decided: int
+    answers: int
+
+
 class Measurement(Record, frozen=True, kw_only=True):
     """`measurement.json`. Times are ISO (UTC) or seconds."""
 
@@ -181,3 +195,4 @@ class Measurement(Record, frozen=True, kw_only=True):
     gpu_name: str = ""
     checks: tuple[Check, ...] = ()
     far: tuple[FarBlock, ...] = ()
+    further: Further | None = None
