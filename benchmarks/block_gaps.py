@@ -9,6 +9,7 @@ FOLDER is made. Two models share a lane; gaps are told apart by whether the mode
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 from collections import defaultdict
@@ -22,7 +23,7 @@ def gaps(folder: Path) -> tuple[dict[str, list[float]], float]:
     blocks = [json.loads(path.read_text()) for path in folder.glob("results/*/raw/*/*/*/b*.json")]
     blocks.sort(key=lambda block: block["started_unix"])
     found = defaultdict(list)
-    for one, two in zip(blocks, blocks[1:], strict=False):
+    for one, two in itertools.pairwise(blocks):
         kind = "same" if one["model"] == two["model"] else "switch"
         found[kind].append(two["started_unix"] - one["started_unix"] - one["duration_s"])
     wall = blocks[-1]["started_unix"] + blocks[-1]["duration_s"] - blocks[0]["started_unix"]

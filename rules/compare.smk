@@ -1,5 +1,7 @@
 # The grid, and what was asked for by name and lies on disk.
 POINTS = {arm: report_plan.points(PLAN, arm, RESULTS) for arm in ARMS}
+
+
 def stems():
     """Paths without suffix of all blocks of the points."""
     return [

@@ -16,7 +16,6 @@ except QuantbenchError as error:
     raise WorkflowError(str(error)) from None
 
 
-
 def literally(text):
     """As snakemake is given a text in which it takes braces for wildcards."""
     return text.replace("{", "{{").replace("}", "}}")

@@ -168,7 +168,10 @@ def kept(gpu: str) -> list[Path]:
 
 
 def say_progress(block: BlockSpec, context: BlockContext, progress: str | None = None) -> None:
-    """One line on stderr: what was measured, how far this run is, how long the rest will take; or `progress` for that."""
+    """One line on stderr: what was measured, how far this run is, how long the rest will take.
+
+    progress: what is said in place of the latter two.
+    """
     begun = psutil.Process(processes.pid_of(owner.current())).create_time()
     ended = sorted(time for path in kept(block.gpu) if (time := path.stat().st_mtime) >= begun)
     figures = context.metrics

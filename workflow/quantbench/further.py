@@ -69,8 +69,7 @@ class Rounds:
             if not more:
                 return self._told(verdict, measured, spent)
             said = f"{spent / 60:.1f} of {self._budget_s / 60:g} min spent"
-            cells = ", ".join(f"{n} × {key}" for key, n in more.items())
-            print(f"quantbench: answers are open; further blocks per model: {cells}; {said}", file=sys.stderr, flush=True)
+            print(f"quantbench: answers are open; further blocks per model: {_listed(more)}; {said}", file=sys.stderr)
             wanted = [
                 (arm, cell, number)
                 for cell in self._cells(counts)
@@ -90,12 +89,12 @@ class Rounds:
     def _judged(self, counts: Mapping[str, Mapping[Cell, int]]) -> tuple[list[BlockContext], Verdict]:
         """All blocks of the grid, judged, and what they say."""
         places = [
-            {"cell": cell, "arm": arm, "block": number}
-            for arm, at in counts.items()
-            for cell, count in at.items()
-            for number in range(1, count + 1)
+            (cell, arm, n) for arm, at in counts.items() for cell, count in at.items() for n in range(1, count + 1)
         ]
-        contexts, records = ([self._results.path(kind, **at) for at in places] for kind in ("block", "records"))
+        contexts, records = (
+            [self._results.path(kind, cell, arm=arm, block=n) for cell, arm, n in places]
+            for kind in ("block", "records")
+        )
         declared = self._comparison.arms
         blocks = results.judged_blocks(contexts, self._ready, self._calibrations, self._expected, declared)
         return blocks, results.verdict_of(blocks, records, self._ready, self._comparison)
@@ -126,6 +125,10 @@ class Rounds:
             decided=sum(row.decided for row in rows),
             answers=len(rows),
         )
+
+
+def _listed(more: Mapping[str, int]) -> str:
+    return ", ".join(f"{n} of {key}" for key, n in more.items())
 
 
 def _counts(row: Comparison) -> bool:

@@ -1,8 +1,8 @@
-"""The process of a lane: it measures the blocks that jobs ask it for, and changes the model before the next one asks.
+"""The process of a lane: it measures the blocks that jobs ask for, and changes the model before the next one asks.
 
-`python -m quantbench.lane_process LANE FD` answers on the listening socket FD, one request after the other (`ask_lane`).
-What a block needs is loaded once, and while the files of one block are written, the servers change for the next. It ends
-with its run, when a job that waits for it ends, and after a failed block: the next job then starts a fresh one.
+`python -m quantbench.lane_process LANE FD` answers on the listening socket FD, one request after the other (see
+`ask_lane`). What a block needs is loaded once, and while the files of one block are written the servers change for the
+next. It ends with its run, with a job that waits for it, and after a failed block: the next job starts a fresh one.
 """
 
 from __future__ import annotations
@@ -60,8 +60,7 @@ class LaneProcess:
         """
         arm, cell, number = reference[0], Cell.of(*reference[1:4]), reference[4]
         results, spec = Results(self._plan.gpu), self._spec(arm)
-        at = {"arm": arm, "block": number}
-        records_path, context_path = (results.file(kind, cell, **at) for kind in ("records", "block"))
+        records_path, context_path = (results.file(kind, cell, arm=arm, block=number) for kind in ("records", "block"))
         planned = self._expected.wanted(arm, cell)
         now = replace(planned, server=kept.now(planned.server, spec))
         if kept.take_back("measure_block", (context_path, records_path), now):
@@ -75,9 +74,7 @@ class LaneProcess:
             prompts=Path(self._plan.config["workloads"][cell.workload]["prompts"]),
             wanted=now,
         )
-        records, context = block.measure(
-            wanted, ahead=self._take_prepared(), released=lambda: self._prepare(following)
-        )
+        records, context = block.measure(wanted, ahead=self._take_prepared(), released=lambda: self._prepare(following))
         tables_io.write_records(records_path, records)
         # What is declared judges a block, and measures none again.
         declared = convert(self._arms.get(spec.model, {}), ArmPlan)
@@ -129,7 +126,10 @@ def _ends_with(job: socket.socket) -> Iterator[None]:
 
 
 def serve(lane_name: str, listening: socket.socket) -> None:
-    """Answer requests, {"block": reference, "next": reference or null, "progress"}, with {"code": exit code of the job}."""
+    """Answer requests with {"code": exit code of the job}.
+
+    A request: {"block": reference, "next": the reference of the block that follows or null, "progress": text or null}.
+    """
     folder = agenda.folder()
     process = LaneProcess(json.loads((folder / "config.json").read_bytes()))
     with gpu.session():  # NVML stays loaded from block to block

@@ -32,7 +32,7 @@ _KEEP_OUT = (
     "a server of quantbench needs none"
 )
 
-_UNITS_S = {"s": 1, "min": 60, "h": 3600, "none": 0}
+_UNITS_S = {"": 60, "s": 1, "min": 60, "h": 3600, "none": 0}
 _BITS = {"none": 16.0, "awq": 4.0, "gptq": 4.0, "fp8": 8.0}
 
 
@@ -118,10 +118,8 @@ class Plan:
         if asked is None:
             ours = any(not model["endpoint"] for model in self.models.values())
             return DEFAULT_BUDGET_S if ours and self.config["server"]["platform"] == "cuda" else 0.0
-        if isinstance(asked, str):
-            unit = asked.lstrip("0123456789. ")
-            return float(asked.removesuffix(unit) or 0) * _UNITS_S[unit]
-        return 60.0 * asked
+        unit = str(asked).lstrip("0123456789. ")
+        return float(str(asked).removesuffix(unit) or 0) * _UNITS_S[unit]
 
     def lane_of(self, model: str) -> str:
         """Name of the lane that serves a model (or the A/A arm of it)."""

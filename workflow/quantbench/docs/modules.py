@@ -26,8 +26,8 @@ LAYERS: Final = (
 )
 """Packages, and modules outside of any, from the bottom: each imports from its own layer and those above it here."""
 EDGES: Final = {
-    "files", "results", "inputs", "fitting", "kept", "last_words", "block", "jobs", "ask_lane", "lane_process", "further",
-    "judgement", "__main__",
+    "files", "results", "inputs", "fitting", "kept", "last_words", "block", "jobs",
+    "ask_lane", "lane_process", "further", "judgement", "__main__",
     "records/base", "observe/checkpoint", "observe/gguf", "observe/gpu", "observe/programs", "observe/telemetry",
     "config/settings", "config/report_plan",
     "client/prompt_file", "client/load_phase", "client/load_checks", "client/load_progress", "client/load",
