@@ -21,6 +21,7 @@ from quantbench.records.measurement import (
     Blocks,
     Check,
     ClientUse,
+    Further,
     Gap,
     GuardCount,
     LaneUse,
@@ -243,6 +244,12 @@ CASES: dict[str, dict[str, Run]] = {
         "several lengths of answers": compared(comparison(CHAT), comparison(LONG)),
         "variants share what is said": compared(
             *(comparison(c, variant=v, **OPEN) for c in (C1, C8) for v in ("awq", "fp8"))
+        ),
+        "further blocks were measured": measured(
+            further=Further(budget_s=1800.0, spent_s=610.0, blocks={"chat/c16_t128": 4}, decided=3, answers=4)
+        ),
+        "no further block was needed": measured(
+            further=Further(budget_s=1800.0, spent_s=0.0, blocks={}, decided=4, answers=4)
         ),
         "other parts limit": run(
             measurement=measurement(cells=(*LIMITED, cell_use("bf16", CHAT, bottleneck="unknown")))

@@ -18,8 +18,8 @@ def main(job):
     blocks = results.judged_blocks(job.input.contexts, ready, calibrations, of_config(job.config), arms)
     checks = results.other_guards(blocks, ready, sessions, job.params.baseline, arms)
     told = summarize(blocks, ready, sessions, calibrations, gpu_name=job.params.gpu_name, checks=checks)
-    further = read(job.input.further[0], Further) if job.input.further else None
-    write(job.output[0], replace(told, further=further))
+    further = [read(path, Further) for path in job.input.get("further") or []]
+    write(job.output[0], replace(told, further=further[0] if further else None))
 
 
 jobs.run(snakemake, main)

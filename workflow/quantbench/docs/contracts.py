@@ -21,6 +21,7 @@ FILES: Final[dict[str, type[msgspec.Struct]]] = {
     "lanes": server.LaneRecord,
     "unfit": server.Unfit,
     "verdict": comparison.Verdict,
+    "further": measurement.Further,
     "measurement": measurement.Measurement,
     "memory": tables.MemoryRow,
     "startup_table": tables.StartupRow,
