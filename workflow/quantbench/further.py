@@ -92,12 +92,16 @@ class Rounds:
             (cell, arm, n) for arm, at in counts.items() for cell, count in at.items() for n in range(1, count + 1)
         ]
         contexts, records = (
-            [self._results.path(kind, cell, arm=arm, block=n) for cell, arm, n in places]
+            [self._results.path(kind, cell, arm=arm, block=n) for cell, arm, n in places if self._is_kept(cell, arm, n)]
             for kind in ("block", "records")
         )
         declared = self._comparison.arms
         blocks = results.judged_blocks(contexts, self._ready, self._calibrations, self._expected, declared)
         return blocks, results.verdict_of(blocks, records, self._ready, self._comparison)
+
+    def _is_kept(self, cell: Cell, arm: str, number: int) -> bool:
+        """Of further blocks one may have been deleted; whoever pools them has it measured again."""
+        return all(self._results.file(kind, cell, arm=arm, block=number).exists() for kind in ("block", "records"))
 
     def _measure(self, blocks: Sequence[tuple[str, Cell, int]], said: str) -> None:
         """On all lanes side by side, in this order."""
