@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -20,6 +20,8 @@ from quantbench.records.block import Percentile
 from quantbench.records.codes import code
 
 MIN_PAIRS = 3
+# Fewest cells that share their scatter, and fewest pairs of one that takes part: below, no simulation bears it.
+SHARING_CELLS, SHARING_PAIRS = 3, 4
 # Fewest values that a percentile needs. 50: any; 95: below 72 all values can lie under the true quantile
 # with more than 2.5 % probability (0.95**72 < 0.025), so it has no upper confidence limit; 99: ten
 # values beyond the quantile, as the far tail of a closed loop is made of few events.
@@ -32,8 +34,9 @@ NO_SPREAD = 1e-9
 class RatioCI:
     """A ratio (variant / baseline) and its CI over `n` pairs.
 
-    `sd_log` is the sd of one pair's log-ratio, estimated with `df` degrees of freedom (below n - 1 where the first
-    pairs decided how many were added).
+    `sd_log` is the sd of one pair's log-ratio by its own pairs; `sd_shared`, where there is one, that of `shared`,
+    which then made the interval and the p-value. `df`: degrees of freedom of the one that counts (below n - 1 where the
+    first pairs decided how many were added, above it where cells share their scatter).
     """
 
     ratio: float | None
@@ -43,7 +46,13 @@ class RatioCI:
     p_value: float | None
     sd_log: float | None
     reason: str | None = None
-    df: int | None = None
+    df: float | None = None
+    sd_shared: float | None = None
+
+    @property
+    def sd(self) -> float | None:
+        """The sd of one pair's log-ratio that interval, p-value and equivalence rest on."""
+        return self.sd_log if self.sd_shared is None else self.sd_shared
 
 
 @dataclass(frozen=True)
@@ -173,7 +182,48 @@ def _unusable(values: Sequence[float]) -> str | None:
     return None if all(v > 0 for v in values) else code("not_positive")
 
 
-def ratio_from_logs(mean: float, sd: float, n: int, confidence: float = 0.95, df: int | None = None) -> RatioCI:
+def shared(cis: Sequence[RatioCI], confidence: float = 0.95) -> list[RatioCI]:
+    """Ratios of one metric and variant, cell by cell, whose scatters inform each other; in the given order.
+
+    Moderated t (Smyth 2004, limma): the scatters of all cells give a prior s0² worth d0 degrees of freedom, and a
+    cell's variance s² with d becomes (d0 s0² + d s²) / (d0 + d) with d0 + d. Three things keep it honest for the
+    noisiest cell: it never lowers a variance; d0 counts no more than d; and it counts by the probability of a variance
+    that large under the prior, as a cell that is noisier than its siblings tells the prior wrong. Below SHARING_CELLS
+    cells with SHARING_PAIRS pairs each, and for a cell with fewer, nothing is shared.
+    """
+    sharing = [i for i, ci in enumerate(cis) if ci.sd_log is not None and (ci.df or 0) >= SHARING_PAIRS - 1]
+    if len(sharing) < SHARING_CELLS:
+        return list(cis)
+    s2, d = (np.array([getattr(cis[i], name) for i in sharing], dtype=float) for name in ("sd_log", "df"))
+    s2 = s2**2
+    prior, worth = _prior(s2, d)
+    worth = np.minimum(worth, d)
+    worth = worth * _scipy().f.sf(s2 / prior, d, worth)
+    moderated = np.maximum(s2, (worth * prior + d * s2) / (worth + d))
+    found = list(cis)
+    for i, variance, df in zip(sharing, moderated, d + worth, strict=True):
+        own = cis[i]
+        ci = ratio_from_logs(math.log(own.ratio or 1), math.sqrt(variance), own.n, confidence, float(df))
+        found[i] = replace(ci, sd_log=own.sd_log, sd_shared=math.sqrt(variance))
+    return found
+
+
+def _prior(s2: np.ndarray, d: np.ndarray) -> tuple[float, float]:
+    """(s0², d0) of a scaled F that the variances follow, by the moments of their logs (Smyth 2004, section 6.2)."""
+    from scipy.special import digamma, polygamma
+
+    logs = np.log(s2) - digamma(d / 2) + np.log(d / 2)
+    excess = float(logs.var(ddof=1) - polygamma(1, d / 2).mean())
+    if excess <= 1e-4:  # no more scatter of the scatters than chance gives
+        return math.exp(float(logs.mean())), math.inf
+    half = 0.5 + 1 / excess  # trigamma(half) = excess, by Newton's method
+    for _ in range(50):
+        trigamma = float(polygamma(1, half))
+        half += trigamma * (1 - trigamma / excess) / float(polygamma(2, half))
+    return math.exp(float(logs.mean() + digamma(half) - math.log(half))), 2 * half
+
+
+def ratio_from_logs(mean: float, sd: float, n: int, confidence: float = 0.95, df: float | None = None) -> RatioCI:
     """Student-t CI and p-value of a ratio from the mean and sd of n log-ratios; df: of the sd, default n - 1."""
     ratio = math.exp(mean)
     if n < MIN_PAIRS:
@@ -186,7 +236,7 @@ def ratio_from_logs(mean: float, sd: float, n: int, confidence: float = 0.95, df
     return RatioCI(ratio, math.exp(mean - half), math.exp(mean + half), n, p_value, sd, df=df)
 
 
-def t_quantile(p: float, df: int) -> float:
+def t_quantile(p: float, df: float) -> float:
     """Quantile of Student's t."""
     return float(_scipy().t.ppf(p, df))
 
@@ -203,9 +253,9 @@ def tost(ci: RatioCI, margin: float) -> float | None:
     """
     if margin <= 0:
         raise ValueError("tost: the margin must be above zero")
-    if ci.ratio is None or ci.sd_log is None or ci.df is None:
+    if ci.ratio is None or ci.sd is None or ci.df is None:
         return None
-    mean, error, bound = math.log(ci.ratio), ci.sd_log / math.sqrt(ci.n), math.log1p(margin)
+    mean, error, bound = math.log(ci.ratio), ci.sd / math.sqrt(ci.n), math.log1p(margin)
     return float(_scipy().t.sf((bound - abs(mean)) / error, ci.df))
 
 

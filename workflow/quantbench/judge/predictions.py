@@ -15,7 +15,7 @@ from quantbench.records.base import Number
 from quantbench.records.comparison import DECIDED, Comparison
 from quantbench.records.decision import PredictionScore, Score, VariantAnswer
 from quantbench.records.finding import Finding, finding
-from quantbench.records.metric import Style
+from quantbench.records.metric import METRICS, Style
 from quantbench.records.quality import QualityDetails
 from quantbench.records.run import Run
 
@@ -25,7 +25,7 @@ OF_SPEED: Final = frozenset(
 )
 """Questions that a run does not answer whose A/A control failed."""
 NAMED_PROMPTS: Final = 3
-_SAME: Final = {"equivalent": "same", "better": "better", "worse": "worse"}
+_SAME: Final[dict[str | None, str]] = {"equivalent": "same", "better": "better", "worse": "worse"}
 _SYNONYMS: Final = {"improve": "better", "degrade": "worse", "similar": "same", "equal": "same"}
 _KINDS: Final = {"throughput_tok_s": "throughput", "p50_ttft_ms": "ttft", "p50_e2e_ms": "e2e"}
 
@@ -118,11 +118,25 @@ def _row(row: Comparison | None) -> Finding:
         return finding("predictions.row_not_compared", **values)
     if not row.has_ci:
         return finding("predictions.row_untested", **values)
-    return finding("predictions.row", **values, ci_low=row.ci_low, ci_high=row.ci_high)
+    ends = {"ci_low": row.ci_low, "ci_high": row.ci_high}
+    if row.code == "described":
+        return finding("predictions.row_own", **values | ends | {"code": _change_of(row) or "undecided"})
+    return finding("predictions.row", **values, **ends)
 
 
 def _of_row(row: Comparison | None) -> Evidence:
-    return Evidence((_row(row),), _SAME.get(row.code) if row else None)
+    return Evidence((_row(row),), _SAME.get(_change_of(row)) if row else None)
+
+
+def _change_of(row: Comparison) -> str | None:
+    """What a comparison says of a change; one without a test by its own interval: it was asked before the run."""
+    if row.code != "described" or row.ratio is None:
+        return row.code
+    if row.within_margin:
+        return "equivalent"
+    if not row.excludes_one:
+        return None
+    return "better" if METRICS[row.metric].is_better(row.ratio) else "worse"
 
 
 def _rows(run: Run, variant: str, style: Style, metric: str) -> list[Comparison]:
@@ -179,7 +193,7 @@ def _biggest(run: Run, variant: str) -> Evidence:
     if not ratios:
         return Evidence((finding("predictions.not_compared"),))
     largest = max(ratios, key=lambda metric: abs(math.log(ratios[metric])))
-    shown = any(row and metric == largest and row.code in ("better", "worse") for metric, row in rows)
+    shown = any(row and metric == largest and _change_of(row) in ("better", "worse") for metric, row in rows)
     findings = tuple(finding("predictions.factor", metric=metric, ratio=ratio) for metric, ratio in ratios.items())
     return Evidence(findings, _KINDS[largest] if shown else None)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import msgspec
@@ -16,13 +16,13 @@ from quantbench.records.block import BlockContext
 from quantbench.records.cell import AA_SUFFIX, Cell
 from quantbench.records.comparison import Code, Comparison, Control, ControlMetric, InvalidBlock, Primary, Verdict
 from quantbench.records.metric import COMPARED, METRICS, PER_GPU
-from quantbench.stats import MIN_PAIRS, half_width, holm, tost
+from quantbench.stats import MIN_PAIRS, half_width, holm, shared, tost
 
 Arms = Mapping[str, Sequence[BlockContext]]
 ALPHA: Final = 0.05
-COARSE_MARGIN: Final = 0.1
-"""Where the A/A control widens the margin beyond this, "equivalent" would call two models the same that nobody measured
-well enough to say so. A margin that the config itself sets wider is the user's own."""
+TESTED: Final = ("throughput_tok_s", PER_GPU, "p95_ttft_ms", "p95_e2e_ms")
+"""Metrics that answer a reader's question, and the one that a run declares; the others are described by their interval.
+Each is a family of its own per variant and workload."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,25 @@ class Candidate:
     margin: float
     blockers: tuple[str, ...] = ()
     primary: bool = False
-    coarse: bool = False
+    tested: bool = True
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may have a test."""
+        return self.tested and not self.blockers and len(self.pairs) >= MIN_PAIRS
 
 
 @dataclass(frozen=True)
 class Test:
-    """Both p-values of a comparison as they count, None where there is no test; family: corrected with how many."""
+    """Both p-values of a comparison as they count, None where there is no test; family: corrected with how many.
+
+    alone: that of equivalence before the correction.
+    """
 
     difference: float | None
     equivalence: float | None
     family: int
+    alone: float | None = None
 
     @property
     def alike(self) -> bool:
@@ -67,24 +76,28 @@ def build_verdict(
     most_blocks: int = MOST_BLOCKS,
     gpu_name: str = "",
     gpus: Mapping[str, int] | None = None,
+    until_decided: bool = False,
 ) -> Verdict:
     """The verdict on judged blocks of all arms (the A/A arm is `{baseline}__aa`), its words left blank.
 
     samples: request values per block for pooled p95s. pair_failures: {variant: failed guards of evaluate_pair}; such a
     variant gets no verdict. target: wanted half-width. planned_blocks, most_blocks: `blocks` and `refine.max_blocks` of
-    the config; blocks beyond `blocks` came later. gpus: how many serve each model (1 where not given); a variant that
-    uses another number than the baseline is compared per GPU too.
+    the config; blocks beyond `blocks` came later. until_decided: they came by `rounds.next_round`, so that all pairs of
+    a cell count alike; else by the width of the intervals, and the first ones keep their say (`stats.spread`). gpus:
+    how many serve each model (1 where not given); a variant that uses another number than the baseline is compared per
+    GPU too.
     """
     cells = arms_of(contexts)
-    aa = control_of(_pairs(cells, baseline, baseline + AA_SUFFIX, planned_blocks, samples), primary, margin)
+    first = None if until_decided else planned_blocks
+    aa = control_of(_pairs(cells, baseline, baseline + AA_SUFFIX, first, samples), primary, margin)
     rows: list[Comparison] = []
     for variant in _variants(contexts, baseline) if variants is None else variants:
         blockers = tuple((pair_failures or {}).get(variant, ()))
-        pairs = _pairs(cells, baseline, variant, planned_blocks, samples)
+        pairs = _pairs(cells, baseline, variant, first, samples)
         shares = ((gpus or {}).get(baseline, 1), (gpus or {}).get(variant, 1))
-        family = _family(pairs, primary, blockers, margin, aa, shares)
+        candidates = _candidates(pairs, primary, blockers, margin, shares)
         names = {"gpu_name": gpu_name, "baseline": baseline, "variant": variant}
-        rows += [_comparison(candidate, test, names, most_blocks) for candidate, test in tested(family)]
+        rows += [_comparison(candidate, test, names, most_blocks) for candidate, test in tested(candidates, _question)]
     drifts = (drift_of(cell, arms.get(baseline, ())) for cell, arms in cells.items())
     return Verdict(
         baseline=baseline,
@@ -104,33 +117,45 @@ def _variants(contexts: Sequence[BlockContext], baseline: str) -> list[str]:
     return [arm for arm in arms if arm not in (baseline, baseline + AA_SUFFIX)]
 
 
-def _family(
+def _candidates(
     pairs_of: Mapping[Cell, Pairs],
     primary: Primary,
     blockers: tuple[str, ...],
     margin: float,
-    aa: Control,
     gpus: tuple[int, int],
 ) -> list[Candidate]:
-    """All comparisons of one variant, uncorrected."""
-    # What matters to the user, but never finer than the instrument resolves.
-    margins = {metric: max(margin, aa.half_width(metric) or 0.0) for metric in COMPARED}
-    if gpus[0] != gpus[1]:
-        margins[PER_GPU] = margins["throughput_tok_s"]
+    """All comparisons of one variant, uncorrected; the cells of a metric share what they tell of its scatter."""
+    metrics = COMPARED if gpus[0] == gpus[1] else (*COMPARED, PER_GPU)
+    measured = {metric: _sharing([measure(pairs, metric, gpus) for pairs in pairs_of.values()]) for metric in metrics}
     return [
         Candidate(
             cell,
             metric,
             pairs,
-            measure(pairs, metric, gpus),
-            margins[metric],
+            measured[metric][i],
+            margin,
             blockers,
             primary=(cell, metric) == (primary.cell, primary.metric),
-            coarse=margins[metric] > max(COARSE_MARGIN, margin),
+            tested=metric in (*TESTED, primary.metric),
         )
-        for cell, pairs in pairs_of.items()
-        for metric in margins
+        for i, (cell, pairs) in enumerate(pairs_of.items())
+        for metric in metrics
     ]
+
+
+def _sharing(estimates: Sequence[Estimate]) -> list[Estimate]:
+    """Estimates of one metric whose scatters inform each other; a pooled p95 has another kind of interval."""
+    pooled = codes.code("p95_pooled")
+    own = [i for i, estimate in enumerate(estimates) if pooled not in estimate.remarks]
+    found = list(estimates)
+    for i, ci in zip(own, shared([estimates[i].ci for i in own]), strict=True):
+        found[i] = replace(found[i], ci=ci)
+    return found
+
+
+def _question(candidate: Candidate) -> tuple[str, str]:
+    """Of which family a comparison of one variant is: its workload and metric."""
+    return candidate.cell.workload, candidate.metric
 
 
 def _pairs(
@@ -152,20 +177,24 @@ def _on_disk(cells: Mapping[Cell, Arms]) -> dict[str, int]:
     return {cell.key: max(map(len, arms.values())) for cell, arms in cells.items()}
 
 
-def tested(candidates: Sequence[Candidate]) -> list[tuple[Candidate, Test]]:
+def tested(candidates: Sequence[Candidate], family_of: Callable[[Candidate], Hashable]) -> list[tuple[Candidate, Test]]:
     """Candidates with their two tests: difference from 1 (Student's t) and equivalence within the margin (TOST).
 
-    The declared primary is tested at 5 %; all others are one family per test, corrected with Holm's method.
+    The declared primary is tested at 5 %; all others are corrected with Holm's method within their family, each
+    test on its own.
     """
-    usable = [not c.blockers and len(c.pairs) >= MIN_PAIRS for c in candidates]
-    raw = [c.measured.ci.p_value if ok else None for c, ok in zip(candidates, usable, strict=True)]
-    same = [tost(c.measured.ci, c.margin) if ok else None for c, ok in zip(candidates, usable, strict=True)]
-    held = [holm([None if c.primary else p for c, p in zip(candidates, ps, strict=True)]) for ps in (raw, same)]
-    size = sum(p is not None for p in held[0])
-    tests = [
-        Test(raw[i], same[i], 1) if candidate.primary else Test(held[0][i], held[1][i], size)
-        for i, candidate in enumerate(candidates)
-    ]
+    raw = [c.measured.ci.p_value if c.usable else None for c in candidates]
+    same = [tost(c.measured.ci, c.margin) if c.usable else None for c in candidates]
+    tests = [Test(p, q, 1, q) for p, q in zip(raw, same, strict=True)]
+    families: dict[Hashable, list[int]] = {}
+    for i, candidate in enumerate(candidates):
+        if not candidate.primary:
+            families.setdefault(family_of(candidate), []).append(i)
+    for members in families.values():
+        held = [holm([ps[i] for i in members]) for ps in (raw, same)]
+        size = sum(p is not None for p in held[0])
+        for i, difference, equivalence in zip(members, *held, strict=True):
+            tests[i] = Test(difference, equivalence, size, same[i])
     return list(zip(candidates, tests, strict=True))
 
 
@@ -174,10 +203,12 @@ def decide(candidate: Candidate, test: Test) -> Code:
     ratio = candidate.measured.ci.ratio
     if candidate.blockers or (candidate.pairs.invalid and len(candidate.pairs) < MIN_PAIRS):
         return "invalid"
+    if not candidate.tested and candidate.measured.ci.low is not None:
+        return "described"
     if test.difference is None or test.equivalence is None or ratio is None:
         return "no_test"
     if test.alike:
-        return "undecided" if candidate.coarse else "equivalent"
+        return "equivalent"
     if test.difference < ALPHA:
         return "better" if METRICS[candidate.metric].is_better(ratio) else "worse"
     return "undecided"
@@ -207,7 +238,7 @@ def _comparison(candidate: Candidate, test: Test, names: Mapping[str, Any], most
         ci_low=ci.low if valid else None,
         ci_high=ci.high if valid else None,
         n_pairs=ci.n if valid else len(pairs),
-        p_value=ci.p_value if valid else None,
+        p_value=ci.p_value if valid and candidate.tested else None,
         p_holm=test.difference if valid and not candidate.primary else None,
         margin=candidate.margin,
         code=code,
@@ -216,8 +247,10 @@ def _comparison(candidate: Candidate, test: Test, names: Mapping[str, Any], most
         valid=valid,
         reasons=tuple(_reasons(candidate, valid)),
         family=test.family,
-        coarse=candidate.coarse,
         alike=valid and test.alike,
+        p_equivalence=test.alone if valid else None,
+        sd=ci.sd if valid else None,
+        df=ci.df if valid else None,
         same_lane=pairs.same_lane,
         blockers=candidate.blockers,
         invalid_blocks=pairs.invalid,
@@ -257,7 +290,9 @@ def control_of(pairs_of: Mapping[Cell, Pairs], primary: Primary, margin: float) 
         return Control(present=False)
     pairs = pairs_of[cell]
     family = [Candidate(cell, metric, pairs, measure(pairs, metric), margin) for metric in COMPARED]
-    metrics = {candidate.metric: _control_metric(candidate, test) for candidate, test in tested(family)}
+    metrics = {
+        candidate.metric: _control_metric(candidate, test) for candidate, test in tested(family, lambda one: one.cell)
+    }
     return Control(present=True, cell=cell.key, interleaved=pairs.interleaved, metrics=metrics)
 
 

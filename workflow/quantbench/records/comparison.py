@@ -10,8 +10,11 @@ import msgspec
 from quantbench.records.base import Record, convert
 from quantbench.records.cell import InCell
 
-Code = Literal["better", "worse", "equivalent", "undecided", "no_test", "invalid"]
+Code = Literal["better", "worse", "equivalent", "undecided", "described", "no_test", "invalid"]
 DECIDED: tuple[Code, ...] = ("better", "worse", "equivalent")
+LeftOpen = Literal["budget_spent", "most_blocks", "not_measured"]
+"""budget_spent: no further round fits. most_blocks: the cell has as many as are allowed. not_measured: no more blocks
+are to be had of it."""
 
 
 class InvalidBlock(Record, frozen=True, kw_only=True):
@@ -25,12 +28,15 @@ class InvalidBlock(Record, frozen=True, kw_only=True):
 class Comparison(InCell, frozen=True, kw_only=True):
     """One metric of one variant in one cell, set against the baseline.
 
-    ratio is variant / baseline with its 95 % CI over n_pairs paired blocks. p_holm: corrected in its family of `family`
-    comparisons (None for the primary one, which is alone). margin: within it a difference does not matter; coarse: the
-    A/A control widened it so far that "equivalent" would say too much; alike: the ratio is shown to lie within it.
-    likely: what an undecided row's own interval suggests and the correction does not let stand. blocks_to_decide:
-    further pairs that would decide an undecided row; None where none would. blockers: guards that refuse the comparison
-    as a whole. invalid_blocks: the pairs it had to leave out; reasons has these too, as text for readers of the CSV.
+    ratio is variant / baseline with its 95 % CI over n_pairs paired blocks, from `sd`, the standard deviation of one
+    pair's log-ratio, known with `df` degrees of freedom. code "described": the metric has no test and no p-value.
+    p_value: difference from 1, p_equivalence: ratio outside of the margin, both as they are; p_holm: p_value corrected
+    in its family of `family` comparisons (None for the primary one, which is alone). margin: within it a difference
+    does not matter; alike: the ratio is shown to lie within it. likely: what an undecided row's own interval suggests
+    and the correction does not let stand. blocks_to_decide: further pairs that would decide an undecided row; None
+    where none would. left_open: why an undecided row got no further blocks, where there was a budget for them.
+    blockers: guards that refuse the comparison as a whole. invalid_blocks: the pairs it had to leave out; reasons has these too, as text
+    for readers of the CSV. coarse: of older records only, whose margin followed the A/A control.
     """
 
     gpu_name: str
@@ -57,6 +63,10 @@ class Comparison(InCell, frozen=True, kw_only=True):
     alike: bool = False
     likely: Literal["gain", "loss"] | None = None
     blocks_to_decide: int | None = None
+    left_open: LeftOpen | None = None
+    p_equivalence: float | None = None
+    sd: float | None = None
+    df: float | None = None
     same_lane: bool = True
     blockers: tuple[str, ...] = ()
     invalid_blocks: tuple[InvalidBlock, ...] = ()

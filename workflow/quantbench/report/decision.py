@@ -27,7 +27,7 @@ TOP_DOUBTS: Final = (
     "doubts.dummy",
 )
 """Doubts that the memo says itself; marks and warning say others, notes.md says all."""
-WHEN_DECIDED: Final = ("p50_ttft_ms", "p50_tpot_ms", "j_per_token")
+WHEN_CHANGED: Final = ("p50_ttft_ms", "p50_tpot_ms", "j_per_token")
 """Metrics that are evidence where a gain is shown; a loss stands under what got worse."""
 
 
@@ -176,7 +176,7 @@ def scope(run: Run) -> str:
 def evidence_table(run: Run, say: Speech) -> Table:
     """A row per figure, a column per model; variants have their value, the ratio with CI and mark.
 
-    The deciding metric and the tail always, other metrics where a gain is shown.
+    The deciding metric and the tail always, other metrics where their interval excludes "as before".
     """
     lines: list[list[str]] = []
     compared: list[Comparison] = []
@@ -224,9 +224,9 @@ def _evidence(run: Run, workload: str, cell: Cell | None) -> list[str]:
     rows = [row for row in run.compared(workload) if row.cell == cell]
     tails = [row for row in rows if row.metric == "p95_e2e_ms"]
     tail = "p95_e2e_ms" if tails and all(row.ratio is not None for row in tails) else "p50_e2e_ms"
-    shown = {row.metric for row in rows if row.code == "better"}
+    changed = {row.metric for row in rows if row.excludes_one}
     deciding = [run.plan.primary.metric] if workload == run.plan.primary.workload else []
-    wanted = [*deciding, speed.THROUGHPUT, PER_GPU, *(m for m in WHEN_DECIDED if m in shown), tail]
+    wanted = [*deciding, speed.THROUGHPUT, PER_GPU, *(m for m in WHEN_CHANGED if m in changed), tail]
     known = {row.metric for row in rows if row.baseline_value is not None} | {speed.THROUGHPUT, *deciding}
     return list(dict.fromkeys(metric for metric in wanted if metric in known))
 

@@ -176,11 +176,10 @@ def _subtitle(run: Run, say: Speech) -> str:
 
 
 def _caption(run: Run, say: Speech, name: str) -> str:
-    """What a chart shows; the band of the forest chart is the margin, or what the A/A control resolves."""
+    """What a chart shows; the band of the forest chart is the margin."""
     kind, _, workload = name.partition("_")
     if name == "throughput_ratio":
-        margin = max((row.margin for row in run.compared(metric=speed.THROUGHPUT)), default=0.0)
-        form = "ratio_coarse" if margin > run.plan.margin else "ratio"
-        return say("chart.caption", form=form, margin=margin)
+        margin = max((row.margin for row in run.compared(metric=speed.THROUGHPUT)), default=run.plan.margin)
+        return say("chart.caption", form="ratio", margin=margin)
     lengths = sorted({cell.max_tokens for cell in run.cells(workload)})
     return say("chart.caption", form=kind, workload=workload, tokens=lengths[0] if len(lengths) > 1 else None)

@@ -20,10 +20,12 @@ from quantbench.wording import BLANK, change, integer, listing, number, ratio, r
 
 THROUGHPUT: Final = "throughput_tok_s"
 TITLES: Final[dict[Style, str]] = {"interactive": "Chat Capacity", "batch": "Batch Capacity"}
-MARKS: Final = {"better": "▲", "worse": "▼", "equivalent": "≈", "undecided": "?", "no_test": "?", "invalid": BLANK}
-OUTCOMES: Final = ("better", "worse", "equivalent", "gain", "loss", "coarse", "undecided", "no_test", "invalid")
+MARKS: Final = {
+    "better": "▲", "worse": "▼", "equivalent": "≈", "undecided": "?", "described": "", "no_test": "?", "invalid": BLANK
+}  # fmt: skip
+OUTCOMES: Final = ("better", "worse", "equivalent", "gain", "loss", "undecided", "described", "no_test", "invalid")
 """What may have happened to a metric, in the order in which it is said."""
-LATENCIES: Final = ("p50_ttft_ms", "p50_e2e_ms", "p50_tpot_ms")
+LATENCIES: Final = ("p95_ttft_ms", "p95_e2e_ms")
 
 
 def sections(run: Run, say: Speech, style: Style) -> list[Section]:
@@ -144,19 +146,19 @@ def ratio_cell(row: Comparison | None, metric: str = "") -> str:
     if not has_ratio(row):
         return BLANK
     other = f"{METRICS[row.metric].words.split()[0]} " if metric and row.metric != metric else ""
-    return f"{other}{ratio_ci(row.ratio, row.ci_low, row.ci_high)} {MARKS[row.code]}"
+    return f"{other}{ratio_ci(row.ratio, row.ci_low, row.ci_high)} {MARKS[row.code]}".rstrip()
 
 
 def change_cell(row: Comparison | None) -> str:
     """ "+19.7 % [+7.0, +33.9] ▲": the ratio as a change."""
-    return f"{figure(row)} {MARKS[row.code]}" if has_ratio(row) else BLANK
+    return f"{figure(row)} {MARKS[row.code]}".rstrip() if has_ratio(row) else BLANK
 
 
 def legend(say: Speech, rows: Sequence[Comparison]) -> str:
     """What the marks mean that these rows have: "▲ better, ? not shown"."""
     marks = {MARKS[row.code] if row.ratio is not None else BLANK for row in rows}
     margin = max(row.margin for row in rows)
-    codes_of = {mark: code for code, mark in reversed(MARKS.items())}
+    codes_of = {mark: code for code, mark in reversed(MARKS.items()) if mark}
     return ", ".join(
         say("speed.mark", form=code, margin=margin) for mark, code in reversed(codes_of.items()) if mark in marks
     )
@@ -242,7 +244,7 @@ def outcome(row: Comparison) -> str:
         return "invalid"
     if row.code != "undecided":
         return row.code
-    return row.likely or ("coarse" if row.coarse else "undecided")
+    return row.likely or "undecided"
 
 
 def per_gpu(run: Run, say: Speech, variant: str, cell: Cell | None) -> str:
@@ -275,7 +277,7 @@ def clause(say: Speech, rows: Sequence[Comparison], among: Sequence[Cell]) -> st
         some = groups[name]
         everywhere = len(some) == len(rows) > 1 and {*among} == {row.cell for row in rows}
         at = "" if everywhere else listing(row.cell.label(among) for row in some)
-        by = extent(some) if name in DECIDED or name == "no_test" else ""
+        by = extent(some) if name in (*DECIDED, "described", "no_test") else ""
         words.append(say("speed.outcome", form=name, at=at, by=by, margin=max(row.margin for row in some)))
     return "; ".join(words)
 
@@ -342,7 +344,7 @@ def _mainly(run: Run, say: Speech, workload: str, variant: str) -> str:
     cell = run.deciding_cell(workload)
     rows = [row for metric in (THROUGHPUT, *LATENCIES) if (row := run.row(variant, cell, metric)) is not None]
     by_code = grouped(rows, lambda row: row.code)
-    if cell is None or by_code.keys() <= {"invalid", "no_test"}:
+    if cell is None or by_code.keys() <= {"described", "invalid", "no_test"}:
         return say("speed.none_tested", cell=cell) if cell else ""
     better, worse = ([row.metric for row in by_code.get(code, [])] for code in ("better", "worse"))
     if better or worse:
@@ -364,7 +366,7 @@ def _surprises(run: Run, say: Speech, workload: str, variant: str) -> str:
     odd = {
         "both_ways" if gains else "slower": losses,
         "tail": cells("p95_e2e_ms", "worse") & cells(THROUGHPUT, "better"),
-        "first_token": cells("p50_ttft_ms", "worse") - cells("p50_e2e_ms", "worse"),
+        "first_token": cells("p95_ttft_ms", "worse") - cells("p95_e2e_ms", "worse"),
     }
     rows = list(run.compared(workload, variant, THROUGHPUT))
     surprises = [

@@ -47,10 +47,10 @@ def bare_words(say: Speech, row: Comparison, most_blocks: int) -> str:
         return _no_test(say, row)
     if row.code == "equivalent":
         return say("verdict.equivalent", ratio=row.ratio, **interval)
-    if row.code == "undecided" and row.alike:
-        return say("verdict.indistinct", **interval)
+    if row.code == "described":
+        return say("verdict.described", ratio=row.ratio, **interval)
     if row.code == "undecided":
-        blocks = _blocks(say, row, most_blocks)
+        blocks = "; ".join(filter(None, [_blocks(say, row, most_blocks), _left_open(say, row, most_blocks)]))
         if row.p_value is not None and row.p_value < ALPHA:  # alone it would be significant
             return say("verdict.undecided_corrected", family=row.family, blocks=blocks, **interval)
         return say("verdict.undecided", blocks=blocks, **interval)
@@ -69,6 +69,10 @@ def bare_words(say: Speech, row: Comparison, most_blocks: int) -> str:
 def _blocks(say: Speech, row: Comparison, most_blocks: int) -> str:
     form = "more" if row.blocks_to_decide else "too_many"
     return say("verdict.blocks", form=form, blocks=row.blocks_to_decide, most=most_blocks, margin=row.margin)
+
+
+def _left_open(say: Speech, row: Comparison, most_blocks: int) -> str:
+    return say("verdict.left_open", form=row.left_open, most=most_blocks) if row.left_open else ""
 
 
 def _no_test(say: Speech, row: Comparison) -> str:
