@@ -27,6 +27,7 @@ CALIBRATIONS = expand(
         {cell.concurrency for cells_ in POINTS.values() for cell in cells_}
     ),
 )
+FURTHER_TOLD = [RESULTS.pattern("further")] if FURTHER else []
 READY = expand(RESULTS.pattern("ready"), model=MODELS)
 SESSIONS = expand(RESULTS.pattern("session"), model=MODELS)
 STARTS = expand(RESULTS.pattern("startup"), model=model_plan.startups(PLAN))
@@ -90,6 +91,7 @@ rule compare_models:
         records=all_records,
         ready=READY,
         calibrations=CALIBRATIONS,
+        further=FURTHER_TOLD,
     output:
         verdict=RESULTS.pattern("verdict"),
         tables=expand(RESULTS.pattern("comparison"), workload=WORKLOADS),
@@ -110,7 +112,7 @@ rule describe_measurement:
         ready=READY,
         sessions=SESSIONS,
         calibrations=CALIBRATIONS,
-        further=[RESULTS.pattern("further")] if FURTHER else [],
+        further=FURTHER_TOLD,
     output:
         RESULTS.pattern("measurement"),
     log:

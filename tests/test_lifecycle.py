@@ -588,7 +588,7 @@ def test_a_killed_lane_process_costs_its_block(small: Box) -> None:
 
 
 OPEN = """
-ROUND, FAMILY = 2, "throughput_tok_s"
+ROUND = 2
 
 
 def next_round(verdict, measured, seconds_left, seconds_per_round):

@@ -67,7 +67,7 @@ class Rounds:
             spent, prices = budget.spent(blocks, self._plan.blocks), budget.prices(blocks, self._lanes)
             more = rounds.next_round(verdict, measured, self._budget_s - spent, prices)
             if not more:
-                return self._told(verdict, measured, spent)
+                return self._told(verdict, measured, prices, spent)
             said = f"{spent / 60:.1f} of {self._budget_s / 60:g} min spent"
             print(f"quantbench: answers are open; further blocks per model: {_listed(more)}; {said}", file=sys.stderr)
             wanted = [
@@ -119,7 +119,9 @@ class Rounds:
             if not all(pool.map(on_lane, queues)):
                 sys.exit(1)
 
-    def _told(self, verdict: Verdict, measured: Mapping[str, int], spent: float) -> Further:
+    def _told(
+        self, verdict: Verdict, measured: Mapping[str, int], prices: Mapping[str, float], spent: float
+    ) -> Further:
         planned = {cell.key: self._plan.blocks(cell) for cell in self._plan.cells(verdict.baseline)}
         rows = [row for row in verdict.rows if _counts(row) and row.cell.key in planned]
         return Further(
@@ -128,6 +130,8 @@ class Rounds:
             blocks={key: measured[key] - n for key, n in planned.items() if measured[key] > n},
             decided=sum(row.decided for row in rows),
             answers=len(rows),
+            measured=dict(measured),
+            prices={key: round(price, 1) for key, price in prices.items()},
         )
 
 
@@ -136,7 +140,7 @@ def _listed(more: Mapping[str, int]) -> str:
 
 
 def _counts(row: Comparison) -> bool:
-    return row.metric == rounds.FAMILY
+    return row.metric == "throughput_tok_s"
 
 
 def run(

@@ -4,9 +4,11 @@ from pathlib import Path
 
 from quantbench import jobs, results
 from quantbench.config.expected import of_config
+from quantbench.judge.rounds import explained
 from quantbench.records.base import convert, read, write
 from quantbench.records.block import Calibration
 from quantbench.records.comparison import COMPARISON_COLUMNS
+from quantbench.records.measurement import Further
 from quantbench.records.plan import ComparisonPlan
 from quantbench.records.server import Ready
 from quantbench.report.say import Speech
@@ -19,6 +21,9 @@ def main(job):
     calibrations = [read(path, Calibration) for path in job.input.calibrations]
     blocks = results.judged_blocks(job.input.contexts, ready, calibrations, of_config(job.config), plan.arms)
     verdict = results.verdict_of(blocks, job.input.records, ready, plan)
+    for path in job.input.get("further") or []:
+        told = read(path, Further)
+        verdict = explained(verdict, told.measured, told.budget_s - told.spent_s, told.prices)
     verdict = worded(Speech(), verdict)
     for path in job.output.tables:
         rows = [row for row in verdict.rows if row.workload == Path(path).stem]
