@@ -31,7 +31,7 @@ rule measure_block:
         spec=spec_of,
         knobs=knobs_of,
         gpu=GPU,
-    # A command and not `script:`, whose preamble alone would be half of the time between two blocks.
+    # A command, as the preamble of a script alone would be half of the time between two blocks.
     shell:
         f"{MEASURE_BLOCK} {{wildcards.arm}} {{wildcards.workload}} {{wildcards.concurrency}} {{wildcards.max_tokens}} {{wildcards.block}}"
 

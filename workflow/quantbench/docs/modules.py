@@ -10,7 +10,7 @@ from quantbench.docs.markdown import table
 
 LIBRARY: Final = Path(__file__).parents[1]
 LAYERS: Final = (
-    "visible errors files ask_lane",
+    "visible errors files last_words ask_lane",
     "records stats wording",
     "observe",
     "config",
@@ -21,7 +21,7 @@ LAYERS: Final = (
     "quality",
     "results",
     "report",
-    "judgement inputs fitting kept last_words block jobs lane_process further docs",
+    "judgement inputs fitting kept block jobs lane_process further docs",
     "cli __main__",
 )
 """Packages, and modules outside of any, from the bottom: each imports from its own layer and those above it here."""
