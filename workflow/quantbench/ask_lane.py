@@ -6,6 +6,7 @@ Imports the standard library alone: it is started for every block, and is part o
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -48,22 +49,20 @@ def run_folder() -> str:
 
 def ask(lane: str, request: Mapping[str, Any]) -> int:
     """Have a lane's process do what is asked; its exit code, 1 with a line on stderr if it ended without one."""
-    folder = os.open(run_folder(), os.O_RDONLY | os.O_DIRECTORY)
+    folder, answer = os.open(run_folder(), os.O_RDONLY | os.O_DIRECTORY), b""
     try:
         with socket.socket(socket.AF_UNIX) as line:
             process = _connect(line, folder, lane)
-            line.sendall(json.dumps(request).encode() + b"\n")
-            answer = line.makefile("rb").readline()
-            if answer:
-                return int(json.loads(answer)["code"])
-            code = process.wait() if process else "unknown"
-    except ConnectionError:
-        code = "unknown"
+            with contextlib.suppress(ConnectionError):
+                line.sendall(json.dumps(request).encode() + b"\n")
+                answer = line.makefile("rb").readline()
     finally:
         os.close(folder)
+    if answer:
+        return int(json.loads(answer)["code"])
     from quantbench.last_words import tell  # here, as it is not needed otherwise
 
-    words = ENDED.format(lane=lane, code=code)
+    words = ENDED.format(lane=lane, code=process.wait() if process else "unknown")
     print(words, file=sys.stderr, flush=True)
     tell(words)
     return 1
@@ -93,7 +92,7 @@ def _connect(line: socket.socket, folder: int, lane: str) -> subprocess.Popen[by
                 stdin=subprocess.DEVNULL,
                 pass_fds=[listening.fileno()],
             )
-        line.connect(f"{place}.sock")
+            line.connect(f"{place}.sock")  # while it is held open here, so that nobody is refused
         return process
     finally:
         os.close(lock)
