@@ -29,8 +29,7 @@ rule capacity:
         # All measurements of all arms, without quality and reports. The tuples are listed, not only what is made of
         # them: a missing intermediate file alone makes no job run.
         [path for arm in ARMS for path in cells(arm)],
-        [path for arm in ARMS for path in blocks_of_arm(arm)],
-        [path for arm in ARMS for path in records_of_arm(arm)],
+        grid_blocks,
 
 
 rule all:
@@ -55,9 +54,9 @@ onstart:
     except QuantbenchError as error:
         raise WorkflowError(str(error)) from None
     STARTED.append(time.time())
-    owner.announce_blocks(
-        sum(job.rule.name == "measure_block" for job in workflow.dag.needrun_jobs())
-    )
+    blocks = blocks_to_measure()
+    owner.announce_blocks(len(blocks))
+    agenda.announce(config, {arm: PLAN.lane_of(arm) for arm in ARMS}, blocks)
     LAST_WORDS.append(LastWords(blocks_kept, [Path(RESULTS.root)]))
     LAST_WORDS[0].begin()
 
@@ -65,6 +64,7 @@ onstart:
 onsuccess:
     lane.sweep("run finished")
     KEPT.put_back()
+    agenda.forget()
     LAST_WORDS[0].end()
     print(
         ending.words(
@@ -82,3 +82,4 @@ onsuccess:
 onerror:
     lane.sweep("run failed")
     KEPT.put_back()
+    agenda.forget()

@@ -13,7 +13,7 @@ from quantbench.judgement import judgement
 from quantbench.judge.schedule import Schedule
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
 from quantbench.records.layout import Results
-from quantbench.serving import folder, identity, lane, owner
+from quantbench.serving import agenda, folder, identity, lane, owner
 
 
 def say(lines):
@@ -164,6 +164,33 @@ def cell_of(wildcards):
     return Cell.of(wildcards.workload, wildcards.concurrency, wildcards.max_tokens)
 
 
+# Further blocks are for comparisons; who names a tuple's CSV wants that tuple.
+FURTHER = PLAN.budget_s > 0 and bool(VARIANTS) and not targets.tuples(sys.argv[1:])
+
+
+def after_further(paths):
+    """Input function of what rests on all blocks: `paths(wildcards)`, once no further ones will come."""
+    seen = []
+
+    def of(wildcards):
+        if FURTHER:
+            checkpoints.measure_further.get()
+            if not seen:  # what the plan saw missing may be there now
+                KEPT.look_again()
+                seen.append(True)
+        return paths(wildcards)
+
+    return of
+
+
+def planned_stems(arm, cell):
+    """Paths without suffix of the blocks of a cell that the configuration asks for."""
+    return [
+        BLOCK.format(arm=arm, **cell.columns, block=n)
+        for n in range(1, PLAN.blocks(cell) + 1)
+    ]
+
+
 def block_stems(arm, cell):
     """Paths without suffix of all blocks of a cell: as configured, and all of this configuration on disk."""
     count = PLAN.blocks(cell, KEPT.blocks(arm, cell))
@@ -184,12 +211,22 @@ def records_of_arm(arm):
     ]
 
 
+@after_further
+def grid_blocks(wildcards):
+    """Files of all blocks of the grid."""
+    return [
+        path for arm in ARMS for path in (*blocks_of_arm(arm), *records_of_arm(arm))
+    ]
+
+
+@after_further
 def blocks_of_model(wildcards):
     """Contexts of all blocks that one server delivers, its A/A arm included."""
     arms = [arm for arm in ARMS if served_model(arm) == wildcards.model]
     return [path for arm in arms for path in blocks_of_arm(arm)]
 
 
+@after_further
 def block_records(wildcards):
     """Records of all blocks of one tuple."""
     return [
@@ -197,6 +234,7 @@ def block_records(wildcards):
     ]
 
 
+@after_further
 def block_contexts(wildcards):
     """Contexts of all blocks of one tuple."""
     return [f"{stem}.json" for stem in block_stems(wildcards.arm, cell_of(wildcards))]
@@ -276,6 +314,19 @@ def stop_priority(wildcards):
 def block_priority(wildcards):
     """A B B A: see quantbench.judge.schedule."""
     return SCHEDULE.block(wildcards.arm, cell_of(wildcards), int(wildcards.block))
+
+
+def blocks_to_measure():
+    """The blocks of this run in the order of the schedule, as `serving.agenda` names them."""
+    jobs = [
+        job for job in workflow.dag.needrun_jobs() if job.rule.name == "measure_block"
+    ]
+    blocks = [
+        (job.wildcards.arm, cell_of(job.wildcards), int(job.wildcards.block))
+        for job in jobs
+    ]
+    blocks.sort(key=lambda block: -SCHEDULE.block(*block))
+    return [(arm, *cell.columns.values(), number) for arm, cell, number in blocks]
 
 
 def blocks_kept():

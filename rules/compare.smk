@@ -1,14 +1,33 @@
 # The grid, and what was asked for by name and lies on disk.
 POINTS = {arm: report_plan.points(PLAN, arm, RESULTS) for arm in ARMS}
-STEMS = [
-    stem for arm in ARMS for cell in POINTS[arm] for stem in block_stems(arm, cell)
-]
+
+
+def stems():
+    """Paths without suffix of all blocks of the points."""
+    return [
+        stem for arm in ARMS for cell in POINTS[arm] for stem in block_stems(arm, cell)
+    ]
+
+
+@after_further
+def all_contexts(wildcards):
+    """Contexts of all blocks of the points."""
+    return [f"{stem}.json" for stem in stems()]
+
+
+@after_further
+def all_records(wildcards):
+    """Records of the same."""
+    return [f"{stem}.parquet" for stem in stems()]
+
+
 CALIBRATIONS = expand(
     CALIBRATION,
     concurrency=sorted(
         {cell.concurrency for cells_ in POINTS.values() for cell in cells_}
     ),
 )
+FURTHER_TOLD = [RESULTS.pattern("further")] if FURTHER else []
 READY = expand(RESULTS.pattern("ready"), model=MODELS)
 SESSIONS = expand(RESULTS.pattern("session"), model=MODELS)
 STARTS = expand(RESULTS.pattern("startup"), model=model_plan.startups(PLAN))
@@ -34,13 +53,45 @@ rule combine_capacity:
         "../workflow/scripts/combine_capacity.py"
 
 
+# It asks the same processes as measure_block does, on all lanes. What it adds is on the disk when the jobs that rest on
+# all blocks are planned, hence a checkpoint.
+checkpoint measure_further:
+    input:
+        [
+            f"{stem}{suffix}"
+            for arm in ARMS
+            for cell in PLAN.cells(arm)
+            for stem in planned_stems(arm, cell)
+            for suffix in (".json", ".parquet")
+        ],
+        ready=READY,
+        calibrations=CALIBRATIONS,
+    output:
+        RESULTS.pattern("further"),
+    log:
+        f"logs/{GPU}/measure_further.log",
+    # Before a server is stopped.
+    priority: 10**8
+    conda:
+        ENVIRONMENT
+    resources:
+        **{f"lane{number}": 1 for number in range(len(config["lanes"]))},
+    params:
+        budget_s=PLAN.budget_s,
+        arms=ARMS,
+        comparison=report_plan.comparison(PLAN),
+    script:
+        "../workflow/scripts/measure_further.py"
+
+
 # One job for all workloads: Holm's correction is over all comparisons of a variant.
 rule compare_models:
     input:
-        contexts=[f"{stem}.json" for stem in STEMS],
-        records=[f"{stem}.parquet" for stem in STEMS],
+        contexts=all_contexts,
+        records=all_records,
         ready=READY,
         calibrations=CALIBRATIONS,
+        further=FURTHER_TOLD,
     output:
         verdict=RESULTS.pattern("verdict"),
         tables=expand(RESULTS.pattern("comparison"), workload=WORKLOADS),
@@ -58,10 +109,11 @@ rule compare_models:
 
 rule describe_measurement:
     input:
-        contexts=[f"{stem}.json" for stem in STEMS],
+        contexts=all_contexts,
         ready=READY,
         sessions=SESSIONS,
         calibrations=CALIBRATIONS,
+        further=FURTHER_TOLD,
     output:
         RESULTS.pattern("measurement"),
     log:
@@ -81,7 +133,7 @@ rule tabulate_memory:
     input:
         ready=READY,
         sessions=SESSIONS,
-        records=[f"{stem}.parquet" for stem in STEMS],
+        records=all_records,
     output:
         RESULTS.pattern("memory"),
     log:

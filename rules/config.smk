@@ -1,3 +1,4 @@
+import shlex
 import sys
 from pathlib import Path
 
@@ -14,5 +15,17 @@ try:
 except QuantbenchError as error:
     raise WorkflowError(str(error)) from None
 
-# In full, as snakemake joins it with the folder's path and takes braces in that for wildcards.
-ENVIRONMENT = str(ROOT / "envs" / "pipeline.yaml").replace("{", "{{").replace("}", "}}")
+
+def literally(text):
+    """As snakemake is given a text in which it takes braces for wildcards."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+# In full, as snakemake joins it with the folder's path.
+ENVIRONMENT = literally(str(ROOT / "envs" / "pipeline.yaml"))
+# Neither this environment's variables (-I) nor its packages (-S): it starts in a tenth of the time.
+MEASURE_BLOCK = literally(
+    shlex.join(
+        [sys.executable, "-I", "-S", str(ROOT / "workflow/scripts/measure_block.py")]
+    )
+)

@@ -30,6 +30,7 @@ from quantbench.records.measurement import (
     BoundBy,
     Check,
     ClientUse,
+    Further,
     Gap,
     GuardCount,
     HostUse,
@@ -523,6 +524,12 @@ CASES: dict[str, dict[str, Run]] = {
                 switch_s_max=1.0,
                 notes=("sleep failed",),
             )
+        ),
+        "further blocks were measured": measured(
+            further=Further(budget_s=1800.0, spent_s=610.0, blocks={"chat/c16_t128": 4}, decided=3, answers=4)
+        ),
+        "no further block was needed": measured(
+            further=Further(budget_s=1800.0, spent_s=0.0, blocks={}, decided=4, answers=4)
         ),
         "shares of the time": measured(
             share=Share(measured_s=9.0, held_s=10.0, share=0.9), wall=(WALL, but(WALL, lane="x", wall_s=0, share=None))

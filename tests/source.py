@@ -18,7 +18,7 @@ needs_vllm = [
 RULES = {
     name: text
     for path in (ROOT / "rules").glob("*.smk")
-    for name, text in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", path.read_text(), re.M | re.S)
+    for name, text in re.findall(r"^(?:rule|checkpoint) (\w+):\n(.*?)(?=^\S|\Z)", path.read_text(), re.M | re.S)
 }
 """Name and text of every rule, without those of the Snakefile, which make no file."""
 

@@ -627,6 +627,86 @@ def test_a_killed_server_costs_one_block_at_most(small: Box, when: str) -> None:
     small.assert_none_left()
 
 
+@pytest.mark.fault("`kill -9` of the process that measures on a lane, in a block", f"the last line says so; {KEPT}")
+def test_a_killed_lane_process_costs_its_block(small: Box) -> None:
+    run = small.spawn("capacity")
+    small.wait_for(lambda: len(small.events("block begins")) >= 2)
+    (victim,) = [pid for pid, line in small.living().items() if "quantbench.lane_process one" in line]
+    os.kill(victim, signal.SIGKILL)
+    assert run.wait(60) != 0
+    last = small.out.read_text().partition("the run is not finished")[2]
+    assert "the process that measures on lane one ended" in last
+    small.assert_none_left()
+    assert jobs(small.run("capacity"))["measure_block"] <= 3
+    assert small.results("cells/*/chat/*.csv") == ONE_CELL_EACH
+    small.assert_none_left()
+
+
+OPEN = """
+ROUND = 2
+
+
+def next_round(verdict, measured, seconds_left, seconds_per_round):
+    return {key: 2 for key, n in measured.items() if n < 5 and seconds_per_round[key] <= seconds_left}
+"""
+"""In place of `judge.rounds`: all answers are open until there are five blocks, whatever they say."""
+
+
+@pytest.fixture
+def undecided(small: Box) -> Box:
+    """One cell, one block of each model planned, four more of each to come."""
+    (small.path / "workflow/quantbench/judge/rounds.py").write_text(OPEN)
+    small.configure(blocks=1, budget="20 min")
+    return small
+
+
+def numbers(box: Box) -> dict[str, list[int]]:
+    """The blocks that were measured, by model, in order."""
+    begun = [(event["model"], int(event["cell"].rpartition("/b")[2])) for event in box.events("block begins")]
+    return {model: [n for name, n in begun if name == model] for model, _ in begun}
+
+
+def test_further_blocks_are_measured_until_nothing_is_open_and_stay_part_of_the_cell(undecided: Box) -> None:
+    target = CELL.format("alpha", 4)
+    undecided.run(target)
+    assert numbers(undecided) == {"alpha": [1]}, "who names a CSV wants that tuple"
+    printed = undecided.run("capacity")
+    assert "then up to 20 min more" in printed
+    assert "further blocks per model: 2 of chat/c4_t16" in printed
+    assert numbers(undecided) == {"alpha": [1, 2, 3, 4, 5], "beta": [1, 2, 3, 4, 5]}
+    order = [event["model"] for event in undecided.events("block begins")][2:]
+    assert order == ["beta", "alpha", "alpha", "beta"] * 2, "interleaved as if they had been planned"
+    assert sorted(undecided.started()) == ["alpha", "alpha", "beta"], "once per run"
+    told = json.loads(undecided.file("further.json").read_text())
+    assert (told["blocks"], told["answers"]) == ({"chat/c4_t16": 4}, 1)
+    assert 0 < told["spent_s"] < told["budget_s"] == 1200
+    for path in ONE_CELL_EACH:
+        with (undecided.path / path).open() as table:
+            assert next(csv.DictReader(table))["blocks"] == "5"
+    assert not undecided.plan("capacity")
+    assert not undecided.plan(target)
+    undecided.configure(budget="none")
+    assert not undecided.plan("capacity"), "what was measured stays, whatever the budget is now"
+    undecided.assert_none_left()
+
+
+@pytest.mark.fault("`kill -9` of snakemake while it adds further blocks", f"what is left of the budget is used; {KEPT}")
+def test_a_run_that_was_killed_while_it_added_blocks_goes_on_with_what_is_left_of_its_budget(undecided: Box) -> None:
+    run = undecided.spawn("capacity")
+    undecided.wait_for(lambda: len(undecided.events("block begins")) >= 5)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait(60)
+    undecided.assert_none_left()
+    kept = undecided.results("raw/*/chat/*/b*.json")
+    assert len(kept) >= 4
+    undecided.run("capacity")
+    assert set(kept) <= set(undecided.results("raw/*/chat/*/b*.json"))
+    assert [max(some) for some in numbers(undecided).values()] == [5, 5]
+    assert json.loads(undecided.file("further.json").read_text())["blocks"] == {"chat/c4_t16": 4}
+    assert not undecided.plan("capacity")
+    undecided.assert_none_left()
+
+
 CANNOT_START: dict[str, tuple[dict[str, Any], str]] = {
     "wrong_flag": (misbehave(fail="vllm serve: error: unrecognized arguments: --wrong-flag"), "--wrong-flag"),
     "no_memory": (misbehave(fail="torch.OutOfMemoryError: CUDA out of memory."), "memory"),

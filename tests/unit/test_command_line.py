@@ -69,9 +69,9 @@ def test_refine_reads_what_it_is_given_as_snakemake_does(tmp_path: Path) -> None
 def test_refine_passes_on_what_it_is_given() -> None:
     args = refine("--cores", "2", "--configfile", "my.yaml", "--config", "blocks=8", "precision=0.5")
     line = cli_refine.round_line(args, "cpu", {})
-    assert text(line) == "snakemake --cores 2 --configfile my.yaml --config gpu=cpu blocks=8 precision=0.5"
+    assert text(line) == "snakemake --cores 2 --configfile my.yaml --config gpu=cpu blocks=8 precision=0.5 budget=0"
     args.precision = 0.02
     line = cli_refine.round_line(args, "cpu", {"chat/c8_t128": 2})
-    assert line[-3:] == ["blocks=8", "precision=0.02", 'extra_blocks={"chat/c8_t128": 2}']
+    assert line[-4:] == ["blocks=8", "precision=0.02", "budget=0", 'extra_blocks={"chat/c8_t128": 2}']
     args.configfile = []
     assert cli_refine.values(args)["precision"] == 0.02

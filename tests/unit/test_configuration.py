@@ -38,6 +38,27 @@ def plan(**changes: Any) -> Plan:
     return make_plan(deep_merge(SMALL, changes), SCHEMA)
 
 
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("30 min", 1800), ("1.5h", 5400), ("90 s", 90), (7, 420), (0.5, 30), ("7", 420), (0, 0), ("none", 0)],
+)
+def test_a_budget_is_a_time_or_minutes(written: Any, seconds: float) -> None:
+    assert plan(budget=written).budget_s == seconds
+
+
+@pytest.mark.parametrize("written", ["30 minutes", "soon", "-3 min", -1, "min", True])
+def test_what_is_no_time_is_no_budget(written: Any) -> None:
+    with pytest.raises(QuantbenchError, match="budget"):
+        plan(budget=written)
+
+
+def test_without_a_word_further_blocks_are_for_gpus_of_ours() -> None:
+    ours, theirs = {"server": {"platform": "cuda"}}, {"endpoint": "http://gpu:8000", "source": None}
+    assert plan(**ours).budget_s == 1800
+    assert plan(server={"platform": "cpu", "kv_cache_gib": 1}, lanes={"cpu": {"devices": ["cpu"]}}).budget_s == 0
+    assert plan(**ours, models=dict.fromkeys(SMALL["models"], theirs)).budget_s == 0
+
+
 def fault(**changes: Any) -> str:
     with pytest.raises(QuantbenchError) as caught:
         plan(**changes)

@@ -10,7 +10,7 @@ import hashlib
 import os
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,10 +118,15 @@ class MetricsPoller:
             kept += len(self.pages[-1])
 
 
-def measure(block: BlockSpec) -> tuple[list[RequestRecord], BlockContext]:
-    """Run one block on its lane. Returns the requests and the context, not yet judged."""
+def measure(
+    block: BlockSpec, ahead: lane.Lease | None = None, released: Callable[[], None] = lambda: None
+) -> tuple[list[RequestRecord], BlockContext]:
+    """Run one block on its lane. Returns the requests and the context, not yet judged.
+
+    ahead: what `lane.prepare` has done for this block. released: called as soon as the lane is free again.
+    """
     prompts, text = read_prompts(block.prompts), hashlib.sha256(block.prompts.read_bytes()).hexdigest()
-    with lane.lease(block.spec, why=block.seed, start=block.start) as lease:
+    with lane.lease(block.spec, block.seed, ahead, block.start) as lease:
         poller = MetricsPoller(engine_of(block.spec), lease.url, lease.log, openai_api.key_of(block.spec))
         sampler = Sampler(block.spec.devices, own_pids=lease.pids)
         # Last to begin and first to end: what is done for a block at its edges is no load of the block.
@@ -146,6 +151,7 @@ def measure(block: BlockSpec) -> tuple[list[RequestRecord], BlockContext]:
             poller.close()
         lease.measured_s = result.duration_s
         _event(block, lease, "block ends")
+    released()
     knobs = block.knobs
     return result.records, metrics.block_context(
         result,
@@ -170,8 +176,11 @@ def kept(gpu: str) -> list[Path]:
     return list(Path("results", gpu, "raw").glob("*/*/*/b*.json"))
 
 
-def say_progress(block: BlockSpec, context: BlockContext) -> None:
-    """One line on stderr: what was measured, how far this run is, how long the rest will take."""
+def say_progress(block: BlockSpec, context: BlockContext, progress: str | None = None) -> None:
+    """One line on stderr: what was measured, how far this run is, how long the rest will take.
+
+    progress: what is said in place of the latter two.
+    """
     begun = psutil.Process(processes.pid_of(owner.current())).create_time()
     ended = sorted(time for path in kept(block.gpu) if (time := path.stat().st_mtime) >= begun)
     figures = context.metrics
@@ -179,7 +188,7 @@ def say_progress(block: BlockSpec, context: BlockContext) -> None:
     what = (
         f"{block.arm} {block.seed}: {f'{rate:.0f} tok/s' if rate else 'no throughput'}, {figures['failures']} failures"
     )
-    print(f"{what} | {progress_line(ended, owner.planned_blocks())}", file=sys.stderr, flush=True)
+    print(f"{what} | {progress or progress_line(ended, owner.planned_blocks())}", file=sys.stderr, flush=True)
 
 
 def progress_line(ended: Sequence[float], planned: int) -> str:

@@ -28,8 +28,14 @@ def run(job: Any, main: Callable[[Any], None]) -> None:
     """
     owner.end_with_owner()
     log = Path(str(job.log[0])) if len(job.log) else None
+    if not attempt(log, lambda: main(job)):
+        sys.exit(1)
+
+
+def attempt(log: Path | None, work: Callable[[], None]) -> bool:
+    """Do the work of a job; False if it failed, and then its words are told as `run` says."""
     try:
-        main(job)
+        work()
     except QuantbenchError as error:
         _fail(log, str(error), str(error))
     except KeyboardInterrupt:
@@ -39,6 +45,8 @@ def run(job: Any, main: Callable[[Any], None]) -> None:
     else:
         if log:
             _write(log, "done\n")
+        return True
+    return False
 
 
 def spec(job: Any) -> ServerSpec:
@@ -53,7 +61,6 @@ def _fail(log: Path | None, whole: str, short: str) -> None:
     last_words.tell(said)
     if log:
         _write(log, hidden(whole, os.environ) + "\n")
-    sys.exit(1)
 
 
 def _write(log: Path, text: str) -> None:

@@ -117,6 +117,10 @@ class Kept:
             self._found[key] = self._look(rule, wildcards)
         return self._found[key]
 
+    def look_again(self) -> None:
+        """Forget what was found: other blocks lie on the disk now."""
+        self._found.clear()
+
     def settles(self, rule: str, wildcards: Mapping[str, Any]) -> bool:
         """Whether contents alone decide on a job: what is kept fits, and its model is not about to be made anew."""
         if rule in MAKERS:

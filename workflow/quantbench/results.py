@@ -16,8 +16,9 @@ from quantbench.client import tables_io
 from quantbench.config.expected import Expected
 from quantbench.errors import QuantbenchError
 from quantbench.files import damaged, write_text
-from quantbench.judge import guards
+from quantbench.judge import guards, iso_memory
 from quantbench.judge.pairing import BlockKey, Samples
+from quantbench.judge.verdict import build_verdict
 from quantbench.records.base import Record, Row, convert, read
 from quantbench.records.block import BlockContext, Calibration, HostLoad, MeasuredWith
 from quantbench.records.comparison import Verdict
@@ -25,7 +26,7 @@ from quantbench.records.cost import Cost
 from quantbench.records.decision import Decision
 from quantbench.records.measurement import Check, Measurement
 from quantbench.records.metric import METRICS, e2e_ms, ttft_ms
-from quantbench.records.plan import BASELINE, VARIANT, ArmPlan, ReportPlan
+from quantbench.records.plan import BASELINE, VARIANT, ArmPlan, ComparisonPlan, ReportPlan
 from quantbench.records.quality import QualityDetails
 from quantbench.records.run import Run
 from quantbench.records.server import MeasuredStarts, Ready, Session
@@ -144,6 +145,36 @@ def samples(blocks: Iterable[BlockContext], records: Iterable[PathLike]) -> dict
         key = (block.arm, block.cell, block.block)
         times_of[key] = {name: [t for t in values if t is not None] for name, values in times.items()}
     return times_of
+
+
+def verdict_of(
+    blocks: Sequence[BlockContext], records: Iterable[PathLike], ready: Mapping[str, Ready], plan: ComparisonPlan
+) -> Verdict:
+    """What judged blocks say of the variants, without words; records: their parquet files, in the same order."""
+    files = list(records)
+    requests = samples(blocks, files)
+    failures = pair_failures(blocks, ready, plan.baseline, plan.variants, plan.arms)
+    verdict = build_verdict(
+        blocks,
+        baseline=plan.baseline,
+        primary=plan.primary,
+        variants=plan.variants,
+        margin=plan.margin,
+        samples=requests,
+        pair_failures=failures,
+        target=plan.precision,
+        planned_blocks=plan.blocks,
+        most_blocks=plan.most_blocks,
+        gpu_name=plan.gpu_name,
+        gpus={model: arm.gpus for model, arm in plan.arms.items()},
+        starts=plan.starts,
+        until_decided=plan.until_decided,
+    )
+    longest = {name: longest_request(files, {name: iso.max_tokens}) for name, iso in plan.iso_memory.items()}
+    apart = iso_memory.compare(
+        blocks, plan, verdict, ready=ready, longest=longest, samples=requests, pair_failures=failures
+    )
+    return replace(verdict, iso_memory=apart)
 
 
 def longest_request(records: Iterable[PathLike], max_tokens: Mapping[str, int]) -> int | None:

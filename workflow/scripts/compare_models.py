@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from msgspec.structs import replace
 from quantbench import jobs, results
 from quantbench.config.expected import of_config
-from quantbench.judge import iso_memory
-from quantbench.judge.verdict import build_verdict
+from quantbench.judge.rounds import explained
 from quantbench.records.base import convert, read, write
 from quantbench.records.block import Calibration
 from quantbench.records.comparison import COMPARISON_COLUMNS, ISO_COLUMNS
+from quantbench.records.measurement import Further
 from quantbench.records.plan import ComparisonPlan
 from quantbench.records.server import Ready
 from quantbench.report.say import Speech
@@ -21,31 +20,11 @@ def main(job):
     ready = results.by_model(job.input.ready, Ready)
     calibrations = [read(path, Calibration) for path in job.input.calibrations]
     blocks = results.judged_blocks(job.input.contexts, ready, calibrations, of_config(job.config), plan.arms)
-    samples = results.samples(blocks, job.input.records)
-    failures = results.pair_failures(blocks, ready, plan.baseline, plan.variants, plan.arms)
-    verdict = build_verdict(
-        blocks,
-        baseline=plan.baseline,
-        primary=plan.primary,
-        variants=plan.variants,
-        margin=plan.margin,
-        samples=samples,
-        pair_failures=failures,
-        target=plan.precision,
-        planned_blocks=plan.blocks,
-        most_blocks=plan.most_blocks,
-        gpu_name=plan.gpu_name,
-        starts=plan.starts,
-        gpus={model: arm.gpus for model, arm in plan.arms.items()},
-    )
-    longest = {
-        name: results.longest_request(job.input.records, {name: iso.max_tokens})
-        for name, iso in plan.iso_memory.items()
-    }
-    iso = iso_memory.compare(
-        blocks, plan, verdict, ready=ready, longest=longest, samples=samples, pair_failures=failures
-    )
-    verdict = worded(Speech(), replace(verdict, iso_memory=iso))
+    verdict = results.verdict_of(blocks, job.input.records, ready, plan)
+    for path in job.input.get("further") or []:
+        told = read(path, Further)
+        verdict = explained(verdict, told.measured, told.budget_s - told.spent_s, told.prices)
+    verdict = worded(Speech(), verdict)
     for path in job.output.tables:
         rows = [row for row in verdict.rows if row.workload == Path(path).stem]
         results.write_rows(path, rows, COMPARISON_COLUMNS)

@@ -119,6 +119,23 @@ def test_gpu_servers_sleep_so_that_one_holds_the_memory(home):
     assert len(events("alpha", "start")) == len(events("beta", "start")) == 1
 
 
+def test_a_switch_can_be_made_before_the_lease_that_it_is_for(home):
+    alpha, beta = gpu_spec(home, "alpha"), gpu_spec(home, "beta")
+    assert lane.prepare(alpha, "test") is None, "nothing is started for a block that may not come"
+    run_lease(alpha)
+    run_lease(beta)
+    ahead = lane.prepare(alpha, "test")
+    assert (ahead.action, running("beta").asleep) == ("woken", True)
+    with claims.try_hold(alpha.devices) as free:
+        assert free, "the lane is not held for a job that may not come"
+    with lane.lease(alpha, "block", ahead) as lease:
+        assert (lease.action, lease.switch_s > ahead.switch_s) == ("woken", True)
+    with lane.lease(beta, "block", ahead) as lease:
+        assert (lease.action, lease.switch_s < 10) == ("woken", True)
+    with lane.lease(beta, "block", ahead) as lease:
+        assert lease.action == "reused", "it was for another model"
+
+
 @pytest.mark.fault(
     "sleep mode fails, going to sleep or waking up", "the lane falls back to restarting servers, and says so"
 )

@@ -85,6 +85,7 @@ def round_line(args: argparse.Namespace, gpu: str, extra: dict[str, int]) -> lis
     line = command_line.repeat(gpu, args.configfile, args.config, cores=args.cores)
     for key, value in _precision(args).items():
         line = command_line.with_value(line, key, value)
+    line = command_line.with_value(line, "budget", 0)  # it has one of its own, for another goal
     return command_line.with_value(line, "extra_blocks", extra) if extra else line
 
 

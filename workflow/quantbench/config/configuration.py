@@ -24,12 +24,16 @@ Json = dict[str, Any]
 MEASUREMENT_PROTOCOL = 1
 """Raise it when a change of the measuring code makes old blocks incomparable with new ones."""
 
+DEFAULT_BUDGET_S = 1800.0
+"""`budget` on a GPU."""
+
 _KEEP_OUT = (
     "leave it out, as files and pages of a run repeat its configuration: servers inherit the variables of the shell, "
     "so export it there (HF_TOKEN); the key of an endpoint is OPENAI_API_KEY, also exported; "
     "a server of quantbench needs none"
 )
 
+_UNITS_S = {"": 60, "s": 1, "min": 60, "h": 3600, "none": 0}
 _BITS = {"none": 16.0, "awq": 4.0, "gptq": 4.0, "fp8": 8.0}
 
 
@@ -147,6 +151,16 @@ class Plan:
     def start_of(self, block: int) -> int:
         """Which start (1, 2, …) of its server block `block` of a cell is of."""
         return start_of(block, int(self.config["blocks"]), self.starts)
+
+    @property
+    def budget_s(self) -> float:
+        """Seconds per lane for further blocks after the planned ones."""
+        asked = self.config["budget"]
+        if asked is None:
+            ours = any(not model["endpoint"] for model in self.models.values())
+            return DEFAULT_BUDGET_S if ours and self.config["server"]["platform"] == "cuda" else 0.0
+        unit = str(asked).lstrip("0123456789. ")
+        return float(str(asked).removesuffix(unit) or 0) * _UNITS_S[unit]
 
     def lane_of(self, model: str) -> str:
         """Name of the lane that serves a model (or the A/A arm of it)."""

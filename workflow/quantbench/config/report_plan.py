@@ -37,6 +37,7 @@ def comparison(plan: Plan) -> Json:
         "blocks": plan.config["blocks"],
         "most_blocks": plan.config["refine"]["max_blocks"],
         "starts": plan.starts,
+        "until_decided": plan.budget_s > 0,
         "arms": arms(plan),
         "iso_memory": iso_memory(plan),
     }

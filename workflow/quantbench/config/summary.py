@@ -25,8 +25,9 @@ def line(plan: Plan) -> str:
         for layer in reversed(plan.layers)
         if layer.values
     )
+    further = f", then up to {plan.budget_s / 60:g} min more where answers are open" if plan.budget_s else ""
     return (
-        f"{what} in {asked}: {plural(sum(blocks.values()), 'block')} ({shares}); "
+        f"{what} in {asked}: {plural(sum(blocks.values()), 'block')} ({shares}){further}; "
         f"decides: {primary['metric']} of {Cell.of_row(primary).key}" + (f"; from {files}" if files else "")
     )
 

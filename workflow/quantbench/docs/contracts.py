@@ -22,6 +22,7 @@ FILES: Final[dict[str, type[msgspec.Struct]]] = {
     "unfit": server.Unfit,
     "iso_fits": server.IsoFit,
     "verdict": comparison.Verdict,
+    "further": measurement.Further,
     "measurement": measurement.Measurement,
     "memory": tables.MemoryRow,
     "startup_table": tables.StartupRow,

@@ -10,7 +10,7 @@ from quantbench.docs.markdown import table
 
 LIBRARY: Final = Path(__file__).parents[1]
 LAYERS: Final = (
-    "visible errors files",
+    "visible errors files last_words ask_lane",
     "records stats wording",
     "observe",
     "config",
@@ -21,13 +21,13 @@ LAYERS: Final = (
     "quality",
     "results",
     "report",
-    "judgement subjects preview inputs fitting iso_memory kept last_words block jobs docs",
+    "judgement subjects preview inputs fitting iso_memory kept block jobs lane_process further docs",
     "cli __main__",
 )
 """Packages, and modules outside of any, from the bottom: each imports from its own layer and those above it here."""
 EDGES: Final = {
     "files", "results", "subjects", "preview", "inputs", "fitting", "iso_memory", "kept", "last_words", "block", "jobs",
-    "judgement", "__main__",
+    "ask_lane", "lane_process", "further", "judgement", "__main__",
     "records/base", "observe/checkpoint", "observe/gguf", "observe/gpu", "observe/host", "observe/peaks",
     "observe/programs", "observe/telemetry", "config/settings", "config/report_plan",
     "client/prompt_file", "client/load_phase", "client/load_checks", "client/load_progress", "client/load",

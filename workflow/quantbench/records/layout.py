@@ -34,6 +34,7 @@ PATHS: Final[dict[str, str]] = {
     "impact": "comparison/chat_vs_batch.csv",
     "memory": "memory.csv",
     "startup_table": "startup.csv",
+    "further": "further.json",
     "measurement": "measurement.json",
     "answers": "answers/{model}.json",
     "answered_with": "servers/{model}/answered_with.json",

@@ -215,6 +215,23 @@ class Gap(Record, frozen=True, kw_only=True):
     reason: str
 
 
+class Further(Record, frozen=True, kw_only=True):
+    """`further.json`: what was measured beyond the plan while answers were open.
+
+    budget_s, spent_s: seconds per lane. blocks: further blocks per model, by cell; empty where nothing was open or no
+    round fitted. decided: how many of the `answers`, the comparisons in tokens/sec, are decided now. measured: blocks
+    by cell, of the arm that has fewest; prices: seconds of one more round (`judge.rounds.explained`).
+    """
+
+    budget_s: float
+    spent_s: float
+    blocks: dict[str, int]
+    decided: int
+    answers: int
+    measured: dict[str, int] = {}
+    prices: dict[str, float] = {}
+
+
 class Measurement(Record, frozen=True, kw_only=True):
     """`measurement.json`. Times are ISO (UTC) or seconds."""
 
@@ -242,3 +259,4 @@ class Measurement(Record, frozen=True, kw_only=True):
     far: tuple[FarBlock, ...] = ()
     host: HostUse = HostUse()
     scatter: Scatter = Scatter()
+    further: Further | None = None

@@ -55,7 +55,8 @@ class IsoPlan(Record, frozen=True, kw_only=True):
 class ComparisonPlan(Record, frozen=True, kw_only=True):
     """What the verdict depends on beside the blocks; precision: the wanted half-width, None where none is.
 
-    starts: how often each server is started for its blocks.
+    starts: how often each server is started for its blocks. until_decided: blocks beyond `blocks` come by
+    `judge.rounds`.
     """
 
     baseline: str
@@ -67,6 +68,7 @@ class ComparisonPlan(Record, frozen=True, kw_only=True):
     blocks: int
     most_blocks: int
     starts: int = 1
+    until_decided: bool = False
     arms: dict[str, ArmPlan] = {}
     iso_memory: dict[str, IsoPlan] = {}
 

@@ -29,7 +29,7 @@ from quantbench.wording import integer, sentence
 
 def section(run: Run, say: Speech) -> Section:
     """A list of short sentences, the guards that found something, the blocks that were refused."""
-    facts = (_machine, _blocks, _starts, _lane, _shares, _client, _host, _limits, _counters, _precision)
+    facts = (_machine, _blocks, _further, _starts, _lane, _shares, _client, _host, _limits, _counters, _precision)
     lines = [line for fact in facts for line in fact(run, say)]
     return Section("How it was measured", (*bullets(lines), *_guards(run, say), *_refused(run, say)))
 
@@ -125,6 +125,15 @@ def _lane(run: Run, say: Speech) -> Iterator[str]:
     yield from (say("method.lane_note", note=note) for note in lane.notes)
     if gone := [m for m, session in run.measurement.sessions.items() if session.memory_returned is False]:
         yield say("method.memory_gone", models=gone)
+
+
+def _further(run: Run, say: Speech) -> Iterator[str]:
+    """What the budget for open answers did."""
+    if (further := run.measurement.further) is None:
+        return
+    cells = [say("method.further_cell", n=n, cell=cell) for cell, n in further.blocks.items()]
+    counts = {"decided": further.decided, "answers": further.answers, "budget": further.budget_s}
+    yield say("method.further", form="done" if cells else "none", cells=cells, spent=further.spent_s, **counts)
 
 
 def _shares(run: Run, say: Speech) -> Iterator[str]:

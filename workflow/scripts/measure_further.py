@@ -1,0 +1,14 @@
+"""After the blocks of the plan: further ones where answers are open, until they are decided or the budget is spent."""
+
+from quantbench import further, jobs
+from quantbench.records.base import convert, write
+from quantbench.records.plan import ComparisonPlan
+
+
+def main(job):
+    plan = convert(job.params.comparison, ComparisonPlan)
+    arms, budget_s = job.params.arms, job.params.budget_s
+    write(job.output[0], further.run(job.config, plan, arms, budget_s, job.input.ready, job.input.calibrations))
+
+
+jobs.run(snakemake, main)
