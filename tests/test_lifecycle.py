@@ -682,7 +682,8 @@ def test_further_blocks_are_measured_until_nothing_is_open_and_stay_part_of_the_
     assert 0 < told["spent_s"] < told["budget_s"] == 1200
     for path in ONE_CELL_EACH:
         with (undecided.path / path).open() as table:
-            assert next(csv.DictReader(table))["blocks"] == "5"
+            row = next(csv.DictReader(table))
+            assert int(row["blocks"]) + int(row["blocks_invalid"]) == 5, "a busy machine may have some refused"
     assert not undecided.plan("capacity")
     assert not undecided.plan(target)
     undecided.configure(budget="none")
@@ -701,8 +702,9 @@ def test_a_run_that_was_killed_while_it_added_blocks_goes_on_with_what_is_left_o
     assert len(kept) >= 4
     undecided.run("capacity")
     assert set(kept) <= set(undecided.results("raw/*/chat/*/b*.json"))
-    assert [max(some) for some in numbers(undecided).values()] == [5, 5]
-    assert json.loads(undecided.file("further.json").read_text())["blocks"] == {"chat/c4_t16": 4}
+    most = {max(some) for some in numbers(undecided).values()}
+    assert most in ({5}, {6}), "rounds of two, from what the killed one has left"
+    assert json.loads(undecided.file("further.json").read_text())["blocks"] == {"chat/c4_t16": max(most) - 1}
     assert not undecided.plan("capacity")
     undecided.assert_none_left()
 
