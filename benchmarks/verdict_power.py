@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
@@ -63,7 +64,7 @@ def rounds(trials: int) -> Iterator[str]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=10_000, help="sessions per line")
+    parser.add_argument("--trials", type=int, default=10_000, help="sessions per line (a third with rounds)")
     trials = parser.parse_args().trials
-    for line in [*intervals(trials), "", *rounds(trials)]:
-        print(line.replace("%", " %"))
+    for line in chain(intervals(trials), [""], rounds(trials // 3)):
+        print(line.replace("%", " %"), flush=True)
