@@ -14,7 +14,15 @@ MODULES = modules()
 WORKFLOW = ROOT / "workflow"
 MODULES = modules()
 MEASURING = {
-    *("calibrate_client", "measure_block", "measure_startup", "generate_answers", "start_server", "stop_server"),
+    *(
+        "calibrate_client",
+        "measure_block",
+        "measure_further",
+        "measure_startup",
+        "generate_answers",
+        "start_server",
+        "stop_server",
+    ),
     *("materialize_model", "quantize_model", "unpack_model"),
 }
 PLUMBING = {"errors", "files", "jobs", "client/records", "client/tables_io"}
