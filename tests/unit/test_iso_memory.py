@@ -202,7 +202,7 @@ def test_profiles_are_reckoned_from_published_shapes_and_their_card(
 def test_a_card_that_nobody_knows_gives_no_number(home: Results, monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = {"platform": "cuda", "kv_cache_gib": None}
     unknown: list[Gpu | None] = [None]
-    monkeypatch.setattr(subjects, "card_of", lambda _: unknown[0])
+    monkeypatch.setattr(subjects, "card", lambda _: unknown[0])
     made = planned(home, server=cuda, models={"int8": {"server": {"kv_cache_gib": None}}})
     assert made.iso_memory == {}
 

@@ -144,10 +144,14 @@ def test_any_outcome_gives_a_verdict_and_advice(pattern: str) -> None:
 
 
 @pytest.mark.parametrize(("pairs", "use", "status", "because"), [
-    (items("p" * 20) + items("pw", "code"), "code", "not acceptable", None),
+    # one lost answer may be chance: it lets nothing pass, and condemns nothing
+    (items("p" * 20) + items("pw", "code"), "code", "not shown", None),
+    (items("p" * 20) + items("pwww", "code"), "code", "not acceptable", None),
     (items("p" * 20) + items("pw", "code"), "facts", "ok", None),
     (items("p" * 20) + items("pw", "code"), "batch", "not shown", None),
-    (items("p" * 20) + items("pw", "code"), "chat", "not acceptable", None),
+    (items("p" * 20) + items("pw", "code"), "chat", "not shown", None),
+    (items("p" * 60 + "w"), "chat", "not shown", None),
+    (items("p" * 20) + items("pwww", "code"), "chat", "not acceptable", None),
     (items("p" * 20) + items("pw", "code"), "summaries", "not shown", None),
     # two prompts show nothing; chat needs many without a loss
     (items("p" * 20) + items("pp", "code"), "code", "not shown",

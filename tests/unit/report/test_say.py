@@ -63,7 +63,7 @@ def test_forms_are_those_that_the_records_know() -> None:
     assert forms("prediction_page.score") == {*get_args(Score)} - {"no prediction"}
     assert forms("quality.use") == {*get_args(UseId)}
     assert forms("speed.outcome") == {*OUTCOMES}
-    assert forms("speed.mark") == {*MARKS} - {"no_test", "described"}, "no test: as undecided; described: no mark"
+    assert forms("speed.mark") == {*MARKS} - {"no_test"}, "no test: as undecided"
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ def _use(
         return "not shown", judged.because
     lost = [item.id for item in mine if item.id in judged.lost]
     degraded = judged.word == "degraded"
-    if lost and (special or strict or degraded):
+    if lost and degraded:
         return "not acceptable", (finding("quality.lost_named", lost=len(lost), of=len(mine), prompts=lost),)
     if not special and degraded:
         return "not acceptable", judged.because
