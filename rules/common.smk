@@ -333,3 +333,26 @@ def blocks_kept():
     """How far the grid is: "2 of 12 blocks"."""
     stems = [path for arm in ARMS for path in blocks_of_arm(arm)]
     return f"{sum(map(os.path.exists, stems))} of {len(stems)} blocks"
+
+
+# The grid, and what was asked for by name and lies on disk.
+POINTS = {arm: report_plan.points(PLAN, arm, RESULTS) for arm in ARMS}
+
+
+def stems_of_points():
+    """Paths without suffix of all blocks of the points."""
+    return [
+        stem for arm in ARMS for cell in POINTS[arm] for stem in block_stems(arm, cell)
+    ]
+
+
+@after_further
+def all_contexts(wildcards):
+    """Contexts of all blocks of the points."""
+    return [f"{stem}.json" for stem in stems_of_points()]
+
+
+@after_further
+def all_records(wildcards):
+    """Records of the same."""
+    return [f"{stem}.parquet" for stem in stems_of_points()]

@@ -1,26 +1,3 @@
-# The grid, and what was asked for by name and lies on disk.
-POINTS = {arm: report_plan.points(PLAN, arm, RESULTS) for arm in ARMS}
-
-
-def stems():
-    """Paths without suffix of all blocks of the points."""
-    return [
-        stem for arm in ARMS for cell in POINTS[arm] for stem in block_stems(arm, cell)
-    ]
-
-
-@after_further
-def all_contexts(wildcards):
-    """Contexts of all blocks of the points."""
-    return [f"{stem}.json" for stem in stems()]
-
-
-@after_further
-def all_records(wildcards):
-    """Records of the same."""
-    return [f"{stem}.parquet" for stem in stems()]
-
-
 CALIBRATIONS = expand(
     CALIBRATION,
     concurrency=sorted(
