@@ -251,7 +251,7 @@ def test_a_primary_cell_that_is_given_and_not_measured_is_a_fault(tmp_path: Path
 @pytest.mark.parametrize(("given", "words"), [
     ({"models": {"int8": {"port": 8000}}},
      "models.int8.port 8000 is already the port of models.bf16 (from config/gpus/cpu.yaml)"),
-    ({"server": {"max_model_len": 50}}, "workloads.chat.max_tokens (from config/gpus/cpu.yaml) 64 leaves no room"),
+    ({"server": {"max_model_len": 25}}, "workloads.chat.max_tokens (from config/gpus/cpu.yaml) 32 leaves no room"),
     ({"workloads": {"chat": {"max_tokens": [3000]}}}, "(server.max_model_len (from config/gpus/cpu.yaml) 2048)"),
     ({"select": ["int8"]}, "baseline 'bf16' is not among"),
     ({"workloads": {"chat": {"concurency": [4]}}}, "unknown key 'workloads.chat.concurency' (did you mean"),
@@ -307,7 +307,7 @@ def test_the_summary_says_what_will_be_measured_without_a_division(tmp_path: Pat
     assert "throughput_tok_s of chat/c4_t128" in line
     assert f"{tmp_path / '1.yaml'}, config/gpus/cpu.yaml (the machine only), config/config.yaml" in line
     shipped = summary.line(demo())
-    assert "int8, int4 against bf16 in chat (c1, c8, c16; t64), batch_summarize (c16, c32; t32): 60 blocks" in shipped
+    assert "int8, int4 against bf16 in chat (c1, c8, c16; t32), batch_summarize (c16; t32): 48 blocks" in shipped
     assert "config/gpus/cpu.yaml, config/config.yaml" in shipped
     more = summary.line(load(tmp_path, OWN, gpu="cpu", extra_blocks={"chat/c4_t128": 2}, aa_control=False))
     assert "16 blocks (2 models × 2 points × 3 + 4 more (extra_blocks))" in more

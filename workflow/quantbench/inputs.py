@@ -239,7 +239,7 @@ def _inputs(plan: Plan, base: str, root: Path) -> dict[str, int]:
 
 def _slips(plan: Plan, results: Results) -> Iterator[str]:
     grid = plan.grid
-    if plan.variants and not plan.budget_s:  # which adds some
+    if plan.variants:
         yield from _few_blocks(min(plan.blocks(cell, 0) for cell in grid))
     for name, factor in cross_checks.undeclared(plan.config, plan.baseline, plan.variants):
         yield (
