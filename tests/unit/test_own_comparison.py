@@ -252,7 +252,7 @@ def test_a_primary_cell_that_is_given_and_not_measured_is_a_fault(tmp_path: Path
     ({"models": {"int8": {"port": 8000}}},
      "models.int8.port 8000 is already the port of models.bf16 (from config/gpus/cpu.yaml)"),
     ({"server": {"max_model_len": 32}}, "workloads.chat.max_tokens (from config/gpus/cpu.yaml) 32 leaves no room"),
-    ({"workloads": {"chat": {"max_tokens": [3000]}}}, "(server.max_model_len (from config/gpus/cpu.yaml) 2048)"),
+    ({"workloads": {"chat": {"max_tokens": [3000]}}}, "(server.max_model_len (from config/gpus/cpu.yaml) 1024)"),
     ({"select": ["int8"]}, "baseline 'bf16' is not among"),
     ({"workloads": {"chat": {"concurency": [4]}}}, "unknown key 'workloads.chat.concurency' (did you mean"),
     ({"workloads": {"batch_summarize": {"concurrency": "x"}}, "models": {"a": {"source": "x"}}, "baseline": "a"},
