@@ -536,6 +536,9 @@ def test_another_card_under_the_same_results_fails_the_comparison(home: Path, ca
 ONLY_BY_FACTS = {
     "suspended": "a test cannot send the machine to sleep",
     "clock_set": "a test cannot set the machine's clock",
+    "host_steal": "no server takes CPU time from the host's virtual machine",
+    "foreign_load": "other programs of the host are no server's doing, and would trouble the tests beside",
+    "cpu_quota": "a control group's quota is set by whoever runs the container",
     "answer_length": "every capacity request asks for an exact length, so an answer of another length is a failure, "
     "and its block is invalid before it is compared (output_length, failed_requests)",
     "other_configuration": "what a block says it was measured with differs from the plan, not from what a server does: "
