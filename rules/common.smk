@@ -168,16 +168,19 @@ def cell_of(wildcards):
 FURTHER = PLAN.budget_s > 0 and bool(VARIANTS) and not targets.tuples(sys.argv[1:])
 
 
+LOOKED_AGAIN = []
+
+
 def after_further(paths):
     """Input function of what rests on all blocks: `paths(wildcards)`, once no further ones will come."""
-    seen = []
 
     def of(wildcards):
         if FURTHER:
             checkpoints.measure_further.get()
-            if not seen:  # what the plan saw missing may be there now
+            # What the plan saw missing may be there now; once for all such functions, as it reads every block.
+            if not LOOKED_AGAIN:
                 KEPT.look_again()
-                seen.append(True)
+                LOOKED_AGAIN.append(True)
         return paths(wildcards)
 
     return of
