@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from statistics import stdev
 from typing import Final
 
+from quantbench.judge.siblings import rates
 from quantbench.records.block import BlockContext
 from quantbench.records.measurement import Offered, Scatter, ScatteredCell
 from quantbench.stats import MIN_PAIRS, rank_trend
@@ -68,24 +69,20 @@ def scatter(arms: Iterable[Sequence[BlockContext]]) -> Scatter:
     )
 
 
-def _rates(blocks: Iterable[BlockContext]) -> list[tuple[BlockContext, float]]:
-    return [(block, rate) for block in blocks if block.valid and (rate := block.metrics.get("throughput_tok_s"))]
-
-
 def _cell(blocks: Sequence[BlockContext]) -> ScatteredCell | None:
     """The cell, if its valid blocks scatter."""
-    rates = _rates(blocks)
-    sd = stdev(math.log(rate) for _, rate in rates) if len(rates) >= MIN_PAIRS else 0.0
+    known = rates(blocks)
+    sd = stdev(math.log(rate) for _, rate in known) if len(known) >= MIN_PAIRS else 0.0
     if sd < SCATTERED:
         return None
-    return ScatteredCell(model=blocks[0].arm, **blocks[0].cell.columns, blocks=len(rates), sd=round(sd, 4))
+    return ScatteredCell(model=blocks[0].arm, **blocks[0].cell.columns, blocks=len(known), sd=round(sd, 4))
 
 
 def _ranked(fact: Fact, cells: Iterable[Sequence[BlockContext]]) -> list[tuple[list[float], list[float]]]:
     """Per cell in which the fact varies: its values, turned so that more explains more, and the throughputs."""
     groups = []
     for blocks in cells:
-        pairs = [(fact.sign * value, rate) for block, rate in _rates(blocks) if (value := fact.read(block)) is not None]
+        pairs = [(fact.sign * value, rate) for block, rate in rates(blocks) if (value := fact.read(block)) is not None]
         values = [value for value, _ in pairs]
         if len(pairs) >= MIN_PAIRS and max(values) - min(values) >= fact.least:
             groups.append((values, [rate for _, rate in pairs]))

@@ -7,7 +7,7 @@ then hold in 88 %; tests/unit/judge/test_siblings.py). A block is refused for a 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Final
 
@@ -22,15 +22,19 @@ _NORMAL: Final = 1.4826
 """Standard deviation / median absolute deviation of a normal distribution."""
 
 
+def rates(blocks: Iterable[BlockContext]) -> list[tuple[BlockContext, float]]:
+    """The valid blocks that have a throughput, each with it, tok/s."""
+    return [(block, rate) for block in blocks if block.valid and (rate := block.metrics.get("throughput_tok_s"))]
+
+
 def far(blocks: Sequence[BlockContext]) -> list[FarBlock]:
     """Blocks of one arm in one cell whose throughput is far from the median of the others; at most half of them.
 
     Of two blocks nobody knows which one is odd: the slower is named, as what disturbs a block makes it slow.
     """
-    rates = [(block, rate) for block in blocks if block.valid and (rate := block.metrics.get("throughput_tok_s"))]
-    named = []
-    for block, rate in rates:
-        others = [math.log(other) for its, other in rates if its is not block]
+    known, named = rates(blocks), []
+    for block, rate in known:
+        others = [math.log(other) for its, other in known if its is not block]
         if not others:
             continue
         middle = median(others)
