@@ -224,16 +224,17 @@ def step_of(
     head = embeddings if is_tied(text) else head
     read, experts, multiplied = (head + rest) * 2, 0.0, dict[str, float]()
     for layer in model.layers:
-        scheme = claim.scheme(layer.name) if claim else None
+        scheme = layer.scheme(claim)
         bits = _loaded(layer, scheme, online=bool(claim and claim.online))
         if bits is None:
             return None
         own = bool(count) and "expert" in layer.name and "shared" not in layer.name
         kind = _precision(scheme, served)
         multiplied[kind] = multiplied.get(kind, 0.0) + layer.weights * (used / count if own else 1)
-        experts, read = (
-            (experts + layer.weights * bits / 8, read) if own else (experts, read + layer.weights * bits / 8)
-        )
+        if own:
+            experts += layer.weights * bits / 8
+        else:
+            read += layer.weights * bits / 8
     return Step(
         shared_bytes=read,
         expert_bytes=experts,
