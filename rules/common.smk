@@ -1,6 +1,6 @@
 import os
 
-from quantbench import fitting, iso_memory, kept
+from quantbench import fitting, iso_memory, kept, order
 from quantbench.config import (
     command_line,
     expected,
@@ -10,7 +10,6 @@ from quantbench.config import (
     targets,
 )
 from quantbench.judgement import judgement
-from quantbench.judge.schedule import Schedule
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
 from quantbench.records.layout import Results
 from quantbench.serving import agenda, folder, identity, lane, owner
@@ -86,15 +85,7 @@ BLOCK = RESULTS.pattern("block").removesuffix(".json")
 MADE = f"models/{GPU}/{{model}}/provenance.json"
 CALIBRATION = RESULTS.pattern("calibration")
 
-SCHEDULE = Schedule(
-    models={arm: PLAN.lane_of(arm) for arm in ARMS},
-    modes=LANE_MODES,
-    cells=PLAN.grid,
-    aa={arm: served_model(arm) for arm in ARMS if arm not in MODELS},
-    together=PLAN.iso_cells.values(),
-    starts={lane: PLAN.starts_on(mode) for lane, mode in LANE_MODES.items()},
-    blocks=config["blocks"],
-)
+SCHEDULE = order.of_plan(PLAN, LANE_MODES)
 
 
 def one_of(names):

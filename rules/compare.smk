@@ -55,7 +55,6 @@ checkpoint measure_further:
         **{f"lane{number}": 1 for number in range(len(config["lanes"]))},
     params:
         budget_s=PLAN.budget_s,
-        arms=ARMS,
         comparison=report_plan.comparison(PLAN),
     script:
         "../workflow/scripts/measure_further.py"

@@ -37,9 +37,9 @@ LONG = "The capital of France is Paris, and the river that runs through the city
 SIX_BLOCKS_GIB = 2_400_000 / 2**30  # 3 072 bytes per token in float32, 128 tokens per block
 ALLOWED = {
     "concurrency_not_held", "client_loop_lag", "client_loop_lag_tail", "coalesced_reads", "short_block", "ramp_share",
-    "client_error",
+    "client_error", "host_steal", "foreign_load", "cpu_quota",
 }  # fmt: skip
-"""What a short block on a busy machine may show beside the planted fault."""
+"""What a short block on a busy or borrowed machine may show beside the planted fault."""
 Server = tuple[ServerSpec, Ready]
 
 

@@ -13,16 +13,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from quantbench import ask_lane, results
+from quantbench import ask_lane, order, results
 from quantbench.config import settings
 from quantbench.config.expected import of_run
 from quantbench.judge import budget, rounds
-from quantbench.judge.schedule import Schedule
 from quantbench.kept import Kept
 from quantbench.records.base import read
 from quantbench.records.block import BlockContext, Calibration
-from quantbench.records.cell import Cell, served_model
-from quantbench.records.comparison import Comparison, Verdict
+from quantbench.records.cell import Cell
+from quantbench.records.comparison import Verdict
 from quantbench.records.layout import Results
 from quantbench.records.measurement import Further
 from quantbench.records.plan import ComparisonPlan
@@ -33,14 +32,13 @@ from quantbench.serving.agenda import Reference
 class Rounds:
     """The rounds of one run.
 
-    config: as jobs get it. arms: all arms in order, the baseline first. budget_s: seconds per lane.
+    config: as jobs get it. budget_s: seconds per lane.
     """
 
     def __init__(
         self,
         config: Mapping[str, Any],
         comparison: ComparisonPlan,
-        arms: Sequence[str],
         budget_s: float,
         ready: Mapping[str, Ready],
         calibrations: Sequence[Calibration],
@@ -49,13 +47,8 @@ class Rounds:
         self._plan, self._comparison, self._budget_s = self._expected.plan, comparison, budget_s
         self._ready, self._calibrations = ready, calibrations
         self._results = Results(self._plan.gpu)
-        self._lanes = {arm: self._plan.lane_of(arm) for arm in arms}
-        self._schedule = Schedule(
-            models=self._lanes,
-            modes=settings.lane_modes(self._plan, self._results),
-            cells=self._plan.grid,
-            aa={arm: served_model(arm) for arm in arms if arm != served_model(arm)},
-        )
+        self._lanes = {arm: self._plan.lane_of(arm) for arm in self._plan.arms}
+        self._schedule = order.of_plan(self._plan, settings.lane_modes(self._plan, self._results))
 
     def run(self) -> Further:
         """Measure until nothing is left to decide, or to spend. SystemExit if a block failed, as its job has said."""
@@ -123,7 +116,7 @@ class Rounds:
         self, verdict: Verdict, measured: Mapping[str, int], prices: Mapping[str, float], spent: float
     ) -> Further:
         planned = {cell.key: self._plan.blocks(cell) for cell in self._plan.cells(verdict.baseline)}
-        rows = [row for row in verdict.rows if _counts(row) and row.cell.key in planned]
+        rows = [row for row in rounds.asked(verdict) if row.cell.key in planned]
         return Further(
             budget_s=self._budget_s,
             spent_s=round(spent, 1),
@@ -139,18 +132,13 @@ def _listed(more: Mapping[str, int]) -> str:
     return ", ".join(f"{n} of {key}" for key, n in more.items())
 
 
-def _counts(row: Comparison) -> bool:
-    return row.metric == "throughput_tok_s"
-
-
 def run(
     config: Mapping[str, Any],
     comparison: ComparisonPlan,
-    arms: Sequence[str],
     budget_s: float,
     ready: Sequence[Path | str],
     calibrations: Sequence[Path | str],
 ) -> Further:
     """`Rounds.run` on these files."""
     servers, known = results.by_model(ready, Ready), [read(path, Calibration) for path in calibrations]
-    return Rounds(config, comparison, arms, budget_s, servers, known).run()
+    return Rounds(config, comparison, budget_s, servers, known).run()

@@ -92,7 +92,7 @@ def _models(plan: Plan, root: Path) -> Iterator[str]:
     """
     for name, model in plan.models.items():
         if model["quantize"] and plan.made_here(name):
-            if not (root / plan.source(name) / "provenance.json").exists():
+            if not (root / model_plan.record(plan, name)).exists():
                 yield str(model["quantize"]["from"])
         elif not Results(plan.gpu, root).file("ready", model=name).exists():
             yield name
@@ -112,7 +112,7 @@ def _model(plan: Plan, name: str, root: Path) -> list[str]:
     if spec.endpoint:
         return []
     if plan.made_here(name):
-        made = (root / spec.source / "provenance.json").exists()
+        made = (root / model_plan.record(plan, name)).exists()
         return _unpacked(plan, name, root) if plan.unpacked_here(name) and not made else []
     key = f"models.{name}.source"
     with _no_path(key):

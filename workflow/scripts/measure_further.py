@@ -7,8 +7,8 @@ from quantbench.records.plan import ComparisonPlan
 
 def main(job):
     plan = convert(job.params.comparison, ComparisonPlan)
-    arms, budget_s = job.params.arms, job.params.budget_s
-    write(job.output[0], further.run(job.config, plan, arms, budget_s, job.input.ready, job.input.calibrations))
+    told = further.run(job.config, plan, job.params.budget_s, job.input.ready, job.input.calibrations)
+    write(job.output[0], told)
 
 
 jobs.run(snakemake, main)

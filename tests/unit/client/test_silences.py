@@ -43,6 +43,14 @@ def test_a_silence_has_the_prompts_that_were_waited_for_and_its_place() -> None:
     assert len([one for one in waves if not one.prompt_tokens]) == KEPT
 
 
+def test_a_silence_is_told_by_what_it_ended_with() -> None:
+    """Of three prompts that come at once, one is taken in alone, and the others in the next step."""
+    wave = [request(0, 20, 20, tokens=1), request(1, 80, 155, i=1), request(2, 82, 157, i=2)]
+    first, second = sorted([one for one in silences(wave) or () if one.s >= 0.02], key=lambda one: one.at_s)
+    assert (first.s, first.prompt_tokens, first.taken_in) == (0.02, 15, 5)
+    assert (second.s, second.prompt_tokens, second.taken_in) == (0.06, 10, 10)
+
+
 def test_what_the_client_slept_through_is_not_the_servers() -> None:
     late = [request(0, 20, 65), request(66, 3086, 3131, i=1)]
     whole, excused = silences(late), silences(late, [(70 * MS, 3070 * MS)])

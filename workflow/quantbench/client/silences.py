@@ -6,8 +6,11 @@ Free of numpy, as the load client needs it and has to start fast.
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
+
+from msgspec.structs import replace
 
 from quantbench.records.block import Silence
 from quantbench.records.request import RequestRecord, Span
@@ -16,6 +19,8 @@ KEPT = 6
 """Of each kind (with and without a request that waits for its first token): enough to tell what is usual in a block."""
 LOOKED_AT = 64
 """The longest stretches, among which the kept ones are sought."""
+TOGETHER = 0.25
+"""First tokens of one engine step come one after the other: for so much of a silence, and at most so many seconds."""
 
 
 def silences(requests: Sequence[RequestRecord], stalls: Sequence[Span] = ()) -> tuple[Silence, ...] | None:
@@ -31,7 +36,17 @@ def silences(requests: Sequence[RequestRecord], stalls: Sequence[Span] = ()) -> 
     last = max((r.end_ns for r in requests if r.end_ns is not None), default=min(sent))
     between = pairwise(sorted([min(sent), *(time for r in answered for time in _arrivals(r)), last]))
     longest = heapq.nlargest(LOOKED_AT + len(stalls), between, key=lambda edge: edge[1] - edge[0])
-    seen = [_silence(start, end, requests, stalls) for start, end in longest]
+    begun = sorted((r.first_ns, r.prompt_tokens or 1) for r in answered if r.first_ns is not None)
+    times, taken_in = [time for time, _ in begun], [0, *accumulate(tokens for _, tokens in begun)]
+
+    def until(time: int) -> int:
+        """Prompt tokens of the requests that had a first token by then."""
+        return taken_in[bisect_right(times, time)]
+
+    seen = [
+        replace(_silence(start, end, requests, stalls), taken_in=until(end + _burst(end - start)) - until(start))
+        for start, end in longest
+    ]
     seen.sort(key=lambda silence: silence.s, reverse=True)
     waits, steps = ([some for some in seen if bool(some.prompt_tokens) is waiting][:KEPT] for waiting in (True, False))
     return tuple(sorted([*waits, *steps], key=lambda silence: silence.s, reverse=True))
@@ -40,6 +55,10 @@ def silences(requests: Sequence[RequestRecord], stalls: Sequence[Span] = ()) -> 
 def _arrivals(request: RequestRecord) -> accumulate[int]:
     """When its reads with tokens came."""
     return accumulate((gap * 1000 for gap in request.gaps_us or ()), initial=request.first_ns or 0)
+
+
+def _burst(silence_ns: int) -> int:
+    return int(min(TOGETHER * silence_ns, TOGETHER * 1e9))
 
 
 def _silence(start: int, end: int, requests: Sequence[RequestRecord], stalls: Sequence[Span]) -> Silence:

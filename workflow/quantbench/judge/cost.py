@@ -16,7 +16,7 @@ from msgspec import structs
 from quantbench.records.codes import code
 from quantbench.records.comparison import Code, Comparison
 from quantbench.records.cost import Assumptions, Cost, CostRow, Price, Saving, SensitivityRow
-from quantbench.records.metric import PER_GPU
+from quantbench.records.metric import PER_GPU, SPEED
 from quantbench.records.tables import CapacityRow
 
 UTILISATIONS: Final = (0.1, 0.3, 0.5, 0.7, 1.0)
@@ -58,9 +58,7 @@ def cost_report(capacity: Sequence[CapacityRow], comparisons: Sequence[Compariso
         assumptions=Assumptions(**stated, attribution=ATTRIBUTION),
         rows=rows,
         savings=tuple(
-            _saving(row, per_gpu.get((row.variant, row.cell)), price)
-            for row in comparisons
-            if row.metric == "throughput_tok_s"
+            _saving(row, per_gpu.get((row.variant, row.cell)), price) for row in comparisons if row.metric == SPEED
         ),
         sensitivity=tuple(entry for row in rows for entry in _sensitivity(row, price)),
     )
@@ -71,7 +69,7 @@ def _utilisation(price: Price) -> float:
 
 
 def _row(row: CapacityRow, price: Price) -> CostRow:
-    throughput, usage, joules = row.number("throughput_tok_s"), _utilisation(price), row.number("j_per_token")
+    throughput, usage, joules = row.number(SPEED), _utilisation(price), row.number("j_per_token")
     reasons = [] if row.valid else [code("invalid_cell")]
     if not throughput:
         reasons.append(code("no_throughput"))

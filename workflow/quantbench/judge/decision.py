@@ -12,7 +12,7 @@ from quantbench.records.cell import Cell
 from quantbench.records.comparison import Comparison
 from quantbench.records.decision import Action, Choice, Confidence, Decision, MetricChange, QualityStatus, UseDecision
 from quantbench.records.finding import Finding, finding
-from quantbench.records.metric import COMPARED, METRICS, Style
+from quantbench.records.metric import COMPARED, METRICS, SPEED, Style
 from quantbench.records.quality import UseId
 from quantbench.records.run import Run
 
@@ -79,7 +79,7 @@ def _choice(run: Run, style: Style, workload: str, variant: str) -> Choice:
         concurrency=cell.concurrency if cell else None,
         max_tokens=cell.max_tokens if cell else None,
         action=_action(run, speed, status),
-        metric=speed.metric if speed else "throughput_tok_s",
+        metric=speed.metric if speed else SPEED,
         code=speed.code if speed else None,
         ratio=speed.ratio if speed else None,
         ci_low=speed.ci_low if speed else None,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from quantbench.records.block import BlockContext
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import DriftRow
+from quantbench.records.metric import SPEED
 from quantbench.stats import drift
 
 DRIFT_PCT = 2.0
@@ -17,7 +18,7 @@ DRIFT_ALPHA = 0.05
 def drift_of(
     cell: Cell,
     blocks: Sequence[BlockContext],
-    metric: str = "throughput_tok_s",
+    metric: str = SPEED,
     *,
     limit_pct: float = DRIFT_PCT,
     alpha: float = DRIFT_ALPHA,

@@ -12,7 +12,7 @@ from quantbench.records import codes
 from quantbench.records.block import BlockContext
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import InvalidBlock
-from quantbench.records.metric import METRICS, PER_GPU
+from quantbench.records.metric import METRICS, PER_GPU, SPEED
 from quantbench.stats import RatioCI, paired_ratio, percentile
 
 Samples = Mapping[str, Sequence[float]]  # "ttft_ms", "e2e_ms", …: one value per successful request
@@ -112,7 +112,7 @@ def measure(pairs: Pairs, metric: str, gpus: tuple[int, int] = (1, 1)) -> Estima
 
     gpus: how many serve each arm, for `PER_GPU`, which is the throughput of a block divided by a constant.
     """
-    name, shares = ("throughput_tok_s", gpus) if metric == PER_GPU else (metric, (1, 1))
+    name, shares = (SPEED, gpus) if metric == PER_GPU else (metric, (1, 1))
     values = [(x.block, x.metrics.get(name), y.metrics.get(name)) for x, y in zip(pairs.a, pairs.b, strict=True)]
     if not values:
         return Estimate(None, None, RatioCI(None, None, None, 0, None, None, codes.code("no_pairs")))

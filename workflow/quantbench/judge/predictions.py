@@ -15,7 +15,7 @@ from quantbench.records.base import Number
 from quantbench.records.comparison import DECIDED, Comparison
 from quantbench.records.decision import PredictionScore, Score, VariantAnswer
 from quantbench.records.finding import Finding, finding
-from quantbench.records.metric import METRICS, Style
+from quantbench.records.metric import METRICS, SPEED, Style
 from quantbench.records.quality import QualityDetails
 from quantbench.records.run import Run
 
@@ -157,7 +157,7 @@ def _startup(run: Run, variant: str) -> Evidence:
 
 def _helps_more_at(run: Run, variant: str) -> Evidence:
     names = run.workloads("interactive")[:1]
-    throughput = [row for name in names for row in run.compared(name, variant, "throughput_tok_s")]
+    throughput = [row for name in names for row in run.compared(name, variant, SPEED)]
     rows = [run.speed_row(variant, row.cell) or row for row in throughput]
     by_ratio = sorted(((row.ratio, row) for row in rows if row.ratio is not None), key=lambda entry: -entry[0])
     if len({row.concurrency for _, row in by_ratio}) < 2:

@@ -16,7 +16,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from quantbench.records.comparison import Comparison, LeftOpen, Verdict
-from quantbench.records.metric import PER_GPU
+from quantbench.records.metric import PER_GPU, SPEED
 from quantbench.stats import MIN_PAIRS, t_quantile
 
 ROUND: Final = 2
@@ -66,19 +66,19 @@ def explained(
             return "most_blocks"
         return "budget_spent" if seconds_per_round[key] > seconds_left else None
 
-    asked = {id(row) for row in _asked(verdict)}
+    wanted = {id(row) for row in asked(verdict)}
     rows = (
-        replace(row, left_open=why(row.cell.key)) if id(row) in asked and row.code == "undecided" else row
+        replace(row, left_open=why(row.cell.key)) if id(row) in wanted and row.code == "undecided" else row
         for row in verdict.rows
     )
     return replace(verdict, rows=tuple(rows))
 
 
-def _asked(verdict: Verdict) -> Iterator[Comparison]:
+def asked(verdict: Verdict) -> Iterator[Comparison]:
     """The rows to be decided: throughput, per GPU where models use several numbers of them, and the declared one."""
     per_gpu = {(row.variant, row.cell) for row in verdict.rows if row.metric == PER_GPU}
     for row in verdict.rows:
-        speed = PER_GPU if (row.variant, row.cell) in per_gpu else "throughput_tok_s"
+        speed = PER_GPU if (row.variant, row.cell) in per_gpu else SPEED
         if row.primary or row.metric == speed:
             yield row
 
@@ -86,7 +86,7 @@ def _asked(verdict: Verdict) -> Iterator[Comparison]:
 def _needs(verdict: Verdict) -> dict[str, int]:
     """{cell key: rounds until all its answers are beyond doubt}, without the cells where they are."""
     needs: dict[str, int] = {}
-    for row in _asked(verdict):
+    for row in asked(verdict):
         if rounds := _rounds(row):
             needs[row.cell.key] = max(needs.get(row.cell.key, 0), rounds)
     return needs

@@ -13,6 +13,7 @@ from typing import Final
 
 from quantbench.records.block import BlockContext
 from quantbench.records.measurement import FarBlock
+from quantbench.records.metric import SPEED
 
 FAR: Final = 0.25
 """Nearer than this to the others a block is not worth a word, however near those are to each other."""
@@ -24,7 +25,7 @@ _NORMAL: Final = 1.4826
 
 def rates(blocks: Iterable[BlockContext]) -> list[tuple[BlockContext, float]]:
     """The valid blocks that have a throughput, each with it, tok/s."""
-    return [(block, rate) for block in blocks if block.valid and (rate := block.metrics.get("throughput_tok_s"))]
+    return [(block, rate) for block in blocks if block.valid and (rate := block.metrics.get(SPEED))]
 
 
 def far(blocks: Sequence[BlockContext]) -> list[FarBlock]:

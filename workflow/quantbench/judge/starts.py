@@ -24,12 +24,11 @@ from quantbench.records.block import BlockContext
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import StartEffect, Verdict
 from quantbench.records.finding import Finding, finding
-from quantbench.records.metric import COMPARED, METRICS, PER_GPU
+from quantbench.records.metric import COMPARED, METRICS, PER_GPU, SPEED
 from quantbench.stats import NO_SPREAD, RatioCI, f_tail, half_width, holm, ratio_from_logs
 
 MIN_STARTS: Final = 3
 ALPHA: Final = 0.05
-SPEED: Final = "throughput_tok_s"
 """The metric whose starts the pages speak of; verdict.json has all."""
 
 

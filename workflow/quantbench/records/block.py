@@ -48,12 +48,14 @@ class Silence(Record, frozen=True, kw_only=True):
     """A stretch of a block without a token on any connection: how long, and when it began in the block.
 
     Time in which the client itself stood still is not part of it. prompt_tokens: of the requests that waited for their
-    first token then; 0 where all were in mid-reply.
+    first token then; 0 where all were in mid-reply. taken_in: of those among them whose first token ended the silence;
+    None in blocks that were measured before it was known.
     """
 
     s: float
     at_s: float
     prompt_tokens: int
+    taken_in: int | None = None
 
 
 class Counters(Record, frozen=True, kw_only=True):

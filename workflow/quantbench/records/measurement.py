@@ -219,8 +219,8 @@ class Further(Record, frozen=True, kw_only=True):
     """`further.json`: what was measured beyond the plan while answers were open.
 
     budget_s, spent_s: seconds per lane. blocks: further blocks per model, by cell; empty where nothing was open or no
-    round fitted. decided: how many of the `answers`, the comparisons in tokens/sec, are decided now. measured: blocks
-    by cell, of the arm that has fewest; prices: seconds of one more round (`judge.rounds.explained`).
+    round fitted. decided: how many of the `answers` (`judge.rounds.asked`) are decided now. measured: blocks by cell,
+    of the arm that has fewest; prices: seconds of one more round (`judge.rounds.explained`).
     """
 
     budget_s: float

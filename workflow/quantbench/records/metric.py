@@ -204,6 +204,8 @@ def _throughput_cv(pool: Pool) -> float | None:
     return stdev(rates) / fmean(rates) if len(rates) > 1 else None
 
 
+SPEED: Final = "throughput_tok_s"
+"""The metric that decides, where no other is declared."""
 PER_GPU: Final = "throughput_tok_s_per_gpu"
 """Compared where the models use several numbers of GPUs."""
 

@@ -11,7 +11,7 @@ from quantbench.records.comparison import Comparison, Verdict
 from quantbench.records.cost import Cost, CostRow, Saving
 from quantbench.records.decision import Decision
 from quantbench.records.measurement import CellUse, Measurement
-from quantbench.records.metric import PER_GPU
+from quantbench.records.metric import PER_GPU, SPEED
 from quantbench.records.plan import ReportPlan
 from quantbench.records.quality import QualityDetails
 from quantbench.records.server import Ready, Startup
@@ -121,7 +121,7 @@ class Run:
 
     def speed_row(self, variant: str, cell: Cell | None) -> Comparison | None:
         """The comparison that says whether a variant is faster: per GPU where another number of them serves it."""
-        return self.row(variant, cell, PER_GPU) or self.row(variant, cell, "throughput_tok_s")
+        return self.row(variant, cell, PER_GPU) or self.row(variant, cell, SPEED)
 
     def capacity_row(self, model: str, cell: Cell | None) -> CapacityRow | None:
         """The tuple of one model and cell."""

@@ -9,12 +9,12 @@ from typing import Any, Final
 from quantbench.judge.cost import price_age_days
 from quantbench.records.cell import Cell
 from quantbench.records.cost import Assumptions, Saving
+from quantbench.records.metric import SPEED
 from quantbench.records.run import Run
 from quantbench.report.document import Part, Section, Table, bullets, table, text
 from quantbench.report.say import Speech
 from quantbench.wording import integer, listing, number, percent
 
-THROUGHPUT: Final = "throughput_tok_s"
 STYLES: Final = {"interactive": "Chat", "batch": "Batch"}
 VIEWS: Final = {
     # what energy costs, shown where it is known: column of cost.json, column head
@@ -156,7 +156,7 @@ def _why_blank(run: Run, say: Speech, model: str, cell: Cell) -> str:
     where = {"model": model, "workload": cell.workload, "cell": cell}
     if row is None or "INVALID" not in row.reasons:
         return say("cost.not_measured", **where)
-    capacity, compared = run.capacity_row(model, cell), run.row(model, cell, THROUGHPUT)
+    capacity, compared = run.capacity_row(model, cell), run.row(model, cell, SPEED)
     invalid, valid = (capacity.blocks_invalid, capacity.blocks) if capacity else (0, 0)
     pairs = compared.n_pairs if compared and compared.ratio is not None else None
     return say("cost.refused", **where, n=invalid, total=invalid + valid, pairs=pairs or None)

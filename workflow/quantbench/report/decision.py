@@ -11,7 +11,7 @@ from quantbench.records.cell import Cell
 from quantbench.records.comparison import Comparison
 from quantbench.records.decision import Choice, UseDecision
 from quantbench.records.finding import Finding
-from quantbench.records.metric import METRICS, PER_GPU
+from quantbench.records.metric import METRICS, PER_GPU, SPEED
 from quantbench.records.quality import QualityDetails
 from quantbench.records.run import Run
 from quantbench.report import cost, factors, iso_memory, speed
@@ -110,7 +110,7 @@ def _confidence(say: Speech, use: UseDecision) -> str:
 
 def _choice(run: Run, say: Speech, choice: Choice, *, named: bool) -> str:
     """Speed, what got worse, quality: "INT8: tokens/sec improved at c=16 (+19.7 % [+7.0, +33.9]); quality OK (…)"."""
-    row = run.row(choice.variant, choice.cell, speed.THROUGHPUT)
+    row = run.row(choice.variant, choice.cell, SPEED)
     workload = _named(run, choice)
     said = [f"{f'{workload} ' if workload else ''}tokens/sec: {_speed(run, say, row)}"]
     slow = row is not None and row.code != "better"
@@ -235,8 +235,8 @@ def _evidence(run: Run, workload: str, cell: Cell | None) -> list[str]:
     tail = "p95_e2e_ms" if tails and all(row.ratio is not None for row in tails) else "p50_e2e_ms"
     changed = {row.metric for row in rows if row.excludes_one}
     deciding = [run.plan.primary.metric] if workload == run.plan.primary.workload else []
-    wanted = [*deciding, speed.THROUGHPUT, PER_GPU, *(m for m in WHEN_CHANGED if m in changed), tail]
-    known = {row.metric for row in rows if row.baseline_value is not None} | {speed.THROUGHPUT, *deciding}
+    wanted = [*deciding, SPEED, PER_GPU, *(m for m in WHEN_CHANGED if m in changed), tail]
+    known = {row.metric for row in rows if row.baseline_value is not None} | {SPEED, *deciding}
     return list(dict.fromkeys(metric for metric in wanted if metric in known))
 
 
@@ -318,7 +318,7 @@ def _rollback(run: Run, say: Speech) -> tuple[Part, ...]:
         tail = next((m for m in ("p95_e2e_ms", "p50_e2e_ms") if base.number(m) is not None), None)
         if tail:
             several = len({run.plan.arm(model).gpus for model in run.models}) > 1
-            rate = PER_GPU if several else speed.THROUGHPUT
+            rate = PER_GPU if several else SPEED
             values = {"limit": base.number(tail), "least": base.number(rate), "rate": rate}
             lines.append(say("decision.rollback", workload=workload, cell=cell, metric=tail, **values))
     served = any(use.action in ("use", "check") for use in uses(run))
@@ -381,7 +381,7 @@ def _card(run: Run, say: Speech, use: UseDecision) -> Card:
         interval=_interval(say, row) if speed.has_ratio(row) else "",
         of=say(
             "cards.of",
-            metric=row.metric if row else speed.THROUGHPUT,
+            metric=row.metric if row else SPEED,
             model=top.variant,
             workload=_named(run, top),
             place=run.place(top.cell) if top.cell else None,
@@ -403,7 +403,7 @@ def _line(run: Run, say: Speech, choice: Choice) -> str:
     if speed.has_ratio(row):
         form, figure = "shown" if row.decided else "not_shown", speed.figure(row)
     change_of = say("cards.change", form=form, model=choice.variant, workload=_named(run, choice), change=figure,
-                    metric=row.metric if row else speed.THROUGHPUT)  # fmt: skip
+                    metric=row.metric if row else SPEED)  # fmt: skip
     return sentence("; ".join([change_of, *remarks(say, choice)]))
 
 

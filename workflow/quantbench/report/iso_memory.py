@@ -7,7 +7,7 @@ from typing import Final
 
 from quantbench.records import codes
 from quantbench.records.comparison import IsoComparison
-from quantbench.records.metric import METRICS, PER_GPU
+from quantbench.records.metric import METRICS, PER_GPU, SPEED
 from quantbench.records.plan import IsoPlan
 from quantbench.records.run import Run
 from quantbench.report import speed
@@ -16,7 +16,7 @@ from quantbench.report.say import Speech
 from quantbench.wording import integer, number, sentence
 
 TITLE: Final = "Same Memory: as Many Requests as Fit"
-METRICS_SHOWN: Final = (speed.THROUGHPUT, PER_GPU, "p50_ttft_ms", "p50_e2e_ms", "j_per_token")
+METRICS_SHOWN: Final = (SPEED, PER_GPU, "p50_ttft_ms", "p50_e2e_ms", "j_per_token")
 
 
 def section(run: Run, say: Speech) -> Section | None:
@@ -95,7 +95,7 @@ def _rows(run: Run, workload: str) -> list[IsoComparison]:
 def _deciding(run: Run, variant: str) -> str:
     """Per GPU where another number of them serves the variant."""
     several = run.plan.arm(variant).gpus != run.plan.arm(run.baseline).gpus
-    return PER_GPU if several else speed.THROUGHPUT
+    return PER_GPU if several else SPEED
 
 
 def _fits(run: Run, model: str, iso: IsoPlan) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from quantbench.records.metric import Style
+from quantbench.records.metric import SPEED, Style
 from quantbench.records.run import Run
 from quantbench.report import cost, decision, factors, impact, iso_memory, memory, method, practices, quality, speed
 from quantbench.report.document import Code, Compare, Details, Page, Part, Section, Table, bullets, text
@@ -183,7 +183,7 @@ def _caption(run: Run, say: Speech, name: str) -> str:
     """What a chart shows; the band of the forest chart is the margin."""
     kind, _, workload = name.partition("_")
     if name == "throughput_ratio":
-        margin = max((row.margin for row in run.compared(metric=speed.THROUGHPUT)), default=run.plan.margin)
+        margin = max((row.margin for row in run.compared(metric=SPEED)), default=run.plan.margin)
         return say("chart.caption", form="ratio", margin=margin)
     lengths = sorted({cell.max_tokens for cell in run.cells(workload)})
     return say("chart.caption", form=kind, workload=workload, tokens=lengths[0] if len(lengths) > 1 else None)

@@ -15,7 +15,7 @@ import vl_convert
 
 from quantbench.files import atomic, write_text
 from quantbench.records.comparison import Comparison
-from quantbench.records.metric import PER_GPU
+from quantbench.records.metric import PER_GPU, SPEED
 from quantbench.records.run import Run
 from quantbench.visible import visible
 
@@ -97,7 +97,7 @@ def _chart(values: list[dict[str, Any]]) -> alt.Chart:
 def forest(run: Run) -> Chart | None:
     """Throughput ratio with CI per cell and variant; the band is the margin, filled points are shown differences."""
     order = {name: i for i, name in enumerate(run.workloads())}
-    rows = [row for row in run.compared(metric="throughput_tok_s") if row.ratio is not None]
+    rows = [row for row in run.compared(metric=SPEED) if row.ratio is not None]
     per_gpu = {(row.variant, row.cell): row for row in run.compared(metric=PER_GPU) if row.ratio is not None}
     rows = [per_gpu.get((row.variant, row.cell), row) for row in rows]
     rows.sort(key=lambda row: order.get(row.workload, len(order)))

@@ -11,7 +11,7 @@ from quantbench.records import codes
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import DECIDED, Comparison
 from quantbench.records.measurement import CellUse
-from quantbench.records.metric import METRICS, PER_GPU, Style, focus
+from quantbench.records.metric import METRICS, PER_GPU, SPEED, Style, focus
 from quantbench.records.run import Run
 from quantbench.records.tables import CapacityRow
 from quantbench.report.document import Part, Section, Table, bullets, grouped, table
@@ -19,7 +19,6 @@ from quantbench.report.marks import bold, code
 from quantbench.report.say import Speech
 from quantbench.wording import BLANK, change, integer, listing, number, ratio, ratio_ci, sentence
 
-THROUGHPUT: Final = "throughput_tok_s"
 TITLES: Final[dict[Style, str]] = {"interactive": "Chat Capacity", "batch": "Batch Capacity"}
 MARKS: Final = {
     "better": "▲", "worse": "▼", "equivalent": "≈", "undecided": "?", "described": "", "no_test": "?", "invalid": BLANK
@@ -87,9 +86,7 @@ def measured_table(run: Run, say: Speech, workload: str) -> Table:
 def _with_per_gpu(run: Run, metrics: Sequence[str]) -> list[str]:
     """The metrics of a table; where the models use several numbers of GPUs, throughput per GPU after the throughput."""
     several = len({run.plan.arm(model).gpus for model in run.models}) > 1
-    return [
-        name for metric in metrics for name in ([metric, PER_GPU] if several and metric == THROUGHPUT else [metric])
-    ]
+    return [name for metric in metrics for name in ([metric, PER_GPU] if several and metric == SPEED else [metric])]
 
 
 def _blanks(say: Speech, row: CapacityRow, metrics: Sequence[str]) -> Iterator[str]:
@@ -113,7 +110,7 @@ def ratio_table(run: Run, say: Speech, workload: str) -> Table:
         (cell, variant): [_or_median(run, variant, cell, metric) for metric in metrics]
         for cell in run.cells(workload)
         for variant in run.variants
-        if run.row(variant, cell, THROUGHPUT)
+        if run.row(variant, cell, SPEED)
     }
     several = len({cell.max_tokens for cell, _ in shown}) > 1
     one = len(run.variants) == 1
@@ -180,7 +177,7 @@ def _footnote(run: Run, say: Speech, rows: Sequence[Comparison]) -> str:
         for words in why(say, row):
             reasons.setdefault(words, []).append(row)
     notes += [sentence(f"{_where(run, some, rows)}: {words}") for words, some in reasons.items()]
-    speeds = [row for row in rows if row.metric == THROUGHPUT]
+    speeds = [row for row in rows if row.metric == SPEED]
     open_ = [row for row in speeds if row.code == "undecided"]
     for n, some in grouped(open_, lambda row: row.blocks_to_decide).items():
         if n:  # what no number of blocks would decide is said once, among the doubts
@@ -250,7 +247,7 @@ def outcome(row: Comparison) -> str:
 
 def per_gpu(run: Run, say: Speech, variant: str, cell: Cell | None) -> str:
     """ "0.951 × the tokens/sec on 1 GPU instead of 2: 1.90 × per GPU [1.89, 1.92]"; "" where there is no such ratio."""
-    total, each = run.row(variant, cell, THROUGHPUT), run.row(variant, cell, PER_GPU)
+    total, each = run.row(variant, cell, SPEED), run.row(variant, cell, PER_GPU)
     if not has_ratio(total) or not has_ratio(each):
         return ""
     counts = {"own": run.plan.arm(variant).gpus, "base": run.plan.arm(run.baseline).gpus}
@@ -293,7 +290,7 @@ def extent(rows: Sequence[Comparison]) -> str:
 
 def _of_variant(run: Run, say: Speech, workload: str, variant: str) -> Iterator[str]:
     """The ratios in a row, tokens/sec, the tails, what the deciding cell gained, what surprises."""
-    rows = list(run.compared(workload, variant, THROUGHPUT))
+    rows = list(run.compared(workload, variant, SPEED))
     if compared := [row for row in rows if row.ratio is not None]:
         lengths = grouped(compared, lambda row: row.max_tokens).items()
         series = [
@@ -304,7 +301,7 @@ def _of_variant(run: Run, say: Speech, workload: str, variant: str) -> Iterator[
         yield say("speed.ratios", series="; ".join(series))
     if rows:
         words = clause(say, rows, run.cells(workload))
-        yield say("speed.clause", metrics=[THROUGHPUT], words="; ".join(filter(None, [words, _most(say, compared)])))
+        yield say("speed.clause", metrics=[SPEED], words="; ".join(filter(None, [words, _most(say, compared)])))
     if per_gpu := list(run.compared(workload, variant, PER_GPU)):
         yield say("speed.clause", metrics=[PER_GPU], words=clause(say, per_gpu, run.cells(workload)))
     yield _tails(run, say, workload, variant)
@@ -344,7 +341,7 @@ def _tails(run: Run, say: Speech, workload: str, variant: str) -> str:
 def _mainly(run: Run, say: Speech, workload: str, variant: str) -> str:
     """What improved and got worse in the deciding cell, throughput or latency; "" where the marks say it all."""
     cell = run.deciding_cell(workload)
-    rows = [row for metric in (THROUGHPUT, *LATENCIES) if (row := run.row(variant, cell, metric)) is not None]
+    rows = [row for metric in (SPEED, *LATENCIES) if (row := run.row(variant, cell, metric)) is not None]
     by_code = grouped(rows, lambda row: row.code)
     if cell is None or by_code.keys() <= {"described", "invalid", "no_test"}:
         return say("speed.none_tested", cell=cell) if cell else ""
@@ -361,16 +358,14 @@ def _surprises(run: Run, say: Speech, workload: str, variant: str) -> str:
     def cells(metric: str, code: str) -> set[Cell]:
         return {row.cell for row in run.compared(workload, variant, metric) if row.code == code}
 
-    speed = (
-        PER_GPU if any(run.compared(workload, variant, PER_GPU)) else THROUGHPUT
-    )  # on fewer GPUs less is no surprise
+    speed = PER_GPU if any(run.compared(workload, variant, PER_GPU)) else SPEED  # on fewer GPUs less is no surprise
     gains, losses = cells(speed, "better"), cells(speed, "worse")
     odd = {
         "both_ways" if gains else "slower": losses,
-        "tail": cells("p95_e2e_ms", "worse") & cells(THROUGHPUT, "better"),
+        "tail": cells("p95_e2e_ms", "worse") & cells(SPEED, "better"),
         "first_token": cells("p95_ttft_ms", "worse") - cells("p95_e2e_ms", "worse"),
     }
-    rows = list(run.compared(workload, variant, THROUGHPUT))
+    rows = list(run.compared(workload, variant, SPEED))
     surprises = [
         say("speed.odd", form=form, at=[cell.label(row.cell for row in rows) for cell in sorted(places)])
         for form, places in odd.items()
@@ -409,7 +404,7 @@ def ceiling(run: Run, say: Speech, variant: str, cell: Cell | None) -> str:
 
     "" where they could gain nothing, where this is not known, and where more than the weights differs.
     """
-    most, row, use = run.ceiling(variant, cell), run.row(variant, cell, THROUGHPUT), run.measured_cell(variant, cell)
+    most, row, use = run.ceiling(variant, cell), run.row(variant, cell, SPEED), run.measured_cell(variant, cell)
     alike = set(run.plan.arm(variant).differs_in) <= {"weights"}
     if not alike or most is None or most <= 1 or not has_ratio(row) or use is None:
         return ""

@@ -32,7 +32,8 @@ def _usual(silence: Silence, seen: Sequence[Silence]) -> float | None:
     """How long such a silence usually is in its block; None where nothing is like it.
 
     Between tokens: the fourth longest of the others. While first tokens are waited for, silences are few (at
-    concurrency 1 one per request, in lockstep one per wave): the median of the other long ones.
+    concurrency 1 one per request, in lockstep one per wave): the median of the other long ones. A first wave is taken
+    in by one prompt and then the rest, so what a step takes in counts beside what waits.
     """
     others = [other for other in seen if other is not silence]
     steps = [other.s for other in others if not other.prompt_tokens]
@@ -40,8 +41,10 @@ def _usual(silence: Silence, seen: Sequence[Silence]) -> float | None:
     if not silence.prompt_tokens:
         return step
     least = step or 0.0
-    waits = [_wait(other, silence.prompt_tokens) for other in others if other.prompt_tokens]
-    return max(least, _ranked(waits, max(1, len(waits) // 2)) or 0.0) if waits else None
+    waiting = [other for other in others if other.prompt_tokens]
+    waits = [_wait(other, silence.prompt_tokens) for other in waiting]
+    work = [_work(other, silence.taken_in, least) for other in waiting if other.taken_in and silence.taken_in]
+    return max(least, *(_ranked(kind, max(1, len(kind) // 2)) or 0.0 for kind in (waits, work))) if waits else None
 
 
 def _ranked(values: Sequence[float], rank: int) -> float | None:
@@ -51,6 +54,16 @@ def _ranked(values: Sequence[float], rank: int) -> float | None:
 def _wait(other: Silence, prompt_tokens: int) -> float:
     """How long another wait for first tokens would be with so many prompt tokens: in proportion, if it had fewer."""
     return other.s * max(1.0, prompt_tokens / other.prompt_tokens)
+
+
+def _work(other: Silence, taken_in: int, step_s: float) -> float:
+    """How long another step would be that took in so many prompt tokens: a step, and the rest in proportion.
+
+    Where that rest is lost in the scatter of steps, all of it is.
+    """
+    assert other.taken_in
+    rest = other.s - step_s
+    return step_s + (rest if rest > step_s / 2 else other.s) * taken_in / other.taken_in
 
 
 def _where(silence: Silence) -> str:
