@@ -16,6 +16,7 @@ rule generate_answers:
         **LANE_RESOURCES,
     params:
         spec=spec_of,
+        concurrency=config["quality"]["concurrency"],
         floor=of_model(model_plan.floor),
     script:
         "../workflow/scripts/generate_answers.py"

@@ -22,29 +22,28 @@ EVIDENCE = {
     "cost": RESULTS.pattern("cost"),
     "decision": RESULTS.pattern("decision"),
 }
+PAGES = expand(RESULTS.pattern("page"), page=report_plan.PAGES)
 REPORTS = [
-    *expand(RESULTS.pattern("page"), page=report_plan.PAGES),
+    *PAGES,
     RESULTS.pattern("report"),
     *([RESULTS.pattern("first_quality")] if EVIDENCE["quality"] else []),
 ]
 
 
-rule write_page:
+rule write_pages:
     input:
         **EVIDENCE,
     output:
-        RESULTS.pattern("page"),
+        PAGES,
     log:
-        f"logs/{GPU}/write_page/{{page}}.log",
-    wildcard_constraints:
-        page="|".join(report_plan.PAGES),
+        f"logs/{GPU}/write_pages.log",
     conda:
         ENVIRONMENT
     params:
         judged_by=JUDGED_BY,
         report=report_plan.report(PLAN),
     script:
-        "../workflow/scripts/write_page.py"
+        "../workflow/scripts/write_pages.py"
 
 
 rule write_report:

@@ -131,8 +131,8 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
      "models.own.quantize.scheme W4A16_ASYM is not one that method rtn makes"),
     ({"margin": -1}, "margin: -1 must be > 0"),
     ({"lanes": {"gpu0": {"devices": ["zero"]}}}, "lanes.gpu0.devices.0"),
-    ({"quality": {"zzz": 1}}, "unknown key 'quality.zzz' (known: prompts, notes, code, floor_concurrency, "
-     "floor_repeat)"),
+    ({"quality": {"zzz": 1}}, "unknown key 'quality.zzz' (known: prompts, notes, code, concurrency, "
+     "floor_concurrency, floor_repeat)"),
     ({"quality": {"prompts:null": ""}}, "'quality.prompts:null' (a space is missing behind the colon)"),
     ({"cost": {"date": "yesterday"}}, "cost.date: 'yesterday' is not a date; write it like 2026-11-01"),
     ({"cost": {"date": "20261101"}}, "cost.date: '20261101' is not a date"),
@@ -366,7 +366,8 @@ def test_a_file_that_cannot_be_read_is_named_with_a_remedy(tmp_path: Path, conte
     ({"models": {"bf16": "./folder"}}, "models.bf16: wants object", "write models.bf16: {source: ./folder}"),
     ({"models": None}, "models: wants object, got None", "{name: value}"),
     ({"workloads": {"chat": None}}, "wants object, got None", "keys of style, endpoint, prompts"),
-    ({"concurrency": [4]}, "'concurrency' (it belongs elsewhere: workloads.*.concurrency, primary.concurrency)", ""),
+    ({"concurrency": [4]}, "'concurrency' (it belongs elsewhere: workloads.*.concurrency, primary.concurrency, "
+     "quality.concurrency)", ""),
     ({"source": "./x"}, "'source' (it belongs elsewhere: models.*.source, cost.source)", "correct or remove source"),
     ({"aa_control": "maybe"}, "wants boolean", "write true or false for aa_control"),
     ({"models": {"own": OWN | {"quantize": {"from": "bf61"}}}}, "(did you mean 'bf16'?)",

@@ -112,7 +112,7 @@ def test_what_is_missing_is_missed_only_where_a_result_had_it() -> None:
 
 def set_aside(plan: settings.Plan, *, asked: bool = False) -> tuple[kept.Kept, list[str]]:
     there = kept.Kept(plan, TREE)
-    return there, there.set_aside([("measure_block", of(), asked), ("write_page", {"page": "notes"}, False)])
+    return there, there.set_aside([("measure_block", of(), asked), ("write_pages", {}, False)])
 
 
 @pytest.mark.parametrize("links", [True, False])

@@ -61,6 +61,7 @@ def test_only_what_calibrates_depends_on_the_calibration() -> None:
 def test_only_the_baseline_is_asked_again_and_only_our_servers_are_started_again() -> None:
     assert model_plan.floor(plan(quality={"floor_concurrency": 5}), "bf16") == [1, 5]
     assert model_plan.floor(plan(quality={"floor_repeat": False}), "bf16") == [8]
+    assert model_plan.floor(plan(quality={"concurrency": 16}), "bf16") == [16, 8]
     assert model_plan.floor(plan(), "int8") == []
     assert model_plan.startups(plan()) == []
     assert model_plan.startups(plan(startup_rounds=2, select=["bf16", "far"])) == ["bf16"]

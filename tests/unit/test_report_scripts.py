@@ -21,8 +21,7 @@ def test_from_blocks_to_pages(tmp_path: Path) -> None:
     scenario, tree = Scenario(variants=("awq", "fp8")), Results("test-gpu", tmp_path)
     params = {"report": write_tree(tmp_path, scenario).plan}
     inputs = evidence(tree, scenario.models)
-    for page in report_plan.PAGES:
-        run("write_page", inputs, {"page": tree.file("page", page=page)}, params, page=page)
+    run("write_pages", inputs, {page: tree.file("page", page=page) for page in report_plan.PAGES}, params)
     report = {"page": tree.file("report"), "plots": tree.file("plots")}
     run("write_report", inputs, report, params)
 

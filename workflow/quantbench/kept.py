@@ -282,8 +282,13 @@ class Kept:
 
 def answered_with(plan: Plan, model: str, server: ServedWith, root: Path = Path()) -> AnsweredWith:
     """What a model's answers to the quality prompts depend on."""
-    text = made_models.sha256(root / plan.config["quality"]["prompts"])
-    return AnsweredWith(server=server, prompts=text, floor=tuple(model_plan.floor(plan, model)))
+    quality = plan.config["quality"]
+    return AnsweredWith(
+        server=server,
+        prompts=made_models.sha256(root / quality["prompts"]),
+        concurrency=quality["concurrency"],
+        floor=tuple(model_plan.floor(plan, model)),
+    )
 
 
 def now(server: ServedWith, spec: ServerSpec) -> ServedWith:

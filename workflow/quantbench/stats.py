@@ -126,11 +126,16 @@ def order_limits(n: int, p: float, confidence: float = 0.95) -> tuple[int, int]:
     return low - 1, high
 
 
-def _scipy() -> Any:
-    """scipy.stats, loaded when it is first needed."""
-    from scipy import stats
+def _special() -> Any:
+    """scipy.special, loaded when it is first needed; scipy.stats, which has the same functions, takes a second more."""
+    from scipy import special
 
-    return stats
+    return special
+
+
+def t_tail(t: float, df: float) -> float:
+    """P(T > t) of Student's t."""
+    return float(_special().stdtr(df, -t))
 
 
 def _interpolated(ordered: np.ndarray, p: float) -> float | None:
@@ -208,7 +213,7 @@ def shared(cis: Sequence[RatioCI], confidence: float = 0.95) -> list[RatioCI]:
     s2 = s2**2
     prior, worth = _prior(s2, d)
     worth = np.minimum(worth, d)
-    worth = worth * _scipy().f.sf(s2 / prior, d, worth)
+    worth = worth * _special().fdtrc(d, worth, s2 / prior)
     moderated = np.maximum(s2, (worth * prior + d * s2) / (worth + d))
     found = list(cis)
     for i, variance, df in zip(sharing, moderated, d + worth, strict=True):
@@ -220,17 +225,16 @@ def shared(cis: Sequence[RatioCI], confidence: float = 0.95) -> list[RatioCI]:
 
 def _prior(s2: np.ndarray, d: np.ndarray) -> tuple[float, float]:
     """(s0², d0) of a scaled F that the variances follow, by the moments of their logs (Smyth 2004, section 6.2)."""
-    from scipy.special import digamma, polygamma
-
-    logs = np.log(s2) - digamma(d / 2) + np.log(d / 2)
-    excess = float(logs.var(ddof=1) - polygamma(1, d / 2).mean())
+    special = _special()
+    logs = np.log(s2) - special.digamma(d / 2) + np.log(d / 2)
+    excess = float(logs.var(ddof=1) - special.polygamma(1, d / 2).mean())
     if excess <= 1e-4:  # no more scatter of the scatters than chance gives
         return math.exp(float(logs.mean())), math.inf
     half = 0.5 + 1 / excess  # trigamma(half) = excess, by Newton's method
     for _ in range(50):
-        trigamma = float(polygamma(1, half))
-        half += trigamma * (1 - trigamma / excess) / float(polygamma(2, half))
-    return math.exp(float(logs.mean() + digamma(half) - math.log(half))), 2 * half
+        trigamma = float(special.polygamma(1, half))
+        half += trigamma * (1 - trigamma / excess) / float(special.polygamma(2, half))
+    return math.exp(float(logs.mean() + special.digamma(half) - math.log(half))), 2 * half
 
 
 def ratio_from_logs(mean: float, sd: float, n: int, confidence: float = 0.95, df: float | None = None) -> RatioCI:
@@ -242,18 +246,18 @@ def ratio_from_logs(mean: float, sd: float, n: int, confidence: float = 0.95, df
         return RatioCI(ratio, None, None, n, None, None, code("no_variation"))
     error, df = sd / math.sqrt(n), n - 1 if df is None else df
     half = t_quantile(0.5 + confidence / 2, df) * error
-    p_value = 2 * float(_scipy().t.sf(abs(mean) / error, df))
+    p_value = 2 * t_tail(abs(mean) / error, df)
     return RatioCI(ratio, math.exp(mean - half), math.exp(mean + half), n, p_value, sd, df=df)
 
 
 def t_quantile(p: float, df: float) -> float:
     """Quantile of Student's t."""
-    return float(_scipy().t.ppf(p, df))
+    return float(_special().stdtrit(df, p))
 
 
 def f_tail(ratio: float, above: int, below: int) -> float:
     """Probability of a ratio of two mean squares, of these degrees of freedom, at least as large (Fisher's F)."""
-    return float(_scipy().f.sf(ratio, above, below))
+    return float(_special().fdtrc(above, below, ratio))
 
 
 def half_width(low: float | None, high: float | None) -> float | None:
@@ -271,7 +275,7 @@ def tost(ci: RatioCI, margin: float) -> float | None:
     if ci.ratio is None or ci.sd is None or ci.df is None:
         return None
     mean, error, bound = math.log(ci.ratio), ci.sd / math.sqrt(ci.n), math.log1p(margin)
-    return float(_scipy().t.sf((bound - abs(mean)) / error, ci.df))
+    return t_tail((bound - abs(mean)) / error, ci.df)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -308,12 +312,14 @@ def drift(seconds: Sequence[float], values: Sequence[float], confidence: float =
     span = max(seconds) - min(seconds)
     if n < MIN_PAIRS or span <= 0:
         return Drift(None, None, None, None, n, code("test_needs_blocks", n=MIN_PAIRS))
+    from scipy import stats  # here, as it takes a second to load
+
     logs = np.log(np.asarray(values, dtype=float))
-    slope, _, low, high = _scipy().theilslopes(logs, np.asarray(seconds, dtype=float), alpha=confidence)
+    slope, _, low, high = stats.theilslopes(logs, np.asarray(seconds, dtype=float), alpha=confidence)
     percent = 100 * math.expm1(float(slope) * span)
     if n < 5:
         return Drift(percent, None, None, None, n, code("trend_needs_blocks", n=5))
-    p_value = float(_scipy().kendalltau(seconds, logs).pvalue)
+    p_value = float(stats.kendalltau(seconds, logs).pvalue)
     if math.isnan(p_value):
         return Drift(percent, None, None, None, n, code("no_variation"))
     return Drift(percent, 100 * math.expm1(float(low) * span), 100 * math.expm1(float(high) * span), p_value, n)

@@ -7,6 +7,7 @@ tokenizer and chat template come from the file. Unpacking gives back no precisio
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import sys
 import time
@@ -45,6 +46,9 @@ def main() -> None:
         sys.exit(f"unpack_gguf: {sys.executable} lacks {' and '.join(missing)}: "
                  f"{sys.executable} -m pip install {' '.join(missing)}")  # fmt: skip
     begin = time.perf_counter()
+    # Transformers opens the file four times, and each takes seconds for its list of tokens.
+    gguf = importlib.import_module("gguf")
+    gguf.GGUFReader = functools.cache(gguf.GGUFReader)  # type: ignore[attr-defined, unused-ignore]
     try:
         parameters = unpack(args.file, args.out)
     except (ValueError, OSError, KeyError, NotImplementedError) as error:

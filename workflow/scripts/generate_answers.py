@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from msgspec.structs import replace
-from quantbench import jobs, kept
+from quantbench import jobs, kept, wording
 from quantbench.config.expected import of_run
 from quantbench.engines import openai_api
 from quantbench.quality import ask, prompt_set
@@ -22,10 +22,11 @@ def main(job):
     path = Path(job.input.prompts)
     prompts = prompt_set.parse(path.read_text(encoding="utf-8"), str(path))
     key = openai_api.key_of(spec)
-    again = f", then {len(job.params.floor)} times again" if job.params.floor else ""
-    print(f"{spec.model}: {len(prompts)} quality prompts, one by one{again}", file=sys.stderr, flush=True)
+    at_once, floor = job.params.concurrency, job.params.floor
+    again = f", then {wording.plural(len(floor), 'time')} again" if floor else ""
+    print(f"{spec.model}: {len(prompts)} quality prompts, {at_once} at a time{again}", file=sys.stderr, flush=True)
     with lane.lease(spec, "answers") as lease:
-        answers = ask.answers(lease.url, spec.served_name, prompts, job.params.floor, key)
+        answers = ask.answers(lease.url, spec.served_name, prompts, at_once, floor, key)
         served = lease.served(wanted.server)
     base.write(record, replace(wanted, server=served))
     base.write(job.output.answers, answers)

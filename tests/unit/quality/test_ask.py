@@ -89,7 +89,7 @@ def serving(server: Server) -> Iterator[str]:
 def test_answers_and_the_passes_of_the_floor() -> None:
     server = Server()
     with serving(server) as url:
-        answers = ask.answers(url, "m", PROMPTS, [1, 4])
+        answers = ask.answers(url, "m", PROMPTS, floor=[1, 4])
     assert [a.output for a in answers] == ["A", "B", "C", "D"]
     assert [r.concurrency for r in answers[0].again] == [1, 4]
     assert len(server.bodies) == 12

@@ -115,11 +115,11 @@ def quantizer_python(plan: Plan, name: str) -> str:
 
 
 def floor(plan: Plan, name: str) -> list[int]:
-    """Concurrencies at which a model is asked the quality prompts again: the baseline only, alone and under load."""
+    """Concurrencies at which a model is asked the quality prompts again: the baseline only."""
     if name != plan.baseline:
         return []
     quality = plan.config["quality"]
-    return [*([1] if quality["floor_repeat"] else []), quality["floor_concurrency"]]
+    return [*([quality["concurrency"]] if quality["floor_repeat"] else []), quality["floor_concurrency"]]
 
 
 def startups(plan: Plan) -> list[str]:

@@ -14,7 +14,7 @@ from quantbench.records.layout import Results
 Json = dict[str, Any]
 
 PAGES = ("notes", "cost", "best_practices", "decision", "answers")
-"""The Markdown pages of a report, one file each; scripts/write_page.py says what makes them."""
+"""The Markdown pages of a report, one file each; scripts/write_pages.py says what makes them."""
 
 
 def points(plan: Plan, arm: str, results: Results) -> list[Cell]:

@@ -138,7 +138,7 @@ async def _pass(server: _Server, prompts: Sequence[Prompt], ids: Sequence[list[i
     return list(await asyncio.gather(*(one(p, t) for p, t in zip(prompts, ids, strict=True))))
 
 
-async def _ask(url: str, model: str, prompts: Sequence[Prompt], floor: Sequence[int], key: str | None) -> list[Answer]:
+async def _ask(url: str, model: str, prompts: Sequence[Prompt], passes: Sequence[int], key: str | None) -> list[Answer]:
     headers = api_key.authorization(key) | {"Accept-Encoding": "identity"}
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     session = aiohttp.ClientSession(
@@ -152,30 +152,36 @@ async def _ask(url: str, model: str, prompts: Sequence[Prompt], floor: Sequence[
             if doubled(tokens, leading):
                 raise QuantbenchError(f"{model}: the chat template puts the begin-of-text token twice ({prompt['id']})")
         thinking = await server.opens_thought(ids[0])
-        first = await _pass(server, prompts, ids, 1)
-        again = [(at_once, await _pass(server, prompts, ids, at_once)) for at_once in floor]
+        replies = [await _pass(server, prompts, ids, at_once) for at_once in passes]
     return [
         Answer(
             id=prompt["id"],
             kind=prompt["class"],
             prompt=shown(prompt),
-            **first[i],
+            **replies[0][i],
             thought_opened=thinking,
             prompt_tokens=len(ids[i]),
             prompt_token_ids_sha256=hashlib.sha256(repr(ids[i]).encode()).hexdigest(),
-            again=tuple(Repeat(concurrency=at_once, **answers[i]) for at_once, answers in again),
+            again=tuple(
+                Repeat(concurrency=at_once, **pass_[i]) for at_once, pass_ in zip(passes[1:], replies[1:], strict=True)
+            ),
         )
         for i, prompt in enumerate(prompts)
     ]
 
 
 def answers(
-    url: str, model: str, prompts: Sequence[Prompt], floor: Sequence[int] = (), key: str | None = None
+    url: str,
+    model: str,
+    prompts: Sequence[Prompt],
+    concurrency: int = 1,
+    floor: Sequence[int] = (),
+    key: str | None = None,
 ) -> list[Answer]:
-    """Greedy answers in prompt order: one pass alone (concurrency 1), then one more pass per entry of `floor`.
+    """Greedy answers in prompt order: one pass with so many prompts at a time, then one more per entry of `floor`.
 
     key: the API key of a server that wants one.
 
     Raises QuantbenchError when the server does not answer, or answered something else than was sent.
     """
-    return asyncio.run(_ask(url, model, prompts, floor, key))
+    return asyncio.run(_ask(url, model, prompts, [concurrency, *floor], key))

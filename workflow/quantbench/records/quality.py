@@ -47,10 +47,14 @@ class Answer(OpenRecord, frozen=True, kw_only=True, rename={"kind": "class"}):
 
 
 class AnsweredWith(Record, frozen=True, kw_only=True):
-    """`servers/{model}/answered_with.json`: what the answers depend on. floor: concurrencies of the repeats."""
+    """`servers/{model}/answered_with.json`: what the answers depend on.
+
+    concurrency: prompts asked at a time. floor: that of each repeat.
+    """
 
     server: ServedWith
     prompts: str
+    concurrency: int = 1
     floor: tuple[int, ...] = ()
 
 

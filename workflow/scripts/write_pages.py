@@ -1,6 +1,7 @@
-"""Result files -> one page, as Markdown."""
+"""Result files -> all pages, as Markdown: they quote the same, and loading it takes longer than writing them."""
 
 from quantbench import jobs, results
+from quantbench.config import report_plan
 from quantbench.files import write_text
 from quantbench.records.base import convert
 from quantbench.records.plan import ReportPlan
@@ -9,7 +10,8 @@ from quantbench.report import pages, render
 
 def main(job):
     run = results.load_run(job.input, convert(job.params.report, ReportPlan), job.config["command"])
-    write_text(job.output[0], render.page(pages.PAGES[job.wildcards.page](run)))
+    for name, path in zip(report_plan.PAGES, job.output, strict=True):
+        write_text(path, render.page(pages.PAGES[name](run)))
 
 
 jobs.run(snakemake, main)
