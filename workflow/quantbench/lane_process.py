@@ -1,4 +1,4 @@
-"""The process of a lane: it measures the blocks that jobs ask for, and changes the model before the next one asks.
+"""The process of a lane: it measures the blocks that jobs ask for, and gets the next one's model ready meanwhile.
 
 `python -m quantbench.lane_process LANE FD` answers on the listening socket FD, one request after the other (see
 `ask_lane`). What a block needs is loaded once, and while the files of one block are written the servers change for the
@@ -8,6 +8,7 @@ next. It ends with its run, with a job that waits for it, and after a failed blo
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -66,17 +67,7 @@ class LaneProcess:
         now = replace(planned, server=kept.now(planned.server, spec))
         if kept.take_back("measure_block", (context_path, records_path), now):
             return
-        wanted = block.BlockSpec(
-            arm=arm,
-            number=number,
-            spec=spec,
-            knobs=convert(self._plan.block_knobs(cell), BlockKnobs),
-            gpu=self._plan.gpu,
-            prompts=Path(self._plan.config["workloads"][cell.workload]["prompts"]),
-            wanted=now,
-            # From the plan and not the params: another number of starts measures no block again.
-            start=self._start(number),
-        )
+        wanted = dataclasses.replace(self._block(reference), wanted=now)
         records, context = block.measure(wanted, ahead=self._take_prepared(), released=lambda: self._prepare(following))
         tables_io.write_records(records_path, records)
         # What is declared judges a block, and measures none again.
@@ -85,6 +76,19 @@ class LaneProcess:
         write(context_path, guards.judged(context, ready, None, now, declared))
         block.say_progress(wanted, context, progress)
 
+    def _block(self, reference: Reference) -> block.BlockSpec:
+        arm, cell, number = reference[0], Cell.of(*reference[1:4]), reference[4]
+        return block.BlockSpec(
+            arm=arm,
+            number=number,
+            spec=self._spec(arm),
+            knobs=convert(self._plan.block_knobs(cell), BlockKnobs),
+            gpu=self._plan.gpu,
+            prompts=Path(self._plan.config["workloads"][cell.workload]["prompts"]),
+            # From the plan and not the params: another number of starts measures no block again.
+            start=self._start(number),
+        )
+
     def _spec(self, arm: str) -> ServerSpec:
         return convert(self._plan.server_spec(arm), ServerSpec)
 
@@ -92,14 +96,15 @@ class LaneProcess:
         return Start(self._plan.start_of(number), self._plan.starts_if_cheap)
 
     def _prepare(self, following: Reference | None) -> None:
-        """Change the lane's model in a thread, which mostly waits for the servers."""
+        """Change the lane's model and warm it up, in a thread, which mostly waits for the servers."""
         if following is None:
             return
-        spec, start = self._spec(following[0]), self._start(following[4])
+        ahead = self._block(following)
 
         def change() -> None:
             with contextlib.suppress(Exception):  # the lease of the block says what is wrong, and mends it
-                self._prepared = lane.prepare(spec, "the next block", start)
+                warm_up = functools.partial(block.warm_up, ahead)
+                self._prepared = lane.prepare(ahead.spec, "the next block", ahead.start, warm_up)
 
         self._ahead = threading.Thread(target=change, daemon=True, name="prepare the lane")
         self._ahead.start()

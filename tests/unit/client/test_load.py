@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 from ports import free_ports
-from quantbench.client.load import run_block
+from quantbench.client.load import run_block, warm_up
 from quantbench.client.load_checks import models_at
 from quantbench.client.load_spec import LoadSpec, body_of, endpoint_of, endpoint_url, sampling
 from quantbench.client.prompts import Prompt
@@ -71,6 +72,19 @@ def test_warm_up_requests_may_be_shorter_than_the_measured_ones(server: TruthSer
     result = run_block(spec(server, min_requests=3, warmup_max_tokens=4))
     assert {r.completion_tokens for r in result.records} == {12}
     assert sorted(row["tokens"] for row in server.log()) == [4, 4, 4, 12, 12, 12]
+
+
+def test_a_warm_up_can_be_had_ahead(server: TruthServer) -> None:
+    """The same requests as the block's own, from a thread, and then the block without."""
+    asked = spec(server, min_requests=3, warmup_max_tokens=4)
+    server.log()
+    run_block(asked)
+    together = server.log()
+    thread = threading.Thread(target=warm_up, args=(asked,))
+    thread.start()
+    thread.join()
+    run_block(replace(asked, warmup_requests=0))
+    assert [row["key"] for row in server.log()] == [row["key"] for row in together]
 
 
 REASONS = {

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from quantbench import block
 from quantbench.engines import openai_api
+from quantbench.engines.vllm import client, metrics
 from quantbench.engines.vllm import engine as vllm
 from quantbench.errors import QuantbenchError
 from quantbench.observe import gpu
@@ -19,7 +21,19 @@ from quantbench.records import base
 from quantbench.records.block import ForeignProcess
 from quantbench.serving import claims, lane, memory, owner, processes, registry, server
 from quantbench.serving.starts import CHEAP_S, FIRST, Start
-from servers import PATIENCE_S, behave, changed, fake_spec, gpu_spec, left_over, own_home, running
+from servers import (
+    KNOBS,
+    PATIENCE_S,
+    behave,
+    changed,
+    fake_spec,
+    gpu_spec,
+    left_over,
+    own_home,
+    running,
+    started,
+    write_prompts,
+)
 
 GIB = 1024
 
@@ -131,9 +145,32 @@ def test_a_switch_can_be_made_before_the_lease_that_it_is_for(home):
     with lane.lease(alpha, "block", ahead) as lease:
         assert (lease.action, lease.switch_s > ahead.switch_s) == ("woken", True)
     with lane.lease(beta, "block", ahead) as lease:
-        assert (lease.action, lease.switch_s < 10) == ("woken", True)
+        assert (lease.action, lease.switch_s < 10, lease.warm) == ("woken", True, None)
     with lane.lease(beta, "block", ahead) as lease:
         assert lease.action == "reused", "it was for another model"
+
+
+def test_a_block_leaves_out_the_warm_up_that_was_made_ahead_of_it(home, monkeypatch):
+    spec, served = gpu_spec(home, "alpha"), []
+    ready = started(spec)
+    write_prompts("short", ["Once upon a time", "Hello"])
+    one, two = (block.BlockSpec("alpha", number, spec, KNOBS, "test", Path("short.jsonl")) for number in (1, 2))
+
+    def asked(wanted, ahead):
+        """Requests that the server sees of a block, and those of its warm-up among them."""
+        before = metrics.snapshot(client.metrics_page(ready.url)).requests_succeeded
+        records, _ = block.measure(wanted, ahead)
+        served.append(metrics.snapshot(client.metrics_page(ready.url)).requests_succeeded - before - len(records))
+        return served[-1]
+
+    def prepared(wanted):
+        return lane.prepare(spec, "test", warm_up=lambda lease: block.warm_up(wanted, lease))
+
+    assert asked(one, None) == KNOBS.warmup_requests
+    assert asked(one, prepared(one)) == 0
+    assert asked(two, prepared(one)) == KNOBS.warmup_requests, "it was for another block"
+    monkeypatch.setattr(block, "WARM_S", 0.0)
+    assert asked(one, prepared(one)) == KNOBS.warmup_requests, "it is too long ago"
 
 
 @pytest.mark.fault(

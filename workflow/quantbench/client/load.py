@@ -85,6 +85,12 @@ async def _report(phase: Phase, progress: Progress) -> None:
         progress(len(phase.exchanges), phase.elapsed_s())
 
 
+def _connections(spec: LoadSpec) -> list[Connection]:
+    """One per slot, not yet open."""
+    url, head, make = endpoint_url(spec.url, spec.endpoint), headers(spec), transport_for(spec)
+    return [make(url, head) for _ in range(spec.concurrency)]
+
+
 async def _open(spec: LoadSpec, connections: list[Connection], *, anew: bool = False) -> None:
     """Open what is not open, or, `anew`, everything. Raises QuantbenchError if nothing listens."""
     try:
@@ -169,9 +175,7 @@ def _quiet_gc() -> Iterator[None]:
 async def _run(
     spec: LoadSpec, before: Hook | None, after: Hook | None, progress: Progress | None
 ) -> tuple[Phase, datetime, ClientFacts, list[Span]]:
-    url, head = endpoint_url(spec.url, spec.endpoint), headers(spec)
-    make = transport_for(spec)
-    connections = [make(url, head) for _ in range(spec.concurrency)]
+    connections = _connections(spec)
     source = requests_for(spec.prompts, template=spec.template, seed=spec.seed, salt=spec.salt)
     phase = Phase(spec, source, spec.min_requests, spec.min_seconds)
     try:
@@ -198,7 +202,7 @@ async def _run(
         loop_lag_p99_ms=lag.percentile_ms(99),
         connections_opened=sum(connection.opened for connection in connections),
         resent=phase.resent,
-        transport=make.__name__,
+        transport=transport_for(spec).__name__,
         stalled_s=sum(over - since for since, over in stalls) / 1e9,
         longest_stall_s=(over - since) / 1e9,
         longest_stall_at_s=since / 1e9,
@@ -206,6 +210,21 @@ async def _run(
         clock_step_s=clocks.step_s(ended),
     )
     return phase, started, client, stalls
+
+
+def warm_up(spec: LoadSpec) -> None:
+    """Only warm up, with what `run_block` would; its caller may then leave it out. Errors as there; in any thread."""
+
+    async def main() -> None:
+        connections = _connections(spec)
+        try:
+            await _open(spec, connections)
+            await _warm_up(spec, connections)
+        finally:
+            await asyncio.gather(*(connection.close() for connection in connections))
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
 
 
 def run_block(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,6 +36,9 @@ from quantbench.serving import (
 )
 from quantbench.serving.starts import FIRST, Start
 
+Warm = tuple[str, float]
+"""What a server has been warmed up for, and when (s, monotonic)."""
+
 
 @dataclass
 class Lease:
@@ -45,6 +48,7 @@ class Lease:
     note      why that is not the mode that was wanted, else ""
     state     None for an endpoint
     switch_s  from having the lock to a server that answers
+    warm      what the server has been warmed up for ahead, by `prepare`
     """
 
     spec: ServerSpec
@@ -54,6 +58,7 @@ class Lease:
     state: State | None = None
     switch_s: float = 0.0
     measured_s: float | None = None
+    warm: Warm | None = None
 
     @property
     def url(self) -> str:
@@ -118,6 +123,7 @@ def lease(spec: ServerSpec, why: str = "lease", ahead: Lease | None = None, star
         lent.switch_s = time.monotonic() - begin
         if ahead and lent.action == "reused" and ahead.spec == spec:
             lent.action, lent.note, lent.switch_s = ahead.action, ahead.note, lent.switch_s + ahead.switch_s
+            lent.warm = ahead.warm
         used = registry.folder(lent.state.key) / "used"
         used.touch()
         try:
@@ -133,8 +139,13 @@ def lease(spec: ServerSpec, why: str = "lease", ahead: Lease | None = None, star
             registry.add_event(lent.state.home, "lease", seconds=held, action=lent.action, why=why, measured_s=measured)
 
 
-def prepare(spec: ServerSpec, why: str, start: Start = FIRST) -> Lease | None:
-    """Wake a server of this run before its lease, where that is all there is to do; None where it is not up."""
+def prepare(
+    spec: ServerSpec, why: str, start: Start = FIRST, warm_up: Callable[[Lease], Warm | None] = lambda _: None
+) -> Lease | None:
+    """Wake a server of this run before its lease, where that is all there is to do; None where it is not up.
+
+    warm_up: asks it what it is to be warmed up with.
+    """
     here = registry.servers(spec.devices)
     mine = next((s for s in here if s.owner == owner.current() and s.spec.hash == spec.hash), None)
     if spec.endpoint or mine is None or not (mine.ready and registry.is_up(mine)) or _mode(spec)[0] == "restart":
@@ -142,6 +153,7 @@ def prepare(spec: ServerSpec, why: str, start: Start = FIRST) -> Lease | None:
     if starts.is_due(start, mine, [state for state in here if state is not mine]):
         return None
     with lease(spec, why) as lent:
+        lent.warm = warm_up(lent)
         return lent
 
 
