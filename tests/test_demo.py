@@ -45,6 +45,7 @@ class DemoBox(Box):
             workloads={"chat": {"concurrency": [1], "max_tokens": [8]}},
             primary={"concurrency": 1},
             blocks=1,
+            budget="none",
             block={"min_seconds": 0.5},
         )
 

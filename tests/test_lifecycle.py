@@ -464,14 +464,14 @@ def test_two_profiles_may_make_different_models_of_one_name(fresh: Box) -> None:
 
 
 def test_refine_adds_blocks_until_the_precision_or_the_most_blocks(done: Box) -> None:
-    done.configure(refine={"max_blocks": 4, "budget_minutes": 60}, workloads={"chat": {"concurrency": [4]}})
+    done.configure(refine={"max_blocks": 3, "budget_minutes": 60}, workloads={"chat": {"concurrency": [4]}})
     (done.path / "mine.yaml").write_text(f"gpu: {GPU}\n")
     given = ["--configfile", "mine.yaml", "--config", "margin=0.05"]
     printed = done.execute("quantbench", "refine", "--precision", "0.000001", *given, ok=False)  # cannot be reached
-    assert "refine: adding 2 blocks of chat/c4_t16" in printed or "refine: adding 1 blocks" in printed, printed[-3000:]
+    assert "refine: adding 1 blocks of chat/c4_t16" in printed, printed[-3000:]
     # On a machine so busy that guards refuse the blocks, that is said instead.
     assert "still wider than" in printed or "refused by guards" in printed
-    assert len(done.results("raw/*/chat/c4_t16/b*.json")) == 2 * 4, "four blocks of each model, no more"
+    assert len(done.results("raw/*/chat/c4_t16/b*.json")) == 2 * 3, "three blocks of each model, no more"
     assert not done.plan("capacity"), "what was added stays part of the cell"
 
 
@@ -648,6 +648,10 @@ ROUND = 2
 
 def next_round(verdict, measured, seconds_left, seconds_per_round):
     return {key: 2 for key, n in measured.items() if n < 5 and seconds_per_round[key] <= seconds_left}
+
+
+def asked(verdict):
+    return [row for row in verdict.rows if row.metric == "throughput_tok_s"]
 """
 """In place of `judge.rounds`: all answers are open until there are five blocks, whatever they say."""
 

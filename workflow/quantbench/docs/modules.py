@@ -21,7 +21,7 @@ LAYERS: Final = (
     "quality",
     "results",
     "report",
-    "judgement subjects preview inputs fitting iso_memory kept block jobs lane_process further docs",
+    "judgement subjects preview inputs fitting iso_memory kept order block jobs lane_process further docs",
     "cli __main__",
 )
 """Packages, and modules outside of any, from the bottom: each imports from its own layer and those above it here."""
