@@ -23,14 +23,14 @@ from scipy.special import stdtr, stdtrit
 CELLS = 5
 
 
-def intervals(trials: int) -> Iterator[str]:
+def intervals(trials: int, seed: int) -> Iterator[str]:
     """Shared intervals without further rounds, beside the plain ones of the same sessions."""
     yield "| pairs | last cell's variance | machine | coverage (noisiest cell) | plain | width against plain | false difference in a family | false equivalence, primary |"  # noqa: E501
     yield "|---:|---:|---|---|---|---:|---:|---:|"
     for pairs in (4, 6, 10):
         for variance in (1.0, 2.0, 5.0):
             for name, scene in SCENES.items():
-                logs = pair_logs(np.random.default_rng(pairs), trials, CELLS, pairs, scene, variance)
+                logs = pair_logs(np.random.default_rng(1000 * seed + pairs), trials, CELLS, pairs, scene, variance)
                 mean, error, df = shared_rows(logs)
                 plain = logs.std(axis=2, ddof=1) / np.sqrt(pairs), np.full(mean.shape, pairs - 1.0)
                 hit, before = covered(mean, error, df), covered(mean, *plain)
@@ -43,15 +43,16 @@ def intervals(trials: int) -> Iterator[str]:
                 )
 
 
-def rounds(trials: int) -> Iterator[str]:
+def rounds(trials: int, seed: int) -> Iterator[str]:
     """The stopping rule: four planned blocks, then time for so many rounds of all cells."""
     yield "| rounds | last cell's variance | machine | false difference: primary (family) | false equivalence: primary (family) | coverage, true ratio 1 (noisiest) | coverage at the margin (noisiest) | baseline against itself named | decided at the margin |"  # noqa: E501
     yield "|---:|---:|---|---|---|---|---|---:|---:|"
     for n in (0, 3, 6, 10):
         for variance in (1.0, 5.0):
             for name, scene in SCENES.items():
+                start = 1000 * seed + n
                 none, edge = (
-                    rounds_until_decided(np.random.default_rng(n), trials, n, variance, true=true, scene=scene)
+                    rounds_until_decided(np.random.default_rng(start), trials, n, variance, true=true, scene=scene)
                     for true in (0.0, 1.0)
                 )
                 yield (
@@ -65,6 +66,7 @@ def rounds(trials: int) -> Iterator[str]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=10_000, help="sessions per line (a third with rounds)")
-    trials = parser.parse_args().trials
-    for line in chain(intervals(trials), [""], rounds(trials // 3)):
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    for line in chain(intervals(args.trials, args.seed), [""], rounds(args.trials // 3, args.seed)):
         print(line.replace("%", " %"), flush=True)

@@ -77,6 +77,30 @@ def frozen(rng: np.random.Generator, steps: Steps, seconds: float) -> Steps:
     return longer
 
 
+def between_tokens(step: float) -> list[Silence]:
+    return [Silence(s=step, at_s=1.0 + i / 10, prompt_tokens=0, taken_in=0) for i in range(KEPT)]
+
+
+def waits(*rows: tuple[float, int, int]) -> list[Silence]:
+    """Of (seconds, prompt tokens that waited, prompt tokens taken in)."""
+    return [Silence(s=s, at_s=0.0, prompt_tokens=waiting, taken_in=taken) for s, waiting, taken in rows]
+
+
+@pytest.mark.parametrize("seen", [
+    [*waits((0.252, 390, 390), (0.247, 780, 390), (0.0, 585, 195), (0.0, 390, 0), (0.0, 390, 195), (0.0, 195, 195)),
+     *between_tokens(0.06)],
+    [*waits((0.761, 555, 555), (0.194, 747, 192), (0.0, 555, 186), (0.0, 369, 182), (0.0, 187, 187)),
+     *between_tokens(0.06)],
+    [*waits((2.62, 2872, 1921), (1.09, 951, 951), (0.35, 3077, 205), (0.0, 951, 300), (0.0, 951, 200)),
+     *between_tokens(0.1)],
+])  # fmt: skip
+def test_the_first_wave_of_a_slow_machine_is_no_freeze(seen: list[Silence]) -> None:
+    """As the demo had them: blocks of one wave, whose first tokens come one after the other."""
+    context = BLOCK | {"silences": tuple(sorted(seen, key=lambda s: -s.s)), "metrics": {"duration_s": 2.3}}
+    judged = STALLED.answer(BlockFacts(BlockContext(**context), Source("ready", None), Source("calibration", None)))
+    assert judged.status == "ok"
+
+
 def refused(steps: Steps, waiting: Steps, taken_in: Steps) -> int:
     """How many of these blocks the guard refuses."""
     blocks = zip(steps, waiting, taken_in, strict=True)

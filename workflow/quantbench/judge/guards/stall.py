@@ -41,7 +41,8 @@ def _usual(silence: Silence, seen: Sequence[Silence]) -> float | None:
     if not silence.prompt_tokens:
         return step
     least = step or 0.0
-    waiting = [other for other in others if other.prompt_tokens]
+    # First tokens of one step come one after the other: what lies between them is no wait.
+    waiting = [other for other in others if other.prompt_tokens and other.s > least / 2]
     waits = [_wait(other, silence.prompt_tokens) for other in waiting]
     work = [_work(other, silence.taken_in, least) for other in waiting if other.taken_in and silence.taken_in]
     return max(least, *(_ranked(kind, max(1, len(kind) // 2)) or 0.0 for kind in (waits, work))) if waits else None
