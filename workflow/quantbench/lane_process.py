@@ -60,14 +60,14 @@ class LaneProcess:
         Meanwhile the lane is prepared for the block that follows. progress: what is said of how far the run is, where
         that is not counted in blocks of the plan. Raises QuantbenchError.
         """
-        arm, cell, number = reference[0], Cell.of(*reference[1:4]), reference[4]
-        results, spec = Results(self._plan.gpu), self._spec(arm)
+        wanted, results = self._block(reference), Results(self._plan.gpu)
+        arm, cell, number, spec = wanted.arm, wanted.knobs.cell, wanted.number, wanted.spec
         records_path, context_path = (results.file(kind, cell, arm=arm, block=number) for kind in ("records", "block"))
         planned = self._expected.wanted(arm, cell)
         now = replace(planned, server=kept.now(planned.server, spec))
         if kept.take_back("measure_block", (context_path, records_path), now):
             return
-        wanted = dataclasses.replace(self._block(reference), wanted=now)
+        wanted = dataclasses.replace(wanted, wanted=now)
         records, context = block.measure(wanted, ahead=self._take_prepared(), released=lambda: self._prepare(following))
         tables_io.write_records(records_path, records)
         # What is declared judges a block, and measures none again.
@@ -81,19 +81,13 @@ class LaneProcess:
         return block.BlockSpec(
             arm=arm,
             number=number,
-            spec=self._spec(arm),
+            spec=convert(self._plan.server_spec(arm), ServerSpec),
             knobs=convert(self._plan.block_knobs(cell), BlockKnobs),
             gpu=self._plan.gpu,
             prompts=Path(self._plan.config["workloads"][cell.workload]["prompts"]),
             # From the plan and not the params: another number of starts measures no block again.
-            start=self._start(number),
+            start=Start(self._plan.start_of(number), self._plan.starts_if_cheap),
         )
-
-    def _spec(self, arm: str) -> ServerSpec:
-        return convert(self._plan.server_spec(arm), ServerSpec)
-
-    def _start(self, number: int) -> Start:
-        return Start(self._plan.start_of(number), self._plan.starts_if_cheap)
 
     def _prepare(self, following: Reference | None) -> None:
         """Change the lane's model and warm it up, in a thread, which mostly waits for the servers."""

@@ -10,8 +10,6 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
-from msgspec.structs import replace
-
 from quantbench.records.block import Silence
 from quantbench.records.request import RequestRecord, Span
 
@@ -44,7 +42,7 @@ def silences(requests: Sequence[RequestRecord], stalls: Sequence[Span] = ()) -> 
         return taken_in[bisect_right(times, time)]
 
     seen = [
-        replace(_silence(start, end, requests, stalls), taken_in=until(end + _burst(end - start)) - until(start))
+        _silence(start, end, requests, stalls, until(end + _burst(end - start)) - until(start))
         for start, end in longest
     ]
     seen.sort(key=lambda silence: silence.s, reverse=True)
@@ -61,10 +59,10 @@ def _burst(silence_ns: int) -> int:
     return int(min(TOGETHER * silence_ns, TOGETHER * 1e9))
 
 
-def _silence(start: int, end: int, requests: Sequence[RequestRecord], stalls: Sequence[Span]) -> Silence:
+def _silence(start: int, end: int, requests: Sequence[RequestRecord], stalls: Sequence[Span], taken_in: int) -> Silence:
     client = sum(max(0, min(end, over) - max(start, since)) for since, over in stalls)
     waited_for = sum(r.prompt_tokens or 1 for r in requests if _waits(r, start, end))
-    return Silence(s=(end - start - client) / 1e9, at_s=start / 1e9, prompt_tokens=waited_for)
+    return Silence(s=(end - start - client) / 1e9, at_s=start / 1e9, prompt_tokens=waited_for, taken_in=taken_in)
 
 
 def _waits(request: RequestRecord, start: int, end: int) -> bool:

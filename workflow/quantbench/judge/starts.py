@@ -29,7 +29,6 @@ from quantbench.stats import NO_SPREAD, RatioCI, f_tail, half_width, holm, ratio
 
 MIN_STARTS: Final = 3
 ALPHA: Final = 0.05
-"""The metric whose starts the pages speak of; verdict.json has all."""
 
 
 @dataclass(frozen=True)
