@@ -162,15 +162,15 @@ def measure(
             asked = _load_spec(block, lease.url, prompts)
             if _is_warm(block, lease):
                 asked = dataclasses.replace(asked, warmup_requests=0)
-            result = load.run_block(asked, before=begin, after=end)
+            heard = load.ask_block(asked, before=begin, after=end)
         finally:
             host.stop()
             sampler.stop()
             poller.close()
-        lease.measured_s = result.duration_s
+        lease.measured_s = heard.duration_s
         _event(block, lease, "block ends")
     released()
-    knobs = block.knobs
+    result, knobs = heard.parsed(), block.knobs
     return result.records, metrics.block_context(
         result,
         knobs.cell,

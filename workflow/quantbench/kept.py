@@ -296,7 +296,7 @@ def now(server: ServedWith, spec: ServerSpec) -> ServedWith:
     return replace(server, source_id=identity.source_id(spec) or server.source_id)
 
 
-def take_back(rule: str, outputs: Iterable[Path | str], wanted: Record) -> bool:
+def take_back(rule: str, outputs: Iterable[Path | str], wanted: Record | None) -> bool:
     """Put what lies set aside, and is as wanted, where the job's outputs belong; False if there is nothing of it."""
     names = {Path(path).name: Path(path) for path in outputs}
     found = _candidate(rule, list(names.values()), wanted)
@@ -308,6 +308,11 @@ def take_back(rule: str, outputs: Iterable[Path | str], wanted: Record) -> bool:
         _drop(found)
         print(f"quantbench: {next(iter(names.values()))} was set aside, and is taken back", file=sys.stderr, flush=True)
     return bool(found)
+
+
+def lies_aside(rule: str, outputs: Iterable[Path], wanted: Record | None) -> bool:
+    """Whether `take_back` would find it."""
+    return _candidate(rule, list(outputs), wanted) is not None
 
 
 def _candidate(rule: str, files: list[Path], wanted: Record | None) -> list[Path] | None:

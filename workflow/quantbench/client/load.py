@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -234,7 +234,52 @@ def run_block(
     after: Hook | None = None,
     progress: Progress | None = None,
 ) -> BlockResult:
-    """Warm up, measure one block, parse it.
+    """Warm up, measure one block, parse it: `ask_block`, and what it has heard."""
+    return ask_block(spec, before=before, after=after, progress=progress).parsed()
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A block as it came from the server, not yet parsed: that takes time in which nobody needs the server."""
+
+    spec: LoadSpec
+    phase: Phase
+    started: datetime
+    client: ClientFacts
+    stalls: Sequence[Span]
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds that were measured."""
+        return self.phase.duration_s()
+
+    def parsed(self) -> BlockResult:
+        """Exchanges become records, in the order of issue; what only they tell of the client is added."""
+        cpu = time.thread_time()
+        ordered = sorted(self.phase.exchanges, key=lambda e: e.index)
+        with _no_gc():
+            records = [
+                record(e, expected_tokens=self.spec.expected_tokens, zero_ns=self.phase.started_ns) for e in ordered
+            ]
+        key = self.spec.api_key
+        records = [replace(r, detail=hidden(r.detail, key)) if r.detail else r for r in records]
+        client = structs.replace(
+            self.client,
+            parse_cpu_s=time.thread_time() - cpu,
+            coalesced_share=_coalesced(records),
+            concurrency_held=concurrency_held(spans(records), self.spec.concurrency),
+        )
+        return BlockResult(records, self.started, self.duration_s, client, self.stalls)
+
+
+def ask_block(
+    spec: LoadSpec,
+    *,
+    before: Hook | None = None,
+    after: Hook | None = None,
+    progress: Progress | None = None,
+) -> Heard:
+    """Warm up and measure one block.
 
     `before` is called after the warm-up, right before the clock starts; `after` right after it has stopped;
     both may be async. `progress(done, seconds)` is called once a second. Raises QuantbenchError if nothing
@@ -263,23 +308,7 @@ def run_block(
             signal.signal(signal.SIGTERM, previous)
         if terminated:
             signal.raise_signal(signal.SIGTERM)
-    return _parse(spec, phase, started, client, stalls)
-
-
-def _parse(spec: LoadSpec, phase: Phase, started: datetime, client: ClientFacts, stalls: Sequence[Span]) -> BlockResult:
-    """Exchanges become records, in the order of issue; what only they tell of the client is added."""
-    cpu = time.process_time()
-    ordered = sorted(phase.exchanges, key=lambda e: e.index)
-    with _no_gc():
-        records = [record(e, expected_tokens=spec.expected_tokens, zero_ns=phase.started_ns) for e in ordered]
-    records = [replace(r, detail=hidden(r.detail, spec.api_key)) if r.detail else r for r in records]
-    client = structs.replace(
-        client,
-        parse_cpu_s=time.process_time() - cpu,
-        coalesced_share=_coalesced(records),
-        concurrency_held=concurrency_held(spans(records), spec.concurrency),
-    )
-    return BlockResult(records, started, phase.duration_s(), client, stalls)
+    return Heard(spec, phase, started, client, stalls)
 
 
 def _coalesced(records: list[RequestRecord]) -> float | None:

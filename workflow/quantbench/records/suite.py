@@ -1,4 +1,4 @@
-"""What the suites of the quality part say: a variant against the baseline, item by item, and the gate's word per use."""
+"""What the suites of the quality part say of a pair of models, item by item, and the word of the gate per use."""
 
 from __future__ import annotations
 

@@ -1,0 +1,81 @@
+"""A lane's process measures the next block before its job asks for it, and what comes of that is the job's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from box import Box, jobs
+
+BLOCKS = [(model, f"chat/c4_t16/b{number}") for number in (1, 2, 3) for model in ("alpha", "beta")]
+LATE_S = 2
+"""So long a job takes in the first test until it asks for its block."""
+
+
+@pytest.fixture
+def ahead(tmp_path: Path) -> Iterator[Box]:
+    """Two models on a card, in sleep mode, where any number of CPUs is enough for going ahead."""
+    box = Box(tmp_path / "box")
+    source = box.path / "workflow/quantbench/lane_process.py"
+    source.write_text(source.read_text().replace("AHEAD_CPUS = 8", "AHEAD_CPUS = 1"))
+    box.config["server"].pop("kv_cache_gib")
+    box.configure(
+        server={"platform": "cuda", "env": {"FAKE_GPU_DIR": str(box.path / "gpu")}},
+        lanes={"one": {"mode": "sleep", "devices": ["0"]}},
+        workloads={"chat": {"concurrency": [4]}},
+        blocks=3,
+        budget="none",
+    )
+    yield box
+    box.clean_up()
+
+
+def test_each_block_is_measured_once_in_the_order_of_the_schedule_and_before_its_job_asks(ahead: Box) -> None:
+    asking = ahead.path / "workflow/scripts/measure_block.py"
+    asking.write_text(f"import time\ntime.sleep({LATE_S})\n" + asking.read_text())
+    ahead.run("capacity")
+    events = ahead.events("block begins")
+    begun = [(event["model"], event["cell"]) for event in events]
+    assert sorted(begun) == sorted(BLOCKS)
+    assert [model for model, _ in begun] == ["alpha", "beta", "beta", "alpha", "alpha", "beta"], "A B B A"
+    written = [ahead.file(f"raw/{model}/{cell}.json").stat().st_mtime for model, cell in begun]
+    early = [event["cell"] for event, before in zip(events[1:], written, strict=False) if event["t"] < before + LATE_S]
+    assert len(early) == len(BLOCKS) - 1, "all but the first"
+    ahead.assert_none_left()
+
+
+@pytest.mark.fault(
+    "`kill -9` of snakemake while a block is measured ahead",
+    "nothing left running, finished blocks kept, the next run completes",
+)
+def test_what_was_measured_ahead_of_a_killed_run_counts_for_nothing(ahead: Box) -> None:
+    run = ahead.spawn("capacity")
+    ahead.wait_for(lambda: len(ahead.events("block begins")) >= 4)
+    os.kill(run.pid, signal.SIGKILL)
+    struck = time.monotonic()
+    run.wait(60)
+    ahead.assert_none_left(since=struck)
+    finished = len(ahead.results("raw/*/chat/*/b*.json"))
+    assert 2 <= finished <= 4
+    assert jobs(ahead.run("capacity"))["measure_block"] == len(BLOCKS) - finished
+    assert len(ahead.results("raw/*/chat/*/b*.json")) == len(BLOCKS)
+    ahead.assert_none_left()
+
+
+@pytest.mark.fault("a server dies while a block is measured ahead", "its job fails with the cause, or measures it")
+def test_a_server_that_dies_ahead_costs_one_block_at_most(ahead: Box) -> None:
+    run = ahead.spawn("capacity")
+    ahead.wait_for(lambda: len(ahead.events("block begins")) >= 3)
+    model = ahead.events("block begins")[-1]["model"]
+    victims = [pid for pid, line in ahead.living().items() if f"--served-model-name {model} " in line + " "]
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+    assert victims
+    if run.wait(180):
+        ahead.run("capacity")
+    assert len(ahead.results("raw/*/chat/*/b*.json")) == len(BLOCKS)
+    ahead.assert_none_left()
