@@ -92,13 +92,17 @@ def corrected(p: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Found:
-    """Shares of the sessions; the first cell is the primary, the others are its family. pairs: (trials, cells)."""
+    """Shares of the sessions; the first cell is the primary, the others are its family. pairs: (trials, cells).
+
+    named: the variant is called faster for the primary's workload, or for another one, which the second cell decides.
+    """
 
     primary_different: float
     family_different: float
     primary_equivalent: float
     family_equivalent: float
     first_better: float
+    named: float
     decided: float
     coverage: float
     noisiest: float
@@ -154,6 +158,7 @@ def rounds_until_decided(
         primary_equivalent=float(equal[:, 0].mean()),
         family_equivalent=float(equal[:, 1:].any(axis=1).mean()),
         first_better=float((shown[:, 0] & (mean[:, 0] > 0)).mean()),
+        named=float((shown[:, :2] & (mean[:, :2] > 0)).any(axis=1).mean()),
         decided=float((equal | shown).mean()),
         coverage=float(hit.mean()),
         noisiest=float(hit[:, -1].mean()),
