@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,6 +57,7 @@ SCHEMA: dict[str, Any] = {
     "properties": {
         "id": {"type": "string", "pattern": r"^[\w.-]{1,64}\Z"},
         "class": {"type": "string", "pattern": r"^\w{1,64}\Z"},
+        "cluster": {"type": "string", "minLength": 1},
         "for_model": {"type": "string"},
         "language": {"type": "string"},
         "prompt": {"type": "string"},
@@ -116,6 +118,19 @@ def parse(text: str, name: str) -> list[Prompt]:
     if not prompts:
         raise QuantbenchError(f"{name}: no prompts", remedy="one JSON object per line: id, class, prompt, …")
     return prompts
+
+
+def chosen(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
+    """As many prompts as `limit`, in file order, taken in turn from each class; all for None.
+
+    What a limit takes, a larger one takes too.
+    """
+    seen: Counter[str] = Counter()
+    turns = []
+    for place, prompt in enumerate(prompts):
+        turns.append((seen[prompt["class"]], place))
+        seen[prompt["class"]] += 1
+    return [prompts[place] for place in sorted(place for _, place in sorted(turns)[:limit])]
 
 
 def messages(prompt: Prompt) -> list[dict[str, str]]:
