@@ -295,7 +295,8 @@ LANE_RESOURCES = {
 
 def items_of(wildcards):
     """The file of a suite's items; none of a kind that has none."""
-    return items_file(PLAN.suites[wildcards.suite]) or []
+    path = items_file(PLAN.suites[wildcards.suite])
+    return [path] if path else []
 
 
 def settings_of_suite(wildcards):

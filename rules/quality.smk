@@ -71,7 +71,7 @@ rule collect_suite:
             else []
         ),
         ready=by_content("collect_suite", ready_of),
-        items=by_content("collect_suite", items_of),
+        prompts=by_content("collect_suite", items_of),
     output:
         collected=RESULTS.pattern("collected"),
     log:
@@ -91,7 +91,7 @@ rule collect_suite:
 # That of `quality.prompts` too.
 rule score_suite:
     input:
-        items=items_of,
+        prompts=items_of,
         baseline=lambda wildcards: collected_of(wildcards.suite, BASELINE),
         variant=lambda wildcards: collected_of(wildcards.suite, wildcards.variant),
     output:

@@ -15,7 +15,7 @@ def main(job):
     pair = Pair(
         suite=job.wildcards.suite,
         settings=settings,
-        items=suites.items(settings, "".join(Path(path).read_text(encoding="utf-8") for path in job.input.items)),
+        items=suites.items(settings, "".join(Path(path).read_text(encoding="utf-8") for path in job.input.prompts)),
         baseline=Side(job.params.baseline, read(job.input.baseline, list[kind.collected])),
         variant=Side(job.wildcards.variant, read(job.input.variant, list[kind.collected])),
         run_code=code_check.run_python if job.params.code else None,
