@@ -549,7 +549,7 @@ def test_a_suite_that_was_killed_goes_on_where_it_was(with_tasks: Box) -> None:
 
 
 @pytest.mark.fault(
-    "a server answers a whole run's suite with HTTP 500",
+    "a server that closes the connection of every answer to a suite",
     "the suite ends with the server's words and what to do; no result is written",
 )
 def test_a_suite_whose_server_fails_says_so(with_tasks: Box) -> None:

@@ -17,7 +17,7 @@ from quantbench.client.prompt_file import read_prompts
 from quantbench.config import cross_checks, model_plan, package_source, settings
 from quantbench.config.configuration import Plan
 from quantbench.config.layers import naming_files, origin
-from quantbench.config.suites import items_key
+from quantbench.config.suites import items_key, left_out
 from quantbench.engines.choose import engine_of
 from quantbench.errors import QuantbenchError
 from quantbench.observe import checkpoint, gguf
@@ -80,7 +80,7 @@ def _quality(plan: Plan, suite: str, root: Path) -> list[str]:
                 raise QuantbenchError(
                     f"{path}, prompt '{prompt['id']}' is for the model '{meant}' only, "
                     f"and models.{others[0]} is made of '{sources[others[0]]}'",
-                    remedy=f"set {key} to config/prompts/quality.jsonl, to a file of your own, or to null",
+                    remedy=f"set {key} to config/prompts/quality.jsonl, to a file of your own, or {left_out(suite)}",
                 )
             if meant and unknown:
                 return [

@@ -24,6 +24,11 @@ def items_key(suite: str) -> str:
     return "quality.prompts" if suite == PROMPTS else f"quality.suites.{suite}.items"
 
 
+def left_out(suite: str) -> str:
+    """How to leave a suite out, as the end of a remedy."""
+    return "to null" if suite == PROMPTS else f"set quality.suites.{suite} to null"
+
+
 def _settings(entry: Mapping[str, Any], quality: Mapping[str, Any]) -> SuiteSettings:
     fields = SETTINGS[entry["kind"]].__struct_fields__
     shared = {key: quality[key] for key in SHARED if key in fields}

@@ -7,6 +7,7 @@ import builtins
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -100,6 +101,12 @@ def parse(text: str, name: str) -> list[Prompt]:
     Raises QuantbenchError that names the line for bad JSON, an unknown check or key, a bad pattern or schema, or
     an id used twice.
     """
+    return list(_parsed(text, name))
+
+
+@lru_cache(maxsize=8)
+def _parsed(text: str, name: str) -> tuple[Prompt, ...]:
+    """Once per process: a plan looks at a file more than once, and each line takes a millisecond."""
     prompts: list[Prompt] = []
     # Not splitlines(): JSON may hold a raw U+2028 and other line ends inside a string.
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
@@ -117,7 +124,7 @@ def parse(text: str, name: str) -> list[Prompt]:
         prompts.append(prompt)
     if not prompts:
         raise QuantbenchError(f"{name}: no prompts", remedy="one JSON object per line: id, class, prompt, …")
-    return prompts
+    return tuple(prompts)
 
 
 def chosen(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
