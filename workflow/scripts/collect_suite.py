@@ -28,20 +28,18 @@ def main(job):
             answers.begin(lease.served(wanted))
             yield Server(lease.url, spec.served_name, openai_api.key_of(spec))
 
-    collected = collect.collect(
-        Asked(
-            suite=suite,
-            model=spec.model,
-            settings=settings,
-            items=items,
-            kept=answers,
-            server=server,
-            floor=model_plan.floor(plan, spec.model, suite),
-            baseline=base.read(job.input.baseline[0], list[suites.of(settings).collected])
-            if job.input.baseline
-            else None,
-        )
+    baseline = job.input.baseline
+    asked = Asked(
+        suite=suite,
+        model=spec.model,
+        settings=settings,
+        items=items,
+        kept=answers,
+        server=server,
+        floor=model_plan.floor(plan, spec.model, suite),
+        baseline=base.read(baseline[0], list[suites.of(settings).collected]) if baseline else None,
     )
+    collected = collect.collect(asked)
     told = kept.collected_with(plan, suite, spec.model, answers.server, suites.version(settings, items))
     base.write(results.file("collected_with", suite=suite, model=spec.model), told)
     base.write(job.output.collected, collected)
