@@ -1,5 +1,7 @@
 import os
 
+from msgspec import to_builtins
+
 from quantbench import fitting, iso_memory, kept, order
 from quantbench.config import (
     command_line,
@@ -12,6 +14,7 @@ from quantbench.config import (
 from quantbench.judgement import judgement
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
 from quantbench.records.layout import Results
+from quantbench.records.suite import PROMPTS, items_file
 from quantbench.serving import agenda, folder, identity, lane, owner
 
 
@@ -85,6 +88,12 @@ BLOCK = RESULTS.pattern("block").removesuffix(".json")
 MADE = f"models/{GPU}/{{model}}/provenance.json"
 CALIBRATION = RESULTS.pattern("calibration")
 
+SCORES = [
+    RESULTS.path("suite_score", suite=suite, variant=variant)
+    for variant in VARIANTS
+    for suite in PLAN.suites
+]
+
 SCHEDULE = order.of_plan(PLAN, LANE_MODES)
 
 
@@ -97,6 +106,7 @@ wildcard_constraints:
     arm=one_of(dict.fromkeys([*ARMS, BASELINE + AA_SUFFIX])),
     model=one_of(config["models"]),
     variant=one_of(VARIANTS),
+    suite=one_of(PLAN.suites),
     workload=one_of(WORKLOADS),
     concurrency=r"[1-9]\d*",
     max_tokens=r"[1-9]\d*",
@@ -283,11 +293,27 @@ LANE_RESOURCES = {
 }
 
 
+def items_of(wildcards):
+    """The file of a suite's items; none of a kind that has none."""
+    path = items_file(PLAN.suites[wildcards.suite])
+    return [path] if path else []
+
+
+def settings_of_suite(wildcards):
+    """All that a suite's collections and scores depend on beside its items and servers."""
+    return to_builtins(PLAN.suites[wildcards.suite])
+
+
+def collected_of(suite, model):
+    """What one server has answered to a suite."""
+    if suite == PROMPTS:
+        return RESULTS.path("answers", model=model)
+    return RESULTS.path("collected", suite=suite, model=model)
+
+
 def answers_of(model):
-    """Answers to the quality prompts that one server gives."""
-    return (
-        [RESULTS.path("answers", model=model)] if config["quality"]["prompts"] else []
-    )
+    """All that one server answers for its quality."""
+    return [collected_of(suite, model) for suite in PLAN.suites]
 
 
 def answers_of_model(wildcards):

@@ -173,6 +173,7 @@ rule decide:
             RESULTS.pattern("quality_details"),
             variant=VARIANTS if config["quality"]["prompts"] else [],
         ),
+        suites=SCORES,
         cost=RESULTS.pattern("cost"),
     output:
         RESULTS.pattern("decision"),

@@ -19,6 +19,7 @@ EVIDENCE = {
         RESULTS.pattern("quality_details"),
         variant=VARIANTS if config["quality"]["prompts"] else [],
     ),
+    "suites": SCORES,
     "cost": RESULTS.pattern("cost"),
     "decision": RESULTS.pattern("decision"),
 }

@@ -29,6 +29,7 @@ Behaviour is a JSON object, from the variable FAKE_VLLM and, read anew at every 
     after_wake      the same of a server that has slept, e.g. "!": its weights did not come back right
     nearly          object: log-probabilities of other texts that could stand in place of a token (the chosen one: -0.5)
     list            what /v1/models answers in place of the list: a JSON value, or a text, which it gives as HTML
+    tell            file to which every completion of token ids adds a line: the ids, as JSON
     key             the API key that /v1/models asks for
     salt            number added to every token id: another tokenizer
     bos             number of begin-of-text tokens at the head of a chat prompt (0)
@@ -322,6 +323,12 @@ class Reply:
         text = words * self.n
         part = {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
         choice: dict[str, Any] = {"index": 0, "finish_reason": "length", **part}
+        if self.body.get("return_token_ids"):
+            ids = self.body["prompt"]
+            choice |= {"prompt_token_ids": ids, "token_ids": list(range(self.n))}
+            if self.rules.get("tell"):
+                with Path(self.rules["tell"]).open("a") as file:
+                    file.write(json.dumps(ids) + "\n")
         fault = self.rules.get("logprobs", "numbers")
         if self.body.get("logprobs") is not None and fault != "none":
             values = [-0.5] * (self.n - 1) + [None if fault == "null" else -0.5]

@@ -29,7 +29,9 @@ from quantbench.config import settings
 from quantbench.records.base import read, write
 from quantbench.records.block import BlockContext, ServerFacts
 from quantbench.records.comparison import Verdict
+from quantbench.records.quality import Answer
 from quantbench.records.server import Ready
+from quantbench.records.suite import SuiteScore
 from servers import FAKE, no_tensors
 
 FOLDER = """it's a {box} of "mine\""""
@@ -444,6 +446,120 @@ def test_new_judgement_remakes_tables_and_pages_and_measures_nothing(
     for path in ("quantbench/quality/score.py", "quantbench/report/pages.py", "templates/report.html.j2"):
         assert remade(path) == judged, path
     assert remade("quantbench/client/load.py", "quantbench/serving/lane.py", "scripts/measure_block.py") == set()
+
+
+# Quality suites ---------------------------------------------------------------------------------------------------
+
+
+def item(name: str, **changes: Any) -> dict[str, Any]:
+    checks = [{"type": "contains", "any": ["word"]}]
+    return {"id": name, "class": "fact", "prompt": f"Say {name}.", "max_tokens": 4, "checks": checks} | changes
+
+
+def write_items(box: Box, *items: dict[str, Any]) -> None:
+    (box.path / "tasks.jsonl").write_text("".join(f"{json.dumps(item)}\n" for item in items))
+
+
+TASKS = f"results/{GPU}/suites/tasks/{{}}.json"
+TASKS_SCORE = f"results/{GPU}/suites/tasks/beta.score.json"
+
+
+@pytest.fixture
+def with_tasks(small: Box) -> Box:
+    """Models with real weights, two quality prompts, and the suite `tasks` of three items."""
+    for name in ("alpha", "beta"):  # only of real weights are answers asked
+        small.config["models"][name].pop("load_format")
+        (small.path / f"models/{name}/model.safetensors").write_bytes(no_tensors(64))
+    (small.path / "two.jsonl").write_text("".join(f"{json.dumps(item(name))}\n" for name in "xy"))
+    write_items(small, *map(item, ("a", "b", "c")))
+    suites = {"tasks": {"kind": "answers", "items": "tasks.jsonl", "floor_concurrency": 2}}
+    told = {"server": {"env": {"FAKE_VLLM": json.dumps({"tell": str(small.path / "told.jsonl")})}}}
+    small.configure(quality={"prompts": "two.jsonl", "suites": suites}, **told)
+    return small
+
+
+def asked(box: Box) -> int:
+    """How many prompts servers have answered since this was asked last."""
+    told = box.path / "told.jsonl"
+    lines = told.read_text().splitlines() if told.exists() else []
+    told.unlink(missing_ok=True)
+    return len(lines)
+
+
+def test_a_suite_asks_only_what_is_new_and_is_scored_without_a_server(with_tasks: Box) -> None:
+    box = with_tasks
+    planned = box.plan()
+    assert (planned["collect_suite"], planned["generate_answers"], planned["score_suite"]) == (2, 2, 2)
+    assert jobs(box.run(TASKS.format("beta"))) == {"start_server": 1, "collect_suite": 1}, "one suite of one model"
+    assert (asked(box), box.started()) == (3, ["beta"])
+
+    assert "score_suite" in jobs(box.run(TASKS_SCORE))
+    assert asked(box) == 9, "the baseline: once, again, and again at another concurrency"
+    score = read(box.path / TASKS_SCORE, SuiteScore)
+    assert [(o.id, o.baseline.passed, o.variant.passed, len(o.again)) for o in score.outcomes] == [
+        (name, True, True, 2) for name in "abc"
+    ]
+    assert box.plan(TASKS_SCORE) == {}
+
+    write_items(box, item("a"), item("b", prompt="Say it."), item("c", checks=[]), item("d"))
+    assert box.plan(TASKS_SCORE) == {"collect_suite": 2, "score_suite": 1}
+    box.run(TASKS_SCORE)
+    assert asked(box) == 2 * 4, "b was changed and d is new; of c only the check is another one"
+    assert [answer.id for answer in read(box.path / TASKS.format("beta"), list[Answer])] == list("abcd")
+
+    box.forget_events()
+    write_items(box, item("a"), item("b", checks=[]))
+    box.configure(quality={"suites": {"tasks": {"limit": 1}}})
+    box.run(TASKS_SCORE)
+    assert (asked(box), box.started()) == (0, []), "both prompts were asked before, and limit 1 takes the first"
+    write_items(box, item("a", checks=[]))
+    assert box.plan(TASKS_SCORE) == {"score_suite": 1}, "checks ask nobody"
+    box.run(TASKS_SCORE, options=["--forcerun", "collect_suite"])
+    assert asked(box) == 4
+
+    box.configure(models={"beta": {"server": {"max_num_seqs": 7}}})
+    box.run(TASKS_SCORE)
+    assert asked(box) == 1, "another server"
+    box.configure(models={"beta": {"server": {"max_num_seqs": 64}}})
+    box.run(TASKS_SCORE)
+    assert asked(box) == 0, "and what the first has answered is still there"
+    box.assert_none_left()
+
+
+@pytest.mark.fault(
+    "`kill -9` of snakemake while a server answers a suite", "answers given are kept; the next run asks for the others"
+)
+def test_a_suite_that_was_killed_goes_on_where_it_was(with_tasks: Box) -> None:
+    box = with_tasks
+    write_items(box, *(item(f"n{n}") for n in range(40)))
+    slow = {"FAKE_VLLM": json.dumps({"tell": str(box.path / "told.jsonl"), "slow": [1, 0.1]})}
+    box.configure(server={"env": slow})
+    run = box.spawn(TASKS.format("beta"))
+    told = box.path / "told.jsonl"
+    box.wait_for(lambda: told.exists() and len(told.read_text().splitlines()) >= 5)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait(60)
+    box.assert_none_left()
+    before = asked(box)
+    assert 5 <= before < 40
+    box.run(TASKS.format("beta"))
+    assert asked(box) in (40 - before, 41 - before), "one answer may have been on its way"
+    assert len(read(box.path / TASKS.format("beta"), list[Answer])) == 40
+    box.assert_none_left()
+
+
+@pytest.mark.fault(
+    "a server that closes the connection of every answer to a suite",
+    "the suite ends with the server's words and what to do; no result is written",
+)
+def test_a_suite_whose_server_fails_says_so(with_tasks: Box) -> None:
+    box = with_tasks
+    rules = {"FAKE_VLLM": json.dumps({"drop": 1})}
+    box.configure(server={"env": rules})
+    printed = box.run(TASKS.format("beta"), ok=False)
+    assert "did not answer" in printed
+    assert not (box.path / TASKS.format("beta")).exists()
+    box.assert_none_left()
 
 
 def test_two_profiles_may_make_different_models_of_one_name(fresh: Box) -> None:

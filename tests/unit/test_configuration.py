@@ -13,8 +13,9 @@ import yaml
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from quantbench.config import cross_checks, report_plan, settings, targets
-from quantbench.config.configuration import Plan, make_plan, whole_spec
+from quantbench.config import cross_checks, layers, report_plan, settings, targets
+from quantbench.config.configuration import Plan, make_plan, needed_files, whole_spec
+from quantbench.config.layers import Layer
 from quantbench.config.schema import deep_merge
 from quantbench.errors import QuantbenchError
 from quantbench.judge import predictions
@@ -22,6 +23,7 @@ from quantbench.records.base import convert
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
 from quantbench.records.metric import COMPARED, PER_GPU
 from quantbench.records.server import ServerSpec
+from quantbench.records.suite import AnswersSettings, LikelihoodSettings
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
@@ -32,6 +34,7 @@ SMALL: dict[str, Any] = {
     },
     "workloads": {"chat": {"prompts": "p.jsonl", "concurrency": [1, 8], "max_tokens": [128]}},
 }
+TASKS = {"kind": "answers", "items": "t.jsonl"}
 
 
 def plan(**changes: Any) -> Plan:
@@ -132,8 +135,17 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"margin": -1}, "margin: -1 must be > 0"),
     ({"lanes": {"gpu0": {"devices": ["zero"]}}}, "lanes.gpu0.devices.0"),
     ({"quality": {"zzz": 1}}, "unknown key 'quality.zzz' (known: prompts, notes, code, concurrency, "
-     "floor_concurrency, floor_repeat)"),
+     "floor_concurrency, floor_repeat, suites)"),
     ({"quality": {"prompts:null": ""}}, "'quality.prompts:null' (a space is missing behind the colon)"),
+    ({"quality": {"suites": {"tasks": {"items": "t.jsonl"}}}}, "quality.suites.tasks: missing key 'kind'"),
+    ({"quality": {"suites": {"tasks": {"kind": "exam"}}}}, "quality.suites.tasks.kind: 'exam' is not one of answers"),
+    ({"quality": {"suites": {"tasks": TASKS | {"tokens": 8}}}},
+     "quality.suites.tasks.tokens is no setting of kind answers (items, limit, concurrency, floor_concurrency, "),
+    ({"quality": {"suites": {"tasks": {"kind": "answers"}}}}, "quality.suites.tasks of kind answers lacks items"),
+    ({"quality": {"suites": {"j": {"kind": "judge", "items": "t.jsonl", "model": "m"}}}}, "of kind judge lacks url"),
+    ({"quality": {"suites": {"prompts": TASKS}}}, "quality.suites.prompts: the suite of that name is quality.prompts"),
+    ({"quality": {"suites": {"a/b": TASKS}}}, "'a/b' is not allowed; write letters, digits"),
+    ({"quality": {"suites": {"tasks": TASKS | {"limit": 0}}}}, "quality.suites.tasks.limit: 0 must be >= 1"),
     ({"cost": {"date": "yesterday"}}, "cost.date: 'yesterday' is not a date; write it like 2026-11-01"),
     ({"cost": {"date": "20261101"}}, "cost.date: '20261101' is not a date"),
     ({"predictions": {"vram_reduction_pc": 60}}, "'predictions.vram_reduction_pc' (did you mean 'vram_reduction_p"),
@@ -251,6 +263,29 @@ def test_a_point_outside_the_grid_must_fit_the_servers_too() -> None:
     assert elsewhere.block_knobs(Cell.of("chat", 4, 4096))["max_tokens"] == 4096, (
         "the limit of a server elsewhere is unknown"
     )
+
+
+def test_suites_are_typed_take_shared_settings_and_go_with_the_prompts() -> None:
+    given = {"concurrency": 4, "suites": {"tasks": TASKS | {"limit": "30", "floor_repeat": "off"}, "gone": None}}
+    prompts, tasks = plan(quality=given).suites.values()
+    assert prompts == AnswersSettings(
+        items="config/prompts/quality.jsonl", concurrency=4, floor_concurrency=8, floor_repeat=True
+    )
+    assert tasks == AnswersSettings(items="t.jsonl", limit=30, concurrency=4, floor_concurrency=8, floor_repeat=False)
+    likely = plan(quality={"suites": {"kl": {"kind": "likelihood", "items": "t.jsonl", "tokens": 8}}}).suites["kl"]
+    assert likely == LikelihoodSettings(items="t.jsonl", prompts=80, tokens=8)
+    assert plan(quality=given | {"prompts": None}).suites == {}
+    assert ("quality.suites.tasks.items", Path("t.jsonl")) in needed_files(plan(quality=given))
+
+
+def test_a_layer_that_gives_a_suite_another_kind_leaves_the_settings_of_the_old_one_behind() -> None:
+    shipped = Layer("config/config.yaml", {"quality": {"suites": {"tasks": TASKS | {"limit": 3}}}})
+    for mine, left in (
+        ({"kind": "lm_eval", "tasks": ["x"]}, {"kind": "lm_eval", "tasks": ["x"]}),
+        ({"limit": 9}, TASKS | {"limit": 9}),
+    ):
+        merged = layers.merged([shipped, Layer("--config", {"quality": {"suites": {"tasks": mine}}}, given=True)])
+        assert merged["quality"]["suites"]["tasks"] == left
 
 
 def test_workloads_can_be_left_out() -> None:

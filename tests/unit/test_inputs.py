@@ -291,6 +291,12 @@ def test_quality_prompts_say_for_which_model_they_are_fit(home: Path) -> None:
     assert "config/prompts/quality.jsonl" in caught.value.remedy
     (home / "q.jsonl").write_text(json.dumps(GOOD | {"for_model": "./mine"}))
     assert check(home, select=["bf16", "int8"]) == [], "a copy is made of its base"
+    (home / "q.jsonl").write_text(json.dumps(GOOD))
+    (home / "t.jsonl").write_text(json.dumps(GOOD | {"for_model": "demo"}))
+    with pytest.raises(QuantbenchError, match=r"quality.suites.tasks.items: t.jsonl, prompt 'a' is") as caught:
+        check(home, quality={"suites": {"tasks": {"kind": "answers", "items": "t.jsonl"}}})
+    assert "or set quality.suites.tasks to null" in caught.value.remedy
+    (home / "q.jsonl").write_text(json.dumps(GOOD | {"for_model": "./mine"}))
     elsewhere = {name: {"source": None, "endpoint": f"http://127.0.0.1:9/{name}"} for name in ("bf16", "awq")}
     [slip] = check(home, select=["bf16", "awq"], models=elsewhere)
     assert "what the endpoint of bf16, awq serves is not known" in slip
@@ -306,14 +312,20 @@ def test_the_prompts_for_everybody_are_for_everybody_and_those_of_the_toy_for_th
 @pytest.mark.fault("a prompt file is empty, no JSON lines or broken text", "named with its key before any job")
 @pytest.mark.parametrize("text", [b"", b"\n\n", b"words", b'{"prompt": "\\ud800"}', b"[1]", b"\xff\xfe", b"null"])
 @pytest.mark.parametrize(("key", "file"), [("workloads.chat.prompts", "p.jsonl"), ("quality.prompts", "q.jsonl"),
+                                           ("quality.suites.tasks.items", "t.jsonl"),
                                            ("models.int8.quantize.calibration.file", "c.jsonl")])  # fmt: skip
 def test_a_file_of_texts_that_holds_none_is_named_with_its_key(home: Path, key: str, file: str, text: bytes) -> None:
     recipe = {"method": "gptq", "scheme": "W4A16", "calibration": {"file": "c.jsonl"}}
     (home / "c.jsonl").write_text('{"text": "x"}')
-    assert check(home, models={"int8": {"quantize": recipe}}) == []
+    (home / "t.jsonl").write_text(json.dumps(GOOD))
+    given: dict[str, Any] = {
+        "models": {"int8": {"quantize": recipe}},
+        "quality": {"suites": {"tasks": {"kind": "answers", "items": "t.jsonl"}}},
+    }
+    assert check(home, **given) == []
     (home / file).write_bytes(text)
     with pytest.raises(QuantbenchError) as caught:
-        check(home, models={"int8": {"quantize": recipe}})
+        check(home, **given)
     assert caught.value.what.startswith(f"config: {key}: ")
     assert file in caught.value.what
     assert caught.value.remedy

@@ -20,6 +20,7 @@ MEASURING = {
         "measure_further",
         "measure_startup",
         "generate_answers",
+        "collect_suite",
         "start_server",
         "stop_server",
     ),

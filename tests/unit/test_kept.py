@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import pytest
 import runs
 from box import small_config
 from quantbench import kept
-from quantbench.config import settings
+from quantbench.config import model_plan, settings
 from quantbench.config.schema import deep_merge
 from quantbench.errors import QuantbenchError
 from quantbench.files import write_text
+from quantbench.quality import suites
 from quantbench.records.base import read, write
 from quantbench.records.block import BlockContext
 from quantbench.records.cell import Cell
@@ -204,3 +206,45 @@ def test_a_server_record_is_told_by_content_too() -> None:
     assert lost()
     write(record, runs.but(read(record, BlockContext), measured_with=None))
     assert not lost(), "a new start would put blocks at risk that do not tell with what they were measured"
+
+
+def suite_plan(items: list[dict[str, Any]], **changes: Any) -> settings.Plan:
+    """The plan with a suite of these items."""
+    write_text("tasks.jsonl", "".join(f"{json.dumps(item)}\n" for item in items))
+    suites = {"tasks": {"kind": "answers", "items": str(Path("tasks.jsonl").resolve())}}
+    models = {name: {"load_format": "auto"} for name in CONFIG["models"]}
+    quality = {"prompts": "config/prompts/quality.jsonl", "suites": suites}
+    return plan_of(**deep_merge({"quality": quality, "models": models}, changes))
+
+
+def test_a_suite_is_told_by_what_it_asks_and_not_by_its_file() -> None:
+    item = {"id": "a", "class": "fact", "prompt": "x", "max_tokens": 4, "checks": []}
+    of_beta = {"suite": "tasks", "model": "beta"}
+    found = lambda plan: kept.Kept(plan, TREE).found("collect_suite", of_beta)  # noqa: E731
+    plan = suite_plan([item])
+    assert found(plan).state == "missing"
+    items = kept.items(plan, "tasks", Path())
+    version = suites.version(plan.suites["tasks"], items)
+    told = kept.collected_with(plan, "tasks", "beta", kept.expected(plan).servers["beta"], version)
+    write(TREE.file("collected_with", **of_beta), told)
+    write(TREE.file("collected", **of_beta), [])
+    assert found(plan).state == "fits"
+    assert found(suite_plan([item | {"checks": [{"type": "contains", "any": ["y"]}]}])).state == "fits"
+    assert found(suite_plan([item | {"prompt": "y"}])) == kept.Found("other", ("other items",))
+    assert found(suite_plan([item], **SEVEN)) == kept.Found("other", ("max_num_seqs 64, now 7",))
+    assert model_plan.floor(plan, "alpha", "tasks") == [1, 8]
+    assert model_plan.floor(plan, "beta", "tasks") == []
+
+
+def test_what_a_suite_keeps_stays_until_its_job_is_asked_for_again() -> None:
+    item = {"id": "a", "class": "fact", "prompt": "x", "max_tokens": 4, "checks": []}
+    of_beta, plan = {"suite": "tasks", "model": "beta"}, suite_plan([item])
+    store = TREE.file("kept_items", **of_beta)
+    write_text(store, "{}")
+    for asked in (False, True):
+        assert store.exists()
+        there = kept.Kept(plan, TREE)
+        there.set_aside([("collect_suite", of_beta, asked)])
+        there.put_back()
+    assert not store.exists()
+    assert not list(Path().glob("**/set_aside"))

@@ -17,14 +17,16 @@ from quantbench.client.prompt_file import read_prompts
 from quantbench.config import cross_checks, model_plan, package_source, settings
 from quantbench.config.configuration import Plan
 from quantbench.config.layers import naming_files, origin
+from quantbench.config.suites import items_key, left_out
 from quantbench.engines.choose import engine_of
 from quantbench.errors import QuantbenchError
 from quantbench.observe import checkpoint, gguf
-from quantbench.quality import prompt_set
+from quantbench.quality import suites
 from quantbench.records.base import convert
 from quantbench.records.cell import Cell
 from quantbench.records.layout import Results
 from quantbench.records.server import ServerSpec
+from quantbench.records.suite import items_file
 from quantbench.serving import model_source
 from quantbench.stats import MIN_PAIRS
 
@@ -37,7 +39,7 @@ def check(plan: Plan, root: Path) -> list[str]:
     try:
         for name, workload in plan.config["workloads"].items():
             _workload(f"workloads.{name}", workload, root)
-        slips = _quality(plan, root) if plan.config["quality"]["prompts"] else []
+        slips = [slip for suite in plan.suites for slip in _quality(plan, suite, root)]
         for name in dict.fromkeys(_models(plan, root)):
             slips += _model(plan, name, root)
         for name, model in plan.models.items():
@@ -56,13 +58,16 @@ def _workload(key: str, workload: Mapping[str, Any], root: Path) -> None:
             load_spec.input_of(workload["endpoint"], prompt)
 
 
-def _quality(plan: Plan, root: Path) -> list[str]:
-    path = Path(plan.config["quality"]["prompts"])
-    with _under("quality.prompts"):
+def _quality(plan: Plan, suite: str, root: Path) -> list[str]:
+    """The items of a suite; which models they were made for."""
+    key, settings = items_key(suite), plan.suites[suite]
+    with _under(key):
+        path = items_file(settings)
         try:
-            found = prompt_set.parse((root / path).read_text(encoding="utf-8"), str(path))
+            found = suites.items(settings, (root / path).read_text(encoding="utf-8") if path else "")
         except UnicodeDecodeError as error:
             raise QuantbenchError(f"{path} is not UTF-8: {error}", remedy="save it as UTF-8") from None
+        suites.version(settings, found)
         models = plan.config["models"]
         bases = {name: model["quantize"]["from"] if plan.made_here(name) and model["quantize"] else name
                  for name, model in plan.models.items()}  # fmt: skip
@@ -75,11 +80,11 @@ def _quality(plan: Plan, root: Path) -> list[str]:
                 raise QuantbenchError(
                     f"{path}, prompt '{prompt['id']}' is for the model '{meant}' only, "
                     f"and models.{others[0]} is made of '{sources[others[0]]}'",
-                    remedy="set quality.prompts to config/prompts/quality.jsonl, to a file of your own, or to null",
+                    remedy=f"set {key} to config/prompts/quality.jsonl, to a file of your own, or {left_out(suite)}",
                 )
             if meant and unknown:
                 return [
-                    f"quality.prompts: {path} is for the model '{meant}' only; what the endpoint of "
+                    f"{key}: {path} is for the model '{meant}' only; what the endpoint of "
                     f"{', '.join(unknown)} serves is not known"
                 ]
     return []

@@ -14,7 +14,10 @@ JUDGING = (
     "quantbench/records/**/*",
     "quantbench/judge/**/*",
     "quantbench/report/**/*",
-    *(f"quantbench/quality/{name}.py" for name in ("checks", "code_check", "code_worker", "prompt_set", "score")),
+    *(
+        f"quantbench/quality/{name}.py"
+        for name in ("answers", "checks", "code_check", "code_worker", "pair", "prompt_set", "score", "suites")
+    ),
     # What is computed anew from kept requests and counters.
     "quantbench/client/concurrency.py",
     "quantbench/client/metrics.py",

@@ -26,13 +26,15 @@ from quantbench.config.configuration import Plan
 from quantbench.config.expected import Expected
 from quantbench.errors import QuantbenchError
 from quantbench.judge import provenance
-from quantbench.quality import made_models
+from quantbench.quality import made_models, suites
+from quantbench.quality.prompt_set import Prompt
 from quantbench.records.base import OpenRecord, Record, convert, read
 from quantbench.records.block import KeptBlock, ServedWith
 from quantbench.records.cell import Cell, served_model
 from quantbench.records.layout import Results
 from quantbench.records.quality import AnsweredWith
 from quantbench.records.server import ServerSpec
+from quantbench.records.suite import CollectedWith, items_file
 from quantbench.serving import identity, owner
 from quantbench.wording import plural
 
@@ -56,12 +58,16 @@ class Found:
 
 @dataclass(frozen=True)
 class _Kind:
-    """A rule that measures. files: kinds of path in `layout.PATHS`, first the record that tells with what."""
+    """A rule that measures. files: kinds of path in `layout.PATHS`, first the record that tells with what.
+
+    items: the file in which it keeps all that it has ever seen, item by item; so nothing of it is set aside.
+    """
 
     files: tuple[str, ...]
     record: type[Record]
     told: Callable[[Any], Record | None]
     differences: Callable[[Any, Any], tuple[str, ...]]
+    items: str = ""
 
 
 def _server_differences(kept: _KeptServer, wanted: ServedWith) -> tuple[str, ...]:
@@ -77,6 +83,13 @@ KINDS: Final[Mapping[str, _Kind]] = {
     "measure_startup": _Kind(("startup",), *_SERVER),
     "generate_answers": _Kind(
         ("answered_with", "answers"), AnsweredWith, lambda kept: kept, provenance.answer_differences
+    ),
+    "collect_suite": _Kind(
+        ("collected_with", "collected"),
+        CollectedWith,
+        lambda kept: kept,
+        provenance.collected_differences,
+        items="kept_items",
     ),
 }
 """By the name of the rule."""
@@ -109,6 +122,7 @@ class Kept:
         self._linked: list[dict[Path, Path]] = []
         self._markers: list[Path] = []
         self._models: dict[str, str] = {}
+        self._versions: dict[str, str] = {}
 
     def found(self, rule: str, wildcards: Mapping[str, Any]) -> Found:
         """What is kept of a rule's job."""
@@ -199,6 +213,10 @@ class Kept:
                 made_models.keep_record(self._markers[-1])
             if rule not in KINDS:
                 continue
+            if KINDS[rule].items:
+                if asked:
+                    self.results.file(KINDS[rule].items, **wildcards).unlink(missing_ok=True)
+                continue
             files, found = self.files(rule, wildcards), self.found(rule, wildcards)
             if asked:
                 while aside := _candidate(rule, files, self._wanted(rule, wildcards)):
@@ -253,9 +271,17 @@ class Kept:
         if rule == "measure_block":
             return self.expected.block(wildcards["arm"], Cell.of_row(wildcards))
         server = self.expected.servers.get(wildcards["model"])
-        if server is None or rule != "generate_answers":
-            return server
-        return answered_with(self.plan, wildcards["model"], server, self.results.below)
+        if server is None:
+            return None
+        if rule == "collect_suite":
+            suite = wildcards["suite"]
+            if suite not in self._versions:
+                asked = items(self.plan, suite, self.results.below)
+                self._versions[suite] = suites.version(self.plan.suites[suite], asked)
+            return collected_with(self.plan, suite, wildcards["model"], server, self._versions[suite])
+        if rule == "generate_answers":
+            return answered_with(self.plan, wildcards["model"], server, self.results.below)
+        return server
 
     def _is_used(self, rule: str, wildcards: Mapping[str, Any]) -> bool:
         """Whether there is a result that what is missing was part of; in a run that has just begun there is none."""
@@ -289,6 +315,18 @@ def answered_with(plan: Plan, model: str, server: ServedWith, root: Path = Path(
         concurrency=quality["concurrency"],
         floor=tuple(model_plan.floor(plan, model)),
     )
+
+
+def items(plan: Plan, suite: str, root: Path = Path()) -> list[Prompt]:
+    """The items that a suite asks, from its file."""
+    settings = plan.suites[suite]
+    path = items_file(settings)
+    return suites.items(settings, (root / path).read_text(encoding="utf-8") if path else "")
+
+
+def collected_with(plan: Plan, suite: str, model: str, server: ServedWith, asks: str) -> CollectedWith:
+    """What a suite's collection of a model depends on; asks: `suites.version` of the suite."""
+    return CollectedWith(server=server, version=asks, floor=tuple(model_plan.floor(plan, model, suite)))
 
 
 def now(server: ServedWith, spec: ServerSpec) -> ServedWith:

@@ -2,88 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import gzip
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import pytest
 import raw_server
-from aiohttp import web
+from answer_server import BOS, Server, serving
 from quantbench.engines import openai_api
 from quantbench.errors import QuantbenchError
 from quantbench.quality import ask
 
 PROMPTS = [{"id": i, "class": "fact", "prompt": f"question {i}", "max_tokens": 8, "checks": []} for i in "abcd"]
-BOS = 7
-
-
-class Server:
-    """Token ids are code points; the answer is the last character of the prompt, in capitals."""
-
-    def __init__(self, **faults: Any) -> None:
-        self.faults, self.bodies, self.open, self.most = faults, [], 0, 0
-
-    async def tokenize(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        if "messages" in body:
-            ids = [BOS, *map(ord, body["messages"][-1]["content"])]
-            ids = [BOS, *ids] if self.faults.get("double") else ids
-        else:
-            ids = [BOS] * body["add_special_tokens"] + [ord(c) for c in body["prompt"]]
-        return web.json_response({"tokens": ids})
-
-    async def detokenize(self, request: web.Request) -> web.Response:
-        text = "".join(map(chr, (await request.json())["tokens"]))
-        return web.json_response({"prompt": text + self.faults.get("template", "")})
-
-    async def complete(self, request: web.Request) -> web.Response:
-        body = await request.json()
-        self.bodies.append(body)
-        self.open += 1
-        self.most = max(self.most, self.open)
-        await asyncio.sleep(0.01)
-        self.open -= 1
-        if self.faults.get("status"):
-            return web.Response(status=500, text="engine dead")
-        text = chr(body["prompt"][-1]).upper()
-        ids = body["prompt"][1:] if self.faults.get("other_ids") else body["prompt"]
-        choice = {"text": text, "finish_reason": "stop", "token_ids": [ord(text)], "prompt_token_ids": ids}
-        return web.json_response({"choices": [choice], "usage": {"completion_tokens": 1}, "system_fingerprint": "f"})
-
-
-@contextmanager
-def serving(server: Server) -> Iterator[str]:
-    loop, started, port = asyncio.new_event_loop(), threading.Event(), []
-    app = web.Application()
-    app.add_routes([web.post("/tokenize", server.tokenize), web.post("/v1/completions", server.complete)])
-    if "template" in server.faults:
-        app.add_routes([web.post("/detokenize", server.detokenize)])
-    runner = web.AppRunner(app)
-
-    async def start() -> None:
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        port.append(runner.addresses[0][1])
-        started.set()
-
-    def run() -> None:
-        loop.run_until_complete(start())
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert started.wait(60)
-    try:
-        yield f"http://127.0.0.1:{port[0]}"
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 def test_answers_and_the_passes_of_the_floor() -> None:

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from quantbench.config import cross_checks, package_source, schema
+from quantbench.config import cross_checks, package_source, schema, suites
 from quantbench.config.layers import Layer, naming_files, origin
 from quantbench.config.secret_words import in_config
 from quantbench.errors import QuantbenchError
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
 from quantbench.records.plan import start_of
 from quantbench.records.server import IsoFit, Unfit
+from quantbench.records.suite import SuiteSettings, items_file
 
 Json = dict[str, Any]
 
@@ -131,6 +132,11 @@ class Plan:
     def blocks(self, cell: Cell, on_disk: int = 0) -> int:
         """Blocks of a cell: as configured, and never fewer than are on disk (measured evidence is not dropped)."""
         return max(int(self.config["blocks"]) + int(self.config["extra_blocks"].get(cell.key, 0)), on_disk)
+
+    @property
+    def suites(self) -> dict[str, SuiteSettings]:
+        """The quality suites by name, first that of `quality.prompts`; none where quality is left out."""
+        return suites.of_quality(self.config["quality"])
 
     @property
     def starts(self) -> int:
@@ -343,8 +349,7 @@ def _fitting(primary: Json, workloads: Json, layers: Sequence[Layer]) -> Json:
 def needed_files(plan: Plan) -> list[tuple[str, Path]]:
     """(key, path) of every file that the configuration names and that must exist before anything starts."""
     files = [(f"workloads.{name}.prompts", Path(w["prompts"])) for name, w in plan.config["workloads"].items()]
-    if plan.config["quality"]["prompts"]:
-        files.append(("quality.prompts", Path(plan.config["quality"]["prompts"])))
+    files += [(suites.items_key(name), Path(p)) for name, suite in plan.suites.items() if (p := items_file(suite))]
     for name, model in plan.models.items():
         if plan.made_here(name) and model["quantize"] and model["quantize"]["method"] != "rtn":
             text = model["quantize"]["calibration"]["file"]

@@ -6,10 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from quantbench.config import own_settings, package_source
 from quantbench.config.schema import Fault, hint
+from quantbench.config.suites import SHARED
 from quantbench.records.cell import Cell
 from quantbench.records.metric import PER_GPU
+from quantbench.records.suite import PROMPTS, SETTINGS
 
 Json = Mapping[str, Any]
 
@@ -65,6 +69,7 @@ def of_config(config: Json) -> Iterator[Fault]:
         yield from _gpus(config, selected)
     yield from _primary(config)
     yield from _cells(config, selected)
+    yield from _suites(config["quality"])
 
 
 def longest_context(config: Json, names: list[str]) -> tuple[str, int] | None:
@@ -352,3 +357,20 @@ def _iso_memory(key: str, workload: Json, config: Json, selected: list[str]) -> 
         )
     if limit is not None and length > limit[1]:
         yield Fault(f"{key} {length} is more than {limit[0]} {limit[1]}", f"lower it, or raise {limit[0]}")
+
+
+def _suites(quality: Json) -> Iterator[Fault]:
+    """Settings that a suite's kind does not have, or lacks."""
+    for name, entry in quality["suites"].items():
+        key = f"quality.suites.{name}"
+        if name == PROMPTS:
+            yield Fault(f"{key}: the suite of that name is quality.prompts", "give it another name")
+        if entry is None:
+            continue
+        fields = {f.name: f.required for f in msgspec.structs.fields(SETTINGS[entry["kind"]])}
+        for other in (other for other in entry if other not in ("kind", *fields)):
+            yield Fault(
+                f"{key}.{other} is no setting of kind {entry['kind']} ({', '.join(fields)})", f"remove {key}.{other}"
+            )
+        for lacking in (field for field, required in fields.items() if required and field not in (*entry, *SHARED)):
+            yield Fault(f"{key} of kind {entry['kind']} lacks {lacking}", f"add {key}.{lacking}")

@@ -13,6 +13,7 @@ from typing import Any
 
 from quantbench.config.schema import deep_merge
 from quantbench.errors import QuantbenchError
+from quantbench.records.suite import SETTINGS
 
 Json = dict[str, Any]
 
@@ -25,6 +26,7 @@ _TOGETHER = {
     ("cost", "hourly_price"): _OF_PRICE,
     ("workloads", "*", "prompts"): ("template",),
     ("primary", "workload"): ("concurrency", "max_tokens"),
+    ("quality", "suites", "*", "kind"): tuple({key for kind in SETTINGS.values() for key in kind.__struct_fields__}),
 }
 """Keys that say something about another one: a layer that gives that one leaves behind what lower layers said of it."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from quantbench.config import package_source
 from quantbench.config.configuration import Plan
+from quantbench.records.suite import PROMPTS, AnswersSettings
 
 Json = dict[str, Any]
 
@@ -114,12 +115,12 @@ def quantizer_python(plan: Plan, name: str) -> str:
     return str(plan.config["llmcompressor_python" if _calibrates(plan, name) else "vllm_python"])
 
 
-def floor(plan: Plan, name: str) -> list[int]:
-    """Concurrencies at which a model is asked the quality prompts again: the baseline only."""
-    if name != plan.baseline:
+def floor(plan: Plan, name: str, suite: str = PROMPTS) -> list[int]:
+    """Concurrencies at which a model is asked a suite's prompts again: the baseline only."""
+    settings = plan.suites.get(suite)
+    if name != plan.baseline or not isinstance(settings, AnswersSettings):
         return []
-    quality = plan.config["quality"]
-    return [*([quality["concurrency"]] if quality["floor_repeat"] else []), quality["floor_concurrency"]]
+    return [*([settings.concurrency] if settings.floor_repeat else []), settings.floor_concurrency]
 
 
 def startups(plan: Plan) -> list[str]:

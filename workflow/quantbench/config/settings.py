@@ -28,6 +28,7 @@ _PATHS = (
     ("models", "*", "quantize", "calibration", "file"),
     ("workloads", "*", "prompts"),
     ("quality", "prompts"),
+    ("quality", "suites", "*", "items"),
 )
 
 

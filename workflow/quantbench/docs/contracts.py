@@ -10,7 +10,7 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from quantbench.records import block, comparison, cost, decision, layout, measurement, quality, server, tables
+from quantbench.records import block, comparison, cost, decision, layout, measurement, quality, server, suite, tables
 
 FILES: Final[dict[str, type[msgspec.Struct]]] = {
     "block": block.BlockContext,
@@ -31,6 +31,10 @@ FILES: Final[dict[str, type[msgspec.Struct]]] = {
     "answered_with": quality.AnsweredWith,
     "quality": quality.PlainPair,
     "quality_details": quality.QualityDetails,
+    "collected": quality.Answer,
+    "collected_with": suite.CollectedWith,
+    "kept_items": suite.KeptItem,
+    "suite_score": suite.SuiteScore,
     "cost": cost.Cost,
     "decision": decision.Decision,
 }

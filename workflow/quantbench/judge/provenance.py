@@ -11,6 +11,7 @@ from typing import Any
 
 from quantbench.records.block import BlockContext, KeptBlock, MeasuredWith, ServedWith
 from quantbench.records.quality import AnsweredWith
+from quantbench.records.suite import CollectedWith
 
 _LONGEST = 40
 _NAMES_ONLY = ("env",)
@@ -47,6 +48,13 @@ def answer_differences(kept: AnsweredWith, wanted: AnsweredWith) -> tuple[str, .
     prompts = [] if kept.prompts == wanted.prompts else ["another text of the prompt file"]
     floor = _differing({"floor": kept.floor}, {"floor": wanted.floor})
     return (*server_differences(kept.server, wanted.server), *prompts, *floor)
+
+
+def collected_differences(kept: CollectedWith, wanted: CollectedWith) -> tuple[str, ...]:
+    """The same of what was collected for a suite."""
+    items = [] if kept.version == wanted.version else ["other items"]
+    floor = _differing({"floor": kept.floor}, {"floor": wanted.floor})
+    return (*server_differences(kept.server, wanted.server), *items, *floor)
 
 
 def _files(kept: str | None, wanted: str | None) -> list[str]:

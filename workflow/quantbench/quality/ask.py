@@ -1,8 +1,10 @@
-"""Ask a served model the quality prompts, greedily.
+"""Ask a served model prompts, greedily.
 
 The chat template is applied once, by the server (`/tokenize` with messages); the token ids then go to
 `/v1/completions`, and the ids that it reports back must be the same. So no template is applied twice or not at all,
 and the hash of the ids proves that two models were asked the same thing.
+
+A server that stumbles over one prompt loses no other: it is asked again, and then the prompt has no answer (`fill`).
 """
 
 from __future__ import annotations
@@ -10,32 +12,52 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+import json
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
 
 import aiohttp
+import msgspec
 import orjson
 
 from quantbench.client.aiohttp_wire import BoundedReply
 from quantbench.client.http1 import HttpError
 from quantbench.engines import api_key, openai_api
 from quantbench.errors import QuantbenchError
+from quantbench.quality import answers as kind
+from quantbench.quality.answers import GREEDY, Reply
 from quantbench.quality.checks import opens_thought
-from quantbench.quality.prompt_set import Prompt, messages, shown
+from quantbench.quality.prompt_set import Prompt, messages
+from quantbench.records.base import convert
 from quantbench.records.quality import Answer, Repeat
 
-Reply = dict[str, Any]
-"""What an `Answer` and a `Repeat` take from one completion."""
-# Every field is set: a server fills what is missing from the model's generation_config.json.
-GREEDY: dict[str, Any] = {
-    "n": 1, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0,
-    "presence_penalty": 0.0, "frequency_penalty": 0.0, "seed": 0, "min_tokens": 0, "ignore_eos": False,
-    "stream": False, "return_token_ids": True,
-}  # fmt: skip
+T = TypeVar("T")
 TIMEOUT_S = 600
+TRIES: Final = 3
+PAUSE_S = 0.5
+"""Before a prompt is asked for the second time; twice that before the third."""
+AT_ONCE: Final = 8
+"""Prompts that are rendered at a time."""
 TAIL = 16
 """Tokens at the end of a prompt in which a template opens a thought."""
 NEEDS = "the quality part needs vLLM's /tokenize and /v1/completions; `quality.prompts: null` skips it"
+
+
+class UnansweredError(QuantbenchError):
+    """A request without an answer to use. again: whether it may get one if it is asked again."""
+
+    def __init__(self, what: str, *, remedy: str = "", again: bool = True) -> None:
+        super().__init__(what, remedy=remedy)
+        self.again = again
+
+
+class _Rendered(NamedTuple):
+    """A prompt as token ids, ready for the answer; the hash of those of its text alone; why it cannot be answered."""
+
+    ids: list[int]
+    text_sha256: str
+    no_room: str = ""
 
 
 class _Server:
@@ -45,22 +67,23 @@ class _Server:
         self.session, self.url, self.model, self.key = session, url.rstrip("/"), model, key
 
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The JSON object of a 200 answer; QuantbenchError for anything else, a redirect too."""
+        """The JSON object of a 200 answer; UnansweredError for anything else, QuantbenchError for a redirect."""
         url, asked = self.url + path, {"model": self.model, **body}
         content = bytearray()
         try:
             async with self.session.post(url, json=asked, allow_redirects=False) as reply:
-                status, kind = reply.status, reply.headers.get("Content-Encoding", "identity")
+                status, coding = reply.status, reply.headers.get("Content-Encoding", "identity")
                 location = reply.headers.get("Location") if 300 <= status < 400 else None
                 async for piece in reply.content.iter_any():
                     content += piece
                     if len(content) > openai_api.MOST_BYTES:
-                        raise QuantbenchError(
-                            f"{url} answered with more than {openai_api.MOST_BYTES >> 20} MiB", remedy=NEEDS
-                        )
+                        most = f"{openai_api.MOST_BYTES >> 20} MiB"
+                        raise UnansweredError(f"{url} answered with more than {most}", remedy=NEEDS, again=False)
         except (aiohttp.ClientError, TimeoutError, HttpError) as error:
             said = api_key.hidden(str(error) or type(error).__name__, self.key)
-            raise QuantbenchError(f"{url} did not answer: {said}") from error
+            # Who was waited for so long is not waited for again.
+            again = not isinstance(error, TimeoutError)
+            raise UnansweredError(f"{url} did not answer: {said}", again=again) from error
         if location:
             raise QuantbenchError(
                 f"{url} redirects (HTTP {status}) to {openai_api.place(url, location)}",
@@ -68,18 +91,26 @@ class _Server:
             )
         text = api_key.hidden(openai_api.printable(bytes(content[:300]), 300), self.key)
         if status != 200:
-            raise QuantbenchError(f"{url} answered HTTP {status}: {text}", remedy=NEEDS)
+            busy = status >= 500 or status == 429
+            raise UnansweredError(f"{url} answered HTTP {status}: {text}", remedy=NEEDS, again=busy)
         try:
-            return dict(orjson.loads(content))
-        except (ValueError, TypeError) as error:
-            packed = "" if kind == "identity" else f", packed as {openai_api.printable(kind, 40)}"
-            raise QuantbenchError(f"{url} answered without a JSON object{packed}: {text}", remedy=NEEDS) from error
+            return dict(_loaded(bytes(content)))
+        except (ValueError, TypeError, RecursionError) as error:
+            packed = "" if coding == "identity" else f", packed as {openai_api.printable(coding, 40)}"
+            raise UnansweredError(f"{url} answered without a JSON object{packed}: {text}", remedy=NEEDS) from error
 
-    async def render(self, prompt: Prompt) -> list[int]:
-        """Token ids of the conversation, ready for the answer, with the chat template applied once."""
-        rendered = await self.post("/tokenize", {"messages": messages(prompt), "add_generation_prompt": True})
+    async def render(self, prompt: Prompt) -> _Rendered:
+        """The conversation with the chat template applied once."""
+        turns = messages(prompt)
+        rendered = await self.post("/tokenize", {"messages": turns, "add_generation_prompt": True})
+        text = "\n".join(turn["content"] for turn in turns)
+        bare = await self.post("/tokenize", {"prompt": text, "add_special_tokens": False})
         with self.expected("/tokenize"):
-            return list(rendered["tokens"])
+            ids, limit = list(rendered["tokens"]), rendered.get("max_model_len")
+            needed = len(ids) + prompt["max_tokens"]
+            full = isinstance(limit, int) and needed > limit
+            no_room = f"it needs {needed} tokens, and the server takes {limit}" if full else ""
+            return _Rendered(ids, _sha256(list(bare["tokens"])), no_room)
 
     async def leading(self) -> list[int]:
         """The ids that the tokenizer itself puts in front of a text (begin-of-text), often none."""
@@ -102,21 +133,23 @@ class _Server:
             choice = reply["choices"][0]
             if choice.get("prompt_token_ids") != ids:
                 raise QuantbenchError(f"{self.url}: prompt {prompt['id']} arrived with other token ids than were sent")
-            return {
-                "output": choice["text"],
+            given = {
+                "output": choice["text"] or "",
                 "finish_reason": choice["finish_reason"],
                 "tokens": reply["usage"]["completion_tokens"],
-                "token_ids": tuple(choice["token_ids"]),
+                "token_ids": choice["token_ids"],
                 "system_fingerprint": reply.get("system_fingerprint"),
             }
+            convert({**given, "concurrency": 1}, Repeat)  # as it is read again
+            return given
 
     @contextlib.contextmanager
     def expected(self, path: str) -> Iterator[None]:
         """An answer that lacks what is taken from it is an error with the server's name on it."""
         try:
             yield
-        except (LookupError, TypeError, AttributeError) as error:
-            raise QuantbenchError(
+        except (LookupError, TypeError, AttributeError, msgspec.ValidationError) as error:
+            raise UnansweredError(
                 f"{self.url}{path} answered with JSON of another shape ({error})", remedy=NEEDS
             ) from error
 
@@ -127,47 +160,159 @@ def doubled(ids: Sequence[int], leading: Sequence[int]) -> bool:
     return bool(size) and list(ids[:size]) == list(ids[size : 2 * size]) == list(leading)
 
 
-async def _pass(server: _Server, prompts: Sequence[Prompt], ids: Sequence[list[int]], at_once: int) -> list[Reply]:
-    """All answers in prompt order, with at most `at_once` requests open."""
-    gate = asyncio.Semaphore(at_once)
+def _loaded(content: bytes) -> Any:
+    """JSON as a strict reader has it, else with U+FFFD for what is no text: a check then says that it is garbled."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        value = json.loads(content.decode("utf-8", "replace"))
+        whole = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return json.loads(whole)
 
-    async def one(prompt: Prompt, tokens: list[int]) -> Reply:
+
+def _sha256(ids: list[int]) -> str:
+    return hashlib.sha256(repr(ids).encode()).hexdigest()
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """The answer, asked for again where that may help."""
+    for tried in range(1, TRIES):
+        try:
+            return await ask()
+        except UnansweredError as error:
+            if not error.again:
+                raise
+        await asyncio.sleep(PAUSE_S * tried)
+    return await ask()
+
+
+class _Asking:
+    """The prompts on their way to one server; `failed`: why one has no answer, by its id."""
+
+    def __init__(
+        self, server: _Server, prompts: Sequence[Prompt], replies: MutableMapping[str, Reply], spare: float
+    ) -> None:
+        self.server, self.replies, self.asked = server, replies, len(prompts)
+        self.most = max(1, int(spare * len(prompts))) if spare else 0
+        self.failed: dict[str, str] = {}
+        self.lost = 0
+        self.rendered: dict[str, _Rendered] = {}
+        self.leading: list[int] = []
+        self.thinking: bool | None = None
+
+    async def render(self, prompts: Sequence[Prompt]) -> None:
+        self.leading = await self.server.leading()
+        await _at_once(AT_ONCE, [partial(self._render, prompt) for prompt in prompts])
+        first = next(iter(self.rendered.values()), None)
+        self.thinking = await self.server.opens_thought(first.ids) if first else False
+
+    async def _render(self, prompt: Prompt) -> None:
+        with self._losing(prompt):
+            found = await _patiently(lambda: self.server.render(prompt))
+            if doubled(found.ids, self.leading):
+                model, which = self.server.model, prompt["id"]
+                raise QuantbenchError(f"{model}: the chat template puts the begin-of-text token twice ({which})")
+            self.rendered[prompt["id"]] = found
+
+    async def answer(self, prompt: Prompt, number: int, at_once: int) -> None:
+        name, found = kind.key(prompt, number, at_once), self.rendered.get(prompt["id"])
+        if name in self.replies or found is None or prompt["id"] in self.failed:
+            return
+        if found.no_room:
+            if not self.most:
+                what = f"prompt {prompt['id']} does not fit {self.server.model}: {found.no_room}"
+                raise QuantbenchError(what, remedy="raise max_model_len of its server, or leave that prompt out")
+            self.failed[prompt["id"]] = found.no_room
+            return
+        with self._losing(prompt):
+            reply = await _patiently(lambda: self.server.complete(prompt, found.ids))
+            self.replies[name] = (
+                reply
+                if number
+                else {
+                    **reply,
+                    "thought_opened": self.thinking,
+                    "prompt_tokens": len(found.ids),
+                    "prompt_token_ids_sha256": _sha256(found.ids),
+                    "text_ids_sha256": found.text_sha256,
+                }
+            )
+
+    @contextlib.contextmanager
+    def _losing(self, prompt: Prompt) -> Iterator[None]:
+        """A prompt without an answer is noted, until there are too many."""
+        try:
+            yield
+        except UnansweredError as error:
+            self.failed[prompt["id"]] = error.what
+            self.lost += 1
+            if not self.most:
+                raise
+            if self.lost > self.most:
+                raise QuantbenchError(
+                    f"{self.server.url}: {self.lost} of {self.asked} prompts got no answer from {self.server.model}, "
+                    f"at most {self.most} may be missing; the last: {error.what}",
+                    remedy="look into the server's log; answers given so far are kept, the same command asks the rest",
+                ) from error
+
+
+async def _at_once(count: int, work: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    """All of it, with at most so many under way; the first error ends the rest."""
+    gate = asyncio.Semaphore(count)
+
+    async def one(part: Callable[[], Awaitable[None]]) -> None:
         async with gate:
-            return await server.complete(prompt, tokens)
+            await part()
 
-    return list(await asyncio.gather(*(one(p, t) for p, t in zip(prompts, ids, strict=True))))
+    tasks = [asyncio.ensure_future(one(part)) for part in work]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
-async def _ask(url: str, model: str, prompts: Sequence[Prompt], passes: Sequence[int], key: str | None) -> list[Answer]:
+async def _fill(
+    url: str,
+    model: str,
+    prompts: Sequence[Prompt],
+    passes: Sequence[int],
+    replies: MutableMapping[str, Reply],
+    key: str | None,
+    spare: float,
+) -> dict[str, str]:
     headers = api_key.authorization(key) | {"Accept-Encoding": "identity"}
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     session = aiohttp.ClientSession(
         timeout=timeout, headers=headers, auto_decompress=False, response_class=BoundedReply
     )
     async with session:
-        server = _Server(session, url, model, key)
-        leading = await server.leading()
-        ids = [await server.render(prompt) for prompt in prompts]
-        for prompt, tokens in zip(prompts, ids, strict=True):
-            if doubled(tokens, leading):
-                raise QuantbenchError(f"{model}: the chat template puts the begin-of-text token twice ({prompt['id']})")
-        thinking = await server.opens_thought(ids[0])
-        replies = [await _pass(server, prompts, ids, at_once) for at_once in passes]
-    return [
-        Answer(
-            id=prompt["id"],
-            kind=prompt["class"],
-            prompt=shown(prompt),
-            **replies[0][i],
-            thought_opened=thinking,
-            prompt_tokens=len(ids[i]),
-            prompt_token_ids_sha256=hashlib.sha256(repr(ids[i]).encode()).hexdigest(),
-            again=tuple(
-                Repeat(concurrency=at_once, **pass_[i]) for at_once, pass_ in zip(passes[1:], replies[1:], strict=True)
-            ),
-        )
-        for i, prompt in enumerate(prompts)
-    ]
+        asking = _Asking(_Server(session, url, model, key), prompts, replies, spare)
+        await asking.render([p for p in prompts if any(name not in replies for name in kind.keys([p], passes))])
+        for number, at_once in enumerate(passes):
+            await _at_once(at_once, [partial(asking.answer, p, number, at_once) for p in prompts])
+    return asking.failed
+
+
+def fill(
+    url: str,
+    model: str,
+    prompts: Sequence[Prompt],
+    passes: Sequence[int],
+    replies: MutableMapping[str, Reply],
+    *,
+    key: str | None = None,
+    spare: float = 0.0,
+) -> dict[str, str]:
+    """Ask for each answer that `replies` (by `answers.key`) lacks, and put it there as it comes.
+
+    passes: how many prompts at a time in the first pass, then in each repeat. key: the API key of a server that wants
+    one. spare: the share of prompts that may get no answer (one at least); 0: the first such is an error. A prompt that
+    does not fit into the server's context is not counted in it. Returns {id of a prompt without an answer: why}.
+
+    Raises QuantbenchError when the server does not answer, or answered something else than was sent.
+    """
+    return asyncio.run(_fill(url, model, prompts, passes, replies, key, spare))
 
 
 def answers(
@@ -178,10 +323,10 @@ def answers(
     floor: Sequence[int] = (),
     key: str | None = None,
 ) -> list[Answer]:
-    """Greedy answers in prompt order: one pass with so many prompts at a time, then one more per entry of `floor`.
+    """Answers to all prompts, in their order: one pass with so many at a time, then one more per entry of `floor`.
 
-    key: the API key of a server that wants one.
-
-    Raises QuantbenchError when the server does not answer, or answered something else than was sent.
+    Raises QuantbenchError as `fill` does, and for a single prompt without an answer.
     """
-    return asyncio.run(_ask(url, model, prompts, [concurrency, *floor], key))
+    passes, replies = [concurrency, *floor], dict[str, Reply]()
+    failed = fill(url, model, prompts, passes, replies, key=key)
+    return kind.assembled(prompts, passes, replies, failed)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import builtins
 import re
+from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -56,6 +58,7 @@ SCHEMA: dict[str, Any] = {
     "properties": {
         "id": {"type": "string", "pattern": r"^[\w.-]{1,64}\Z"},
         "class": {"type": "string", "pattern": r"^\w{1,64}\Z"},
+        "cluster": {"type": "string", "minLength": 1},
         "for_model": {"type": "string"},
         "language": {"type": "string"},
         "prompt": {"type": "string"},
@@ -98,6 +101,12 @@ def parse(text: str, name: str) -> list[Prompt]:
     Raises QuantbenchError that names the line for bad JSON, an unknown check or key, a bad pattern or schema, or
     an id used twice.
     """
+    return list(_parsed(text, name))
+
+
+@lru_cache(maxsize=8)
+def _parsed(text: str, name: str) -> tuple[Prompt, ...]:
+    """Once per process: a plan looks at a file more than once, and each line takes a millisecond."""
     prompts: list[Prompt] = []
     # Not splitlines(): JSON may hold a raw U+2028 and other line ends inside a string.
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
@@ -115,7 +124,20 @@ def parse(text: str, name: str) -> list[Prompt]:
         prompts.append(prompt)
     if not prompts:
         raise QuantbenchError(f"{name}: no prompts", remedy="one JSON object per line: id, class, prompt, …")
-    return prompts
+    return tuple(prompts)
+
+
+def chosen(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
+    """As many prompts as `limit`, in file order, taken in turn from each class; all for None.
+
+    What a limit takes, a larger one takes too.
+    """
+    seen: Counter[str] = Counter()
+    turns = []
+    for place, prompt in enumerate(prompts):
+        turns.append((seen[prompt["class"]], place))
+        seen[prompt["class"]] += 1
+    return [prompts[place] for place in sorted(place for _, place in sorted(turns)[:limit])]
 
 
 def messages(prompt: Prompt) -> list[dict[str, str]]:

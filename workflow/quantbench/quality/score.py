@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 from scipy.stats import binomtest
 
 from quantbench.errors import QuantbenchError
-from quantbench.quality.checks import CodeRunner, run_checks
+from quantbench.quality.answers import checked
+from quantbench.quality.checks import CodeRunner
 from quantbench.quality.prompt_set import Prompt
 from quantbench.records.finding import Finding, finding
 from quantbench.records.quality import (
@@ -249,8 +250,8 @@ def details(
     items = [
         compare(
             prompt["class"],
-            (a, _checked(prompt, a, a.output, run_code)),
-            (b, _checked(prompt, b, b.output, run_code)),
+            (a, checked(prompt, a, a.output, run_code)),
+            (b, checked(prompt, b, b.output, run_code)),
             notes.get(f"{variant[0]}/{prompt['id']}") or notes.get(prompt["id"]),
         )
         for prompt, a, b in zip(prompts, baseline[1], variant[1], strict=True)
@@ -261,18 +262,13 @@ def details(
     return score(items, floor, baseline=baseline[0], variant=variant[0], notes=about, not_run=not_run)
 
 
-def _checked(prompt: Prompt, answer: Answer, output: str, run_code: CodeRunner | None) -> list[CheckResult]:
-    """The checks of one output, with what the template has written of it."""
-    return run_checks(("<think>" if answer.thought_opened else "") + output, prompt["checks"], run_code)
-
-
 def _repeats(prompts: Sequence[Prompt], baseline: Sequence[Answer], run_code: CodeRunner | None) -> Iterator[Asked]:
     """The baseline against itself, per prompt and repeat. Equal answers are checked once."""
     for prompt, answer in zip(prompts, baseline, strict=True):
-        outcome = passed(_checked(prompt, answer, answer.output, run_code))
+        outcome = passed(checked(prompt, answer, answer.output, run_code))
         for again in answer.again:
             same = again.token_ids == answer.token_ids
-            passes = outcome if same else passed(_checked(prompt, answer, again.output, run_code))
+            passes = outcome if same else passed(checked(prompt, answer, again.output, run_code))
             yield Asked(prompt["id"], again.concurrency, same, outcome, passes)
 
 

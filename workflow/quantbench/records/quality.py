@@ -29,7 +29,8 @@ class Repeat(OpenRecord, frozen=True, kw_only=True):
 
 class Answer(OpenRecord, frozen=True, kw_only=True, rename={"kind": "class"}):
     """A greedy answer to one quality prompt; kind: its class. system_fingerprint: what the server says of itself;
-    thought_opened: the chat template has written `<think>`, so the output begins in a thought.
+    thought_opened: the chat template has written `<think>`, so the output begins in a thought; text_ids_sha256: of the
+    ids of the prompt without the template; error: why there is no answer, empty if there is one.
     """
 
     id: str
@@ -43,6 +44,8 @@ class Answer(OpenRecord, frozen=True, kw_only=True, rename={"kind": "class"}):
     thought_opened: bool = False
     prompt_tokens: int | None = None
     prompt_token_ids_sha256: str | None = None
+    text_ids_sha256: str | None = None
+    error: str = ""
     again: tuple[Repeat, ...] = ()
 
 

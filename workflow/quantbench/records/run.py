@@ -15,6 +15,7 @@ from quantbench.records.metric import PER_GPU, SPEED
 from quantbench.records.plan import ReportPlan
 from quantbench.records.quality import QualityDetails
 from quantbench.records.server import Ready, Startup
+from quantbench.records.suite import SuiteScore
 from quantbench.records.tables import CapacityRow, ImpactRow, MemoryRow, StartupRow
 
 
@@ -22,8 +23,8 @@ from quantbench.records.tables import CapacityRow, ImpactRow, MemoryRow, Startup
 class Run:
     """Absent parts (no quality, no price, not judged yet) are empty or None.
 
-    capacity: rows of all capacity tables. quality: {variant: details}. command: the words of the snakemake line that
-    repeats the run.
+    capacity: rows of all capacity tables. quality: {variant: details}. suites: {variant: the scores of its suites, in
+    the order of the configuration}. command: the words of the snakemake line that repeats the run.
     """
 
     plan: ReportPlan
@@ -35,6 +36,7 @@ class Run:
     startup: Sequence[StartupRow] = ()
     impact: Sequence[ImpactRow] = ()
     quality: Mapping[str, QualityDetails] = field(default_factory=dict)
+    suites: Mapping[str, Sequence[SuiteScore]] = field(default_factory=dict)
     cost: Cost | None = None
     decision: Decision | None = None
     command: Sequence[str] = ()

@@ -1,16 +1,103 @@
-"""What the suites of the quality part say of a pair of models, item by item, and the word of the gate per use."""
+"""The suites of the quality part: their settings, and what they say of a variant against the baseline, item by item."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final, Literal, cast, get_args
 
-from quantbench.records.base import Record
+from quantbench.records.base import Record, convert
+from quantbench.records.block import ServedWith
 from quantbench.records.finding import Finding
 
 SuiteKind = Literal["answers", "likelihood", "lm_eval", "judge"]
 """How a suite asks: prompts with checks, token likelihoods, lm-eval's tasks, a judging model."""
 GateUse = Literal["chat", "batch", "facts", "reasoning", "code", "structured", "summaries", "languages"]
 GateStatus = Literal["fine", "not acceptable", "insufficient evidence"]
+PROMPTS: Final = "prompts"
+"""The suite of `quality.prompts`."""
+
+
+class AnswersSettings(Record, frozen=True, kw_only=True, tag_field="kind", tag="answers"):
+    """Prompts with checks, answered greedily. limit: how many of them, null for all; concurrency: how many at a time;
+    floor_concurrency, floor_repeat: the baseline answers again at that concurrency, and once more as at first.
+    """
+
+    needs_baseline: ClassVar[bool] = False
+    items: str
+    limit: int | None = None
+    concurrency: int
+    floor_concurrency: int
+    floor_repeat: bool
+
+
+class LikelihoodSettings(Record, frozen=True, kw_only=True, tag_field="kind", tag="likelihood"):
+    """Text that the baseline writes to the first `prompts` of the items, up to `tokens` each, scored on each server."""
+
+    needs_baseline: ClassVar[bool] = True
+    items: str
+    prompts: int = 80
+    tokens: int = 128
+
+
+class LmEvalSettings(Record, frozen=True, kw_only=True, tag_field="kind", tag="lm_eval"):
+    """Tasks of lm-eval by name. limit: documents of each task, null for all."""
+
+    needs_baseline: ClassVar[bool] = False
+    tasks: tuple[str, ...]
+    limit: int | None = None
+
+
+class JudgeSettings(Record, frozen=True, kw_only=True, tag_field="kind", tag="judge"):
+    """Answers to the items, judged in pairs by `model` at `url`; key_env: the variable that holds its API key."""
+
+    needs_baseline: ClassVar[bool] = True
+    items: str
+    limit: int | None = None
+    url: str
+    model: str
+    key_env: str | None = None
+
+
+SuiteSettings = AnswersSettings | LikelihoodSettings | LmEvalSettings | JudgeSettings
+"""`quality.suites.*`, by kind. needs_baseline: a variant is asked about what the baseline's collection has."""
+SETTINGS: Final = {str(kind.__struct_config__.tag): kind for kind in get_args(SuiteSettings)}
+"""By `kind`."""
+
+
+def kind_of(settings: SuiteSettings) -> SuiteKind:
+    """The kind of a suite."""
+    return cast(SuiteKind, settings.__struct_config__.tag)
+
+
+def items_file(settings: SuiteSettings) -> str | None:
+    """The prompt file of a suite; None of a kind that has none."""
+    return getattr(settings, "items", None)
+
+
+def settings_of(value: Mapping[str, Any]) -> SuiteSettings:
+    """Settings from plain data. Raises msgspec.ValidationError naming the key."""
+    settings: SuiteSettings = convert(value, SETTINGS[value["kind"]])
+    return settings
+
+
+class CollectedWith(Record, frozen=True, kw_only=True):
+    """`suites/{suite}/{model}.with.json`: what a collection depends on. version: hash of what is asked; floor: the
+    concurrency of each repeat.
+    """
+
+    server: ServedWith
+    version: str
+    floor: tuple[int, ...] = ()
+
+
+class KeptItem(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of `suites/{suite}/{model}.kept.jsonl`: a server, or an answer of the last server above it. key: hash of
+    what was asked.
+    """
+
+    server: ServedWith | None = None
+    key: str = ""
+    value: Any = None
 
 
 class Estimate(Record, frozen=True, kw_only=True):
@@ -88,7 +175,8 @@ class Preference(Record, frozen=True, kw_only=True):
 class SuiteScore(Record, frozen=True, kw_only=True):
     """`suites/{suite}/{variant}.score.json`: a suite's part of the evidence; parts that it has not are empty or None.
 
-    version: hash of what was asked. likelihood_floor: the same of the baseline's own repetition.
+    version: hash of what was asked. likelihood_floor: the same of the baseline's own repetition. unanswered: items that
+    a server gave no answer to; their outcomes have no `passed` on that side.
     """
 
     suite: str
@@ -97,6 +185,7 @@ class SuiteScore(Record, frozen=True, kw_only=True):
     baseline: str
     variant: str
     outcomes: tuple[Outcome, ...] = ()
+    unanswered: tuple[str, ...] = ()
     likelihood: Likelihood | None = None
     likelihood_floor: Likelihood | None = None
     preference: Preference | None = None
