@@ -15,6 +15,7 @@ JUDGING = (
     "quantbench/judge/**/*",
     "quantbench/report/**/*",
     *(f"quantbench/quality/{name}.py" for name in ("checks", "code_check", "code_worker", "prompt_set", "score")),
+    *(f"quantbench/quality/{name}.py" for name in ("gate", "paired")),
     # What is computed anew from kept requests and counters.
     "quantbench/client/concurrency.py",
     "quantbench/client/metrics.py",

@@ -30,6 +30,7 @@ from quantbench.records.plan import BASELINE, VARIANT, ArmPlan, ComparisonPlan, 
 from quantbench.records.quality import QualityDetails
 from quantbench.records.run import Run
 from quantbench.records.server import MeasuredStarts, Ready, Session
+from quantbench.records.suite import SuiteScore
 from quantbench.records.tables import CapacityRow, ImpactRow, MemoryRow, StartupRow
 
 PathLike = Path | str
@@ -49,10 +50,11 @@ M = TypeVar("M", Ready, Session, MeasuredStarts)
 def load_run(inputs: Any, plan: ReportPlan, command: Sequence[str] = ()) -> Run:
     """The run from a job's named inputs.
 
-    Needs `verdict`, `capacity`, `memory`, `ready`, `measurement`; takes `startup`, `impact`, `quality`, `cost` and
-    `decision` where the job has them. `command` is the line that a page may print.
+    Needs `verdict`, `capacity`, `memory`, `ready`, `measurement`; takes `startup`, `impact`, `quality`, `suites`,
+    `cost` and `decision` where the job has them. `command` is the line that a page may print.
     """
     details = [read(path, QualityDetails) for path in inputs.get("quality") or []]
+    scores = [read(path, SuiteScore) for path in inputs.get("suites") or []]
     return Run(
         plan=plan,
         verdict=read(inputs.verdict, Verdict),
@@ -63,6 +65,7 @@ def load_run(inputs: Any, plan: ReportPlan, command: Sequence[str] = ()) -> Run:
         startup=read_rows(inputs.startup, StartupRow) if inputs.get("startup") else (),
         impact=read_rows(inputs.impact, ImpactRow) if inputs.get("impact") else (),
         quality={pair.variant: pair for pair in details},
+        suites={v: [score for score in scores if score.variant == v] for v in dict.fromkeys(s.variant for s in scores)},
         cost=read(inputs.cost, Cost) if inputs.get("cost") else None,
         decision=read(inputs.decision, Decision) if inputs.get("decision") else None,
         command=command,

@@ -1,8 +1,8 @@
-"""What the suites of the quality part say: a variant against the baseline, item by item, and the gate's word per use."""
+"""What the suites of the quality part say: a variant against the baseline by item, and the gate's word per use."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from quantbench.records.base import Record
 from quantbench.records.finding import Finding
@@ -11,6 +11,8 @@ SuiteKind = Literal["answers", "likelihood", "lm_eval", "judge"]
 """How a suite asks: prompts with checks, token likelihoods, lm-eval's tasks, a judging model."""
 GateUse = Literal["chat", "batch", "facts", "reasoning", "code", "structured", "summaries", "languages"]
 GateStatus = Literal["fine", "not acceptable", "insufficient evidence"]
+PROMPTS: Final = "prompts"
+"""The suite of `quality.prompts`."""
 
 
 class Estimate(Record, frozen=True, kw_only=True):
@@ -108,8 +110,10 @@ class GateVerdict(Record, frozen=True, kw_only=True):
     n: items of the use with an outcome on both sides; passed: those that the baseline passes; lost, gained: discordant
     items; loss: (lost - gained) / n, as a share, with its two-sided 90 % interval (low, high: one-sided 95 % each);
     margin: the loss that is held to be harmless; p: exact McNemar, after Holm's correction over the uses;
+    relative: (lost - gained) by the items that either side passes, relative_high: its one-sided 95 % bound;
     smallest_loss: the loss that this n would have seen with a power of 80 %; needed: items that would decide, None
-    where it is decided or no number would do.
+    where it is decided or no number would do. floor: loss of the baseline against its own repetition, None where it
+    was not asked again. new_hard: items with an empty, garbled or looping answer of the variant alone.
     """
 
     use: GateUse
@@ -123,6 +127,10 @@ class GateVerdict(Record, frozen=True, kw_only=True):
     high: float | None = None
     margin: float
     p: float | None = None
+    relative: float | None = None
+    relative_high: float | None = None
     smallest_loss: float | None = None
     needed: int | None = None
+    floor: float | None = None
+    new_hard: tuple[str, ...] = ()
     because: tuple[Finding, ...] = ()
