@@ -295,11 +295,15 @@ def test_the_prompts_are_a_suite() -> None:
 def test_a_verdict_says_what_it_could_have_seen_and_what_would_decide() -> None:
     found = of(counted(400, lost=8, gained=6, passed=133), "chat")
     assert found.loss == pytest.approx(0.005)
-    assert found.low is not None and found.high is not None and found.relative_high is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert found.relative_high is not None
     assert found.low < 0.005 < found.high < 0.03
     assert found.relative == pytest.approx(2 / 139)
     assert 0.02 < (found.smallest_loss or 0) < 0.03
-    assert found.needed is not None and 600 < found.needed < 6000
+    assert found.needed is not None
+    assert 600 < found.needed < 6000
     few = of(counted(20, kind="code"), "code")
     assert few.because == (finding("gate.few", n=20, passed=20, least=59, least_passed=29),)
-    assert few.needed is not None and of(counted(few.needed, kind="code"), "code").status == FINE
+    assert few.needed is not None
+    assert of(counted(few.needed, kind="code"), "code").status == FINE

@@ -94,7 +94,8 @@ def test_clusters_of_one_are_items_that_stand_alone() -> None:
 def test_items_that_fall_together_count_for_less() -> None:
     together = paired([("a", 1)] * 4 + [(f"b{i // 4}", 0) for i in range(76)])
     apart = alone(80, 4, 0)
-    assert together.bounds and apart.bounds
+    assert together.bounds
+    assert apart.bounds
     assert together.loss == apart.loss
     assert together.bounds[1] > apart.bounds[1]
     assert (apart.p, together.p) == (0.125, 1.0), "one cluster that fell is one coin"
@@ -117,9 +118,12 @@ def test_the_bounds_enclose_the_loss_and_mirror_each_other(n: int, data: st.Data
     lost = data.draw(st.integers(0, n))
     gained = data.draw(st.integers(0, n - lost))
     found, other = alone(n, lost, gained), alone(n, gained, lost)
-    assert found.bounds and other.bounds and found.loss is not None
+    assert found.bounds
+    assert other.bounds
+    assert found.loss is not None
     assert found.bounds == pytest.approx((-other.bounds[1], -other.bounds[0]))
-    assert -1 <= found.bounds[0] <= found.loss + 1e-12 and found.loss - 1e-12 <= found.bounds[1] <= 1
+    assert -1 <= found.bounds[0] <= found.loss + 1e-12
+    assert found.loss - 1e-12 <= found.bounds[1] <= 1
 
 
 @settings(deadline=None)
@@ -164,7 +168,8 @@ def test_the_smallest_loss_is_seen_four_times_in_five(n: int, discordance: float
 def test_the_number_that_would_decide() -> None:
     found = alone(400, 8, 6)
     more = needed(found, 0.02, found.discordance or 0)
-    assert more is not None and 400 < more < 2000
+    assert more is not None
+    assert 400 < more < 2000
     decided = 0
     rng = np.random.default_rng(7)
     for _ in range(400):

@@ -113,7 +113,7 @@ LIMITS: Final = (
 
 
 def least(margin: float) -> int:
-    """How many items, none of them lost, exclude a loss of the margin: 59 for 5 %, 149 for 2 % (Clopper and Pearson)."""
+    """How many items, none lost, exclude a loss of the margin (Clopper and Pearson): 59 for 5 %, 149 for 2 %."""
     return math.ceil(math.log(1 - LEVEL) / math.log1p(-margin))
 
 
@@ -356,7 +356,7 @@ def _within(outcome: Paired, margin: float) -> bool:
 
 
 def _needed(e: _Evidence) -> int | None:
-    """Items of the use that would decide all that is open; None where no number would, or something else is in the way."""
+    """Items of the use that would decide all that is open; None where no number would, or more is in the way."""
     if not e.passed or e.foreign or any(_likelihood(e, shown=False)):
         return None
     relative = RELATIVE.value * e.margin
