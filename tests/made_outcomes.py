@@ -35,6 +35,13 @@ def counted(n: int, lost: int = 0, gained: int = 0, passed: int | None = None, k
     return [Outcome(id=f"{kind}{i}", kind=kind, baseline=a, variant=b) for i, (a, b) in enumerate(sides)]
 
 
+def looping(n: int, new: int, old: int = 0, passed: int = 150) -> list[Outcome]:
+    """Of n items the last that the baseline fails loop with the variant alone, the next with the baseline alone."""
+    sides = [(PASSES, PASSES)] * passed + [(FAILS, FAILS)] * (n - passed - new - old)
+    sides += [(LOOPS, FAILS)] * old + [(FAILS, LOOPS)] * new
+    return [Outcome(id=f"i{i}", kind="fact", baseline=a, variant=b) for i, (a, b) in enumerate(sides)]
+
+
 def drawn(
     rng: np.random.Generator,
     passes: float,

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from made_outcomes import FAILS, LOOPS, MARGINS, PASSES, SHIPPED, counted, drawn, likelihood, suite
+from made_outcomes import FAILS, MARGINS, PASSES, SHIPPED, counted, drawn, likelihood, looping, suite
 from msgspec.structs import replace
 from quantbench.quality import gate, score
 from quantbench.records.finding import finding
@@ -56,6 +56,11 @@ def statuses(verdicts: dict[str, GateVerdict]) -> dict[str, str]:
     (counted(30, lost=9, passed=9), BAD, BAD),
     (counted(400, lost=60, gained=3, passed=100), BAD, BAD),
     (counted(400, lost=400), BAD, BAD),
+    (counted(30, lost=8, passed=8), BAD, BAD),
+    (counted(6, lost=6), BAD, BAD),
+    # a few prompts on an edge are no damage
+    (counted(3, lost=2), OPEN, OPEN),
+    (counted(5, lost=5), OPEN, OPEN),
     # few that pass: a yes would rest on nothing
     (counted(400, passed=20), OPEN, OPEN),
 ])  # fmt: skip
@@ -96,10 +101,11 @@ def test_margins_are_those_of_the_configuration() -> None:
 def test_false_alarms_of_the_baseline_against_itself(passes: float) -> None:
     """BF16 against BF16, answers on an edge, through the whole gate: one use not acceptable is an alarm."""
     rng, runs = np.random.default_rng(5), 340
-    small = {kind: n // 2 for kind, n in SHIPPED.items()}
-    words = [statuses(judged(suite(drawn(rng, passes, edge=0.1, kinds=small)))) for _ in range(runs)]
-    alarms = sum(BAD in word.values() for word in words) / runs
-    assert alarms <= 0.05 - 0.02, "well below: 1 020 runs in all"
+    half, thirty = ({kind: n // part for kind, n in SHIPPED.items()} for part in (2, 15))
+    for kinds, edge in ((half, 0.1), (thirty, 0.4)):
+        words = [statuses(judged(suite(drawn(rng, passes, edge=edge, kinds=kinds)))) for _ in range(runs)]
+        alarms = sum(BAD in word.values() for word in words) / runs
+        assert alarms <= 0.03, "of 5 % that are allowed"
 
 
 def test_what_flips_by_itself_is_not_set_aside() -> None:
@@ -139,13 +145,6 @@ def test_heavy_damage_is_never_fine_for_any_use() -> None:
 
 
 # Hard failures --------------------------------------------------------------------------------------------------
-
-
-def looping(n: int, new: int, old: int = 0, passed: int = 150) -> list[Outcome]:
-    """Of n items the last that the baseline fails loop with the variant alone, the next with the baseline alone."""
-    sides = [(PASSES, PASSES)] * passed + [(FAILS, FAILS)] * (n - passed - new - old)
-    sides += [(LOOPS, FAILS)] * old + [(FAILS, LOOPS)] * new
-    return [Outcome(id=f"i{i}", kind="fact", baseline=a, variant=b) for i, (a, b) in enumerate(sides)]
 
 
 @pytest.mark.parametrize(("new", "old", "chat", "batch"), [

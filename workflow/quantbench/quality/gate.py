@@ -302,13 +302,16 @@ def _counts(e: _Evidence) -> dict[str, int]:
 
 
 def _shown(e: _Evidence, p: float | None) -> Iterator[Finding]:
-    """A loss that is shown and matters: significant and above the margin beyond the floor, or above it by its bound."""
+    """A loss that is shown and matters: significant and, beyond the floor, above the margin; or, where the correction
+    over the uses takes the significance away, above it by its lower bound.
+    """
+    if e.loss.p is None or e.loss.p >= ALPHA.value or e.loss.lost < e.loss.gained:
+        return
     floor = max(0.0, e.floor or 0.0)
     both = ((e.loss, e.margin), (e.relative, RELATIVE.value * e.margin))
-    matters = any(outcome.loss is not None and outcome.loss - floor > margin for outcome, margin in both)
-    if p is not None and p < ALPHA.value and e.loss.lost > e.loss.gained and matters:
+    if p is not None and p < ALPHA.value and any((x.loss or 0.0) - floor > margin for x, margin in both):
         yield finding("gate.loss", **_counts(e), p=p)
-    elif any(outcome.bounds and outcome.bounds[0] - floor > margin for outcome, margin in both):
+    elif any(x.bounds and x.bounds[0] - floor > margin for x, margin in both):
         yield finding("gate.loss_beyond", **_counts(e))
 
 
