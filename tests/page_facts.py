@@ -152,7 +152,7 @@ def rounds(*states: str) -> Run:
 
 
 def answered(**changes: Any) -> Run:
-    return run(quality={"awq": but(quality(), **changes)})
+    return run(quality={"awq": but(quality(n=2), **changes)})
 
 
 def item(number: int, *, lost: bool = False, note: str | None = None) -> Item:
@@ -338,6 +338,7 @@ CASES: dict[str, dict[str, Run]] = {
             command=("snakemake", "--cores", "1"),
         ),
         "prompts that were lost": run(quality={"awq": quality(n=60, lost=2)}),
+        "no answer": run(quality={"awq": but(quality(n=1), details=())}),
         "answers that got better": run(suites={"awq": [suite(counted(400, lost=2, gained=4))]}),
         "the control differs": replace(priced(trusted=False), verdict=verdict(trusted=False, aa=UNTRUSTED)),
         "one block refused": compared(comparison(invalid_blocks=REFUSED[:1]), measurement=measurement((BLOCK,))),

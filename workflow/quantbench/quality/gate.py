@@ -269,7 +269,7 @@ def _verdict(e: _Evidence, p: float | None, p_hard: float | None) -> GateVerdict
     against = [*_shown(e, p), *_hard(e, p_hard), *_likelihood(e, shown=True)]
     open_ = list(_open(e))
     status: GateStatus = "not acceptable" if against else "insufficient evidence" if open_ else "fine"
-    discordance = _discordance(e, e.loss)
+    differ = max(_discordance(e, e.loss), 1 / e.loss.n if e.loss.n else 0.0)
     return GateVerdict(
         use=e.use.use,
         status=status,
@@ -284,7 +284,7 @@ def _verdict(e: _Evidence, p: float | None, p_hard: float | None) -> GateVerdict
         p=p,
         relative=e.relative.loss,
         relative_high=e.relative.bounds[1] if e.relative.bounds else None,
-        smallest_loss=smallest_loss(e.loss.effective, discordance),
+        smallest_loss=smallest_loss(e.loss.effective, differ),
         needed=_needed(e) if status == "insufficient evidence" else None,
         floor=e.floor,
         new_hard=tuple(item.id for item in e.items if _change(item, _is_hard) > 0),
@@ -293,8 +293,8 @@ def _verdict(e: _Evidence, p: float | None, p_hard: float | None) -> GateVerdict
 
 
 def _discordance(e: _Evidence, outcome: Paired) -> float:
-    """Share of items that differ: as found, but at least the baseline's own flips, and one item."""
-    return max(outcome.discordance or 0.0, e.flips, 1 / outcome.n if outcome.n else 0.0)
+    """Share of items that differ: as found, but at least as many as the baseline itself does otherwise."""
+    return max(outcome.discordance or 0.0, e.flips)
 
 
 def _counts(e: _Evidence) -> dict[str, int]:
@@ -332,6 +332,7 @@ def _likelihood(e: _Evidence, *, shown: bool) -> Iterator[Finding]:
                 continue
             if limit.beyond(estimate, at, surely=shown):
                 yield finding("gate.likelihood", form=limit.measure, value=estimate.value, limit=at)
+                break  # one is enough to say
 
 
 def _open(e: _Evidence) -> Iterator[Finding]:

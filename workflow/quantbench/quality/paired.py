@@ -157,12 +157,19 @@ def smallest_loss(n: float, discordance: float) -> float | None:
 def needed(outcome: Paired, margin: float, discordance: float) -> int | None:
     """Items that show with a power of 80 % on which side of the margin the loss is, if it is as it was found.
 
-    ((z.95 + z.80) / (margin - loss))² discordance, and in the ratio in which clusters count for less; discordance: at
-    least one item's. None for a loss at the margin, which no number decides, and above `MOST_ITEMS`.
+    ((z.95 + z.80) / (margin - loss))² discordance, and at least so many that the bound itself would lie on that side;
+    more in the ratio in which clusters count for less. None for a loss at the margin, which no number decides, and
+    above `MOST_ITEMS`.
     """
     loss = outcome.loss
     if loss is None or loss == margin:
         return None
-    alone = ((Z_LEVEL + Z_POWER) / (margin - loss)) ** 2 * max(discordance, 1 / outcome.n)
+    lost, gained = outcome.lost / outcome.n, outcome.gained / outcome.n
+    alone = max(1, math.ceil(((Z_LEVEL + Z_POWER) / (margin - loss)) ** 2 * discordance))
+    while alone <= MOST_ITEMS:
+        high, low = upper_bound(lost * alone, gained * alone, alone), -upper_bound(gained * alone, lost * alone, alone)
+        if (high < margin) if loss < margin else (low > margin):
+            break
+        alone += max(1, alone // 50)
     items = math.ceil(alone * outcome.n / outcome.effective)
     return items if items <= MOST_ITEMS else None

@@ -106,7 +106,7 @@ def _confidence(say: Speech, use: UseDecision) -> str:
 
 
 def _choice(run: Run, say: Speech, choice: Choice, *, named: bool) -> str:
-    """Speed, what got worse, quality: "INT8: tokens/sec improved at c=16 (+19.7 % [+7.0, +33.9]); quality OK (…)"."""
+    """Speed, what got worse, quality: "INT8: tokens/sec improved at c=16 (+19.7 % [+7.0, +33.9]); quality fine (…)"."""
     row = run.row(choice.variant, choice.cell, SPEED)
     workload = _named(run, choice)
     said = [f"{f'{workload} ' if workload else ''}tokens/sec: {_speed(run, say, row)}"]
@@ -133,7 +133,7 @@ def _speed(run: Run, say: Speech, row: Comparison | None) -> str:
 
 
 def remarks(say: Speech, choice: Choice) -> Iterator[str]:
-    """ "p50 TTFT got worse (+234 %)", "quality OK (lost 0 of 30)"; without the names of prompts."""
+    """ "p50 TTFT got worse (+234 %)", "quality fine (lost 0 and gained 1 of 30 items)"."""
     if choice.got_worse and choice.code != "worse":
         changes = [say("decision.change", metric=entry.metric, ratio=entry.ratio) for entry in choice.got_worse]
         yield say("decision.got_worse", changes=changes)

@@ -53,7 +53,7 @@ def section(run: Run, say: Speech) -> Section:
             say("quality_page.annotated", noted=noted) if annotated else say("quality_page.not_annotated"),
         ),
         *bullets([" ".join(_pair_lines(run, say, variant)) for variant in gates]),
-        use_table(run, say),
+        *use_table(run, say),
         risk,
     )
     return Section("Quality Sanity Check", parts)
@@ -139,7 +139,7 @@ def _too_few(verdict: GateVerdict) -> bool:
     return verdict.status == "insufficient evidence" and {why.id for why in verdict.because} <= {*FEW}
 
 
-def use_table(run: Run, say: Speech) -> Table:
+def use_table(run: Run, say: Speech) -> tuple[Part, ...]:
     """A row per use and variant with enough items for a word: what it is, what it rests on, what would decide."""
     gates = _gates(run)
     shown = [(variant, verdict) for variant, words in gates.items() for verdict in words if not _too_few(verdict)]
@@ -148,8 +148,11 @@ def use_table(run: Run, say: Speech) -> Table:
     notes = [say("quality_page.intervals")] if rows else []
     if any(verdict.needed for words in gates.values() for verdict in words):
         notes.append(say("quality_page.ask_more"))
+    if not rows:
+        return (text(*notes),)
     columns = ["Good enough for", *(["model"] if len(gates) > 1 else [])]
-    return table([*columns, "word", "items", "lost, gained", "loss", "sees", "why"], rows, notes=[" ".join(notes)])
+    columns += ["word", "items", "lost, gained", "loss", "sees", "why"]
+    return (without_empty_columns(table(columns, rows, notes=[" ".join(notes)])),)
 
 
 def _row(say: Speech, variant: str, verdict: GateVerdict, *, several: bool) -> list[str]:
