@@ -462,6 +462,8 @@ CASES: dict[str, dict[str, Run]] = {
         "other tokens": suites([*counted(90), but(counted(1)[0], id="x", same_input=False)]),
         "likelihoods near": suites(counted(400), likelihood=likelihood(0.01), likelihood_floor=likelihood(0.001)),
         "likelihoods on the way": suites(counted(400), likelihood=likelihood(0.14, 0.86)),
+        "another most likely token": suites(counted(400), likelihood=likelihood(0.01, 0.8)),
+        "a higher perplexity": suites(counted(400), likelihood=likelihood(0.01, ppl=1.4)),
         "likelihoods far": suites(counted(400), likelihood=likelihood(0.57, 0.7)),
         "an answer that was lost": scored(*(item(i, lost=not i) for i in range(60))),
         "too few prompts": scored(*map(item, range(20))),
