@@ -132,7 +132,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"margin": -1}, "margin: -1 must be > 0"),
     ({"lanes": {"gpu0": {"devices": ["zero"]}}}, "lanes.gpu0.devices.0"),
     ({"quality": {"zzz": 1}}, "unknown key 'quality.zzz' (known: prompts, notes, code, concurrency, "
-     "floor_concurrency, floor_repeat)"),
+     "floor_concurrency, margins, floor_repeat)"),
     ({"quality": {"prompts:null": ""}}, "'quality.prompts:null' (a space is missing behind the colon)"),
     ({"cost": {"date": "yesterday"}}, "cost.date: 'yesterday' is not a date; write it like 2026-11-01"),
     ({"cost": {"date": "20261101"}}, "cost.date: '20261101' is not a date"),
