@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
+from made_outcomes import counted, likelihood, looping, suite
 from msgspec.structs import asdict
 from quantbench.judge.cost import cost_report
 from quantbench.judge.decision import decide
@@ -47,9 +48,10 @@ from quantbench.records.measurement import (
 )
 from quantbench.records.metric import PER_GPU
 from quantbench.records.plan import ArmPlan, Factor, IsoPlan
-from quantbench.records.quality import Answer, CheckResult, ClassCount, Floor, Item, Lengths, Passed, Use
+from quantbench.records.quality import Answer, CheckResult, ClassCount, Floor, Item, Lengths, Passed
 from quantbench.records.run import Run
 from quantbench.records.server import Completion, Memory, Quantization, Settings, Startup, Unfit, Unpacked, Versions
+from quantbench.records.suite import Outcome
 from quantbench.records.tables import StartupRow
 from quantbench.report import cost, decision, ending, factors, impact, iso_memory, method, practices, render, speed
 from quantbench.report import memory as memory_page
@@ -150,7 +152,7 @@ def rounds(*states: str) -> Run:
 
 
 def answered(**changes: Any) -> Run:
-    return run(quality={"awq": but(quality(), **changes)})
+    return run(quality={"awq": but(quality(n=2), **changes)})
 
 
 def item(number: int, *, lost: bool = False, note: str | None = None) -> Item:
@@ -170,6 +172,10 @@ def not_run() -> Item:
 
 def scored(*items: Item, floor: Floor = FLOOR, **more: Any) -> Run:
     return run(quality={"awq": score.score(list(items), floor, baseline="bf16", variant="awq", **more)})
+
+
+def suites(outcomes: Sequence[Outcome], **more: Any) -> Run:
+    return run(suites={"awq": [suite(outcomes, variant="awq", **more)]})
 
 
 def lengths(ratio: float, cut: int = 0) -> Run:
@@ -269,7 +275,6 @@ FACTS = ("foreign_cpu_cores", "steal_share")
 WALL = Wall(lane="gpu0", measured_s=10.0, wall_s=20.0, share=0.5, longest_pause_s=None)
 SESSION = dict.fromkeys(("memory_before_mib", "memory_after_stop_mib", "measured_s", "held_s", "mode"))
 CLASSES = but(quality(), classes=(ClassCount(kind="summary", prompts=2, baseline=2, variant=1),))
-NAMED = finding("quality.lost_named", lost=2, of=60, prompts=["p03", "p09"])
 
 CASES: dict[str, dict[str, Run]] = {
     "capacity": {
@@ -320,9 +325,7 @@ CASES: dict[str, dict[str, Run]] = {
             comparison(CHAT), comparison(CHAT, "p95_ttft_ms", ratio=3.34, code="worse")
         ),
         "no interval": compared(comparison(ci_low=None, ci_high=None, code="no_test")),
-        "speed is open, answers are lost": compared(
-            comparison(**OPEN), quality={"awq": but(quality(), uses=(Use(id="chat", status="not acceptable"),))}
-        ),
+        "speed is open, answers are lost": compared(comparison(**OPEN), quality={"awq": quality(lost=80)}),
         "a use was not compared": compared(comparison(C1)),
         "nothing is tested, and blocks were refused": compared(
             comparison(code="no_test", ci_low=None, ci_high=None, n_pairs=2), measurement=measurement((BLOCK,))
@@ -334,11 +337,9 @@ CASES: dict[str, dict[str, Run]] = {
             ),
             command=("snakemake", "--cores", "1"),
         ),
-        "prompts that were lost": answered(
-            uses=(Use(id="chat", status="not acceptable", because=(NAMED,)),),
-            worse=("p03",),
-            verdict=but(quality().verdict, lost=("p03",)),
-        ),
+        "prompts that were lost": run(quality={"awq": quality(n=60, lost=2)}),
+        "no answer": run(quality={"awq": but(quality(n=1), details=())}),
+        "answers that got better": run(suites={"awq": [suite(counted(400, lost=2, gained=4))]}),
         "the control differs": replace(priced(trusted=False), verdict=verdict(trusted=False, aa=UNTRUSTED)),
         "one block refused": compared(comparison(invalid_blocks=REFUSED[:1]), measurement=measurement((BLOCK,))),
         "several blocks refused": compared(comparison(invalid_blocks=REFUSED)),
@@ -451,6 +452,19 @@ CASES: dict[str, dict[str, Run]] = {
     },
     "quality": {
         "answers that were lost": scored(*(item(i, lost=i < 4) for i in range(60))),
+        "heavy damage": scored(*(item(i, lost=i < 40) for i in range(60))),
+        "all of six lost": scored(*(item(i, lost=True) for i in range(6))),
+        "many items, a margin in reach": suites(counted(400, lost=8, gained=6)),
+        "few of many pass": suites(counted(400, lost=7, gained=4, passed=60)),
+        "new loops": suites(looping(400, 20)),
+        "some new loops": suites(looping(400, 4)),
+        "as many loops as before": suites(looping(400, 20, 20)),
+        "other tokens": suites([*counted(90), but(counted(1)[0], id="x", same_input=False)]),
+        "likelihoods near": suites(counted(400), likelihood=likelihood(0.01), likelihood_floor=likelihood(0.001)),
+        "likelihoods on the way": suites(counted(400), likelihood=likelihood(0.14, 0.86)),
+        "another most likely token": suites(counted(400), likelihood=likelihood(0.01, 0.8)),
+        "a higher perplexity": suites(counted(400), likelihood=likelihood(0.01, ppl=1.4)),
+        "likelihoods far": suites(counted(400), likelihood=likelihood(0.57, 0.7)),
         "an answer that was lost": scored(*(item(i, lost=not i) for i in range(60))),
         "too few prompts": scored(*map(item, range(20))),
         "no prompt that passes": scored(),
@@ -648,10 +662,7 @@ def sections(part: str, found: Run, say: Speech) -> Sequence[Section]:
     if part == "memory":
         return (memory_page.section(found, say), *practices.sections(found, say))
     if part == "quality":
-        judged_ = [quality_page.with_words(details, say) for details in found.quality.values()]
-        words = [text(*d.verdict.reasons, d.verdict.sentence, *(u.why for u in d.uses)) for d in judged_]
-        page = quality_page.answers_page(found, say)
-        return (quality_page.section(found, say), *page.sections, Section("quality_details.json", tuple(words)))
+        return (quality_page.section(found, say), *quality_page.answers_page(found, say).sections)
     return (method.section(found, say), method.doubts_section(found, say))
 
 

@@ -21,6 +21,7 @@ from unittest import mock
 
 import orjson
 import runs
+from made_outcomes import SHIPPED, counted, likelihood, suite
 from msgspec.structs import replace
 from quantbench import jobs, results
 from quantbench.client.concurrency import concurrency_held
@@ -41,6 +42,7 @@ from quantbench.records.plan import ArmPlan, ComparisonPlan, IsoPlan, ReportPlan
 from quantbench.records.request import RequestRecord, spans
 from quantbench.records.run import Run
 from quantbench.records.server import Event, Ready
+from quantbench.records.suite import SuiteScore
 from quantbench.serving import registry
 from runs import START
 from snakemake.iocontainers import Namedlist
@@ -86,6 +88,7 @@ class Scenario:
     starts: int = 1  # of each server, for which the blocks of a cell are divided
     start_effect: float = 0.0  # share of the speed that a variant gains with each start
     unfit: bool = False  # bf16 does not fit, so that fp8 stands in for it
+    suite: str = ""  # "sound" or "damaged": the variants answered a suite of tasks, and scored texts
     iso: bool = False  # chat is measured with as many requests in flight as fit each model, too
 
     @property
@@ -184,6 +187,9 @@ def write_tree(below: Path, s: Scenario) -> Run:
         write_text(_prompts(tree), "".join(orjson.dumps(p).decode() + "\n" for p in PROMPTS))
         for model in s.models:
             write(tree.file("answers", model=model), _answers(model, s))
+        for variant in s.variants if s.suite else ():
+            for score in _scores(s, variant):
+                write(tree.below / tree.root / "suites" / score.suite / f"{variant}.score.json", score)
     return derive(tree, s.plan, s.comparison, s.prices, COMMAND)
 
 
@@ -232,6 +238,7 @@ def evidence(tree: Results, models: Sequence[str]) -> dict[str, Any]:
         "calibrations": all_of("calibration", concurrency="*"),
         "capacity": all_of("capacity", workload="*", model="*"),
         "quality": all_of("quality_details", variant="*"),
+        "suites": sorted((tree.below / tree.root).glob("suites/*/*.score.json")),
     }
 
 
@@ -537,6 +544,18 @@ def _answers(model: str, s: Scenario) -> list[dict[str, Any]]:
             | {"prompt_tokens": 12, "prompt_token_ids_sha256": f"ids-{n}", "again": again}
         )
     return answers
+
+
+def _scores(s: Scenario, variant: str) -> Iterator[SuiteScore]:
+    """The suites of a variant: of tasks it loses few or most, and its likelihoods are near or far."""
+    sound = s.suite == "sound"
+    lost = {"summary": 2, "code": 1, "lookup": 1} if sound else {kind: n * 2 // 3 for kind, n in SHIPPED.items()}
+    gained = {"arithmetic": 2, "code": 1} if sound else {}
+    outcomes = [o for k, n in SHIPPED.items() for o in counted(n, lost.get(k, 0), gained.get(k, 0), kind=k)]
+    yield suite(outcomes, baseline=s.baseline, variant=variant)
+    moved = likelihood(0.021, 0.953) if sound else likelihood(1.4, 0.52)
+    parts = {"likelihood": moved, "likelihood_floor": likelihood(0.0015, 0.975)}
+    yield suite(suite="likelihood", kind="likelihood", baseline=s.baseline, variant=variant, **parts)
 
 
 def _reply(text: str) -> Mapping[str, Any]:

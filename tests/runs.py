@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from quantbench.records.base import convert
 from quantbench.records.block import BlockContext, ClientFacts, LaneFacts, ServerFacts, Telemetry
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import Comparison, Control, ControlMetric, Precision, Primary, Verdict
@@ -27,7 +26,7 @@ from quantbench.records.measurement import (
     Share,
 )
 from quantbench.records.plan import ReportPlan, WorkloadPlan
-from quantbench.records.quality import Floor, Lengths, Passed, QualityDetails, QualityVerdict, Use
+from quantbench.records.quality import Floor, Item, Lengths, Passed, QualityDetails, Side
 from quantbench.records.run import Run
 from quantbench.records.server import Completion, Memory, Quantization, Ready, Settings, Startup, Tokenizer, Versions
 from quantbench.records.tables import CapacityRow, MemoryRow
@@ -170,23 +169,27 @@ def measurement(invalid: Sequence[RefusedBlock] = (), **changes: Any) -> Measure
     return but(base, **changes)  # type: ignore[no-any-return]
 
 
-def quality(variant: str = "awq", uses: Mapping[str, str] | None = None, **changes: Any) -> QualityDetails:
-    """A pair of 60 prompts without a loss; `uses`: {id: status}, all that are named."""
-    statuses = {"batch": "ok", "chat": "ok"} if uses is None else uses
-    both = Passed(baseline=60, variant=60)
+def quality(variant: str = "awq", n: int = 200, lost: int = 0, **changes: Any) -> QualityDetails:
+    """A pair of n prompts that the baseline passes all, of which the variant loses the first."""
+    counts = Passed(baseline=n, variant=n - lost)
     base = QualityDetails(
-        baseline="bf16", variant=variant, prompts=60, passed=both, worse=(), better=(), classes=(), identical=50,
-        identical_share=50 / 60, median_first_divergence_token=None, details=(),
+        baseline="bf16", variant=variant, prompts=n, passed=counts, worse=tuple(f"p{i}" for i in range(lost)),
+        better=(), classes=(), identical=n - lost, identical_share=(n - lost) / n, median_first_divergence_token=None,
+        details=tuple(_item(i, passed=i >= lost) for i in range(n)),
         length=Lengths(
             baseline_tokens=600, variant_tokens=600, mean_ratio=1.0, cut_at_max_tokens=Passed(baseline=0, variant=0)
         ),
-        floor=Floor(measured=True, answers=60, identical=60, identical_share=1.0),
-        verdict=QualityVerdict(
-            word="no degradation seen", n=60, lost=(), gained=(), mcnemar_p=None, loss_rate=0.0, loss_rate_upper_95=0.06
-        ),
-        uses=tuple(convert({"id": name, "status": status}, Use) for name, status in statuses.items()),
+        floor=Floor(measured=True, answers=n, identical=n, identical_share=1.0),
     )  # fmt: skip
     return but(base, **changes)  # type: ignore[no-any-return]
+
+
+def _item(number: int, *, passed: bool) -> Item:
+    sides = [Side(output=str(ok), passed=ok, tokens=3, finish_reason="stop", checks=()) for ok in (True, passed)]
+    return Item(
+        id=f"p{number}", kind="fact", prompt="q", change="both pass" if passed else "worse", identical=passed,
+        same_input=True, first_divergence_token=None if passed else 0, baseline=sides[0], variant=sides[1],
+    )  # fmt: skip
 
 
 def run(**parts: Any) -> Run:

@@ -18,6 +18,7 @@ from quantbench.config import package_source, settings
 from quantbench.config.schema import deep_merge
 from quantbench.records.base import read
 from quantbench.records.comparison import Verdict
+from quantbench.records.decision import Decision
 from quantbench.records.quality import PlainPair, QualityDetails
 from quantbench.records.server import Provenance, Ready, Session
 from quantbench.results import read_capacity
@@ -183,9 +184,11 @@ def test_the_answers_are_a_real_models_and_four_bits_lose_some_and_eight_do_not(
     assert any("Rome" in pair.bf16_output for pair in pairs if "capital of Italy" in pair.prompt)
     int8, int4 = (read(finished.file(f"quality_details_{name}.json"), QualityDetails) for name in MODELS[1:])
     assert int8.passed.baseline == int4.passed.baseline >= 0.8 * len(pairs)
-    assert int8.verdict.word != "degraded", int8.verdict
-    assert int4.verdict.word == "degraded", int4.verdict
-    assert len(int8.verdict.lost) < len(int4.verdict.lost)
+    assert len(int8.worse) < len(int4.worse)
+    gate = read(finished.file("decision.json"), Decision).gate
+    words = {name: {verdict.use: verdict.status for verdict in gate[name]} for name in MODELS[1:]}
+    assert words["int8"]["batch"] != "not acceptable", gate["int8"]
+    assert words["int4"]["batch"] != "fine", gate["int4"]
 
 
 def test_a_second_run_has_nothing_to_do_and_a_price_remakes_only_costs_and_reports(finished: DemoBox) -> None:

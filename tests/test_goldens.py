@@ -24,10 +24,6 @@ FACTS = GOLDENS / "facts.md"
 ELSEWHERE = {
     "answers.unshown",
     "decision.worse_apart",
-    "quality.mcnemar",
-    "quality.new_hard_failures",
-    "quality.other_tokens",
-    "quality.lost_few_named",
 }
 """Sentences that only unit tests have a case for: of quality/, of long answers, of decision.md."""
 SCENARIOS = {
@@ -55,6 +51,8 @@ SCENARIOS = {
     "baseline_does_not_fit": Scenario(variants=("awq",), lost=0, unfit=True),
     "same_memory": Scenario(lost=0, iso=True),
     "two_starts": Scenario(starts=2, start_effect=0.05),
+    "suite": Scenario(variants=("int8",), lost=0, suite="sound"),
+    "suite_damaged": Scenario(variants=("int8",), suite="damaged"),
     "batch_only": Scenario(workloads=("batch_summarize",)),
 }
 KEPT_RUN = "h100"

@@ -10,14 +10,14 @@ import hashlib
 from pathlib import Path
 
 WORKFLOW = Path(__file__).parents[1]
+QUALITY = (
+    "answers", "checks", "code_check", "code_worker", "gate", "pair", "paired", "prompt_set", "score", "suites",
+)  # fmt: skip
 JUDGING = (
     "quantbench/records/**/*",
     "quantbench/judge/**/*",
     "quantbench/report/**/*",
-    *(
-        f"quantbench/quality/{name}.py"
-        for name in ("answers", "checks", "code_check", "code_worker", "pair", "prompt_set", "score", "suites")
-    ),
+    *(f"quantbench/quality/{name}.py" for name in QUALITY),
     # What is computed anew from kept requests and counters.
     "quantbench/client/concurrency.py",
     "quantbench/client/metrics.py",

@@ -255,6 +255,13 @@ def t_quantile(p: float, df: float) -> float:
     return float(_special().stdtrit(df, p))
 
 
+def beta_quantile(a: float, b: float, p: float) -> float:
+    """Quantile of the beta distribution; all at 0 for a = 0, all at 1 for b = 0, as the limits of a share need it."""
+    if a <= 0:
+        return 0.0
+    return float(_special().betaincinv(a, b, p)) if b > 0 else 1.0
+
+
 def f_tail(ratio: float, above: int, below: int) -> float:
     """Probability of a ratio of two mean squares, of these degrees of freedom, at least as large (Fisher's F)."""
     return float(_special().fdtrc(above, below, ratio))

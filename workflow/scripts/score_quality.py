@@ -6,8 +6,6 @@ from quantbench import jobs
 from quantbench.quality import code_check, prompt_set, score
 from quantbench.records import base
 from quantbench.records.quality import Answer
-from quantbench.report import quality
-from quantbench.report.say import Speech
 
 
 def main(job):
@@ -22,7 +20,7 @@ def main(job):
         code_check.run_python if job.params.code else None,
     )
     base.write(job.output.pairs, score.plain(baseline, variant))
-    base.write(job.output.details, quality.with_words(details, Speech()))
+    base.write(job.output.details, details)
 
 
 jobs.run(snakemake, main)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import runs
+from made_outcomes import counted, suite
 from quantbench.judge.decision import decide
 from quantbench.records import base
 from quantbench.records.cell import Cell
@@ -14,6 +15,10 @@ from quantbench.records.finding import finding
 from quantbench.records.run import Run
 
 SOUND = {"awq": runs.quality()}
+ANSWERS = {
+    "ok": runs.quality(), "not shown": runs.quality(n=20), "not acceptable": runs.quality(lost=80),
+}  # fmt: skip
+"""Answers with which chat is that."""
 REFUSED = tuple(InvalidBlock(model="awq", block=block, guards=("failed_requests",)) for block in (1, 2))
 
 
@@ -39,7 +44,7 @@ def of(*rows: Comparison, quality: dict[str, Any] | None = None, **verdict: Any)
     ("invalid", "ok", "undecided"),
 ])  # fmt: skip
 def test_quality_forbids_and_speed_alone_never_recommends(code: str, quality: str, action: str) -> None:
-    compared = {} if quality == "not measured" else {"awq": runs.quality(uses={"chat": quality})}
+    compared = {} if quality == "not measured" else {"awq": ANSWERS[quality]}
     use = of(runs.comparison(code=code), quality=compared)
     assert use.action == action
     assert use.variant == ("awq" if action in ("use", "check") else None)
@@ -49,8 +54,23 @@ def test_quality_forbids_and_speed_alone_never_recommends(code: str, quality: st
 
 
 def test_each_use_has_the_quality_that_it_needs() -> None:
-    run = runs.run(quality={"awq": runs.quality(uses={"chat": "not acceptable", "batch": "ok"})})
-    assert {use.style: use.action for use in decide(run).uses} == {"interactive": "keep", "batch": "use"}
+    decision = decide(runs.run(quality={"awq": runs.quality(n=100)}))
+    assert {use.style: use.action for use in decision.uses} == {"interactive": "check", "batch": "use"}
+    words = {verdict.use: verdict.status for verdict in decision.gate["awq"]}
+    assert (words["chat"], words["batch"], len(words)) == ("insufficient evidence", "fine", 8)
+    narrow = runs.plan(quality_margins={"default": 0.01})
+    [_, batch] = decide(runs.run(plan=narrow, quality={"awq": runs.quality(n=100)})).uses
+    assert batch.action == "check", "the margin of the configuration"
+
+
+def test_suites_count_beside_the_prompts_and_without_them() -> None:
+    suites = {"awq": [suite(counted(300, lost=90), variant="awq")]}
+    assert chat(runs.run(quality=SOUND)).action == "use"
+    for quality in (SOUND, {}):
+        decision = decide(runs.run(quality=quality, suites=suites))
+        assert {use.action for use in decision.uses} == {"keep"}
+        assert decision.gate["awq"][0].n == 300 + 200 * len(quality)
+    assert decide(runs.run()).gate == {}
 
 
 def test_a_use_without_a_workload_or_a_run_without_a_variant_has_no_decision() -> None:
@@ -73,7 +93,7 @@ def test_use_goes_before_check_and_then_the_surer_gain_and_keep_needs_all_varian
     rows = [runs.comparison(code="worse"), runs.comparison(variant="fp8", code="undecided")]
     assert chat(runs.run(plan=plan, verdict=runs.verdict(rows))).action == "undecided"
     rows = [runs.comparison(ratio=1.5), runs.comparison(variant="fp8", ratio=1.2)]
-    one = {"awq": runs.quality(uses={"chat": "not shown"}), "fp8": runs.quality("fp8")}
+    one = {"awq": ANSWERS["not shown"], "fp8": runs.quality("fp8")}
     assert chat(runs.run(plan=plan, verdict=runs.verdict(rows), quality=one)).variant == "fp8"
     both = {name: runs.quality(name) for name in ("awq", "fp8")}
     assert chat(runs.run(plan=plan, verdict=runs.verdict(rows), quality=both)).variant == "awq"
@@ -116,7 +136,7 @@ NOT_INTERLEAVED, OPEN = finding("confidence.not_interleaved"), finding("confiden
     ({"code": "undecided"}, {}, "ok", "low", [finding("confidence.speed_not_decided")]),
 ])  # fmt: skip
 def test_confidence(row: dict[str, Any], verdict: dict[str, Any], quality: str, level: str, because: list[Any]) -> None:
-    use = of(runs.comparison(**row), quality={"awq": runs.quality(uses={"chat": quality})}, **verdict)
+    use = of(runs.comparison(**row), quality={"awq": ANSWERS[quality]}, **verdict)
     assert (use.confidence, list(use.confidence_because)) == (level, because)
 
 

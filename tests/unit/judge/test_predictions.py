@@ -18,7 +18,7 @@ LOW = Cell.of("chat", 1, 128)
 
 def lost(*names: str) -> Any:
     details = runs.quality()
-    return runs.but(details, verdict=runs.but(details.verdict, lost=names))
+    return runs.but(details, worse=names)
 
 
 def answer(question: str, run: Run | None = None, predicted: Any = None) -> VariantAnswer:
@@ -139,9 +139,9 @@ def test_the_class_that_breaks_first_has_lost_most() -> None:
 
 
 def test_lost_prompts_are_named_where_they_are_few() -> None:
-    assert p.prompts_lost(lost()) == finding("predictions.lost", lost=0, n=60)
+    assert p.prompts_lost(lost()) == finding("predictions.lost", lost=0, n=200)
     assert p.prompts_lost(lost("a", "b", "c")).values["prompts"] == ["a", "b", "c"]
-    assert p.prompts_lost(lost(*"abcd")) == finding("predictions.lost_more", lost=4, n=60, prompts=["a", "b"], more=2)
+    assert p.prompts_lost(lost(*"abcd")) == finding("predictions.lost_more", lost=4, n=200, prompts=["a", "b"], more=2)
 
 
 def test_a_saving_that_is_not_shown_says_so() -> None:

@@ -75,13 +75,14 @@ def test_a_kept_baseline_is_nothing_to_go_back_to() -> None:
     assert "\nBack to BF16 at any of:" in memo(judged(run(quality={"awq": quality()})))
 
 
-def test_a_prompt_that_the_baseline_loses_too_is_no_loss() -> None:
+def test_a_prompt_that_the_baseline_loses_too_is_said_to_be_one_and_condemns_nothing() -> None:
     passes, fails = (CheckResult(type="regex", ok=ok, detail="no match") for ok in (True, False))
     answer = Answer(id="p1", kind="fact", prompt="Say it", output="yes", tokens=1, token_ids=(1,))
     item = score.compare("fact", (answer, [passes]), (but(answer, output="no", token_ids=(2,)), [fails]))
     floor = Floor(measured=True, answers=1, identical=0, identical_share=0.0, lost=("p1",))
     found = judged(run(quality={"awq": score.score([item], floor, baseline="bf16", variant="awq")}))
-    assert "Nothing that was compared got worse." in memo(found)
+    assert "AWQ 4-bit: 1 of 1 item lost; see" in memo(found)
+    assert {choice.quality for use in found.decision.uses for choice in use.choices} == {"not shown"}
     assert "The baseline lost it, too, when asked again" in render.page(pages.answers(found))
 
 

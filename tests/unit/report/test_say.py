@@ -10,10 +10,11 @@ from typing import get_args
 
 import pytest
 from quantbench.judge import predictions
+from quantbench.quality.gate import Measure
 from quantbench.records import codes
 from quantbench.records.decision import Action, QualityStatus, Score
 from quantbench.records.finding import finding
-from quantbench.records.quality import UseId
+from quantbench.records.suite import GateUse
 from quantbench.report import say as module
 from quantbench.report.marks import pieces, plain
 from quantbench.report.say import Speech, catalogue
@@ -61,7 +62,8 @@ def test_forms_are_those_that_the_records_know() -> None:
     assert forms("decision.outcome") == {*get_args(Action), "refused", "check per gpu"}
     assert forms("decision.quality") == {*get_args(QualityStatus)}
     assert forms("prediction_page.score") == {*get_args(Score)} - {"no prediction"}
-    assert forms("quality.use") == {*get_args(UseId)}
+    assert forms("gate.use") == {*get_args(GateUse)}
+    assert forms("gate.likelihood") == {*get_args(Measure)}
     assert forms("speed.outcome") == {*OUTCOMES}
     assert forms("speed.mark") == {*MARKS} - {"no_test"}, "no test: as undecided"
 

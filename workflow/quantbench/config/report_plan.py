@@ -84,6 +84,7 @@ def report(plan: Plan) -> Json:
         "margin": plan.config["margin"],
         "predictions": plan.config["predictions"],
         "iso_memory": iso_memory(plan),
+        "quality_margins": plan.config["quality"]["margins"],
     }
 
 

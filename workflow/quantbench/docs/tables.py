@@ -7,10 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, Final
 
+from quantbench.config import settings
 from quantbench.docs.markdown import table
 from quantbench.judge.guards import GUARDS
 from quantbench.judge.summary import columns
+from quantbench.quality import gate
 from quantbench.records.metric import METRICS
+from quantbench.wording import percent
 
 _SCOPES: Final = {"block": "Of a block", "server": "Of a server", "pair": "Of a comparison", "run": "Of a run"}
 
@@ -22,6 +25,38 @@ def guards_table() -> str:
         rows = [(f"`{g.id}`", g.severity, g.meaning, g.detection, g.remedy) for g in GUARDS if g.scope == scope]
         parts.append(f"### {heading}\n\n{table(head, rows)}")
     return "\n\n".join(parts)
+
+
+def gate_table() -> str:
+    """`gate` of docs/measurement.md: what each use needs, and the limits of the likelihoods with their sources."""
+    schema = settings.read_yaml(settings.SCHEMA)["properties"]["quality"]["properties"]["margins"]["properties"]
+    margins = {name: node["default"] for name, node in schema.items() if "default" in node}
+    uses = [
+        (
+            f"`{use.use}`",
+            ", ".join(f"`{name}`" for name in use.classes) or "all",
+            percent(margin := gate.margin_of(use.use, margins), 0),
+            str(gate.least(margin)),
+            str(gate.least(gate.RELATIVE.value * margin)),
+        )
+        for use in gate.USES
+    ]
+    limits = [
+        (f"`{x.measure}`", x.worse, *(f"{limit:.3g}" for limit in (x.strict, x.other, x.out)), x.source)
+        for x in gate.LIMITS
+    ]
+    rules = [
+        ("p of a loss and of hard failures", f"{gate.ALPHA.value:g}", gate.ALPHA.source),
+        ("margin of the loss among items that either side passes", f"{gate.RELATIVE.value:g} ×", gate.RELATIVE.source),
+    ]
+    head = ("use", "classes", "margin", "items, none lost", "of these passed")
+    return "\n\n".join(
+        (
+            table(head, uses),
+            table(("threshold", "value", "source"), rules),
+            table(("likelihood", "too far", "chat", "other uses", "not acceptable", "source"), limits),
+        )
+    )
 
 
 def metrics_table() -> str:

@@ -2,39 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from quantbench.judge.doubts import doubts
 from quantbench.judge.predictions import scores
 from quantbench.judge.starts import unseen
+from quantbench.quality.gate import prompts_suite, verdicts
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import Comparison
 from quantbench.records.decision import Action, Choice, Confidence, Decision, MetricChange, QualityStatus, UseDecision
 from quantbench.records.finding import Finding, finding
 from quantbench.records.metric import COMPARED, METRICS, SPEED, Style
-from quantbench.records.quality import UseId
 from quantbench.records.run import Run
+from quantbench.records.suite import PROMPTS, GateStatus, GateUse, GateVerdict
 
-USES: Final[dict[Style, UseId]] = {"interactive": "chat", "batch": "batch"}
+USES: Final[dict[Style, GateUse]] = {"interactive": "chat", "batch": "batch"}
 """The use whose quality decides over a style of workload."""
+STATUSES: Final[dict[GateStatus, QualityStatus]] = {
+    "fine": "ok",
+    "not acceptable": "not acceptable",
+    "insufficient evidence": "not shown",
+}
+Gate = Mapping[str, tuple[GateVerdict, ...]]
+"""{variant: the word on each use}."""
 LATENCIES: Final = tuple(name for name in COMPARED if METRICS[name].kind == "time")
 LEVELS: Final[tuple[Confidence, ...]] = ("high", "medium", "low")
 
 
 def decide(run: Run) -> Decision:
     """What to do, per use, with what could still be wrong and how predictions came out."""
+    gate = gates(run)
     return Decision(
         gpu=run.plan.gpu,
         gpu_name=run.measurement.gpu_name or run.plan.gpu_name,
         baseline=run.baseline,
         variants=run.plan.variants,
         trusted=run.trusted,
-        uses=tuple(_use(run, style, options) for style in USES if (options := choices(run, style))),
+        uses=tuple(_use(run, style, options) for style in USES if (options := choices(run, style, gate))),
+        gate=gate,
         left_out=tuple(left_out(run)),
         doubts=tuple(doubts(run)),
         predictions=tuple(scores(run)),
     )
+
+
+def gates(run: Run) -> dict[str, tuple[GateVerdict, ...]]:
+    """The gate's word on each variant of which answers were compared."""
+    found = {}
+    for variant in run.variants:
+        scores = [*run.suites.get(variant, ())]
+        if variant in run.quality and PROMPTS not in {score.suite for score in scores}:
+            scores.insert(0, prompts_suite(run.quality[variant]))  # of a run from before there were suites
+        if scores:
+            found[variant] = verdicts(scores, run.plan.quality_margins)
+    return found
 
 
 def left_out(run: Run) -> Iterator[Finding]:
@@ -47,9 +69,9 @@ def left_out(run: Run) -> Iterator[Finding]:
         yield finding("factors.unfit", form=form, **values)
 
 
-def choices(run: Run, style: Style) -> tuple[Choice, ...]:
+def choices(run: Run, style: Style, gate: Gate) -> tuple[Choice, ...]:
     """One choice per workload of the style and variant."""
-    return tuple(_choice(run, style, w, v) for w in run.workloads(style) for v in run.variants)
+    return tuple(_choice(run, style, w, v, gate) for w in run.workloads(style) for v in run.variants)
 
 
 def _use(run: Run, style: Style, options: tuple[Choice, ...]) -> UseDecision:
@@ -68,10 +90,10 @@ def _use(run: Run, style: Style, options: tuple[Choice, ...]) -> UseDecision:
     )
 
 
-def _choice(run: Run, style: Style, workload: str, variant: str) -> Choice:
+def _choice(run: Run, style: Style, workload: str, variant: str, gate: Gate) -> Choice:
     cell = run.deciding_cell(workload)
     speed = run.speed_row(variant, cell)
-    status, because = _quality(run, variant, USES[style])
+    status, because = _quality(gate.get(variant, ()), USES[style])
     return Choice(
         style=style,
         workload=workload,
@@ -90,11 +112,11 @@ def _choice(run: Run, style: Style, workload: str, variant: str) -> Choice:
     )
 
 
-def _quality(run: Run, variant: str, use: UseId) -> tuple[QualityStatus, tuple[Finding, ...]]:
-    judged = run.quality[variant].use(use) if variant in run.quality else None
+def _quality(words: Sequence[GateVerdict], use: GateUse) -> tuple[QualityStatus, tuple[Finding, ...]]:
+    judged = next((word for word in words if word.use == use), None)
     if judged is None:
         return "not measured", ()
-    return judged.status, judged.because
+    return STATUSES[judged.status], judged.because
 
 
 def _action(run: Run, speed: Comparison | None, quality: QualityStatus) -> Action:

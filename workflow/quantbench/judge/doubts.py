@@ -59,7 +59,7 @@ def _coverage(run: Run) -> Iterator[Finding]:
     for one in run.measurement.far:
         values = {"arm": one.model, "workload": one.workload, "cell": one.cell.key, "block": one.block}
         yield finding("doubts.far_block", **values, rate=one.rate, usual=one.usual)
-    if run.variants and not run.quality:
+    if run.variants and not run.quality and not run.suites:
         yield finding("doubts.no_quality")
     if dummies := [model for model in run.models if run.plan.load_formats.get(model) == "dummy"]:
         yield finding("doubts.dummy", models=dummies)

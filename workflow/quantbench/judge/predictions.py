@@ -88,7 +88,7 @@ def score(question: Question, predicted: Answer, answer: Answer) -> Score:
 
 def prompts_lost(details: QualityDetails) -> Finding:
     """How many prompts a variant lost, with their names where these are few."""
-    lost, n = details.verdict.lost, details.verdict.n
+    lost, n = details.worse, details.passed.baseline
     if not lost:
         return finding("predictions.lost", lost=0, n=n)
     if len(lost) <= NAMED_PROMPTS:

@@ -1,8 +1,7 @@
-"""What the answers of a pair say together: what got worse, how sure that is, and for which use it is enough.
+"""The answers of a pair, prompt by prompt: which got worse, which better, where they part.
 
-Greedy answers are compared prompt by prompt. A prompt is passed when all its checks hold. The pair is paired by
-prompt, so the test is the exact McNemar test on b (passed by the baseline only) and c (by the variant only).
-The floor is the baseline asked again: what differs there is not the variant's fault.
+Greedy answers are compared. A prompt is passed when all its checks hold. The floor is the baseline asked again: as much
+differs by chance. What it means for a use is the gate's to say (quality/gate.py).
 """
 
 from __future__ import annotations
@@ -12,13 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Final, NamedTuple
 
-from scipy.stats import binomtest
-
 from quantbench.errors import QuantbenchError
 from quantbench.quality.answers import checked
 from quantbench.quality.checks import CodeRunner
 from quantbench.quality.prompt_set import Prompt
-from quantbench.records.finding import Finding, finding
 from quantbench.records.quality import (
     Answer,
     Change,
@@ -31,29 +27,8 @@ from quantbench.records.quality import (
     Passed,
     PlainPair,
     QualityDetails,
-    QualityVerdict,
     Side,
-    Use,
-    UseId,
-    UseStatus,
-    Word,
 )
-
-MIN_PROMPTS: Final = 15
-ALPHA: Final = 0.05
-NET_LOSS: Final = 3
-STRICT_PROMPTS: Final = 59
-USES: Final[tuple[tuple[UseId, tuple[str, ...], bool], ...]] = (
-    ("batch", (), False),
-    ("chat", (), True),
-    ("facts", ("fact", "lookup"), False),
-    ("reasoning", ("arithmetic", "reasoning"), False),
-    ("code", ("code",), False),
-    ("json", ("json", "extraction"), False),
-    ("summaries", ("summary",), False),
-    ("languages", ("second_language",), False),
-)
-"""Use, prompt classes that it needs (empty: all), whether it needs the strict number of prompts."""
 
 CHANGES: Final[dict[tuple[bool, bool], Change]] = {
     (True, True): "both pass",
@@ -85,16 +60,6 @@ def first_divergence(a: Sequence[int], b: Sequence[int]) -> int | None:
         if x != y:
             return i
     return None if len(a) == len(b) else min(len(a), len(b))
-
-
-def upper_bound(k: int, n: int) -> float | None:
-    """Upper end of the two-sided 95 % Clopper-Pearson interval of k of n; None without trials."""
-    return float(binomtest(k, n).proportion_ci(0.95, method="exact").high) if n else None
-
-
-def mcnemar(b: int, c: int) -> float | None:
-    """Exact two-sided p of b against c discordant pairs; None when there is none (no test possible)."""
-    return float(binomtest(b, b + c, 0.5).pvalue) if b + c else None
 
 
 def compare(
@@ -147,79 +112,6 @@ def floor_of(repeats: Sequence[Asked]) -> Floor:
     )
 
 
-def verdict(items: Sequence[Item], floor: Floor) -> QualityVerdict:
-    """The word on a pair and why, with what the number of prompts can and cannot exclude."""
-    lost = tuple(item.id for item in items if item.change == "worse" and item.id not in floor.lost)
-    gained = tuple(item.id for item in items if item.change == "better" and item.id not in floor.gained)
-    n, p = sum(item.baseline.passed for item in items), mcnemar(len(lost), len(gained))
-    degraded = list(_degraded(items, floor, len(lost), len(gained), n, p))
-    word: Word = "degraded" if degraded else "insufficient evidence"
-    if not degraded and not lost and n >= MIN_PROMPTS:
-        word = "no degradation seen"
-    because = degraded
-    if foreign := sum(not item.same_input for item in items):
-        word, because = "insufficient evidence", [*degraded, finding("quality.other_tokens", n=foreign)]
-    elif not degraded and n < MIN_PROMPTS:
-        because = [finding("quality.few_prompts", n=n, needed=MIN_PROMPTS)]
-    elif not degraded and lost:
-        because = [finding("quality.chance", lost=len(lost), n=n, p=p)]
-    return QualityVerdict(
-        word=word,
-        because=tuple(because),
-        n=n,
-        lost=lost,
-        gained=gained,
-        mcnemar_p=p,
-        loss_rate=len(lost) / n if n else None,
-        loss_rate_upper_95=upper_bound(len(lost), n),
-    )
-
-
-def _degraded(items: Sequence[Item], floor: Floor, b: int, c: int, n: int, p: float | None) -> Iterator[Finding]:
-    """What shows that answers got worse: b prompts lost, c gained, of n that the baseline passes."""
-    if p is not None and p < ALPHA and b > c:
-        yield finding("quality.mcnemar", p=p, lost=b, gained=c)
-    if b - c >= NET_LOSS:
-        yield finding("quality.net_loss", loss=b - c, n=n)
-    if hard := [item.id for item in items if item.new_hard_failures and item.id not in floor.lost]:
-        yield finding("quality.new_hard_failures", prompts=hard)
-
-
-def advice(items: Sequence[Item], judged: QualityVerdict) -> tuple[Use, ...]:
-    """Per use: ok, not acceptable, or not shown, and why."""
-    uses = []
-    for use, kinds, strict in USES:
-        mine = [item for item in items if (not kinds or item.kind in kinds) and item.baseline.passed]
-        status, because = _use(mine, judged, special=bool(kinds), strict=strict)
-        uses.append(Use(id=use, status=status, because=because))
-    return tuple(uses)
-
-
-def _use(
-    mine: Sequence[Item], judged: QualityVerdict, *, special: bool, strict: bool
-) -> tuple[UseStatus, tuple[Finding, ...]]:
-    """mine: prompts of the use that the baseline passes; special: it needs some classes only."""
-    if not mine:
-        return "not shown", (finding("quality.none_of_kind"),)
-    if any(not item.same_input for item in mine):
-        return "not shown", judged.because
-    lost = [item.id for item in mine if item.id in judged.lost]
-    degraded = judged.word == "degraded"
-    if lost and degraded:
-        return "not acceptable", (finding("quality.lost_named", lost=len(lost), of=len(mine), prompts=lost),)
-    if not special and degraded:
-        return "not acceptable", judged.because
-    needed = STRICT_PROMPTS if strict else MIN_PROMPTS
-    count = {"lost": len(lost), "of": len(mine)}
-    if len(mine) >= needed:
-        if lost:
-            return "not shown", (finding("quality.lost_named", **count, prompts=lost),)
-        return "ok", (finding("quality.lost", **count),)
-    if lost:
-        return "not shown", (finding("quality.lost_few_named", **count, prompts=lost, needed=needed),)
-    return "not shown", (finding("quality.lost_few", **count, needed=needed),)
-
-
 def plain(baseline: Sequence[Answer], variant: Sequence[Answer]) -> list[PlainPair]:
     """What `quality.json` holds."""
     return [
@@ -235,7 +127,7 @@ def details(
     notes: Mapping[str, str],
     run_code: CodeRunner | None,
 ) -> QualityDetails:
-    """What `quality_details.json` holds, but for its words. `baseline` and `variant` are (name, answers).
+    """What `quality_details.json` holds. `baseline` and `variant` are (name, answers).
 
     `notes` keys: a prompt id, `variant/prompt id`, or a variant. `run_code`: None runs no code.
 
@@ -281,11 +173,10 @@ def score(
     notes: Sequence[str] = (),
     not_run: CodeRun = "off",
 ) -> QualityDetails:
-    """All that is known about one pair; `items` come from `compare`. Words are left blank (report/quality.py).
+    """All that is known about one pair; `items` come from `compare`.
 
     not_run: why code was not run, where an item says that it was not.
     """
-    judged = verdict(items, floor)
     same = sum(item.identical for item in items)
     forks = [item.first_divergence_token for item in items if item.first_divergence_token is not None]
     return QualityDetails(
@@ -301,8 +192,6 @@ def score(
         median_first_divergence_token=median(forks) if forks else None,
         length=_lengths(items),
         floor=floor,
-        verdict=judged,
-        uses=advice(items, judged),
         notes=tuple(notes),
         code=not_run if any(item.change == "not run" for item in items) else "run",
         details=tuple(items),

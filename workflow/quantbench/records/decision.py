@@ -9,10 +9,12 @@ from quantbench.records.cell import Cell
 from quantbench.records.comparison import Code
 from quantbench.records.finding import Finding
 from quantbench.records.metric import Style
+from quantbench.records.suite import GateVerdict
 
 Action = Literal["use", "check", "keep", "undecided"]
 Confidence = Literal["high", "medium", "low", "none"]
 QualityStatus = Literal["ok", "not acceptable", "not shown", "not measured"]
+"""The gate's word on the use (ok: fine, not shown: insufficient evidence), by the names that this file has for it."""
 Score = Literal["right", "wrong", "open", "for you to judge", "no prediction"]
 
 
@@ -93,7 +95,8 @@ class PredictionScore(Record, frozen=True, kw_only=True):
 class Decision(Record, frozen=True, kw_only=True):
     """`decision.json`. trusted: the A/A control found no difference of the baseline from itself.
 
-    left_out: models that do not fit, with the arithmetic, and what stands in for the declared baseline.
+    gate: {variant: the gate's word per use}, of variants whose answers were compared. left_out: models that do not fit,
+    with the arithmetic, and what stands in for the declared baseline.
     """
 
     gpu: str
@@ -102,6 +105,7 @@ class Decision(Record, frozen=True, kw_only=True):
     variants: tuple[str, ...]
     trusted: bool
     uses: tuple[UseDecision, ...]
+    gate: dict[str, tuple[GateVerdict, ...]] = {}
     left_out: tuple[Finding, ...] = ()
     doubts: tuple[Finding, ...] = ()
     predictions: tuple[PredictionScore, ...] = ()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from msgspec import field
+
 from quantbench.records.base import Number, Record
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import Primary
@@ -88,6 +90,7 @@ class ReportPlan(Record, frozen=True, kw_only=True):
     """What pages and decisions depend on beside the result files; no price, which is in cost.json.
 
     baseline: what the variants are compared with. Where the declared one is `unfit`, it is a variant that stands in.
+    quality_margins: the loss of answers that is held to be harmless, by use; `default` for others.
     """
 
     gpu: str
@@ -105,6 +108,7 @@ class ReportPlan(Record, frozen=True, kw_only=True):
     margin: float
     predictions: dict[str, str | Number | None] = {}
     iso_memory: dict[str, IsoPlan] = {}
+    quality_margins: dict[str, float] = field(default_factory=lambda: {"chat": 0.02, "default": 0.05})
 
     def arm(self, model: str) -> ArmPlan:
         """What is declared of a model."""

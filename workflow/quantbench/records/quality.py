@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from quantbench.records.base import OpenRecord, Record
 from quantbench.records.block import ServedWith
-from quantbench.records.finding import Finding
 
-UseId = Literal["batch", "chat", "facts", "reasoning", "code", "json", "summaries", "languages"]
-UseStatus = Literal["ok", "not acceptable", "not shown"]
-Word = Literal["no degradation seen", "degraded", "insufficient evidence"]
 Change = Literal["worse", "better", "both pass", "both fail", "not run"]
 CodeRun = Literal["run", "off", "no fence"]
 """Whether code in answers was run; if not, whether it was not wanted or could not be fenced in."""
@@ -148,36 +144,13 @@ class Floor(Record, frozen=True, kw_only=True):
     concurrency: tuple[int, ...] = ()
 
 
-class QualityVerdict(Record, frozen=True, kw_only=True):
-    """The word on a pair, and why (`because`). n: prompts that the baseline passes; loss_rate_upper_95: the upper end
-    of the two-sided 95 % Clopper-Pearson interval. reasons, sentence: the same in words, from the catalogue.
+class QualityDetails(Record, frozen=True, kw_only=True):
+    """`quality_details.json`: one variant against the baseline, prompt by prompt and together.
+
+    What that means for a use is the gate's to say (decision.json).
     """
 
-    word: Word
-    because: tuple[Finding, ...] = ()
-    reasons: tuple[str, ...] = ()
-    sentence: str = ""
-    n: int
-    lost: tuple[str, ...]
-    gained: tuple[str, ...]
-    mcnemar_p: float | None
-    loss_rate: float | None
-    loss_rate_upper_95: float | None
-
-
-class Use(Record, frozen=True, kw_only=True):
-    """Whether the answers are enough for a use. because: why; use, why: label and reason for a person."""
-
-    id: UseId
-    use: str = ""
-    status: UseStatus
-    because: tuple[Finding, ...] = ()
-    why: str = ""
-
-
-class QualityDetails(Record, frozen=True, kw_only=True):
-    """`quality_details.json`: one variant against the baseline, prompt by prompt and together."""
-
+    retired: ClassVar = ("verdict", "uses", "rules")
     baseline: str
     variant: str
     prompts: int
@@ -190,9 +163,6 @@ class QualityDetails(Record, frozen=True, kw_only=True):
     median_first_divergence_token: float | None
     length: Lengths
     floor: Floor
-    verdict: QualityVerdict
-    uses: tuple[Use, ...]
-    rules: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     code: CodeRun = "run"
     details: tuple[Item, ...]
@@ -201,7 +171,3 @@ class QualityDetails(Record, frozen=True, kw_only=True):
     def not_run(self) -> list[str]:
         """Prompts that neither pass nor fail, as their code was not run."""
         return [item.id for item in self.details if item.change == "not run"]
-
-    def use(self, id: UseId) -> Use | None:  # noqa: A002
-        """One use, None where it was not judged."""
-        return next((use for use in self.uses if use.id == id), None)

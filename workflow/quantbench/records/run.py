@@ -15,7 +15,7 @@ from quantbench.records.metric import PER_GPU, SPEED
 from quantbench.records.plan import ReportPlan
 from quantbench.records.quality import QualityDetails
 from quantbench.records.server import Ready, Startup
-from quantbench.records.suite import SuiteScore
+from quantbench.records.suite import GateUse, GateVerdict, SuiteScore
 from quantbench.records.tables import CapacityRow, ImpactRow, MemoryRow, StartupRow
 
 
@@ -148,6 +148,11 @@ class Run:
         if not (base and own and base.floor_ms and own.floor_ms):
             return None
         return base.floor_ms / own.floor_ms
+
+    def gate(self, variant: str, use: GateUse) -> GateVerdict | None:
+        """The gate's word on a use; None before the run is judged, and where no answers were compared."""
+        verdicts = self.decision.gate.get(variant, ()) if self.decision else ()
+        return next((verdict for verdict in verdicts if verdict.use == use), None)
 
     def cost_row(self, model: str, cell: Cell | None) -> CostRow | None:
         """What a model's tokens cost in a cell."""

@@ -197,8 +197,10 @@ class GateVerdict(Record, frozen=True, kw_only=True):
     n: items of the use with an outcome on both sides; passed: those that the baseline passes; lost, gained: discordant
     items; loss: (lost - gained) / n, as a share, with its two-sided 90 % interval (low, high: one-sided 95 % each);
     margin: the loss that is held to be harmless; p: exact McNemar, after Holm's correction over the uses;
+    relative: (lost - gained) by the items that either side passes, relative_high: its one-sided 95 % bound;
     smallest_loss: the loss that this n would have seen with a power of 80 %; needed: items that would decide, None
-    where it is decided or no number would do.
+    where it is decided or no number would do. floor: loss of the baseline against its own repetition, None where it
+    was not asked again. new_hard: items with an empty, garbled or looping answer of the variant alone.
     """
 
     use: GateUse
@@ -212,6 +214,10 @@ class GateVerdict(Record, frozen=True, kw_only=True):
     high: float | None = None
     margin: float
     p: float | None = None
+    relative: float | None = None
+    relative_high: float | None = None
     smallest_loss: float | None = None
     needed: int | None = None
+    floor: float | None = None
+    new_hard: tuple[str, ...] = ()
     because: tuple[Finding, ...] = ()

@@ -11,6 +11,7 @@ from quantbench.records.cell import Cell
 from quantbench.records.cost import Assumptions, Saving
 from quantbench.records.metric import SPEED
 from quantbench.records.run import Run
+from quantbench.records.suite import GateVerdict
 from quantbench.report.document import Part, Section, Table, bullets, table, text
 from quantbench.report.say import Speech
 from quantbench.wording import integer, listing, number, percent
@@ -199,8 +200,8 @@ def break_even(run: Run, say: Speech) -> str:
     shares = []
     for workload, variant, row, by in shown(run):
         low = None if row.ci_low_pct is None else row.ci_low_pct / 100
-        details = run.quality.get(variant)
-        bound = details.verdict.loss_rate_upper_95 if details else None
+        gate = run.gate(variant, "batch")
+        bound = gate.high if gate else None
         shares.append(say("cost.given_again", model=variant, workload=workload, by=by, low=low, bound=bound))
     return say("cost.break_even", baseline=run.baseline, shares=shares) if shares else say("cost.no_saving")
 
@@ -226,22 +227,21 @@ def business_case(run: Run, say: Speech) -> list[str]:
     alike = percent(min(gains)) == percent(max(gains))
     form = "untrusted" if not run.trusted else "none" if not any(gains) else "one" if alike else "several"
     case = say("cost.case", form=form, gpu=run.plan.gpu_name, low=min(gains), high=max(gains))
-    lost = any(details.verdict.lost for details in run.quality.values())
+    lost = any(gate.lost for gate in _gates(run).values())
     against = say("cost.against", form="lost" if lost and any(gains) else "no_case", quality=quality(run, say))
-    if not run.quality:
+    if not _gates(run):
         against = say("cost.quality_unknown")
     return [case, against, say("cost.incident"), say("cost.refuse"), say("cost.other_gpu")]
 
 
 def quality(run: Run, say: Speech) -> list[str]:
-    """ "INT8 lost 2 of 30 prompts", per variant."""
-    judged = {variant: run.quality[variant].verdict for variant in run.variants if variant in run.quality}
+    """ "INT8 lost 2 of 30 items", per variant."""
     return [
-        say(
-            "cost.quality_of",
-            model=variant,
-            lost=len(verdict.lost),
-            n=verdict.n,
-        )
-        for variant, verdict in judged.items()
+        say("cost.quality_of", model=variant, lost=len(gate.lost), gained=len(gate.gained) or None, n=gate.n)
+        for variant, gate in _gates(run).items()
     ]
+
+
+def _gates(run: Run) -> dict[str, GateVerdict]:
+    """{variant: the gate's word on all items}."""
+    return {variant: gate for variant in run.variants if (gate := run.gate(variant, "batch"))}

@@ -10,18 +10,15 @@ from quantbench.config import command_line
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import Comparison
 from quantbench.records.decision import Choice, UseDecision
-from quantbench.records.finding import Finding
 from quantbench.records.metric import METRICS, PER_GPU, SPEED
-from quantbench.records.quality import QualityDetails
 from quantbench.records.run import Run
+from quantbench.records.suite import GateVerdict
 from quantbench.report import cost, factors, iso_memory, speed
 from quantbench.report.document import Code, Part, Section, Table, bullets, grouped, table, text
 from quantbench.report.marks import bold
 from quantbench.report.say import Speech
 from quantbench.wording import capitalized, change, integer, listing, number, sentence
 
-UNNAMED: Final = {"quality.lost_named": "quality.lost", "quality.lost_few_named": "quality.lost_few"}
-"""What a headline says in place of a finding that names prompts."""
 TOP_DOUBTS: Final = (
     *("doubts.aa_absent", "doubts.not_interleaved", "doubts.drifted", "doubts.refused", "doubts.no_quality"),
     "doubts.starts_differ",
@@ -109,7 +106,7 @@ def _confidence(say: Speech, use: UseDecision) -> str:
 
 
 def _choice(run: Run, say: Speech, choice: Choice, *, named: bool) -> str:
-    """Speed, what got worse, quality: "INT8: tokens/sec improved at c=16 (+19.7 % [+7.0, +33.9]); quality OK (…)"."""
+    """Speed, what got worse, quality: "INT8: tokens/sec improved at c=16 (+19.7 % [+7.0, +33.9]); quality fine (…)"."""
     row = run.row(choice.variant, choice.cell, SPEED)
     workload = _named(run, choice)
     said = [f"{f'{workload} ' if workload else ''}tokens/sec: {_speed(run, say, row)}"]
@@ -136,12 +133,11 @@ def _speed(run: Run, say: Speech, row: Comparison | None) -> str:
 
 
 def remarks(say: Speech, choice: Choice) -> Iterator[str]:
-    """ "p50 TTFT got worse (+234 %)", "quality OK (lost 0 of 30)"; without the names of prompts."""
+    """ "p50 TTFT got worse (+234 %)", "quality fine (lost 0 and gained 1 of 30 items)"."""
     if choice.got_worse and choice.code != "worse":
         changes = [say("decision.change", metric=entry.metric, ratio=entry.ratio) for entry in choice.got_worse]
         yield say("decision.got_worse", changes=changes)
-    because = [Finding(id=UNNAMED.get(f.id, f.id), values=f.values) for f in choice.quality_because]
-    yield say("decision.quality", form=choice.quality, because=because)
+    yield say("decision.quality", form=choice.quality, because=choice.quality_because)
 
 
 def memo(run: Run, say: Speech) -> list[Section]:
@@ -208,18 +204,18 @@ def evidence_table(run: Run, say: Speech) -> Table:
         )
     if len({row.kv_cache_tokens for row in memory}) > 1:
         lines.append(["KV cache (tokens)", *(integer(row.kv_cache_tokens) for row in memory)])
-    if run.quality:
-        judged = [run.quality.get(variant) for variant in run.variants]
-        passed = next(iter(run.quality.values())).passed.baseline
-        lines.append(["prompts passed", integer(passed), *(_prompts(say, details) for details in judged)])
+    gates = [run.gate(variant, "batch") for variant in run.variants]
+    if known := next(filter(None, gates), None):
+        lines.append([f"answers passed, of {known.n}", integer(known.passed), *(_answers(say, gate) for gate in gates)])
     notes = [say("speed.intervals", legend=speed.legend(say, compared), **_primary(compared))] if compared else []
     return table(["figure", *map(run.label, run.models)], lines, notes=notes)
 
 
-def _prompts(say: Speech, details: QualityDetails | None) -> str:
-    if details is None:
+def _answers(say: Speech, gate: GateVerdict | None) -> str:
+    if gate is None:
         return ""
-    return say("decision.passed", passed=details.passed.variant, lost=len(details.verdict.lost) or None)
+    lost, gained = len(gate.lost), len(gate.gained)
+    return say("decision.passed", passed=gate.passed - lost + gained, lost=lost or None)
 
 
 def _primary(rows: Sequence[Comparison]) -> dict[str, str]:
@@ -260,9 +256,9 @@ def _got_worse(run: Run, say: Speech) -> Iterator[str]:
         elif places:
             where = list(dict.fromkeys(row.workload for row in worse))
             yield say("decision.worse_apart", model=variant, metrics=list(by_metric), places=where)
-        if variant in run.quality and run.quality[variant].verdict.lost:
-            verdict = run.quality[variant].verdict
-            yield say("decision.answers_worse", model=variant, lost=len(verdict.lost), n=verdict.n)
+        if (gate := run.gate(variant, "batch")) and gate.lost:
+            counts = {"lost": len(gate.lost), "gained": len(gate.gained) or None}
+            yield say("decision.answers_worse", model=variant, **counts, n=gate.n)
     yield from iso_memory.got_worse(run, say)
 
 
@@ -284,12 +280,12 @@ def _not_tested(run: Run, say: Speech) -> Iterator[str]:
 
 
 def loss_bounds(run: Run, say: Speech) -> list[str]:
-    """ "up to 12 % with INT8": which loss of acceptable answers the prompts cannot exclude."""
-    verdicts = {variant: run.quality[variant].verdict for variant in run.variants if variant in run.quality}
+    """ "up to 12 % with INT8": which loss of acceptable answers the items cannot exclude."""
+    gates = {variant: run.gate(variant, "batch") for variant in run.variants}
     return [
-        say("decision.bound", model=variant, bound=verdict.loss_rate_upper_95)
-        for variant, verdict in verdicts.items()
-        if verdict.loss_rate_upper_95 is not None
+        say("decision.bound", model=variant, bound=gate.high)
+        for variant, gate in gates.items()
+        if gate and gate.high is not None
     ]
 
 

@@ -40,8 +40,8 @@ def _smaller(run: Run, say: Speech) -> Iterator[str]:
 
 
 def _gate(run: Run, say: Speech) -> str:
-    form = "passed" if run.quality else "skipped"
-    return say("practices.gate", form=form, here="; ".join(cost.quality(run, say)))
+    here = "; ".join(cost.quality(run, say))
+    return say("practices.gate", form="passed" if here else "skipped", here=here)
 
 
 def _turns(run: Run, say: Speech) -> str:

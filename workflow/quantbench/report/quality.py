@@ -1,16 +1,14 @@
-"""The section "Quality Sanity Check", answers.md with all that changed, the words of quality_details.json."""
+"""The section "Quality Sanity Check", and answers.md with all that changed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from msgspec.structs import replace
-
-from quantbench.quality.score import ALPHA, MIN_PROMPTS, NET_LOSS, STRICT_PROMPTS
-from quantbench.records.finding import Finding, finding
-from quantbench.records.quality import Item, QualityDetails, QualityVerdict, Side, UseId
+from quantbench.quality.gate import USES
+from quantbench.records.quality import Item, QualityDetails, Side
 from quantbench.records.run import Run
+from quantbench.records.suite import Estimate, GateVerdict, Likelihood
 from quantbench.report.differences import Excerpt, excerpt, excerpts
 from quantbench.report.document import (
     Code,
@@ -27,7 +25,7 @@ from quantbench.report.document import (
 )
 from quantbench.report.marks import bold, code
 from quantbench.report.say import Speech
-from quantbench.wording import clipped, integer
+from quantbench.wording import clipped, integer, number, percent
 
 OTHER_LENGTH: Final = 0.05
 """Share by which answers are longer or shorter before that is worth a sentence."""
@@ -35,54 +33,35 @@ MOST_VERBATIM: Final = 40
 """Pairs of answers that are shown, of one variant; those that got worse come first."""
 MOST_OF_A_CHECK: Final = 300
 """Characters of what a check says."""
-RULES: Final = (
-    finding("quality.rule_degraded", alpha=ALPHA, net=NET_LOSS),
-    finding("quality.rule_none_seen", n=MIN_PROMPTS),
-    finding("quality.rule_insufficient"),
-    finding("quality.rule_use", n=MIN_PROMPTS),
-    finding("quality.rule_chat", n=STRICT_PROMPTS),
-)
-
-
-def with_words(details: QualityDetails, say: Speech) -> QualityDetails:
-    """The same with its sentences: reasons and bound of the verdict, label and reason of each use, the rules."""
-    judged = details.verdict
-    uses = (replace(use, use=say("quality.use", form=use.id), why=say.all(use.because, "; ")) for use in details.uses)
-    return replace(
-        details,
-        verdict=replace(judged, reasons=tuple(map(say, judged.because)), sentence=say(bound(judged))),
-        uses=tuple(uses),
-        rules=tuple(map(say, RULES)),
-    )
-
-
-def bound(judged: QualityVerdict) -> Finding:
-    """What the number of prompts can and cannot exclude."""
-    if judged.loss_rate_upper_95 is None:
-        return finding("quality.no_bound")
-    return finding("quality.bound", n=len(judged.lost), total=judged.n, bound=judged.loss_rate_upper_95)
+FEW: Final = ("gate.few", "gate.no_items")
+"""What is missing where a use has too few items to be worth a row."""
 
 
 def section(run: Run, say: Speech) -> Section:
-    """The verdict on each variant, the uses for which it is enough, the paragraph on risk."""
-    risk = text(say("quality_page.risk", strict=STRICT_PROMPTS))
-    pairs = _pairs(run)
-    if not pairs:
+    """What was lost with each variant, the uses for which it is enough, the paragraph on risk."""
+    risk = text(say("quality_page.risk"))
+    gates = _gates(run)
+    if not gates:
         return Section("Quality Sanity Check", (text(say("quality_page.not_measured")), risk))
-    noted = max(sum(bool(item.note) for item in details.details) for details in pairs.values())
-    annotated = noted or any(details.notes for details in pairs.values())
+    noted = max((sum(bool(item.note) for item in details.details) for details in run.quality.values()), default=0)
+    annotated = noted or any(details.notes for details in run.quality.values())
     parts = (
         text(
-            say("quality_page.how", prompts=next(iter(pairs.values())).prompts),
+            say("quality_page.how", items=max(every.n for verdicts in gates.values() for every in verdicts)),
             *(say("quality_page.not_run", form=form, n=n) for n, form in _not_run(run)),
             *_floors(run, say),
             say("quality_page.annotated", noted=noted) if annotated else say("quality_page.not_annotated"),
         ),
-        *bullets([" ".join(_verdict(say, variant, details)) for variant, details in pairs.items()]),
-        use_table(run, say),
+        *bullets([" ".join(_pair_lines(run, say, variant)) for variant in gates]),
+        *use_table(run, say),
         risk,
     )
     return Section("Quality Sanity Check", parts)
+
+
+def _gates(run: Run) -> dict[str, tuple[GateVerdict, ...]]:
+    """{variant: the gate's words}, of variants whose answers were compared."""
+    return dict(run.decision.gate) if run.decision else {}
 
 
 def _pairs(run: Run) -> dict[str, QualityDetails]:
@@ -93,9 +72,8 @@ def _pairs(run: Run) -> dict[str, QualityDetails]:
 def _floors(run: Run, say: Speech) -> Iterator[str]:
     """The baseline against itself; once where every variant was held against the same repeats."""
     for floor in {details.floor: None for details in run.quality.values()}:
-        form = "unknown" if not floor.measured else "lost" if floor.lost else "none_lost"
         counts = {"same": floor.identical, "answers": floor.answers, "prompts": floor.lost}
-        yield say("quality_page.floor", form=form, baseline=run.baseline, **counts)
+        yield say("quality_page.floor", form="known" if floor.measured else "unknown", baseline=run.baseline, **counts)
 
 
 def _not_run(run: Run) -> dict[tuple[int, str], None]:
@@ -103,15 +81,46 @@ def _not_run(run: Run) -> dict[tuple[int, str], None]:
     return {(len(details.not_run), details.code): None for details in run.quality.values() if details.not_run}
 
 
-def _verdict(say: Speech, variant: str, details: QualityDetails) -> Iterator[str]:
-    """The word and why, what the prompts can exclude, what was lost, and lengths where they matter."""
-    judged, ratio, cut = details.verdict, details.length.mean_ratio, details.length.cut_at_max_tokens
-    yield say("quality_page.verdict", variant=variant, word=judged.word, because=judged.because)
-    if judged.loss_rate_upper_95 is None:
-        yield say("quality.no_bound")
-    else:
-        counts = {"lost": len(judged.lost), "n": judged.n, "bound": judged.loss_rate_upper_95}
-        yield say("quality_page.bound", **counts, prompts=judged.lost)
+def _pair_lines(run: Run, say: Speech, variant: str) -> Iterator[str]:
+    """What was lost of all items, how the likelihoods moved, lengths where they matter, uses with too few items."""
+    if every := run.gate(variant, "batch"):
+        interval = {"loss": every.loss, "low": every.low, "high": every.high, "seen": every.smallest_loss}
+        counts = {"lost": len(every.lost), "gained": len(every.gained), "n": every.n}
+        yield say("quality_page.pair", variant=variant, **counts, **interval, prompts=every.lost)
+    for score in run.suites.get(variant, ()):
+        if score.likelihood:
+            yield likelihood(say, score.likelihood, score.likelihood_floor)
+    if variant in run.quality:
+        yield from _prompt_lines(say, run.quality[variant])
+    few = [
+        say("quality_page.few_of", use=say("gate.use", form=verdict.use), n=verdict.n, needed=verdict.needed)
+        for verdict in _gates(run)[variant]
+        if _too_few(verdict)
+    ]
+    if few:
+        yield say("quality_page.few", uses=few)
+
+
+def likelihood(say: Speech, measured: Likelihood, floor: Likelihood | None) -> str:
+    """How far the next-token distribution moved."""
+
+    def shown(id_: str, estimate: Estimate) -> str:
+        return say(id_, value=estimate.value, low=estimate.low, high=estimate.high)
+
+    return say(
+        "quality_page.likelihood",
+        positions=measured.positions,
+        prompts=measured.prompts,
+        kl=shown("quality_page.estimate", measured.kl),
+        floor=number(floor.kl.value) if floor else None,
+        top1=shown("quality_page.share", measured.top1),
+        ppl=shown("quality_page.estimate", measured.ppl_ratio),
+    )
+
+
+def _prompt_lines(say: Speech, details: QualityDetails) -> Iterator[str]:
+    """Classes of prompts of which fewer are passed, and lengths where they matter."""
+    ratio, cut = details.length.mean_ratio, details.length.cut_at_max_tokens
     fewer = [
         say("quality_page.fewer_of_class", kind=count.kind, passed=count.variant, baseline=count.baseline)
         for count in details.classes
@@ -125,30 +134,42 @@ def _verdict(say: Speech, variant: str, details: QualityDetails) -> Iterator[str
         yield say("quality_page.cut", variant=cut.variant, baseline=cut.baseline)
 
 
-def use_table(run: Run, say: Speech) -> Table:
-    """A row per use that any variant is judged on, a column per variant; uses that are shown for none in a note."""
-    pairs = _pairs(run)
-    rows, open_ = [], []
-    for use in dict.fromkeys(use.id for details in pairs.values() for use in details.uses):
-        marks = [_status(details, use) for details in pairs.values()]
-        if set(marks) == {"not shown"}:
-            open_.append(say("quality.use", form=use))
-        else:
-            rows.append([say("quality.use", form=use), *marks])
-    few = open_ or any("not shown" in row for row in rows)
-    notes = (
-        [say("quality_page.not_acceptable")] if any("not acceptable" in cell for row in rows for cell in row) else []
-    )
-    notes += [say("quality_page.not_shown", least=MIN_PROMPTS, strict=STRICT_PROMPTS)] if few else []
-    notes += [say("quality_page.not_shown_at_all", uses=open_)] if open_ else []
-    return table(["Good enough for", *map(say.label, pairs)], rows, notes=[" ".join(notes)])
+def _too_few(verdict: GateVerdict) -> bool:
+    """Whether there is nothing to say of a use but that it has too few items."""
+    return verdict.status == "insufficient evidence" and {why.id for why in verdict.because} <= {*FEW}
 
 
-def _status(details: QualityDetails, id_: UseId) -> str:
-    use = details.use(id_)
-    if use is None:
-        return ""
-    return bold(use.status) if use.status == "not acceptable" else use.status
+def use_table(run: Run, say: Speech) -> tuple[Part, ...]:
+    """A row per use and variant with enough items for a word: what it is, what it rests on, what would decide."""
+    gates = _gates(run)
+    shown = [(variant, verdict) for variant, words in gates.items() for verdict in words if not _too_few(verdict)]
+    shown.sort(key=lambda pair: [use.use for use in USES].index(pair[1].use))
+    rows = [_row(say, variant, verdict, several=len(gates) > 1) for variant, verdict in shown]
+    notes = [say("quality_page.intervals")] if rows else []
+    if any(verdict.needed for words in gates.values() for verdict in words):
+        notes.append(say("quality_page.ask_more"))
+    if not rows:
+        return (text(*notes),)
+    columns = ["Good enough for", *(["model"] if len(gates) > 1 else [])]
+    columns += ["word", "items", "lost, gained", "loss", "sees", "why"]
+    return (without_empty_columns(table(columns, rows, notes=[" ".join(notes)])),)
+
+
+def _row(say: Speech, variant: str, verdict: GateVerdict, *, several: bool) -> list[str]:
+    status, why = verdict.status, [] if verdict.status == "fine" else [say.all(verdict.because, "; ")]
+    if verdict.needed:
+        why.append(say("quality_page.needed", n=verdict.needed))
+    interval = {"loss": verdict.loss, "low": verdict.low, "high": verdict.high}
+    return [
+        say("gate.use", form=verdict.use),
+        *([say.label(variant)] if several else []),
+        bold(status) if status == "not acceptable" else status,
+        integer(verdict.n),
+        f"{len(verdict.lost)}, {len(verdict.gained)}",
+        say("quality_page.column", **interval) if verdict.loss is not None else "",
+        percent(verdict.smallest_loss) if verdict.smallest_loss is not None else "",
+        "; ".join(why),
+    ]
 
 
 def answers_page(run: Run, say: Speech) -> Page:
