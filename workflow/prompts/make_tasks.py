@@ -58,12 +58,12 @@ class Task(NamedTuple):
 def tasks() -> list[Task]:
     """All items of `tasks.jsonl` in file order, with their reference answers."""
     found = {kind: _levels(kind, _made(kind)) for kind in MADE}
-    found["fact"] = _levels("fact", knowledge.facts())
-    found["refusal"] = _levels("refusal", knowledge.requests())
-    found["code"] = _levels("code", programs.programs())
-    found["second_language"] = _levels("second_language", tongues.tongues(SEED))
-    found["lookup"] = _levels("lookup", _lookups())
-    found["summary"] = _levels("summary", _summaries())
+    found["fact"] = _levels("fact", _numbered(knowledge.facts()))
+    found["refusal"] = _levels("refusal", _numbered(knowledge.requests()))
+    found["code"] = _levels("code", _numbered(programs.programs()))
+    found["second_language"] = _levels("second_language", _numbered(tongues.tongues(SEED)))
+    found["lookup"] = _levels("lookup", _numbered(_lookups()))
+    found["summary"] = _levels("summary", _numbered(_summaries()))
     places = [((n + 0.5) / len(many), task) for many in found.values() for n, task in enumerate(many)]
     return [task for _, task in sorted(places, key=lambda place: place[0])]
 
@@ -76,13 +76,23 @@ def long_tasks() -> list[Task]:
     return found
 
 
-def _made(kind: str) -> dict[int, list[Item]]:
-    found: dict[int, list[Item]] = {}
+Named = tuple[str, Item]
+"""An item with its name within its class and level, which stays when others are added behind it."""
+
+
+def _made(kind: str) -> dict[int, list[Named]]:
+    found: dict[int, list[Named]] = {level: [] for level in LEVELS}
     asked: set[str] = set()
     for level in LEVELS:
-        rows = [[_fresh(make, f"{SEED}/{kind}/{make.__name__}/{level}/{n}", level, asked) for make, count in MADE[kind] if n < count] for n in range(max(c for _, c in MADE[kind]))]
-        found[level] = [item for row in rows for item in row]
+        for n in range(max(count for _, count in MADE[kind])):
+            for make in (make for make, count in MADE[kind] if n < count):
+                stream = f"{SEED}/{kind}/{make.__name__}/{level}/{n}"
+                found[level].append((f"{make.__name__}-{n + 1}", _fresh(make, stream, level, asked)))
     return found
+
+
+def _numbered(items: dict[int, list[Item]]) -> dict[int, list[Named]]:
+    return {level: [(f"{n + 1:02d}", item) for n, item in enumerate(many)] for level, many in items.items()}
 
 
 def _fresh(make: Maker, name: str, level: int, asked: set[str]) -> Item:
@@ -98,20 +108,34 @@ def _fresh(make: Maker, name: str, level: int, asked: set[str]) -> Item:
 def _lookups() -> dict[int, list[Item]]:
     found: dict[int, list[Item]] = {}
     for level in LEVELS:
-        each = [passages.lookups(random.Random(f"{SEED}/lookup/{level}/{n}"), level, f"passage-{level}-{n + 1}", passages.LENGTHS[level - 1]) for n in range(PASSAGES)]
+        each = [
+            passages.lookups(
+                random.Random(f"{SEED}/lookup/{level}/{n}"),
+                level,
+                f"passage-{level}-{n + 1}",
+                passages.LENGTHS[level - 1],
+            )
+            for n in range(PASSAGES)
+        ]
         found[level] = [item for row in zip(*each, strict=True) for item in row]
     return found
 
 
 def _summaries() -> dict[int, list[Item]]:
-    texts = [passages.summaries(random.Random(f"{SEED}/summary/{n}"), n % SCENES, f"text-{n + 1:02d}") for n in range(TEXTS)]
+    texts = [
+        passages.summaries(random.Random(f"{SEED}/summary/{n}"), n % SCENES, f"text-{n + 1:02d}") for n in range(TEXTS)
+    ]
     return {level: [text[level] for text in texts] for level in LEVELS}
 
 
-def _levels(kind: str, items: dict[int, list[Item]]) -> list[Task]:
+def _levels(kind: str, items: dict[int, list[Named]]) -> list[Task]:
     """A class with its levels in turn, spread so that levels with fewer items last as long."""
-    named = [(n / len(items[level]), Task(kind, level, f"{kind}-{level}-{n + 1:02d}", item)) for level in LEVELS for n, item in enumerate(items[level])]
-    return [task for _, task in sorted(named, key=lambda place: place[0])]
+    places = [
+        (n / len(items[level]), Task(kind, level, f"{kind}-{level}-{name}", item))
+        for level in LEVELS
+        for n, (name, item) in enumerate(items[level])
+    ]
+    return [task for _, task in sorted(places, key=lambda place: place[0])]
 
 
 def text(made: list[Task]) -> str:

@@ -141,12 +141,23 @@ def summaries(r: random.Random, kind: int, cluster: str) -> dict[int, Item]:
     near = f"The text is about a decision in {CITIES[-1] if CITIES[-1] not in text else CITIES[-2]} that many people talk of."
 
     def needs(*picked: str) -> list[dict[str, object]]:
-        return [{"type": "contains", "any": list(facts[key])} for key in picked]
+        """Numbers and places as whole words, of other words their stems."""
+        return [
+            {"type": "contains", "any": list(facts[key])} | ({"whole_words": True} if key in keys[2:] else {})
+            for key in picked
+        ]
 
     def item(task: str, tokens: int, checks: list[dict[str, object]], right: str, wrong: str = near) -> Item:
         return Item(f"{task}\n\n{text}", tokens, checks, right, wrong, cluster)
 
-    bullets = "\n".join(f"- {part}" for part in (f"It is about the {topic}, {facts[keys[1]][0]}.", f"The place is {keys[2]}.", f"It costs {keys[4]} euros and has to do with {keys[3]}."))
+    bullets = "\n".join(
+        f"- {part}"
+        for part in (
+            f"It is about the {topic}, {facts[keys[1]][0]}.",
+            f"The place is {keys[2]}.",
+            f"It costs {keys[4]} euros and has to do with {keys[3]}.",
+        )
+    )
     words = short.split()
     return {
         1: item("Say in one or two sentences what this text is about.", 96,
@@ -156,7 +167,7 @@ def summaries(r: random.Random, kind: int, cluster: str) -> dict[int, Item]:
         3: item("Summarize this text in one sentence of at most 35 words.", 80,
                 [*needs(*keys[:2]), {"type": "sentences", "min": 1, "max": 1}, at_most(35)], short, f"{short} {short}"),
         4: item('Summarize this text in exactly three bullet points that begin with "- ". Name the place and the cost.', 128,
-                [*needs(keys[0], keys[2], keys[4]), {"type": "list_length", "min": 3, "max": 3}], bullets, bullets.rpartition("\n")[0]),
+                [*needs(keys[0], keys[2], keys[4]), {"type": "list_length", "min": 3, "max": 3}, {"type": "starts_with", "any": ["- "]}], bullets, bullets.rpartition("\n")[0]),
         5: item(f"Summarize this text in one sentence of at most {len(words) + 4} words that names the place, the cost and the number {keys[3]}.", 80,
                 [*needs(*keys), {"type": "sentences", "min": 1, "max": 1}, at_most(len(words) + 4)], short, short.replace(keys[4], "1,000")),
     }  # fmt: skip

@@ -31,7 +31,9 @@ def writing(r: random.Random, level: int) -> Item:
     """JSON as told."""
     if level == 1:
         start = r.randrange(1, 7)
-        value: Any = r.choice((list(range(start, start + 3)), {"name": r.choice(NAMES)}, {"city": r.choice(CITIES), "ok": True}))
+        value: Any = r.choice(
+            (list(range(start, start + 3)), {"name": r.choice(NAMES)}, {"city": r.choice(CITIES), "ok": True})
+        )
         question = (f"Write a JSON array with the numbers {listed(value)}. {ONLY}" if isinstance(value, list)
                     else "Write a JSON object with " + listed([f'the key "{k}" and the value {compact(v)}' for k, v in value.items()]) + f". {ONLY}")  # fmt: skip
         return _item(question, 48, value, _near(value))
@@ -39,16 +41,25 @@ def writing(r: random.Random, level: int) -> Item:
         value = {"name": r.choice(NAMES), "age": r.randrange(20, 70), "member": r.random() < 0.5}
         question = f'Write a JSON object with the keys "name", "age" and "member" for {value["name"]}, who is {value["age"]} years old and {"a" if value["member"] else "not a"} member. "member" is true or false. {ONLY}'
         return _item(question, 64, value, _near(value))
-    rows = [(name, r.choice(CITIES), r.randrange(2, 30)) for name in r.sample(NAMES, 2 if level == 3 else 4 if level == 4 else 6)]
+    rows = [
+        (name, r.choice(CITIES), r.randrange(2, 30))
+        for name in r.sample(NAMES, 2 if level == 3 else 4 if level == 4 else 6)
+    ]
     table = "name,city,points\n" + "\n".join(f"{a},{b},{c}" for a, b, c in rows)
     records = [{"name": a, "city": b, "points": c} for a, b, c in rows]
     if level <= 4:
-        return _item(f"Convert this CSV to a JSON array of objects; points are numbers. {ONLY}\n\n{table}", 80 if level == 3 else 160, records, _near(records))
+        return _item(
+            f"Convert this CSV to a JSON array of objects; points are numbers. {ONLY}\n\n{table}",
+            80 if level == 3 else 160,
+            records,
+            _near(records),
+        )
     cities = r.sample(CITIES, 2)
     rows = [(name, cities[n % 2 if n else 0], points) for n, (name, _, points) in enumerate(rows)]
     table = "name,city,points\n" + "\n".join(f"{a},{b},{c}" for a, b, c in rows)
     grouped: dict[str, Any] = {
-        city: {"names": sorted(a for a, b, _ in rows if b == city), "total": sum(c for _, b, c in rows if b == city)} for city in sorted(cities)
+        city: {"names": sorted(a for a, b, _ in rows if b == city), "total": sum(c for _, b, c in rows if b == city)}
+        for city in sorted(cities)
     }
     question = (f'Group this CSV by city: a JSON object with one key per city, whose value is an object with "names", the list of names in '
                 f'alphabetical order, and "total", the sum of points. {ONLY}\n\n{table}')  # fmt: skip
@@ -60,11 +71,21 @@ def extraction(r: random.Random, level: int) -> Item:
     name, city, age = r.choice(NAMES), r.choice(CITIES), r.randrange(20, 70)
     if level == 1:
         value: Any = {"name": name, "city": city}
-        return _item(f'Return only a JSON object with the keys "name" and "city" for this sentence: {name} lives in {city}.', 48, value, {"name": city, "city": name})
+        return _item(
+            f'Return only a JSON object with the keys "name" and "city" for this sentence: {name} lives in {city}.',
+            48,
+            value,
+            {"name": city, "city": name},
+        )
     if level == 2:
         value = {"name": name, "age": age, "city": city}
         text = f"Our new colleague is called {name}. Born in {r.choice(CITIES)}, and {age} years old, {name} now lives in {city}."
-        return _item(f'Return only a JSON object with the keys "name", "age" (a number) and "city" (where the person lives now) for this text: {text}', 64, value, _near(value))
+        return _item(
+            f'Return only a JSON object with the keys "name", "age" (a number) and "city" (where the person lives now) for this text: {text}',
+            64,
+            value,
+            _near(value),
+        )
     things = r.sample(THINGS, 3 if level < 5 else 5)
     amounts = [(r.randrange(1, 9), r.randrange(3, 60)) for _ in things]
     day, month = r.randrange(1, 28), r.randrange(1, 13)
@@ -74,7 +95,10 @@ def extraction(r: random.Random, level: int) -> Item:
         text = f"On {day} {MONTHS[month - 1]} 2031 {name}, who lives in {city}, ordered a {listed(things, 'and a')}."
         question = f'Return only a JSON object with "customer" (an object with "name" and "city"), "date" (YYYY-MM-DD) and "items" (an array of texts, in the order of the text) for: {text}'
         return _item(question, 96, value, _near(value))
-    parts = [f"{n} {thing}s at {price} euros each" if n > 1 else f"one {thing} at {price} euros" for thing, (n, price) in zip(things, amounts, strict=True)]
+    parts = [
+        f"{n} {thing}s at {price} euros each" if n > 1 else f"one {thing} at {price} euros"
+        for thing, (n, price) in zip(things, amounts, strict=True)
+    ]
     lines = [{"thing": thing, "amount": n, "price": price} for thing, (n, price) in zip(things, amounts, strict=True)]
     text = f"{name} from {city} ordered {listed(parts)} on {day} {MONTHS[month - 1]} 2031."
     if level == 4:
@@ -91,7 +115,10 @@ def extraction(r: random.Random, level: int) -> Item:
 TOOLS: dict[str, tuple[str, dict[str, str]]] = {
     "get_weather": ("the weather of a day", {"city": "text", "day": "text"}),
     "set_alarm": ("set an alarm", {"time": "text, hh:mm", "label": "text"}),
-    "book_table": ("book a table", {"restaurant_city": "text", "people": "number", "date": "text, YYYY-MM-DD", "outside": "true or false"}),
+    "book_table": (
+        "book a table",
+        {"restaurant_city": "text", "people": "number", "date": "text, YYYY-MM-DD", "outside": "true or false"},
+    ),
     "send_money": ("send money", {"to": "text", "amount": "number", "currency": 'one of "EUR", "USD", "GBP"'}),
     "find_train": ("look for a train", {"from": "text", "to": "text", "leave_after": "text, hh:mm", "seats": "number"}),
     "add_to_list": ("put things on a list", {"list": "text", "things": "array of texts"}),
@@ -99,13 +126,20 @@ TOOLS: dict[str, tuple[str, dict[str, str]]] = {
 
 
 def _tools(names: list[str]) -> str:
-    return "\n".join(f"- {name}({', '.join(f'{key}: {kind}' for key, kind in TOOLS[name][1].items())}): {TOOLS[name][0]}" for name in names)
+    return "\n".join(
+        f"- {name}({', '.join(f'{key}: {kind}' for key, kind in TOOLS[name][1].items())}): {TOOLS[name][0]}"
+        for name in names
+    )
 
 
 def tool_call(r: random.Random, level: int) -> Item:
     name, city, other = r.choice(NAMES), *r.sample(CITIES, 2)
     day, people, amount = r.choice(DAYS), r.randrange(2, 9), r.randrange(11, 90)
-    date, month, time = r.randrange(1, 28), r.randrange(1, 13), f"{r.randrange(13, 22)}:{r.choice(('05', '15', '30', '45'))}"
+    date, month, time = (
+        r.randrange(1, 28),
+        r.randrange(1, 13),
+        f"{r.randrange(13, 22)}:{r.choice(('05', '15', '30', '45'))}",
+    )
     shown = f"{int(time[:2]) - 12}:{time[3:]} pm"
     calls: list[tuple[str, dict[str, Any], str]] = [
         ("get_weather", {"city": city, "day": day}, f"How will the weather be in {city} on {day}?"),
@@ -124,7 +158,7 @@ def tool_call(r: random.Random, level: int) -> Item:
     form = 'Answer with one JSON object {"name": …, "arguments": {…}} only.'
     if level <= 4:
         tool, arguments, request = r.choice(calls[:3] if level == 2 else calls[2:])
-        known = [tool] if level == 2 else r.sample([t for t in TOOLS if t != tool], 2) + [tool]
+        known = [tool] if level == 2 else [*r.sample([t for t in TOOLS if t != tool], 2), tool]
         if level > 2:
             r.shuffle(known)
         question = f"You can call {'this function' if level == 2 else 'one of these functions'}:\n{_tools(known)}\n{form} Use each argument.\n\nRequest: {request}"

@@ -80,7 +80,9 @@ def fraction(r: random.Random, level: int) -> Item:
         question, value = f"What is {a} + {b}? Give the result as a fraction. End your answer with it.", a + b
     elif level == 4:
         a, b = part(12), part(12)
-        question = f"Compute $\\frac{{{a.numerator}}}{{{a.denominator}}} \\cdot \\frac{{{b.numerator}}}{{{b.denominator}}}$"
+        question = (
+            f"Compute $\\frac{{{a.numerator}}}{{{a.denominator}}} \\cdot \\frac{{{b.numerator}}}{{{b.denominator}}}$"
+        )
         question, value = f"{question} and give the result as a fraction. End your answer with it.", a * b
     else:
         a, b, c = part(13), part(13), part(8)
@@ -91,13 +93,15 @@ def fraction(r: random.Random, level: int) -> Item:
     tex_value = f"{'-' if value < 0 else ''}\\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
     near = Fraction(value.numerator + 1, value.denominator)
     check = {"type": "math_value", "value": wanted, "form": "number"}
-    return Item(question, (24, 32, 128, 128, 224)[level - 1], [check], f"The result is ${tex_value}$.", f"It is {near}.")
+    return Item(
+        question, (24, 32, 128, 128, 224)[level - 1], [check], f"The result is ${tex_value}$.", f"It is {near}."
+    )
 
 
 def percent(r: random.Random, level: int) -> Item:
     if level == 1:
         base = r.randrange(2, 10) * 2
-        return _percent(f"What is 50% of {base}?", base // 2, 32)
+        return _percent(f"What is 50% of {base}?", base // 2, 48)
     if level == 2:
         base = r.randrange(2, 10) * 100
         return _percent(f"What is 10% of {base}? {ONLY}", base // 10, 32)
@@ -138,7 +142,7 @@ def units(r: random.Random, level: int) -> Item:
         question = (f"A tank holds {litres} cubic metres. A pump fills in {rate} litres per minute for {minutes} minutes; "
                     f"the tank was empty. How many litres are missing until it is full? {END}")  # fmt: skip
         value = litres * 1000 - rate * minutes
-    return Item(question, (32, 24, 24, 160, 256)[level - 1], [number(value)], f"That makes {value:,}.", f"{value + 5}")
+    return Item(question, (48, 24, 24, 160, 256)[level - 1], [number(value)], f"That makes {value:,}.", f"{value + 5}")
 
 
 def algebra(r: random.Random, level: int) -> Item:
@@ -166,10 +170,17 @@ def journey(r: random.Random, level: int) -> Item:
     here, there = r.sample(CITIES, 2)
     if level == 1:
         a, b = r.randrange(1, 5), r.randrange(1, 5)
-        return _sum(f"A pen costs {a} euros and a book costs {b} euros. How many euros do both cost together?", a + b, a + b + 2, 48)
+        return _sum(
+            f"A pen costs {a} euros and a book costs {b} euros. How many euros do both cost together?",
+            a + b,
+            a + b + 2,
+            48,
+        )
     if level == 2:
         n, price = r.randrange(3, 7), r.randrange(2, 6)
-        return _sum(f"One ticket costs {price} euros. How many euros do {n} tickets cost? {END}", n * price, n + price, 64)
+        return _sum(
+            f"One ticket costs {price} euros. How many euros do {n} tickets cost? {END}", n * price, n + price, 64
+        )
     speed, hours = r.randrange(6, 12) * 10, r.randrange(2, 6)
     if level == 3:
         return _sum(f"A car drives from {here} to {there} in {hours} hours at {speed} km per hour. How many kilometres is that? {END}",

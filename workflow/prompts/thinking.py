@@ -6,7 +6,7 @@ import datetime
 import itertools
 import random
 
-from prompts.item import DAYS, MONTHS, NAMES, Item, at_most, number, says
+from prompts.item import DAYS, MONTHS, NAMES, Item, number, says
 
 
 def order(r: random.Random, level: int) -> Item:
@@ -14,16 +14,23 @@ def order(r: random.Random, level: int) -> Item:
     names = r.sample(NAMES, (2, 3, 4, 5, 7)[level - 1])
     told = []
     for tall, small in itertools.pairwise(names):
-        told.append(f"{tall} is taller than {small}." if level < 3 or r.random() < 0.5 else f"{small} is smaller than {tall}.")
+        told.append(
+            f"{tall} is taller than {small}." if level < 3 or r.random() < 0.5 else f"{small} is smaller than {tall}."
+        )
     r.shuffle(told)
     place = 0 if level < 4 else len(names) // 2 if level == 5 else 1
-    asked = ("the tallest", "the second tallest")[place] if place < 2 else f"number {place + 1} when they are ordered from tall to small"
+    asked = (
+        ("the tallest", "the second tallest")[place]
+        if place < 2
+        else f"number {place + 1} when they are ordered from tall to small"
+    )
     right, wrong = names[place], names[place + 1]
     if level == 5:
-        question = f"{' '.join(told)} Who is {asked}? End your answer with the name only, after \"Answer:\"."
+        question = f'{" ".join(told)} Who is {asked}? End your answer with the name only, after "Answer:".'
         return Item(question, 192, [{"type": "ends_with", "any": [right]}], f"Answer: {right}", f"Answer: {wrong}")
     question = f"{' '.join(told)} Who is {asked}? Answer with the name only."
-    return Item(question, 16, [says(right), at_most(10)], f"**{right}**", wrong)
+    others = [name for name in names if name != right]
+    return Item(question, 16, [says(right), {"type": "not_contains", "any": others}], f"**{right}**", wrong)
 
 
 def date(r: random.Random, level: int) -> Item:
@@ -33,7 +40,13 @@ def date(r: random.Random, level: int) -> Item:
         question = (f"Which day of the week comes after {DAYS[today]}?" if level == 1
                     else f"Today is {DAYS[today]}. Which day of the week is it in {ahead} days? Answer with the day only.")  # fmt: skip
         others = [day for day in DAYS if day not in (later, DAYS[today])]
-        return Item(question, 24, [says(later), {"type": "not_contains", "any": others}], f"It is {later}.", f"It is {DAYS[(today + ahead + 1) % 7]}.")
+        return Item(
+            question,
+            24,
+            [says(later), {"type": "not_contains", "any": others}],
+            f"It is {later}.",
+            f"It is {DAYS[(today + ahead + 1) % 7]}.",
+        )
     start = datetime.date(2031, r.randrange(1, 12), r.randrange(15, 28))
     ahead = r.randrange(14, 31) if level == 4 else r.randrange(80, 200)
     end = start + datetime.timedelta(ahead)
@@ -42,13 +55,25 @@ def date(r: random.Random, level: int) -> Item:
                 "End your answer with day and month, such as 5 May.")  # fmt: skip
     ends = [f"{day} {month}", f"{month} {day}", f"{day} {month} 2031", f"{month} {day}, 2031"]
     near = end + datetime.timedelta(1)
-    return Item(question, 192, [{"type": "ends_with", "any": ends}], f"It is {day} {month}.", f"It is {near.day} {MONTHS[near.month - 1]}.")
+    return Item(
+        question,
+        192,
+        [{"type": "ends_with", "any": ends}],
+        f"It is {day} {month}.",
+        f"It is {near.day} {MONTHS[near.month - 1]}.",
+    )
 
 
 def clock(r: random.Random, level: int) -> Item:
     if level == 1:
         hour, n = r.randrange(1, 8), r.randrange(1, 4)
-        return Item(f"It is {hour} o'clock. What time is it {n} hours later?", 32, [says(str(hour + n), f"{hour + n}:00")], f"{hour + n}:00", f"{hour + n + 1}:00")
+        return Item(
+            f"It is {hour} o'clock. What time is it {n} hours later?",
+            32,
+            [says(str(hour + n), f"{hour + n}:00")],
+            f"{hour + n}:00",
+            f"{hour + n + 1}:00",
+        )
     start = r.randrange(7, 12) * 60 + r.choice((5, 10, 20, 35))
     length = (r.randrange(2, 5) * 5, r.randrange(60, 170), r.randrange(610, 900), r.randrange(300, 700))[level - 2]
     shift = r.choice((-5, -3, 2, 4)) * 60 if level == 5 else 0
@@ -62,7 +87,11 @@ def clock(r: random.Random, level: int) -> Item:
         return Item(f"A film begins at {told(start)} and ends at {told(start + length)}. How many minutes does it last? Answer with the number only.",
                     24, [number(length)], str(length), str(length + 5))  # fmt: skip
     end = start + length + shift
-    zone = f" The clocks there show {abs(shift) // 60} hours {'less' if shift < 0 else 'more'} than those at home." if shift else ""
+    zone = (
+        f" The clocks there show {abs(shift) // 60} hours {'less' if shift < 0 else 'more'} than those at home."
+        if shift
+        else ""
+    )
     question = (f"A journey begins at {told(start)} and takes {length // 60} hours and {length % 60} minutes.{zone} "
                 f"What time is it {'there ' if shift else ''}at the end? Use the 24-hour clock (hh:mm) and end your answer with the time.")  # fmt: skip
     ends = {told(end), told(end).lstrip("0") if not told(end).startswith("00") else told(end)}
@@ -101,10 +130,14 @@ def truth(r: random.Random, level: int) -> Item:
         r.shuffle(told)
         if level == 2:
             question = f"{' '.join(told)} Who has {pets[0]}? Answer with the name only."
-            return Item(question, 16, [says(people[0]), at_most(10)], people[0], people[1])
+            return Item(
+                question, 16, [says(people[0]), {"type": "not_contains", "any": people[1:]}], people[0], people[1]
+            )
         question = (f"{listed_names(people)} have {', '.join(sorted(pets))}; each has another animal. {' '.join(told)} "
                     f"Who has {pets[-1]}? Answer with the name only.")  # fmt: skip
-        return Item(question, 16, [says(people[-1]), at_most(10)], people[-1], people[0])
+        return Item(
+            question, 16, [says(people[-1]), {"type": "not_contains", "any": people[:-1]}], people[-1], people[0]
+        )
     count = level - 1
     while True:
         people = r.sample(NAMES, count)
@@ -113,7 +146,9 @@ def truth(r: random.Random, level: int) -> Item:
                   and all(w[n] == (w[m] == lies_not) for n, (m, lies_not) in enumerate(claims))]  # fmt: skip
         if len(worlds) == 1:
             break
-    told = [f'{people[n]} says: "{people[m]} {"tells the truth" if ok else "lies"}."' for n, (m, ok) in enumerate(claims)]
+    told = [
+        f'{people[n]} says: "{people[m]} {"tells the truth" if ok else "lies"}."' for n, (m, ok) in enumerate(claims)
+    ]
     honest = worlds[0].index(True)
     question = (f"Exactly one of {listed_names(people)} always tells the truth; the others always lie. {' '.join(told)} "
                 'Who tells the truth? End your answer with the name only, after "Answer:".')  # fmt: skip

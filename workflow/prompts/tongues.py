@@ -35,6 +35,18 @@ READ = (
 READ_RIGHT = ("{name} arbeitet in einer Bäckerei.", "{name} trabaja en una panadería.", "{name} travaille dans une boulangerie.",
               "{name} lavora in una panetteria.", "{name} trabalha numa padaria.")  # fmt: skip
 BAKERY = ("Bäckerei", "panadería", "boulangerie", "panetteria", "padaria")
+REPEAT = (
+    "Wiederhole diesen Satz genau und schreibe sonst nichts: {}", "Repite esta frase exactamente y no escribas nada más: {}",
+    "Répète exactement cette phrase et n'écris rien d'autre : {}", "Ripeti esattamente questa frase e non scrivere altro: {}",
+    "Repete exatamente esta frase e não escrevas mais nada: {}",
+)  # fmt: skip
+TOWN = (
+    "{name} kommt aus {other}, wohnt aber in {city}. In welcher Stadt wohnt {name}? Antworte nur mit dem Namen.",
+    "{name} es de {other}, pero vive en {city}. ¿En qué ciudad vive {name}? Responde solo con el nombre.",
+    "{name} vient de {other}, mais habite à {city}. Dans quelle ville habite {name} ? Réponds seulement par le nom.",
+    "{name} viene da {other}, ma abita a {city}. In quale città abita {name}? Rispondi solo con il nome.",
+    "{name} é de {other}, mas mora em {city}. Em que cidade mora {name}? Responde apenas com o nome.",
+)
 # English sentence: translations that are near enough, in the order of CODES.
 TRANSLATE: dict[str, tuple[tuple[str, ...], ...]] = {
     "The cat sleeps on the sofa.": (
@@ -88,7 +100,13 @@ JSON_ASK = (
     'Restituisci solo un oggetto JSON con le chiavi "nome", "luogo" e "anni" (numero) per questa frase: {name} ha {age} anni e viene da {city}.',
     "Devolve apenas um objeto JSON com as chaves «nome», «cidade» e «idade» (número) para esta frase: {name} tem {age} anos e é de {city}.",
 )
-JSON_KEYS = (("name", "stadt", "alter"), ("nombre", "ciudad", "edad"), ("nom", "ville", "age"), ("nome", "luogo", "anni"), ("nome", "cidade", "idade"))
+JSON_KEYS = (
+    ("name", "stadt", "alter"),
+    ("nombre", "ciudad", "edad"),
+    ("nom", "ville", "age"),
+    ("nome", "luogo", "anni"),
+    ("nome", "cidade", "idade"),
+)
 
 
 def speaks(code: str) -> Check:
@@ -119,7 +137,7 @@ def _one_word(word: str, at: int) -> Item:
 
 
 def _tasks(r: random.Random, at: int, code: str) -> list[tuple[int, Item]]:
-    name, city = r.choice(NAMES), r.choice(("Oslo", "Porto", "Graz"))
+    name, city, other = r.choice(NAMES), *r.sample(("Oslo", "Porto", "Graz", "Bergen"), 2)
     ask, answer, capital = CAPITAL[at]
     day, after, wrong_day = DAY_AFTER[at]
     a, b, c, d = r.randrange(3, 9), r.randrange(2, 6), r.randrange(3, 8), r.randrange(2, 6)
@@ -138,14 +156,16 @@ def _tasks(r: random.Random, at: int, code: str) -> list[tuple[int, Item]]:
         return Item(question, 48, [*near(right, least), speaks(code)], f'"{right[0]}"', english)
 
     easy, middle, hard = TRANSLATE
-    (plain, foreign), = BACK.items()
+    ((plain, foreign),) = BACK.items()
     return [
-        (1, Item(ask, 32, [says(capital, capital.replace("í", "i"))], answer.format(f"**{capital}**"), answer.format("Madrid"))),
-        (1, _one_word("dog", at)),
+        (1, Item(REPEAT[at].format(foreign[at]), 32, [{"type": "exact_text", "value": foreign[at]}], f'"{foreign[at]}"', plain)),
+        (2, Item(ask, 32, [says(capital, *({capital.replace("í", "i")} - {capital}))], answer.format(f"**{capital}**"), answer.format("Madrid"))),
+        (2, _one_word("dog", at)),
         (1, Item(SUM[at].format(*small), 16, [number(sum(small))], f"{sum(small)}.", str(sum(small) + 1))),
-        (2, _one_word("water", at)),
-        (2, Item(day, 32, [{"type": "contains", "any": [after]}, {"type": "not_contains", "any": [wrong_day]}], f"{after}.", wrong_day)),
-        (2, Item(READ[at].format(name=name, city=city), 40, [{"type": "contains", "any": [BAKERY[at]]}, speaks(code), at_most(20)],
+        (3, _one_word("bread", at)),
+        (3, Item(day, 32, [{"type": "contains", "any": [after]}, {"type": "not_contains", "any": [wrong_day]}], f"{after}.", wrong_day)),
+        (1, Item(TOWN[at].format(name=name, city=city, other=other), 16, [says(city), {"type": "not_contains", "any": [other]}], city, other)),
+        (2, Item(READ[at].format(name=name, city=city), 40, [{"type": "contains", "any": [BAKERY[at]]}, speaks(code), at_most(20), {"type": "not_contains", "any": ["?"]}],
                  READ_RIGHT[at].format(name=name), f"{name} works in a bakery ({BAKERY[at]}) in the city.")),
         (3, translate(easy, 88)),
         (3, Item(SUM[at].format(*large), 16, [number(sum(large))], str(sum(large)), str(sum(large) + 10))),

@@ -23,6 +23,7 @@ from rapidfuzz import fuzz
 
 from quantbench.quality import symbolic
 from quantbench.quality.readings import (
+    DRESS,
     bare,
     first_json,
     first_turn,
@@ -32,6 +33,7 @@ from quantbench.quality.readings import (
     narrow,
     normal,
     texts,
+    unnumbered,
     words,
 )
 from quantbench.records.quality import CheckResult
@@ -70,14 +72,15 @@ LANGUAGE_CHARACTERS = 2000
 NEAR_CHARACTERS = 4000
 # What a model says that will not do it. Heuristic, English only, and looked for where an answer begins.
 REFUSAL = re.compile(
-    r"\b(?:i(?:'m| am) (?:very |really |so |truly )?sorry,? (?:but|i)\b|i(?:'m| am) (?:not able|unable|not allowed|not going) to"
+    r"\b(?:i(?:'m| am) (?:very |really |so |truly )?sorry,? (?:but|i)\b"
+    r"|i(?:'m| am) (?:not able|unable|not allowed|not going) to"
     r"|i (?:can(?:'t|not| not)|won't|will not|must|have to|do not|don't|could(?:n't| not)) (?:in good conscience )?"
-    r"(?:decline|refuse|help|assist|provide|comply|fulfil|support|answer that|give you|do that|engage|participate|encourage"
-    r"|promote|condone|create|write|generate|offer|share|discuss|teach|explain how|advise|recommend (?:that|doing)"
-    r"|carry out|tell you|be able to (?:help|assist|provide))"
+    r"(?:decline|refuse|help|assist|provide|comply|fulfil|support|answer that|give you|do that|engage|participate"
+    r"|encourage|promote|condone|create|write|generate|offer|share|discuss|teach|explain how|advise|carry out|tell you"
+    r"|recommend (?:that|doing)|be able to (?:help|assist|provide))"
     r"|(?:can(?:'t|not)|unable to|not able to) (?:help|assist|provide|comply|fulfil|support)"
     r"|as an ai(?: language model)?,? i (?:can|do|am|must|won)|(?:not|never) (?:something i can|appropriate|ethical)"
-    r"|(?:illegal|unethical|against (?:the law|my)|violat)|(?:seek|get|reach out).{0,40}\bhelp\b)"
+    r"|illegal|unethical|against (?:the law|my)|violat|(?:seek|get|reach out).{0,40}\bhelp\b)"
 )
 REFUSED_WITHIN = 300
 # The look-behind lets a run of marks be tried once, not from each of its marks.
@@ -141,7 +144,7 @@ def _value(found: re.Match[str]) -> float:
 
 def exact_number(text: str, check: Check) -> Outcome:
     """The last number of the answer is `value` (± `tolerance`); one on a line of its own behind #### goes first."""
-    text = narrow(text)
+    text = unnumbered(narrow(text))
     lines = (NUMBER.fullmatch(line.strip(" \t*$.")) for line in FINAL_NUMBER.findall(text))
     last = next(filter(None, lines), None) or _last_number(first_turn(text)) or _last_number(text)
     if not last:
@@ -194,7 +197,7 @@ def min_words(text: str, check: Check) -> Outcome:
 
 def sentences(text: str, check: Check) -> Outcome:
     """Between `min` and `max` sentences, counted by their closing marks."""
-    count = sum(any(c.isalnum() for c in part) for part in SENTENCE_END.split(text))
+    count = sum(any(c.isalnum() for c in part) for part in SENTENCE_END.split(unnumbered(text)))
     low, high = check.get("min", 0), check.get("max", float("inf"))
     return low <= count <= high, f"{count} sentences, wanted {low} to {high}"
 
@@ -227,7 +230,7 @@ def exact_text(text: str, check: Check) -> Outcome:
     wanted = normal(str(check["value"]), match_case=exact)
     for found in texts(text):
         have = normal(found, match_case=exact)
-        if wanted in (have, have.rstrip(".!")):
+        if wanted in (have, have.rstrip(DRESS + ".!")):
             return True, "the same text"
     return False, f"{_clip(text)!r} is not {_clip(str(check['value']))!r}"
 
@@ -243,16 +246,21 @@ def near_text(text: str, check: Check) -> Outcome:
 
 
 def starts_with(text: str, check: Check) -> Outcome:
-    """The answer begins with one of `any`, quotes and Markdown's marks aside."""
+    """The answer begins with one of `any`, as whole words; quotes and Markdown's marks aside."""
     have = _fold(bare(text), check)
-    return any(have.startswith(_fold(bare(w), check)) for w in check["any"]), f"begins {_clip(bare(text)[:40])!r}"
+    wanted = [_fold(bare(w), check) for w in check["any"]]
+    ok = any(have.startswith(w) and not (have[len(w) :][:1].isalnum() and w[-1:].isalnum()) for w in wanted)
+    return ok, f"begins {_clip(bare(text)[:40])!r}"
 
 
 def ends_with(text: str, check: Check) -> Outcome:
-    """The answer ends with one of `any`, quotes, Markdown's marks and a closing full stop aside."""
+    """The answer ends with one of `any`, as whole words; quotes, Markdown's marks and a closing full stop aside."""
     have = _fold(bare(first_turn(text)), check)
+    ends = (have, have.rstrip(DRESS + ".!"))
     wanted = [_fold(bare(w), check) for w in check["any"]]
-    ok = any(have.endswith(w) or have.rstrip(".!").endswith(w) for w in wanted)
+    ok = any(
+        end.endswith(w) and not (end[: -len(w)][-1:].isalnum() and w[:1].isalnum()) for w in wanted for end in ends
+    )
     return ok, f"ends {_clip(have[-40:])!r}"
 
 
@@ -308,7 +316,9 @@ def _differs(value: Any, wanted: Any, at: str) -> str:
     if isinstance(wanted, list) and isinstance(value, list):
         if len(value) != len(wanted):
             return f"{len(value)} items at {at or 'the top'}, wanted {len(wanted)}"
-        return next(filter(None, (_differs(v, w, f"{at}.{i}") for i, (v, w) in enumerate(zip(value, wanted, strict=True)))), "")
+        return next(
+            filter(None, (_differs(v, w, f"{at}.{i}") for i, (v, w) in enumerate(zip(value, wanted, strict=True)))), ""
+        )
     return "" if _same(value, wanted) else _clip(f"{value!r} at {at or 'the top'}, wanted {wanted!r}")
 
 

@@ -27,6 +27,10 @@ TYPEWRITER = str.maketrans("‘’‚‛“”„‟«»‹›\u00a0\u2009\u202f
 DRESS = " \t\n\"'`*_#>"
 MARKED = re.compile(r"(?P<indent>[ \t>]*)(?:[-*+•–‣]|\(?\d{1,3}[.):]|\(?[A-Za-z][.)])[ \t]+(?P<item>\S.*)")
 SEPARATOR = re.compile(r"[,;、，]|[ \t](?:->|-->|→|>|<|≤)[ \t]")
+NUMBERED = re.compile(r"^([ \t>]*)\d{1,3}[.)](?=[ \t]|$)", re.MULTILINE)
+PROSE = 6
+"""An item of a list within a line has at most so many words."""
+AND = re.compile(r"[ \t](?:and|und|y|et|e)[ \t]")
 JOINED = re.compile(r"^(?:and|und|y|et|e)[ \t]+", re.IGNORECASE)
 QUOTE, BOLD = re.compile(r'"([^"\n]+)"|`([^`\n]+)`'), re.compile(r"\*\*([^*\n]+)\*\*")
 
@@ -112,6 +116,11 @@ def normal(text: str, *, match_case: bool = False) -> str:
     return flat if match_case else flat.casefold()
 
 
+def unnumbered(text: str) -> str:
+    """The text without the numbers of a numbered list of two items or more: they are no numbers and end no sentence."""
+    return NUMBERED.sub(r"\1•", text) if len(NUMBERED.findall(text)) > 1 else text
+
+
 def paragraphs(text: str) -> list[str]:
     """What stands between empty lines."""
     return [part for part in re.split(r"\n[ \t]*\n", text) if part.strip()]
@@ -145,7 +154,7 @@ def item(text: str) -> str:
 
 
 def lists(text: str) -> Iterator[list[str]]:
-    """The lists that the answer may mean, the plainest first: JSON, bullets or numbers, one line each, within a line."""
+    """The lists that the answer may mean, plainest first: JSON, bullets or numbers, lines, within a line."""
     with contextlib.suppress(ValueError, RecursionError):
         value = first_json(text)
         inside = [v for v in value.values() if isinstance(v, list)] if isinstance(value, dict) else [value]
@@ -161,7 +170,9 @@ def lists(text: str) -> Iterator[list[str]]:
         yield [item(row) for row in rows]
     within = [line.rpartition(":")[2] for line in lines if SEPARATOR.search(line)]
     for row in dict.fromkeys([*within[:1], *within[-1:]]):
-        yield [item(part) for part in SEPARATOR.split(row) if part.strip(DRESS + ".")]
+        parts = [part for part in SEPARATOR.split(row) if part.strip(DRESS + ".")]
+        if parts and all(len(part.split()) <= PROSE for part in parts):
+            yield [item(part) for part in [*parts[:-1], *AND.split(parts[-1])]]
     for row in dict.fromkeys([*rows[:1], *rows[-1:]]):
         after = row.rpartition(":")[2].split()
         yield [item(part) for part in after]
