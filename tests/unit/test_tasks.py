@@ -77,7 +77,7 @@ def test_the_first_of_each_class_are_easy_and_hard_alike() -> None:
     order = defaultdict(list)
     for task in made():
         order[task.kind].append(task.level)
-    assert {kind: levels[:5] for kind, levels in order.items()} == dict.fromkeys(KINDS, [1, 2, 3, 4, 5])
+    assert {kind: levels[:5] for kind, levels in order.items()} == {kind: [1, 2, 3, 4, 5] for kind in KINDS}
     for k in (10, 20):
         assert all(Counter(levels[:k]).most_common()[0][1] <= k // 5 + 1 for levels in order.values())
     half = Counter(task.kind for task in made()[: len(made()) // 2])

@@ -162,7 +162,6 @@ def _tasks(r: random.Random, at: int, code: str) -> list[tuple[int, Item]]:
         (2, Item(ask, 32, [says(capital, *({capital.replace("í", "i")} - {capital}))], answer.format(f"**{capital}**"), answer.format("Madrid"))),
         (2, _one_word("dog", at)),
         (1, Item(SUM[at].format(*small), 16, [number(sum(small))], f"{sum(small)}.", str(sum(small) + 1))),
-        (3, _one_word("bread", at)),
         (3, Item(day, 32, [{"type": "contains", "any": [after]}, {"type": "not_contains", "any": [wrong_day]}], f"{after}.", wrong_day)),
         (1, Item(TOWN[at].format(name=name, city=city, other=other), 16, [says(city), {"type": "not_contains", "any": [other]}], city, other)),
         (2, Item(READ[at].format(name=name, city=city), 40, [{"type": "contains", "any": [BAKERY[at]]}, speaks(code), at_most(20), {"type": "not_contains", "any": ["?"]}],

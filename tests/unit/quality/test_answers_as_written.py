@@ -9,7 +9,7 @@ from quantbench.quality import checks
 
 ANSWERS: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
     ("exact_number", {"value": 3}, ["1. First 1 + 1 = 2.\n2. Then 2 + 1 = 3.", "1. I think\n2. that it is\n3", "3."], ["1. 35\n2. 9598\n3.", "1. 1\n2. 2\n3) 4"]),
-    ("sentences", {"min": 2, "max": 2}, ["1. Dogs bark.\n2. Cats do not.", "1) One day it rained.\n2) Then not.", "It was 3. Then 4."], ["1. Dogs bark.", "1. Dogs\n2. Cats\n3. Birds sing."]),
+    ("sentences", {"min": 2, "max": 2}, ["1. Dogs bark.\n2. Cats do not.", "1) One day it rained.\n2) Then not.", "It opens at 5 p.m. on Monday. Dr. Lee comes.", "**It rains.** _So what?_", "it rains. so what?", "“It rains.” So what?", "It was 3. Then 4."], ["1. Dogs bark.", "At 5 p.m. on Monday it rains.", "It rains. It pours. It snows.", "1. Dogs\n2. Cats\n3. Birds sing."]),
     ("exact_number", {"value": 1250}, ["１，２５０", "**1,250**", "1250。"], ["１２５"]),
     ("contains", {"any": ["one", "1"], "whole_words": True}, ["One.", "**1**", "=1", "１"], ["none", "10", "someone"]),
     ("contains", {"any": ["H2O"], "whole_words": True}, ["It is H2O.", "Ｈ２Ｏ"], ["H2O2"]),
@@ -51,7 +51,7 @@ ANSWERS: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
     ("ordered_list", {"items": ["ant", "bee"]}, ["ant, bee", "Ant\nBee", "ant and bee, sorted:\nant, bee", "`ant`, `bee`", "a) ant\nb) bee", "1) Ant.\n2) Bee."],
      ["bee, ant", "ant bee cat", "ants, bees"]),
     ("list_length", {"min": 3, "max": 3}, ["- a\n- b\n- c", "1. a\n2. b\n3. c", "Here:\n\n* a\n  - more\n* b\n* c\n\nDone.", "a, b, c", "a\nb\nc", "[1, 2, 3]", "a, b and c"],
-     ["- a\n- b", "a, b", "", "one", "1. a\n2. b\n3. c\n4. d",
+     ["- a\n- b", "a, b", "", "one", "Dogs bark loudly", "1. a\n2. b\n3. c\n4. d",
      "The ferry between the two towns did not sail, because its engine had failed on the day before, and so on."]),
     ("json_value", {"equals": {"name": "Ann Lee", "n": 1250, "ok": True, "l": [1, "b"]}}, [
         '{"name": "Ann Lee", "n": 1250, "ok": true, "l": [1, "b"]}', '```json\r\n{"n": 1250.0, "name": "ann  lee", "ok": true, "l": ["1", "B"]}\r\n```',

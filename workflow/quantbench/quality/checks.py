@@ -15,6 +15,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -32,6 +33,7 @@ from quantbench.quality.readings import (
     lists,
     narrow,
     normal,
+    spaced,
     texts,
     unnumbered,
     words,
@@ -84,7 +86,9 @@ REFUSAL = re.compile(
 )
 REFUSED_WITHIN = 300
 # The look-behind lets a run of marks be tried once, not from each of its marks.
-SENTENCE_END = re.compile(r"(?<![.!?])[.!?]+(?=[\s\"')\]]|\Z)|[。！？]+")
+SENTENCE_END = re.compile(r"(?<![.!?])[.!?]+(?=[\s\"')\]*_”’»]|\Z)|[。！？]+")
+# A stop before a small letter ends nothing (5 p.m. on Monday), where the text has capitals at all; titles never do.
+NO_END = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|vs|approx|e\.g|i\.e)\.(?=\s)|\.(?=[ \t]+[a-zà-öø-ÿ])")
 
 
 def _clip(text: str, limit: int = 80) -> str:
@@ -144,7 +148,7 @@ def _value(found: re.Match[str]) -> float:
 
 def exact_number(text: str, check: Check) -> Outcome:
     """The last number of the answer is `value` (± `tolerance`); one on a line of its own behind #### goes first."""
-    text = unnumbered(narrow(text))
+    text = unnumbered(narrow(text), least=2)
     lines = (NUMBER.fullmatch(line.strip(" \t*$.")) for line in FINAL_NUMBER.findall(text))
     last = next(filter(None, lines), None) or _last_number(first_turn(text)) or _last_number(text)
     if not last:
@@ -197,7 +201,9 @@ def min_words(text: str, check: Check) -> Outcome:
 
 def sentences(text: str, check: Check) -> Outcome:
     """Between `min` and `max` sentences, counted by their closing marks."""
-    count = sum(any(c.isalnum() for c in part) for part in SENTENCE_END.split(unnumbered(text)))
+    text = unnumbered(text, least=1)
+    text = NO_END.sub(" ", text) if any(c.isupper() for c in text) else text
+    count = sum(any(c.isalnum() for c in part) for part in SENTENCE_END.split(text))
     low, high = check.get("min", 0), check.get("max", float("inf"))
     return low <= count <= high, f"{count} sentences, wanted {low} to {high}"
 
@@ -275,7 +281,7 @@ def ordered_list(text: str, check: Check) -> Outcome:
     """The answer is the list `items`, in that order, however it is written; numbers count by their value."""
     wanted = [_key(item(str(part))) for part in check["items"]]
     found: list[str] = []
-    for found in lists(text):
+    for found in chain(lists(text), spaced(text)):
         if [_key(part) for part in found] == wanted:
             return True, f"all {len(wanted)} in order"
     return False, f"read {_clip(', '.join(found))!r}"

@@ -116,9 +116,9 @@ def normal(text: str, *, match_case: bool = False) -> str:
     return flat if match_case else flat.casefold()
 
 
-def unnumbered(text: str) -> str:
-    """The text without the numbers of a numbered list of two items or more: they are no numbers and end no sentence."""
-    return NUMBERED.sub(r"\1•", text) if len(NUMBERED.findall(text)) > 1 else text
+def unnumbered(text: str, least: int) -> str:
+    """The text without the numbers of a numbered list of so many items: they are no numbers and end no sentence."""
+    return NUMBERED.sub(r"\1•", text) if len(NUMBERED.findall(text)) >= least else text
 
 
 def paragraphs(text: str) -> list[str]:
@@ -173,6 +173,10 @@ def lists(text: str) -> Iterator[list[str]]:
         parts = [part for part in SEPARATOR.split(row) if part.strip(DRESS + ".")]
         if parts and all(len(part.split()) <= PROSE for part in parts):
             yield [item(part) for part in [*parts[:-1], *AND.split(parts[-1])]]
+
+
+def spaced(text: str) -> Iterator[list[str]]:
+    """The first and the last line as lists with nothing but spaces between their items."""
+    rows = [line for line in fenced(text).split("\n") if line.strip(DRESS)]
     for row in dict.fromkeys([*rows[:1], *rows[-1:]]):
-        after = row.rpartition(":")[2].split()
-        yield [item(part) for part in after]
+        yield [item(part) for part in row.rpartition(":")[2].split()]
