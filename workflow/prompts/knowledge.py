@@ -15,6 +15,10 @@ FACTS: dict[int, tuple[tuple[str, tuple[str, ...] | int, str], ...]] = {
         ("What is the largest ocean on Earth?", ("Pacific",), "the Atlantic"),
         ("What is the opposite of hot?", ("cold", "cool"), "warm"),
         ("Which organ pumps blood through the body?", ("heart",), "the lung"),
+        ("What is the capital of Germany?", ("Berlin",), "Munich"),
+        ("What is the capital of Spain?", ("Madrid",), "Barcelona"),
+        ("In which city is the Eiffel Tower?", ("Paris",), "London"),
+        ("What is the opposite of big?", ("small", "little", "tiny"), "large"),
     ),
     2: (
         ("What is the chemical symbol of gold?", ("Au",), "Ag"),
@@ -25,6 +29,10 @@ FACTS: dict[int, tuple[tuple[str, tuple[str, ...] | int, str], ...]] = {
         ("In which country is the city of Munich?", ("Germany",), "Austria"),
         ("Which gas do plants take in for photosynthesis?", ("carbon dioxide", "CO2", "CO₂"), "oxygen"),
         ("What is the currency of Japan?", ("yen",), "the yuan"),
+        ("Who wrote the play Romeo and Juliet?", ("Shakespeare",), "Marlowe"),
+        ("On which continent is Egypt?", ("Africa",), "Asia"),
+        ("What is the chemical symbol of iron?", ("Fe",), "Ir"),
+        ("Who painted the Mona Lisa?", ("Leonardo", "da Vinci"), "Michelangelo"),
     ),
     3: (
         ("What is the capital of Australia? Answer with the name only.", ("Canberra",), "Sydney"),

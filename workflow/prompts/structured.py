@@ -30,12 +30,9 @@ def _near(value: Any) -> Any:
 def writing(r: random.Random, level: int) -> Item:
     """JSON as told."""
     if level == 1:
-        start = r.randrange(1, 7)
-        value: Any = r.choice(
-            (list(range(start, start + 3)), {"name": r.choice(NAMES)}, {"city": r.choice(CITIES), "ok": True})
-        )
-        question = (f"Write a JSON array with the numbers {listed(value)}. {ONLY}" if isinstance(value, list)
-                    else "Write a JSON object with " + listed([f'the key "{k}" and the value {compact(v)}' for k, v in value.items()]) + f". {ONLY}")  # fmt: skip
+        name, age = r.choice(NAMES), r.randrange(20, 70)
+        value: Any = {"name": name, "age": age}
+        question = f'Write each person as JSON.\n\nAmy, 31 → {{"name": "Amy", "age": 31}}\nTom, 45 → {{"name": "Tom", "age": 45}}\n{name}, {age} →'
         return _item(question, 48, value, _near(value))
     if level == 2:
         value = {"name": r.choice(NAMES), "age": r.randrange(20, 70), "member": r.random() < 0.5}
@@ -155,13 +152,18 @@ def tool_call(r: random.Random, level: int) -> Item:
         keys = listed([f'"{key}"' for key in arguments])
         question = f"A program needs a JSON object with the keys {keys} for this request. {ONLY}\n\nRequest: {request}"
         return _item(question, 48, arguments, _near(arguments))
+    example = (
+        '\n\nRequest: Show me the news about sport.\n{"name": "get_news", "arguments": {"topic": "sport"}}'
+        if level == 2
+        else ""
+    )
     form = 'Answer with one JSON object {"name": …, "arguments": {…}} only.'
     if level <= 4:
         tool, arguments, request = r.choice(calls[:3] if level == 2 else calls[2:])
         known = [tool] if level == 2 else [*r.sample([t for t in TOOLS if t != tool], 2), tool]
         if level > 2:
             r.shuffle(known)
-        question = f"You can call {'this function' if level == 2 else 'one of these functions'}:\n{_tools(known)}\n{form} Use each argument.\n\nRequest: {request}"
+        question = f"You can call {'this function' if level == 2 else 'one of these functions'}:\n{_tools(known)}\n{form} Use each argument.{example}\n\nRequest: {request}"
         value: Any = {"name": tool, "arguments": arguments}
         return _item(question, 96, value, _near(value))
     picked = r.sample(calls[2:], 2)

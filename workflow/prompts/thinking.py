@@ -6,7 +6,7 @@ import datetime
 import itertools
 import random
 
-from prompts.item import DAYS, MONTHS, NAMES, Item, number, says
+from prompts.item import DAYS, MONTHS, NAMES, Check, Item, number, says
 
 
 def order(r: random.Random, level: int) -> Item:
@@ -18,6 +18,16 @@ def order(r: random.Random, level: int) -> Item:
             f"{tall} is taller than {small}." if level < 3 or r.random() < 0.5 else f"{small} is smaller than {tall}."
         )
     r.shuffle(told)
+    if level == 1:
+        tall, small = names
+        checks: list[Check] = [says(tall), {"type": "not_contains", "any": [f"{small} is tall", f"is {small}"]}]
+        return Item(
+            f"{told[0]} Who is taller, {' or '.join(sorted(names))}?",
+            24,
+            checks,
+            f"{tall} is taller than {small}.",
+            f"{small} is taller.",
+        )
     place = 0 if level < 4 else len(names) // 2 if level == 5 else 1
     asked = (
         ("the tallest", "the second tallest")[place]
@@ -112,6 +122,9 @@ def sequence(r: random.Random, level: int) -> Item:
         row = [a, a + d]
         while len(row) < 8:
             row.append(2 * row[-1] - row[-2] + len(row) * d if d == 3 else row[-1] + 2 * row[-2])
+    if level == 1:
+        question = f"Continue each row with the next number.\n\n1, 2, 3, 4 → 5\n5, 10, 15, 20 → 25\n{', '.join(map(str, row[:-1]))} →"
+        return Item(question, 16, [number(row[-1])], f"→ {row[-1]}", str(row[-1] + 1))
     question = f"Which number comes next? {', '.join(map(str, row[:-1]))}, … {'Answer with the number only.' if level < 4 else 'End your answer with the number.'}"
     return Item(question, 24 if level < 4 else 192, [number(row[-1])], str(row[-1]), str(row[-1] + 1))
 

@@ -35,10 +35,9 @@ READ = (
 READ_RIGHT = ("{name} arbeitet in einer Bäckerei.", "{name} trabaja en una panadería.", "{name} travaille dans une boulangerie.",
               "{name} lavora in una panetteria.", "{name} trabalha numa padaria.")  # fmt: skip
 BAKERY = ("Bäckerei", "panadería", "boulangerie", "panetteria", "padaria")
-REPEAT = (
-    "Wiederhole diesen Satz genau und schreibe sonst nichts: {}", "Repite esta frase exactamente y no escribas nada más: {}",
-    "Répète exactement cette phrase et n'écris rien d'autre : {}", "Ripeti esattamente questa frase e non scrivere altro: {}",
-    "Repete exatamente esta frase e não escrevas mais nada: {}",
+COUNT = (
+    ("eins, zwei, drei, vier", "fünf", "sechs"), ("uno, dos, tres, cuatro", "cinco", "seis"), ("un, deux, trois, quatre", "cinq", "six"),
+    ("uno, due, tre, quattro", "cinque", "sei"), ("um, dois, três, quatro", "cinco", "seis"),
 )  # fmt: skip
 TOWN = (
     "{name} kommt aus {other}, wohnt aber in {city}. In welcher Stadt wohnt {name}? Antworte nur mit dem Namen.",
@@ -141,7 +140,7 @@ def _tasks(r: random.Random, at: int, code: str) -> list[tuple[int, Item]]:
     ask, answer, capital = CAPITAL[at]
     day, after, wrong_day = DAY_AFTER[at]
     a, b, c, d = r.randrange(3, 9), r.randrange(2, 6), r.randrange(3, 8), r.randrange(2, 6)
-    small, large = (r.randrange(1, 5), r.randrange(1, 5)), (r.randrange(21, 80), r.randrange(21, 80))
+    small = r.randrange(1, 5), r.randrange(1, 5)
     whole = a + b * c - d
     keys = JSON_KEYS[at]
     person = dict(zip(keys, (name, city, 20 + a), strict=True))
@@ -158,16 +157,19 @@ def _tasks(r: random.Random, at: int, code: str) -> list[tuple[int, Item]]:
     easy, middle, hard = TRANSLATE
     ((plain, foreign),) = BACK.items()
     return [
-        (1, Item(REPEAT[at].format(foreign[at]), 32, [{"type": "exact_text", "value": foreign[at]}], f'"{foreign[at]}"', plain)),
+        (1, Item(f"Repeat this {ENGLISH[code]} sentence exactly, and write nothing else.\n\n{foreign[at]}", 32,
+                 [{"type": "exact_text", "value": foreign[at]}], f'"{foreign[at]}"', plain)),
+        (1, Item(f"{TOWN[at].format(name=name, city=city, other=other).partition('. ')[0]}.\n\nIn which city does {name} live?", 24, [says(city), {"type": "not_contains", "any": [other]}], city, other)),
+        (1, Item(f"Count in {ENGLISH[code]}. Which number comes next?\n\n{COUNT[at][0]}, …", 24,
+                 [says(COUNT[at][1])], f"{COUNT[at][0]}, **{COUNT[at][1]}**", f"{COUNT[at][0]}, {COUNT[at][2]}")),
         (2, Item(ask, 32, [says(capital, *({capital.replace("í", "i")} - {capital}))], answer.format(f"**{capital}**"), answer.format("Madrid"))),
         (2, _one_word("dog", at)),
-        (1, Item(SUM[at].format(*small), 16, [number(sum(small))], f"{sum(small)}.", str(sum(small) + 1))),
+        (2, Item(SUM[at].format(*small), 16, [number(sum(small))], f"{sum(small)}.", str(sum(small) + 1))),
         (3, Item(day, 32, [{"type": "contains", "any": [after]}, {"type": "not_contains", "any": [wrong_day]}], f"{after}.", wrong_day)),
-        (1, Item(TOWN[at].format(name=name, city=city, other=other), 16, [says(city), {"type": "not_contains", "any": [other]}], city, other)),
-        (2, Item(READ[at].format(name=name, city=city), 40, [{"type": "contains", "any": [BAKERY[at]]}, speaks(code), at_most(20), {"type": "not_contains", "any": ["?"]}],
+        (2, Item(TOWN[at].format(name=name, city=city, other=other), 16, [says(city), {"type": "not_contains", "any": [other]}], city, other)),
+        (3, Item(READ[at].format(name=name, city=city), 40, [{"type": "contains", "any": [BAKERY[at]]}, speaks(code), at_most(20), {"type": "not_contains", "any": ["?"]}],
                  READ_RIGHT[at].format(name=name), f"{name} works in a bakery ({BAKERY[at]}) in the city.")),
         (3, translate(easy, 88)),
-        (3, Item(SUM[at].format(*large), 16, [number(sum(large))], str(sum(large)), str(sum(large) + 10))),
         (3, Item(f"Translate this sentence into English. Give only the translation.\n\n{foreign[at]}", 32,
                  [*near((plain, "We live in a little house by the sea.", "We live in a small house at the seaside.", "We live in a small house near the sea."), 88), speaks("en")],
                  plain, foreign[at])),
@@ -178,5 +180,4 @@ def _tasks(r: random.Random, at: int, code: str) -> list[tuple[int, Item]]:
                  str(person).replace("'", '"'), str(person | {keys[2]: 19 + a}).replace("'", '"'))),
         (5, translate(hard, 85)),
         (5, Item(STORY[at].format(name=name, a=a, b=b, c=c, d=d), 160, [number(whole)], f"= **{whole}**", str(whole + d))),
-        (5, _one_word(("spoon", "yesterday")[at % 2], at)),
     ]  # fmt: skip

@@ -43,9 +43,9 @@ def exact_sentences(r: random.Random, level: int) -> Item:
 
 def listing(r: random.Random, level: int) -> Item:
     things, more = r.choice((("fruits", "apple"), ("animals", "dog"), ("colours", "red"), ("countries", "France")))
-    count = (3, 4, 6, 9, 12)[level - 1]
-    checks: list[Check] = [{"type": "list_length", "min": count, "max": count}]
-    task = f"List {count} {things}."
+    count = (2, 4, 6, 9, 12)[level - 1]
+    checks: list[Check] = [{"type": "list_length", "min": count} | ({"max": count} if level > 1 else {})]
+    task = f"Write a list of {things}."
     if level >= 2:
         task = f'List exactly {count} {things}, one per line, each line beginning with "- ". Write nothing else.'
         checks.append({"type": "starts_with", "any": ["- "]})
@@ -54,7 +54,7 @@ def listing(r: random.Random, level: int) -> Item:
         task += " Write all in lower case."
         checks.append({"type": "letter_case", "value": "lower"})
         right = right.lower()
-    return Item(task, 8 * count + 16, checks, right, right + "\n- one more")
+    return Item(task, 8 * count + 16, checks, right, right + "\n- one more" if level > 1 else f"I like {more}s.")
 
 
 def case(r: random.Random, level: int) -> Item:
@@ -109,13 +109,7 @@ def edges(r: random.Random, level: int) -> Item:
     start: Check = {"type": "starts_with", "any": [word], "match_case": True}
     end: Check = {"type": "ends_with", "any": ["That is all."], "match_case": True}
     if level == 1:
-        return Item(
-            f'Answer with the word "{word}" and nothing else.',
-            16,
-            [start, at_most(1)],
-            f'"{word}."',
-            f"The word is {word}.",
-        )
+        return Item(f'Say "{word}!" to me.', 16, [start, at_most(6)], f'"{word}!"', f"I say {word} to you.")
     if level == 2:
         return Item(
             f'Write one sentence about {topic} that begins with the word "{word}".',
@@ -199,7 +193,7 @@ def turned(r: random.Random, level: int) -> Item:
     count = (2, 3, 5, 8, 14)[level - 1]
     picked = r.sample(WORDS, count)
     if level == 1:
-        wanted, task = picked, f"Write these two words, separated by a comma: {' and '.join(picked)}"
+        wanted, task = picked, f"Copy this list and write nothing else.\n\n{', '.join(picked)}"
     elif level <= 3:
         wanted, task = picked[::-1], "Write these words in reverse order, separated by commas. Give only the words."
     elif level == 4:
@@ -253,6 +247,19 @@ def words(r: random.Random, level: int) -> Item:
 def _sorted(
     kind: str, how: str, row: list[object] | list[int] | list[str], wanted: list[int] | list[str], tokens: int
 ) -> Item:
+    if len(row) <= 3:
+        shown = {
+            "numbers": "9, 2, 5 → 2, 5, 9\n30, 20, 10 → 10, 20, 30",
+            "words": "pear, apple, fig → apple, fig, pear\nsun, moon, earth → earth, moon, sun",
+        }[kind]
+        question = f"Sort the {kind} {how}.\n\n{shown}\n{', '.join(map(str, row))} →"
+        return Item(
+            question,
+            tokens,
+            [{"type": "ordered_list", "items": wanted}],
+            f"{', '.join(map(str, row))} → {', '.join(map(str, wanted))}",
+            ", ".join(map(str, row if list(row) != list(wanted) else wanted[::-1])),
+        )
     question = f"Sort these {kind} {how}. Give only the sorted list, separated by commas.\n\n{', '.join(map(str, row))}"
     near = [*wanted[:-2], wanted[-1], wanted[-2]]
     return Item(

@@ -26,6 +26,7 @@ FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 
 TYPEWRITER = str.maketrans("‘’‚‛“”„‟«»‹›\u00a0\u2009\u202f", "''''\"\"\"\"\"\"''   ")
 DRESS = " \t\n\"'`*_#>"
 MARKED = re.compile(r"(?P<indent>[ \t>]*)(?:[-*+•–‣]|\(?\d{1,3}[.):]|\(?[A-Za-z][.)])[ \t]+(?P<item>\S.*)")
+ARROW = re.compile(r"->|-->|→")
 SEPARATOR = re.compile(r"[,;、，]|[ \t](?:->|-->|→|>|<|≤)[ \t]")
 NUMBERED = re.compile(r"^([ \t>]*)\d{1,3}[.)](?=[ \t]|$)", re.MULTILINE)
 PROSE = 6
@@ -169,7 +170,8 @@ def lists(text: str) -> Iterator[list[str]]:
     if len(rows) > 1:
         yield [item(row) for row in rows]
     within = [line.rpartition(":")[2] for line in lines if SEPARATOR.search(line)]
-    for row in dict.fromkeys([*within[:1], *within[-1:]]):
+    within += [ARROW.split(row)[-1] for row in within if ARROW.search(row)][-1:]
+    for row in dict.fromkeys([*within[:1], *within[-2:]]):
         parts = [part for part in SEPARATOR.split(row) if part.strip(DRESS + ".")]
         if parts and all(len(part.split()) <= PROSE for part in parts):
             yield [item(part) for part in [*parts[:-1], *AND.split(parts[-1])]]
