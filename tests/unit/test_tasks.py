@@ -78,8 +78,8 @@ def test_the_first_of_each_class_are_easy_and_hard_alike() -> None:
     for task in made():
         order[task.kind].append(task.level)
     assert {kind: levels[:5] for kind, levels in order.items()} == {kind: [1, 2, 3, 4, 5] for kind in KINDS}
-    for k in (10, 20):
-        assert all(Counter(levels[:k]).most_common()[0][1] <= k // 5 + 1 for levels in order.values())
+    shares = {kind: [Counter(levels[:15])[level] for level in make_tasks.LEVELS] for kind, levels in order.items()}
+    assert all(min(share) >= 1 and max(share) <= 5 for share in shares.values()), shares
     half = Counter(task.kind for task in made()[: len(made()) // 2])
     assert all(abs(half[kind] - len(levels) / 2) <= 1 for kind, levels in order.items())
 
@@ -97,7 +97,7 @@ def test_items_of_a_passage_share_a_cluster_and_no_other_does() -> None:
         if task.item.cluster:
             body = max(task.item.prompt.split("\n\n"), key=len)
             passages[task.item.cluster].add((task.kind, body))
-    assert len(passages) == len({next(iter(bodies)) for bodies in passages.values()}) == 10 + 13
+    assert len(passages) == len({next(iter(bodies)) for bodies in passages.values()}) == sum(make_tasks.PASSAGES) + max(make_tasks.TEXTS)
     assert {len(bodies) for bodies in passages.values()} == {1}
     assert {task.kind for task in made() if task.item.cluster} == {"lookup", "summary"}
 
@@ -106,7 +106,7 @@ def test_a_new_item_changes_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kept answers stay of use: only the new items are asked."""
     before = {task.id: task.line() for task in made() if task.kind == "sorting"}
     rows = make_tasks.MADE["sorting"]
-    monkeypatch.setitem(make_tasks.MADE, "sorting", (*rows, (sums.plain, 1)))
+    monkeypatch.setitem(make_tasks.MADE, "sorting", (*rows, (sums.plain, (1, 1, 1, 1, 1))))
     after = {task.id: task.line() for task in make_tasks.tasks() if task.kind == "sorting"}
     assert len(after) == len(before) + len(make_tasks.LEVELS)
     assert {name: line for name, line in after.items() if name in before} == before

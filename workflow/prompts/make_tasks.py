@@ -21,20 +21,31 @@ SEED: Final = "quantbench tasks 1"
 SOURCE: Final = "quantbench, CC0-1.0"
 LEVELS: Final = (1, 2, 3, 4, 5)
 FOLDER: Final = Path(__file__).parents[2] / "config/prompts"
-# class: (maker, items of each level)
-MADE: Final[dict[str, tuple[tuple[Maker, int], ...]]] = {
-    "arithmetic": ((sums.plain, 2), (sums.word, 2), (sums.fraction, 1), (sums.percent, 1), (sums.units, 1), (sums.algebra, 1), (sums.journey, 1)),
-    "reasoning": ((thinking.order, 2), (thinking.date, 2), (thinking.clock, 1), (thinking.sequence, 2), (thinking.truth, 1)),
-    "extraction": ((structured.extraction, 6),),
-    "json": ((structured.writing, 4),),
-    "tool_call": ((structured.tool_call, 4),),
-    "instruction": ((writing.exact_sentences, 2), (writing.listing, 2), (writing.case, 2), (writing.edges, 2), (writing.without, 1)),
-    "copying": ((writing.copy, 2), (writing.turned, 2)),
-    "sorting": ((writing.numbers, 2), (writing.words, 2)),
+# class: (maker, items of each level); the hard levels have fewer, as an item of theirs takes up to ten times as long.
+MADE: Final[dict[str, tuple[tuple[Maker, tuple[int, ...]], ...]]] = {
+    "arithmetic": (
+        (sums.plain, (3, 3, 2, 1, 1)), (sums.word, (3, 3, 2, 1, 1)), (sums.fraction, (1, 1, 1, 1, 1)), (sums.percent, (2, 2, 1, 1, 1)),
+        (sums.units, (2, 1, 1, 1, 1)), (sums.algebra, (2, 2, 1, 1, 1)), (sums.journey, (2, 2, 1, 1, 1)),
+    ),
+    "reasoning": (
+        (thinking.order, (3, 3, 2, 1, 1)), (thinking.date, (3, 2, 2, 2, 1)), (thinking.clock, (1, 2, 1, 1, 1)),
+        (thinking.sequence, (1, 2, 2, 1, 1)), (thinking.truth, (2, 2, 1, 1, 1)),
+    ),
+    "extraction": ((structured.extraction, (9, 9, 6, 4, 3)),),
+    "json": ((structured.writing, (6, 6, 4, 3, 2)),),
+    "tool_call": ((structured.tool_call, (8, 4, 4, 3, 2)),),
+    "instruction": (
+        (writing.exact_sentences, (3, 3, 2, 1, 1)), (writing.listing, (3, 2, 2, 1, 1)), (writing.case, (1, 2, 1, 1, 1)),
+        (writing.edges, (3, 2, 1, 1, 1)), (writing.without, (1, 1, 1, 1, 1)),
+    ),
+    "copying": ((writing.copy, (4, 4, 2, 2, 1)), (writing.turned, (2, 1, 1, 1, 1))),
+    "sorting": ((writing.numbers, (3, 2, 2, 1, 1)), (writing.words, (2, 2, 2, 1, 1))),
 }  # fmt: skip
-SCENES, TEXTS = 5, 13
-PASSAGES: Final = 2
-"""Passages per level; each has four questions."""
+PASSAGES: Final = (3, 3, 2, 1, 1)
+"""Passages to look something up in, per level; each has four questions."""
+SCENES: Final = 5
+TEXTS: Final = (15, 15, 15, 8, 7)
+"""Texts to summarize, per level; every text has a task of each level that it is used for."""
 
 
 class Task(NamedTuple):
@@ -84,8 +95,8 @@ def _made(kind: str) -> dict[int, list[Named]]:
     found: dict[int, list[Named]] = {level: [] for level in LEVELS}
     asked: set[str] = set()
     for level in LEVELS:
-        for n in range(max(count for _, count in MADE[kind])):
-            for make in (make for make, count in MADE[kind] if n < count):
+        for n in range(max(counts[level - 1] for _, counts in MADE[kind])):
+            for make in (make for make, counts in MADE[kind] if n < counts[level - 1]):
                 stream = f"{SEED}/{kind}/{make.__name__}/{level}/{n}"
                 found[level].append((f"{make.__name__}-{n + 1}", _fresh(make, stream, level, asked)))
     return found
@@ -106,26 +117,19 @@ def _fresh(make: Maker, name: str, level: int, asked: set[str]) -> Item:
 
 
 def _lookups() -> dict[int, list[Item]]:
+    """The questions of a level, passage by turns."""
     found: dict[int, list[Item]] = {}
-    for level in LEVELS:
-        each = [
-            passages.lookups(
-                random.Random(f"{SEED}/lookup/{level}/{n}"),
-                level,
-                f"passage-{level}-{n + 1}",
-                passages.LENGTHS[level - 1],
-            )
-            for n in range(PASSAGES)
-        ]
+    for level, count, length in zip(LEVELS, PASSAGES, passages.LENGTHS, strict=True):
+        streams = [random.Random(f"{SEED}/lookup/{level}/{n}") for n in range(count)]
+        each = [passages.lookups(r, level, f"passage-{level}-{n + 1}", length) for n, r in enumerate(streams)]
         found[level] = [item for row in zip(*each, strict=True) for item in row]
     return found
 
 
 def _summaries() -> dict[int, list[Item]]:
-    texts = [
-        passages.summaries(random.Random(f"{SEED}/summary/{n}"), n % SCENES, f"text-{n + 1:02d}") for n in range(TEXTS)
-    ]
-    return {level: [text[level] for text in texts] for level in LEVELS}
+    streams = [random.Random(f"{SEED}/summary/{n}") for n in range(max(TEXTS))]
+    texts = [passages.summaries(r, n % SCENES, f"text-{n + 1:02d}") for n, r in enumerate(streams)]
+    return {level: [text[level] for text in texts[:count]] for level, count in zip(LEVELS, TEXTS, strict=True)}
 
 
 def _levels(kind: str, items: dict[int, list[Named]]) -> list[Task]:

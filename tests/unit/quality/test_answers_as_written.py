@@ -55,6 +55,7 @@ ANSWERS: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
      "The ferry between the two towns did not sail, because its engine had failed on the day before, and so on."]),
     ("json_value", {"equals": {"name": "Ann Lee", "n": 1250, "ok": True, "l": [1, "b"]}}, [
         '{"name": "Ann Lee", "n": 1250, "ok": true, "l": [1, "b"]}', '```json\r\n{"n": 1250.0, "name": "ann  lee", "ok": true, "l": ["1", "B"]}\r\n```',
+        'Example:\n```\n# no JSON here\n```\nOutput:\n```\n{"name": "Ann Lee", "n": 1250, "ok": true, "l": [1, "b"]}\n```',
         'Here: {"name": "Ann Lee", "n": "1,250", "ok": true, "l": "[1, \\"b\\"]"} I hope it helps.',
      ], [
         '{"name": "Ann Lee", "n": 125, "ok": true, "l": [1, "b"]}', '{"name": "Ann Lee", "n": 1250, "ok": "true", "l": [1, "b"]}',

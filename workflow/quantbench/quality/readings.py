@@ -95,9 +95,10 @@ def json_values(text: str) -> Iterator[tuple[int, int, Any]]:
 
 
 def first_json(text: str) -> Any:
-    """The first JSON object or array in the text; ValueError if there is none."""
-    for _, _, value in json_values(fenced(text)):
-        return value
+    """The first JSON object or array in the first block, else in the text; ValueError if there is none."""
+    for part in (fenced(text), text):
+        for _, _, value in json_values(part):
+            return value
     raise ValueError("no JSON value")
 
 
