@@ -16,6 +16,8 @@ from quantbench.quality.readings import first_turn, narrow
 
 LONGEST = 200
 """Most characters of an expression."""
+END = 4000
+"""Characters at the end of an answer in which it is looked for."""
 POWER, ROOTS = 64, 4
 """Largest product of all powers in it, most roots."""
 WRITTEN = {
@@ -61,7 +63,7 @@ def _boxed(text: str) -> str:
 
 def candidate(text: str) -> str:
     """The expression that the answer ends with: boxed, else the last formula, else the last run without words."""
-    body = first_turn(text)
+    body = first_turn(text)[-END:]
     if boxed := _boxed(body):
         return _side(written(boxed))
     formulas = [next(filter(None, mark.groups())) for mark in FORMULA.finditer(body)]
