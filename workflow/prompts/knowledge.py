@@ -106,7 +106,9 @@ def facts() -> dict[int, list[Item]]:
 
 
 def _fact(level: int, question: str, right: tuple[str, ...] | int, wrong: str) -> Item:
-    checks: list[Check] = [number(right)] if isinstance(right, int) else [says(*right), at_most(40)]
+    checks: list[Check] = (
+        [number(right)] if isinstance(right, int) else [says(*right), at_most(40 if level < 3 else 12)]
+    )
     if not isinstance(right, int) and len(right[0]) <= 3 and right[0] != "yen":
         checks[0]["match_case"] = True  # symbols: Au is not "au"
     answer = str(right) if isinstance(right, int) else f"**{right[0]}**."
