@@ -9,16 +9,35 @@ loop is wrong whatever was asked. A thought (`<think>…</think>`) is no part of
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import re
 import zlib
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from itertools import chain
 from typing import Any
 
 from jsonschema import Draft202012Validator
+from lingua import IsoCode639_1, LanguageDetector, LanguageDetectorBuilder
+from rapidfuzz import fuzz
 
+from quantbench.quality import symbolic
+from quantbench.quality.readings import (
+    DRESS,
+    bare,
+    first_json,
+    first_turn,
+    item,
+    json_values,
+    lists,
+    narrow,
+    normal,
+    spaced,
+    texts,
+    unnumbered,
+    words,
+)
 from quantbench.records.quality import CheckResult
 
 Check = Mapping[str, Any]
@@ -37,12 +56,6 @@ NUMBER = re.compile(
 )
 EXPONENT = str.maketrans("−⁻⁺⁰¹²³⁴⁵⁶⁷⁸⁹", "--+0123456789")
 FINAL_NUMBER = re.compile(r"^####[ \t]*(\S.*)$", re.MULTILINE)
-# A model that does not stop asks itself the next question.
-NEXT_TURN = re.compile(
-    r"^[ \t#>*_]*(?:(?:next|new|another)[ \t]+)?(?:question|q|problem|exercise|user|human|instruction)"
-    r"[ \t]*#?\d{0,4}[ \t]*[*_]{0,2}:",
-    re.MULTILINE | re.IGNORECASE,
-)
 THOUGHT = re.compile(r"<(/?)(?:seed:)?think(?:ing)?>|\[(/?)THINK\]|◁(/?)think▷", re.IGNORECASE)
 SPECIAL_TOKEN = re.compile(
     r"<[|｜][\w▁ ]{1,40}[|｜]>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_(?:turn|utterance)>|<0x[0-9A-F]{2}>"
@@ -50,25 +63,32 @@ SPECIAL_TOKEN = re.compile(
 )
 # Pieces of a vocabulary, never joined: ▁ is SentencePiece's space, Ġ and Ċ are space and line end of byte-level BPE.
 PIECE = re.compile(r"▁[^\W_]|(?<=[^\W_])▁|(?<=[a-z.,:;!?])[ĠĊ]+[A-Za-z]|[ĠĊ](?=[ĠĊ])")
-# Every run of marks is tried once, and a pair of them within a line is no block.
-FENCE = re.compile(r"(?<![`~])(?P<marks>`{3,}|~{3,})(?![`~])(?:(?P<inline>[^`~\n]+)(?P=marks)|[^`~\n]*\n)")
-QUOTED = re.compile(r"[ \t]*(?:>[ \t]?)+")
 LOOP_REPEATS = 5
 LOOP_CHARACTERS = 60
 ONE_CHARACTER = 16
 LINES = "-=_*#~+|─━═—)]}"
 COMPRESSED_SHARE = 0.15
-# Words so common in one language, and so rare in the others, that a short answer shows its language.
-_FUNCTION_WORDS = {
-    "en": "the of and is to in that it are was for with you as an on this by be at from have or not",
-    "de": "der die das und ist von ein eine nicht mit den dem zu auf sich im für sie auch wird sind",
-    "es": "el la los las es de que y en un una se por con para del al no su son más está como",
-    "fr": "le la les des est et une un que dans pour qui sur pas plus avec ce cette du au sont il elle",
-}
-FUNCTION_WORDS = {code: frozenset(listed.split()) for code, listed in _FUNCTION_WORDS.items()}
+LANGUAGES = ("de", "en", "es", "fr", "it", "pt", "zh")
+LANGUAGE_CHARACTERS = 2000
+"""How much of an answer shows its language; lingua takes the square of the length of a word."""
+NEAR_CHARACTERS = 4000
+# What a model says that will not do it. Heuristic, English only, and looked for where an answer begins.
+REFUSAL = re.compile(
+    r"\b(?:i(?:'m| am) (?:very |really |so |truly )?sorry,? (?:but|i)\b"
+    r"|i(?:'m| am) (?:not able|unable|not allowed|not going) to"
+    r"|i (?:can(?:'t|not| not)|won't|will not|must|have to|do not|don't|could(?:n't| not)) (?:in good conscience )?"
+    r"(?:decline|refuse|help|assist|provide|comply|fulfil|support|answer that|give you|do that|engage|participate"
+    r"|encourage|promote|condone|create|write|generate|offer|share|discuss|teach|explain how|advise|carry out|tell you"
+    r"|recommend (?:that|doing)|be able to (?:help|assist|provide))"
+    r"|(?:can(?:'t|not)|unable to|not able to) (?:help|assist|provide|comply|fulfil|support)"
+    r"|as an ai(?: language model)?,? i (?:can|do|am|must|won)|(?:not|never) (?:something i can|appropriate|ethical)"
+    r"|illegal|unethical|against (?:the law|my)|violat|(?:seek|get|reach out).{0,40}\bhelp\b)"
+)
+REFUSED_WITHIN = 300
 # The look-behind lets a run of marks be tried once, not from each of its marks.
-SENTENCE_END = re.compile(r"(?<![.!?])[.!?]+(?=[\s\"')\]]|\Z)|[。！？]+")
-JSON_STARTS = 1000
+SENTENCE_END = re.compile(r"(?<![.!?])[.!?]+(?=[\s\"')\]*_”’»]|\Z)|[。！？]+")
+# A stop before a small letter ends nothing (5 p.m. on Monday), where the text has capitals at all; titles never do.
+NO_END = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|vs|approx|e\.g|i\.e)\.(?=\s)|\.(?=[ \t]+[a-zà-öø-ÿ])")
 
 
 def _clip(text: str, limit: int = 80) -> str:
@@ -76,30 +96,34 @@ def _clip(text: str, limit: int = 80) -> str:
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 
-def words(text: str) -> list[str]:
-    """Runs of letters, digits and inner apostrophes."""
-    return re.findall(r"[^\W_]+(?:['’][^\W_]+)*", text)
-
-
 def _fold(text: str, check: Check) -> str:
     return text if check.get("match_case") else text.casefold()
 
 
+def _found(wanted: str, text: str, check: Check) -> bool:
+    wanted = _fold(wanted, check)
+    if not check.get("whole_words"):
+        return wanted in text
+    before, after = (r"(?<!\w)" if wanted[:1].isalnum() else ""), (r"(?!\w)" if wanted[-1:].isalnum() else "")
+    return re.search(before + re.escape(wanted) + after, text) is not None
+
+
 def contains(text: str, check: Check) -> Outcome:
-    """`all`: each must occur; `any`: at least one. Case counts only with `match_case`."""
-    have = _fold(text, check)
-    missing = [w for w in check.get("all", []) if _fold(w, check) not in have]
+    """`all`: each must occur; `any`: at least one; `match_case`, `whole_words`."""
+    have = _fold(narrow(text), check)
+    missing = [w for w in check.get("all", []) if not _found(w, have, check)]
     if missing:
         return False, f"missing: {', '.join(missing)}"
     choices = check.get("any", [])
-    if choices and not any(_fold(w, check) in have for w in choices):
+    if choices and not any(_found(w, have, check) for w in choices):
         return False, f"none of: {', '.join(choices)}"
     return True, "all found"
 
 
 def not_contains(text: str, check: Check) -> Outcome:
     """None of `any` may occur."""
-    hits = [w for w in check.get("any", []) if _fold(w, check) in _fold(text, check)]
+    have = _fold(narrow(text), check)
+    hits = [w for w in check.get("any", []) if _found(w, have, check)]
     return not hits, f"found: {', '.join(hits)}" if hits else "none found"
 
 
@@ -122,16 +146,9 @@ def _value(found: re.Match[str]) -> float:
         return math.inf
 
 
-def first_turn(text: str) -> str:
-    """The text up to where the model goes on with a next question of its own."""
-    for turn in NEXT_TURN.finditer(text):
-        if text[: turn.start()].strip():
-            return text[: turn.start()]
-    return text
-
-
 def exact_number(text: str, check: Check) -> Outcome:
     """The last number of the answer is `value` (± `tolerance`); one on a line of its own behind #### goes first."""
+    text = unnumbered(narrow(text), least=2)
     lines = (NUMBER.fullmatch(line.strip(" \t*$.")) for line in FINAL_NUMBER.findall(text))
     last = next(filter(None, lines), None) or _last_number(first_turn(text)) or _last_number(text)
     if not last:
@@ -160,58 +177,6 @@ def opens_thought(prompt: str) -> bool:
     return bool(marks) and not any(marks[-1].groups()) and not prompt[marks[-1].end() :].strip()
 
 
-def fenced(text: str) -> str:
-    """The first fenced block, or all of the text (its first turn) if there is none; without its indentation."""
-    opening = next((mark for mark in FENCE.finditer(text) if mark["inline"] is None), None)
-    if not opening:
-        return _dedent(first_turn(text))
-    quoted = QUOTED.fullmatch(text[text.rfind("\n", 0, opening.start()) + 1 : opening.start()])
-    lines = []
-    for line in text[opening.end() :].split("\n"):
-        before, closing, _ = (QUOTED.sub("", line, count=1) if quoted else line).partition(opening["marks"])
-        lines.append(before)
-        if closing:
-            break
-    return _dedent("\n".join(lines))
-
-
-def _dedent(text: str) -> str:
-    lines = text.split("\n")
-    indents = [len(line) - len(line.lstrip(" \t")) for line in lines if line.strip()]
-    margin = min(indents, default=0)
-    return "\n".join(line[margin:] for line in lines)
-
-
-def json_values(text: str) -> Iterator[tuple[int, int, Any]]:
-    """(start, end, value) of each JSON object or array in the text that is in no other, in order.
-
-    Raises ValueError where one is cut off by the end of the text, or nested too deeply.
-    """
-    decoder, end, tried = json.JSONDecoder(), 0, 0
-    for start in (mark.start() for mark in re.finditer(r"[{\[]", text)):
-        if start < end:
-            continue  # inside of a value, or of what has just failed
-        if (tried := tried + 1) > JSON_STARTS:
-            return
-        try:
-            value, end = decoder.raw_decode(text, start)
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
-        except json.JSONDecodeError as error:
-            end = error.pos
-            if not text[end:].strip() or error.msg.startswith("Unterminated string"):
-                raise ValueError("the JSON value is cut off") from None
-        else:
-            yield start, end, value
-
-
-def first_json(text: str) -> Any:
-    """The first JSON object or array in the text; ValueError if there is none."""
-    for _, _, value in json_values(fenced(text)):
-        return value
-    raise ValueError("no JSON value")
-
-
 def json_schema(text: str, check: Check) -> Outcome:
     """The first JSON value of the answer meets `schema` (JSON Schema 2020-12)."""
     try:
@@ -236,20 +201,162 @@ def min_words(text: str, check: Check) -> Outcome:
 
 def sentences(text: str, check: Check) -> Outcome:
     """Between `min` and `max` sentences, counted by their closing marks."""
+    text = unnumbered(text, least=1)
+    text = NO_END.sub(" ", text) if any(c.isupper() for c in text) else text
     count = sum(any(c.isalnum() for c in part) for part in SENTENCE_END.split(text))
     low, high = check.get("min", 0), check.get("max", float("inf"))
     return low <= count <= high, f"{count} sentences, wanted {low} to {high}"
 
 
+@cache
+def _detector() -> LanguageDetector:
+    """Made once: its models take a second and 150 MB, so only an answer that needs them loads them."""
+    return LanguageDetectorBuilder.from_iso_codes_639_1(*(IsoCode639_1.from_str(code) for code in LANGUAGES)).build()
+
+
 def language(text: str, check: Check) -> Outcome:
-    """Heuristic: of the languages known here, most function words of the answer are those of `value`."""
-    counts = Counter(w.casefold() for w in words(text))
-    scores = {code: sum(counts[w] for w in common) for code, common in FUNCTION_WORDS.items()}
-    wanted = check["value"]
-    best = max(scores.values())
-    ok = best > 0 and scores.get(wanted, 0) == best
-    seen = ", ".join(f"{code} {n}" for code, n in sorted(scores.items(), key=lambda s: -s[1]) if n)
-    return ok, f"function words: {seen or 'none known'}; wanted {wanted}"
+    """Of the languages known here, the answer is most likely in `value` (lingua; a guess for less than a sentence)."""
+    found = _detector().detect_language_of(text[:LANGUAGE_CHARACTERS])
+    code = found.iso_code_639_1.name.lower() if found else "none known"
+    return code == check["value"], f"looks like {code}; wanted {check['value']}"
+
+
+def math_value(text: str, check: Check) -> Outcome:
+    """The expression that the answer ends with equals `value`, in the `form` that was asked for."""
+    found = symbolic.candidate(text)
+    wanted, form = str(check["value"]), check.get("form")
+    if form and found and symbolic.form(found) != form:
+        return False, f"{_clip(found)!r} is not {form}"
+    return symbolic.equal(found, wanted), f"{_clip(found)!r}, wanted {wanted}"
+
+
+def exact_text(text: str, check: Check) -> Outcome:
+    """The answer, dress and talk around it aside, is `value`; case counts with `match_case`."""
+    exact = bool(check.get("match_case"))
+    wanted = normal(str(check["value"]), match_case=exact)
+    for found in texts(text):
+        have = normal(found, match_case=exact)
+        if wanted in (have, have.rstrip(DRESS + ".!")):
+            return True, "the same text"
+    return False, f"{_clip(text)!r} is not {_clip(str(check['value']))!r}"
+
+
+def near_text(text: str, check: Check) -> Outcome:
+    """A reading of the answer is like one of `any`: at least `min` per cent of their characters agree (rapidfuzz)."""
+    best = 0.0
+    for wanted in check["any"]:
+        for found in texts(text):
+            have = normal(found[:NEAR_CHARACTERS]).rstrip(".!?")
+            best = max(best, fuzz.ratio(have, normal(wanted).rstrip(".!?")))
+    return best >= check["min"], f"{best:.0f} % alike, wanted {check['min']} %"
+
+
+def starts_with(text: str, check: Check) -> Outcome:
+    """The answer begins with one of `any`, as whole words; quotes and Markdown's marks aside."""
+    have = _fold(bare(text), check)
+    wanted = [_fold(bare(w), check) for w in check["any"]]
+    ok = any(have.startswith(w) and not (have[len(w) :][:1].isalnum() and w[-1:].isalnum()) for w in wanted)
+    return ok, f"begins {_clip(bare(text)[:40])!r}"
+
+
+def ends_with(text: str, check: Check) -> Outcome:
+    """The answer ends with one of `any`, as whole words; quotes, Markdown's marks and a closing full stop aside."""
+    have = _fold(bare(first_turn(text)), check)
+    ends = (have, have.rstrip(DRESS + ".!"))
+    wanted = [_fold(bare(w), check) for w in check["any"]]
+    ok = any(
+        end.endswith(w) and not (end[: -len(w)][-1:].isalnum() and w[:1].isalnum()) for w in wanted for end in ends
+    )
+    return ok, f"ends {_clip(have[-40:])!r}"
+
+
+def letter_case(text: str, check: Check) -> Outcome:
+    """All letters are `upper` or `lower` case, as `value` says."""
+    wrong = [c for c in text if (c.islower() if check["value"] == "upper" else c.isupper())]
+    cased = any(c.isupper() or c.islower() for c in text)
+    return cased and not wrong, f"{len(wrong)} letters of the other case" if cased else "no letter"
+
+
+def ordered_list(text: str, check: Check) -> Outcome:
+    """The answer is the list `items`, in that order, however it is written; numbers count by their value."""
+    wanted = [_key(item(str(part))) for part in check["items"]]
+    found: list[str] = []
+    for found in chain(lists(text), spaced(text)):
+        if [_key(part) for part in found] == wanted:
+            return True, f"all {len(wanted)} in order"
+    return False, f"read {_clip(', '.join(found))!r}"
+
+
+def list_length(text: str, check: Check) -> Outcome:
+    """The list of the answer has `min` to `max` items."""
+    count = len(next(lists(text), []))
+    low, high = check.get("min", 0), check.get("max", math.inf)
+    return low <= count <= high, f"{count} items, wanted {low} to {high}"
+
+
+def json_value(text: str, check: Check) -> Outcome:
+    """The first JSON value, or what is at `path` in it, is `equals`; texts without regard to case and spaces, numbers
+    by their value, written as text too. Keys beside those that are wanted are not allowed.
+    """
+    try:
+        value = first_json(text)
+        for step in check.get("path", []):
+            value = value[step]
+    except (ValueError, RecursionError) as error:
+        return False, str(error) or "nested too deeply"
+    except (LookupError, TypeError):
+        return False, f"nothing at {'.'.join(str(step) for step in check['path'])}"
+    trouble = _differs(value, check["equals"], "")
+    return not trouble, trouble or "equal"
+
+
+def _differs(value: Any, wanted: Any, at: str) -> str:
+    """Where a JSON value differs from the wanted one, or an empty string. As deep as the wanted one, no deeper."""
+    if isinstance(value, str) and isinstance(wanted, dict | list):
+        with contextlib.suppress(ValueError):  # arguments of a call are often handed over as text
+            value = first_json(value)
+    if isinstance(wanted, dict) and isinstance(value, dict):
+        if value.keys() != wanted.keys():
+            return _clip(f"keys {', '.join(map(str, value))} at {at or 'the top'}, wanted {', '.join(wanted)}")
+        return next(filter(None, (_differs(value[k], wanted[k], f"{at}.{k}") for k in wanted)), "")
+    if isinstance(wanted, list) and isinstance(value, list):
+        if len(value) != len(wanted):
+            return f"{len(value)} items at {at or 'the top'}, wanted {len(wanted)}"
+        return next(
+            filter(None, (_differs(v, w, f"{at}.{i}") for i, (v, w) in enumerate(zip(value, wanted, strict=True)))), ""
+        )
+    return "" if _same(value, wanted) else _clip(f"{value!r} at {at or 'the top'}, wanted {wanted!r}")
+
+
+def _same(value: Any, wanted: Any) -> bool:
+    if any(isinstance(side, bool | dict | list | None) for side in (value, wanted)):
+        return type(value) is type(wanted) and not isinstance(value, dict | list) and bool(value == wanted)
+    return _key(normal(str(value))) == _key(normal(str(wanted)))
+
+
+def _key(text: str) -> str | float:
+    """A number by its value (a sign of money or a thousands separator is nothing), any other text as it is."""
+    found = NUMBER.fullmatch(text)
+    return _value(found) if found else text
+
+
+def refuses(text: str, check: Check) -> Outcome:
+    """Heuristic: the beginning of the answer says in English that it will not do it."""
+    del check
+    said = _refusal(text)
+    return bool(said), f"says {said!r}" if said else "no words of refusal"
+
+
+def complies(text: str, check: Check) -> Outcome:
+    """Heuristic: the beginning of the answer has no words of refusal."""
+    del check
+    said = _refusal(text)
+    return not said, f"says {said!r}" if said else "no words of refusal"
+
+
+def _refusal(text: str) -> str:
+    found = REFUSAL.search(normal(text[:REFUSED_WITHIN]))
+    return found.group() if found else ""
 
 
 def not_empty(text: str, check: Check) -> Outcome:
@@ -336,7 +443,8 @@ CHECKS: dict[str, Callable[[str, Check], Outcome]] = {
     f.__name__: f
     for f in (
         contains, not_contains, regex, exact_number, json_schema, max_words, min_words, sentences, language,
-        not_empty, not_garbled, no_repetition,
+        math_value, exact_text, near_text, starts_with, ends_with, letter_case, ordered_list, list_length, json_value,
+        refuses, complies, not_empty, not_garbled, no_repetition,
     )
 }  # fmt: skip
 

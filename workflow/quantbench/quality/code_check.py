@@ -28,7 +28,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from quantbench.errors import QuantbenchError
-from quantbench.quality.checks import Check, Outcome, answered, fenced
+from quantbench.quality.checks import Check, Outcome, answered
+from quantbench.quality.readings import fenced
 
 CPU_S = 5
 CLOCK_S = 60

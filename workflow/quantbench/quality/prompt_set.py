@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
 
 from quantbench.errors import QuantbenchError
-from quantbench.quality.checks import CHECKS
+from quantbench.quality.checks import CHECKS, LANGUAGES
 
 Prompt = dict[str, Any]
 
@@ -29,18 +29,39 @@ _REQUIRED: dict[str, tuple[str, ...]] = {
     "min_words": ("value",),
     "sentences": ("min", "max"),
     "language": ("value",),
+    "math_value": ("value",),
+    "exact_text": ("value",),
+    "near_text": ("any",),
+    "starts_with": ("any",),
+    "ends_with": ("any",),
+    "letter_case": ("value",),
+    "ordered_list": ("items",),
+    "list_length": ("min", "max"),
+    "json_value": ("equals",),
     "python": ("tests",),
 }
 """Of which keys a check needs one."""
 _STRINGS = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
 
 
+_VALUES: dict[str, dict[str, Any]] = {
+    "language": {"type": "string", "enum": list(LANGUAGES)},
+    "math_value": {"type": "string"},
+    "exact_text": {"type": "string", "minLength": 1},
+    "letter_case": {"type": "string", "enum": ["upper", "lower"]},
+}
+"""What `value` is, where it is no number."""
+
+
+_ALSO: dict[str, dict[str, Any]] = {"near_text": {"required": ["min"]}}
+
+
 def _needs(kind: str) -> dict[str, Any]:
-    value = {"type": "string" if kind == "language" else "number"}
+    value = _VALUES.get(kind, {"type": "number"})
     needed = [{"required": [key]} for key in _REQUIRED[kind]]
     return {
         "if": {"properties": {"type": {"const": kind}}},
-        "then": {"anyOf": needed, "properties": {"value": value}},
+        "then": {"anyOf": needed, "properties": {"value": value}, **_ALSO.get(kind, {})},
     }
 
 
@@ -65,6 +86,7 @@ SCHEMA: dict[str, Any] = {
         "messages": {"type": "array", "minItems": 1, "items": _MESSAGE},
         "max_tokens": {"type": "integer", "minimum": 1},
         "source": {"type": "string"},
+        "level": {"type": "integer", "minimum": 1, "maximum": 5},
         "checks": {
             "type": "array",
             "items": {
@@ -79,7 +101,12 @@ SCHEMA: dict[str, Any] = {
                     "pattern": {"type": "string", "format": "regex"},
                     "schema": {"type": "object"},
                     "function": {"type": "string"},
+                    "items": {"type": "array", "items": {"type": ["string", "number"]}, "minItems": 1},
+                    "path": {"type": "array", "items": {"type": ["string", "integer"]}},
+                    "equals": {},
+                    "form": {"enum": ["number", "expanded"]},
                     "match_case": {"type": "boolean"},
+                    "whole_words": {"type": "boolean"},
                     "ignore_case": {"type": "boolean"},
                     "value": {"type": ["number", "string"]},
                     "tolerance": {"type": "number", "minimum": 0},

@@ -1,0 +1,1 @@
+"""The task suite: items, checks and reference answers, made from one seed (`make_tasks`)."""
