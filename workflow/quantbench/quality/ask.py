@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import aiohttp
@@ -38,11 +38,13 @@ TAIL = 16
 NEEDS = "the quality part needs vLLM's /tokenize and /v1/completions; `quality.prompts: null` skips it"
 
 
-class _Server:
-    """One model on one server."""
+class Server:
+    """One model on one server. needs: what an error recommends where the server does not give what was asked for."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, model: str, key: str | None) -> None:
-        self.session, self.url, self.model, self.key = session, url.rstrip("/"), model, key
+    def __init__(
+        self, session: aiohttp.ClientSession, url: str, model: str, key: str | None, needs: str = NEEDS
+    ) -> None:
+        self.session, self.url, self.model, self.key, self.needs = session, url.rstrip("/"), model, key, needs
 
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """The JSON object of a 200 answer; QuantbenchError for anything else, a redirect too."""
@@ -56,7 +58,7 @@ class _Server:
                     content += piece
                     if len(content) > openai_api.MOST_BYTES:
                         raise QuantbenchError(
-                            f"{url} answered with more than {openai_api.MOST_BYTES >> 20} MiB", remedy=NEEDS
+                            f"{url} answered with more than {openai_api.MOST_BYTES >> 20} MiB", remedy=self.needs
                         )
         except (aiohttp.ClientError, TimeoutError, HttpError) as error:
             said = api_key.hidden(str(error) or type(error).__name__, self.key)
@@ -68,12 +70,12 @@ class _Server:
             )
         text = api_key.hidden(openai_api.printable(bytes(content[:300]), 300), self.key)
         if status != 200:
-            raise QuantbenchError(f"{url} answered HTTP {status}: {text}", remedy=NEEDS)
+            raise QuantbenchError(f"{url} answered HTTP {status}: {text}", remedy=self.needs)
         try:
             return dict(orjson.loads(content))
         except (ValueError, TypeError) as error:
             packed = "" if kind == "identity" else f", packed as {openai_api.printable(kind, 40)}"
-            raise QuantbenchError(f"{url} answered without a JSON object{packed}: {text}", remedy=NEEDS) from error
+            raise QuantbenchError(f"{url} answered without a JSON object{packed}: {text}", remedy=self.needs) from error
 
     async def render(self, prompt: Prompt) -> list[int]:
         """Token ids of the conversation, ready for the answer, with the chat template applied once."""
@@ -117,7 +119,7 @@ class _Server:
             yield
         except (LookupError, TypeError, AttributeError) as error:
             raise QuantbenchError(
-                f"{self.url}{path} answered with JSON of another shape ({error})", remedy=NEEDS
+                f"{self.url}{path} answered with JSON of another shape ({error})", remedy=self.needs
             ) from error
 
 
@@ -127,7 +129,7 @@ def doubled(ids: Sequence[int], leading: Sequence[int]) -> bool:
     return bool(size) and list(ids[:size]) == list(ids[size : 2 * size]) == list(leading)
 
 
-async def _pass(server: _Server, prompts: Sequence[Prompt], ids: Sequence[list[int]], at_once: int) -> list[Reply]:
+async def _pass(server: Server, prompts: Sequence[Prompt], ids: Sequence[list[int]], at_once: int) -> list[Reply]:
     """All answers in prompt order, with at most `at_once` requests open."""
     gate = asyncio.Semaphore(at_once)
 
@@ -138,19 +140,33 @@ async def _pass(server: _Server, prompts: Sequence[Prompt], ids: Sequence[list[i
     return list(await asyncio.gather(*(one(p, t) for p, t in zip(prompts, ids, strict=True))))
 
 
-async def _ask(url: str, model: str, prompts: Sequence[Prompt], passes: Sequence[int], key: str | None) -> list[Answer]:
+@contextlib.asynccontextmanager
+async def connected(url: str, model: str, key: str | None, needs: str = NEEDS) -> AsyncIterator[Server]:
+    """A server to ask, over connections that are closed at the end."""
     headers = api_key.authorization(key) | {"Accept-Encoding": "identity"}
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     session = aiohttp.ClientSession(
         timeout=timeout, headers=headers, auto_decompress=False, response_class=BoundedReply
     )
     async with session:
-        server = _Server(session, url, model, key)
-        leading = await server.leading()
-        ids = [await server.render(prompt) for prompt in prompts]
-        for prompt, tokens in zip(prompts, ids, strict=True):
-            if doubled(tokens, leading):
-                raise QuantbenchError(f"{model}: the chat template puts the begin-of-text token twice ({prompt['id']})")
+        yield Server(session, url, model, key, needs)
+
+
+async def rendered(server: Server, prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Token ids of each conversation. Raises QuantbenchError where the template begins the text twice."""
+    leading = await server.leading()
+    ids = [await server.render(prompt) for prompt in prompts]
+    for prompt, tokens in zip(prompts, ids, strict=True):
+        if doubled(tokens, leading):
+            raise QuantbenchError(
+                f"{server.model}: the chat template puts the begin-of-text token twice ({prompt['id']})"
+            )
+    return ids
+
+
+async def _ask(url: str, model: str, prompts: Sequence[Prompt], passes: Sequence[int], key: str | None) -> list[Answer]:
+    async with connected(url, model, key) as server:
+        ids = await rendered(server, prompts)
         thinking = await server.opens_thought(ids[0])
         replies = [await _pass(server, prompts, ids, at_once) for at_once in passes]
     return [
