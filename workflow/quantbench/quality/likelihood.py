@@ -10,7 +10,8 @@ outside of S, x the drawn token and r = (q_x / Q) / (p_x / P):
 
 c is the weight of a control variate: r - 1 has the mean 0 and goes with -ln r. Were the log-ratios of the tail normal
 with variance v, the best weight were v / (exp(v) - 1): near 1 where the models hardly differ, near 0 where r explodes
-on rare tokens. v is taken from S, position by position: `TAIL` times the variance of ln(q / p) over the shared tokens.
+on rare tokens. v is the larger of two, neither of which knows x: `TAIL` times the variance of ln(q / p) over S, and the
+variance of ln r over what was drawn beyond S in all other texts, which sees damage that lies in the tail alone.
 This rule is the same for every pair, whatever it gives; docs/measurement.md has its coverage.
 """
 
@@ -58,8 +59,14 @@ class Positions(NamedTuple):
     tail: np.ndarray
 
 
-def positions(baseline: Likely, variant: Likely, drawn: np.ndarray) -> Positions:
-    """Each position of a pair by itself; drawn: ids of the tokens that stand there, drawn from the baseline."""
+def positions(
+    baseline: Likely, variant: Likely, drawn: np.ndarray, text: np.ndarray, c: float | None = None
+) -> Positions:
+    """Each position of a pair.
+
+    drawn: ids of the tokens that stand there, drawn from the baseline; text: index of the text that it stands in, from
+    0; c: another weight than the rule's, for trials of the rule.
+    """
     p, q = baseline.logprobs.astype(float), variant.logprobs.astype(float)
     wp, wq = baseline.written.astype(float), variant.written.astype(float)
     equal = baseline.ids[:, :, None] == variant.ids[:, None, :]
@@ -70,11 +77,11 @@ def positions(baseline: Likely, variant: Likely, drawn: np.ndarray) -> Positions
     rounding = (P < SMALLEST) | (Q < SMALLEST)
     P, Q = np.maximum(P, SMALLEST), np.maximum(Q, SMALLEST)
     lower = np.where(shared, np.exp(p) * (p - other), 0).sum(axis=1) + P * np.log(P / Q)
-    v = TAIL * _variance(other - p, shared)
-    c = np.where(rounding, 0, weight(v))
     log_r = (wq - np.log(Q)) - (wp - np.log(P))
+    v = np.maximum(TAIL * _variance(other - p, shared), _variance_elsewhere(log_r, beyond & ~rounding, text))
+    weights = np.where(rounding, 0, weight(v) if c is None else c)
     with np.errstate(over="ignore", invalid="ignore"):
-        tail = np.where(c > 0, c * np.expm1(log_r), 0) - log_r
+        tail = np.where(weights > 0, weights * np.expm1(log_r), 0) - log_r
     first = [side >= side[:, :1] for side in (p, q)]  # all that tie for the most likely
     return Positions(
         kl=lower + np.where(beyond, tail, 0),
@@ -98,6 +105,15 @@ def _variance(values: np.ndarray, among: np.ndarray) -> np.ndarray:
     mean = np.where(among, values, 0).sum(axis=1) / np.maximum(n, 1)
     squares = np.where(among, values - mean[:, None], 0) ** 2
     return np.where(n > 1, squares.sum(axis=1) / np.maximum(n - 1, 1), np.inf)
+
+
+def _variance_elsewhere(values: np.ndarray, among: np.ndarray, text: np.ndarray) -> np.ndarray:
+    """Of the values that count in all texts but the position's own; infinite where fewer than two do."""
+    n, total, squares = (
+        (sums := np.bincount(text, np.where(among, values**power, 0))).sum() - sums for power in range(3)
+    )
+    mean = total / np.maximum(n, 1)
+    return np.where(n > 1, np.maximum(squares / np.maximum(n, 1) - mean**2, 0), np.inf)[text]
 
 
 def draw_z(likely: Likely, drawn: np.ndarray) -> float:
@@ -134,7 +150,7 @@ def likelihood(
     p, q = _looks(texts, baseline), _looks(texts, variant)
     drawn = np.concatenate([np.array(text.token_ids, np.int64) for text in texts])
     text = np.repeat(np.arange(len(texts)), [len(text.token_ids) for text in texts])
-    seen = positions(p, q, drawn)
+    seen = positions(p, q, drawn, text)
     same = all(np.array_equal(a, b) for a, b in zip(p, q, strict=True))
     before, now = seen.written
     change, lost = np.exp(now) - np.exp(before), per_token(before - now, text, same)
