@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "workflow"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import numpy as np
-from likelihood_simulation import Pool, coverage
+from likelihood_simulation import Pool, coverage, drawn
 from quantbench.quality import ask_likelihood, likelihood, prompt_set
 from quantbench.records import base
 from quantbench.records.likelihood import TOP, Likelihoods
@@ -160,8 +160,10 @@ def main() -> None:
         pool = Pool(p, whole(other, place, first, args), text)
         exact = pool.kl
         rows.append((float(exact.mean()), other, said, naive(pool), float(np.quantile(exact, 0.99)), top1(pool)))
+        rng = np.random.default_rng(1)
+        looks = list(drawn(pool, 60, rng)) if args.trials else []
         for c in (None, 0.0, 1.0) if args.trials else ():
-            got = coverage(pool, np.random.default_rng(1), texts=len(first.texts), trials=args.trials, c=c)
+            got = coverage(pool, looks, rng, texts=len(first.texts), trials=args.trials, c=c)
             trials.append((got.truth, other, "rule" if c is None else f"{c:g}", got))
             print(other, c, got, file=sys.stderr, flush=True)
     print(

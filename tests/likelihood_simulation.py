@@ -6,12 +6,15 @@ drawn anew from the baseline. The truth is the KL divergence per token of the wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from quantbench.quality.likelihood import per_token, positions
 from quantbench.records.likelihood import TOP, Likely
+
+Look = tuple[Likely, Likely, np.ndarray]
+"""What the baseline tells of all positions, what the variant tells, and the tokens that were drawn."""
 
 
 class Pool(NamedTuple):
@@ -72,7 +75,7 @@ def pool(
     return Pool(p, q, text)
 
 
-def drawn(pool: Pool, times: int, rng: np.random.Generator) -> Iterator[tuple[Likely, Likely, np.ndarray]]:
+def drawn(pool: Pool, times: int, rng: np.random.Generator) -> Iterator[Look]:
     """So many draws of a token per position, and what both servers then tell."""
     lists = []
     for side in (pool.p, pool.q):
@@ -95,23 +98,21 @@ def _first(row: np.ndarray) -> np.ndarray:
 
 def coverage(
     pool: Pool,
+    looks: Sequence[Look],
     rng: np.random.Generator,
     *,
     texts: int = 60,
-    draws: int = 60,
     trials: int = 1000,
     c: float | None = None,
 ) -> Coverage:
-    """Of the product's interval. c: the same weight everywhere, in place of the product's rule."""
-    values = []
-    for p, q, token in drawn(pool, draws, rng):
-        values.append(positions(p, q, token, pool.text, c).kl)
+    """Of the product's interval; looks: of `drawn`; c: the same weight everywhere, in place of the product's rule."""
+    values = [positions(p, q, token, pool.text, c).kl for p, q, token in looks]
     starts = np.flatnonzero(np.diff(pool.text, prepend=-1))
     parts = [np.split(value, starts[1:]) for value in values]
     truth, seen = float(pool.kl.mean()), []
     for _ in range(trials):
         chosen = rng.integers(0, len(starts), texts)
-        mine = [parts[rng.integers(0, draws)][i] for i in chosen]
+        mine = [parts[rng.integers(0, len(parts))][i] for i in chosen]
         estimate = per_token(np.concatenate(mine), np.repeat(np.arange(texts), [len(part) for part in mine]))
         seen.append((estimate.low, estimate.value, estimate.high))
     low, value, high = np.array(seen).T

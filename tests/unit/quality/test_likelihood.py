@@ -146,7 +146,8 @@ def test_tokens_that_tie_for_the_first_place_agree() -> None:
 def test_intervals_hold_the_truth(spread: float, tail_only: bool, c: float | None, low: float) -> None:
     """docs/measurement.md has more trials of more scenes. The last scene is why the weight is not always 1."""
     rng = np.random.default_rng(1)
-    made = coverage(pool(rng, spread, tail_only=tail_only, texts=80, length=20), rng, draws=25, trials=400, c=c)
+    all_texts = pool(rng, spread, tail_only=tail_only, texts=80, length=20)
+    made = coverage(all_texts, list(drawn(all_texts, 25, rng)), rng, trials=400, c=c)
     assert made.share >= low
     assert made.share <= (0.98 if c is None else 0.87)
     assert c is not None or made.bias == pytest.approx(1, abs=0.03)

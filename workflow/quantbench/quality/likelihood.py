@@ -113,7 +113,7 @@ def _variance_elsewhere(values: np.ndarray, among: np.ndarray, text: np.ndarray)
         (sums := np.bincount(text, np.where(among, values**power, 0))).sum() - sums for power in range(3)
     )
     mean = total / np.maximum(n, 1)
-    return np.where(n > 1, np.maximum(squares / np.maximum(n, 1) - mean**2, 0), np.inf)[text]
+    return np.asarray(np.where(n > 1, np.maximum(squares / np.maximum(n, 1) - mean**2, 0), np.inf)[text])
 
 
 def draw_z(likely: Likely, drawn: np.ndarray) -> float:
