@@ -11,7 +11,7 @@ from pathlib import Path
 
 WORKFLOW = Path(__file__).parents[1]
 QUALITY = (
-    "answers", "checks", "code_check", "code_worker", "gate", "pair", "paired", "prompt_set", "readings",
+    "answers", "checks", "code_check", "code_worker", "gate", "likelihood", "pair", "paired", "prompt_set", "readings",
     "score", "suites", "symbolic",
 )  # fmt: skip
 JUDGING = (

@@ -372,5 +372,9 @@ def _suites(quality: Json) -> Iterator[Fault]:
             yield Fault(
                 f"{key}.{other} is no setting of kind {entry['kind']} ({', '.join(fields)})", f"remove {key}.{other}"
             )
-        for lacking in (field for field, required in fields.items() if required and field not in (*entry, *SHARED)):
+        for lacking in (
+            field
+            for field, required in fields.items()
+            if required and field not in (*entry, *SHARED.get(entry["kind"], ()))
+        ):
             yield Fault(f"{key} of kind {entry['kind']} lacks {lacking}", f"add {key}.{lacking}")

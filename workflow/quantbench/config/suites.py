@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from quantbench.records.suite import PROMPTS, SETTINGS, SuiteSettings, settings_of
+from quantbench.records.suite import PROMPTS, SuiteSettings, settings_of
 
-SHARED: Final = ("concurrency", "floor_concurrency", "floor_repeat")
-"""Settings that a suite takes from `quality.*` where it does not say them itself."""
+THINKING: Final = ("thinking", "thinking_tokens")
+SHARED: Final = {
+    "answers": ("concurrency", "floor_concurrency", "floor_repeat", *THINKING),
+    "likelihood": THINKING[:1],
+}
+"""Settings that a suite takes from `quality.*` where it does not say them itself, by kind."""
 
 
 def of_quality(quality: Mapping[str, Any]) -> dict[str, SuiteSettings]:
@@ -30,6 +34,5 @@ def left_out(suite: str) -> str:
 
 
 def _settings(entry: Mapping[str, Any], quality: Mapping[str, Any]) -> SuiteSettings:
-    fields = SETTINGS[entry["kind"]].__struct_fields__
-    shared = {key: quality[key] for key in SHARED if key in fields}
+    shared = {key: quality[key] for key in SHARED.get(entry["kind"], ())}
     return settings_of({**shared, **entry})

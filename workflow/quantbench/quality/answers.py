@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from quantbench.errors import QuantbenchError
 from quantbench.quality.checks import CodeRunner, run_checks
@@ -11,7 +11,7 @@ from quantbench.quality.pair import Pair, Side, digest
 from quantbench.quality.prompt_set import Prompt, messages, shown
 from quantbench.records.base import convert
 from quantbench.records.quality import Answer, CheckResult
-from quantbench.records.suite import PROMPTS, Answered, Outcome, SuiteScore, SuiteSettings
+from quantbench.records.suite import PROMPTS, Answered, AnswersSettings, Outcome, SuiteScore, SuiteSettings
 
 # Every field is set: a server fills what is missing from the model's generation_config.json.
 GREEDY: Final[dict[str, Any]] = {
@@ -19,41 +19,73 @@ GREEDY: Final[dict[str, Any]] = {
     "presence_penalty": 0.0, "frequency_penalty": 0.0, "seed": 0, "min_tokens": 0, "ignore_eos": False,
     "stream": False, "return_token_ids": True,
 }  # fmt: skip
+SWITCHES: Final = ("enable_thinking", "thinking")
+"""Names that chat templates have for it: Qwen, GLM and others; DeepSeek, Granite and Kimi. vLLM hands a template those
+that it knows (0.32 looked at), and what a request says goes before `--default-chat-template-kwargs`."""
 Reply = Mapping[str, Any]
 """What an `Answer`, or a `Repeat`, takes from one completion."""
 
 
-def asks(_: SuiteSettings, items: Sequence[Prompt]) -> Any:
+class Thought(NamedTuple):
+    """Whether models are told to think before they answer, None: they are told nothing; the tokens for it."""
+
+    thinking: bool | None = None
+    tokens: int = 0
+
+
+UNTOLD: Final = Thought()
+
+
+def asks(settings: SuiteSettings, items: Sequence[Prompt]) -> Any:
     """All that is asked of a server; neither checks nor names of items are part of it."""
-    return [GREEDY, [[messages(item), item["max_tokens"]] for item in items]]
+    assert isinstance(settings, AnswersSettings)
+    told = _told(thought_of(settings))
+    return [GREEDY, [[messages(item), item["max_tokens"]] for item in items], *told]
 
 
-def key(prompt: Prompt, number: int, concurrency: int) -> str:
+def thought_of(settings: AnswersSettings) -> Thought:
+    """What a suite tells of thinking."""
+    return Thought(settings.thinking, settings.thinking_tokens if settings.thinking else 0)
+
+
+def _told(thought: Thought) -> list[Any]:
+    """Nothing where nothing is told: answers from before it could be are those."""
+    return [] if thought == UNTOLD else [list(thought)]
+
+
+def key(prompt: Prompt, number: int, concurrency: int, thought: Thought = UNTOLD) -> str:
     """Names one answer by what was asked. number: 0 for the first pass, whose concurrency does not count."""
-    return digest([GREEDY, messages(prompt), prompt["max_tokens"], number, concurrency if number else None])
+    at_once = concurrency if number else None
+    return digest([GREEDY, messages(prompt), prompt["max_tokens"], number, at_once, *_told(thought)])
 
 
-def keys(prompts: Sequence[Prompt], passes: Sequence[int]) -> Iterator[str]:
+def keys(prompts: Sequence[Prompt], passes: Sequence[int], thought: Thought = UNTOLD) -> Iterator[str]:
     """The names of all answers. passes: the concurrency of the first one, then of each repeat."""
-    return (key(prompt, number, at_once) for number, at_once in enumerate(passes) for prompt in prompts)
+    return (key(prompt, number, at_once, thought) for number, at_once in enumerate(passes) for prompt in prompts)
 
 
 def assembled(
-    prompts: Sequence[Prompt], passes: Sequence[int], replies: Mapping[str, Reply], failed: Mapping[str, str]
+    prompts: Sequence[Prompt],
+    passes: Sequence[int],
+    replies: Mapping[str, Reply],
+    failed: Mapping[str, str],
+    thought: Thought = UNTOLD,
 ) -> list[Answer]:
     """The answers in prompt order, from replies by `key`; failed: why a prompt has none, by its id."""
-    return [_answer(prompt, passes, replies, failed) for prompt in prompts]
+    return [_answer(prompt, passes, replies, failed, thought) for prompt in prompts]
 
 
-def _answer(prompt: Prompt, passes: Sequence[int], replies: Mapping[str, Reply], failed: Mapping[str, str]) -> Answer:
+def _answer(
+    prompt: Prompt, passes: Sequence[int], replies: Mapping[str, Reply], failed: Mapping[str, str], thought: Thought
+) -> Answer:
     own = {"id": prompt["id"], "class": prompt["class"], "prompt": shown(prompt)}
-    first = replies.get(key(prompt, 0, passes[0]))
+    first = replies.get(key(prompt, 0, passes[0], thought))
     if first is None:
         return convert({**own, "output": "", "tokens": 0, "token_ids": [], "error": failed[prompt["id"]]}, Answer)
     again = [
         {**reply, "concurrency": at_once}
         for number, at_once in enumerate(passes[1:], 1)
-        if (reply := replies.get(key(prompt, number, at_once)))
+        if (reply := replies.get(key(prompt, number, at_once, thought)))
     ]
     return convert({**own, **first, "again": again}, Answer)
 

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -26,7 +26,7 @@ from quantbench.client.http1 import HttpError
 from quantbench.engines import api_key, openai_api
 from quantbench.errors import QuantbenchError
 from quantbench.quality import answers as kind
-from quantbench.quality.answers import GREEDY, Reply
+from quantbench.quality.answers import GREEDY, SWITCHES, UNTOLD, Reply, Thought
 from quantbench.quality.checks import opens_thought
 from quantbench.quality.prompt_set import Prompt, messages
 from quantbench.records.base import convert
@@ -60,11 +60,24 @@ class _Rendered(NamedTuple):
     no_room: str = ""
 
 
-class _Server:
-    """One model on one server."""
+class Server:
+    """One model on one server. thought: what its chat template is told, and the tokens of each answer beside its
+    prompt's; needs: what an error recommends where the server does not give what was asked for.
+    """
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, model: str, key: str | None) -> None:
-        self.session, self.url, self.model, self.key = session, url.rstrip("/"), model, key
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        model: str,
+        key: str | None,
+        thought: Thought = UNTOLD,
+        needs: str = NEEDS,
+    ) -> None:
+        self.session, self.url, self.model, self.key, self.needs = session, url.rstrip("/"), model, key, needs
+        told = dict.fromkeys(SWITCHES, thought.thinking)
+        self.template = {} if thought.thinking is None else {"chat_template_kwargs": told}
+        self.thought = thought
 
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """The JSON object of a 200 answer; UnansweredError for anything else, QuantbenchError for a redirect."""
@@ -78,7 +91,7 @@ class _Server:
                     content += piece
                     if len(content) > openai_api.MOST_BYTES:
                         most = f"{openai_api.MOST_BYTES >> 20} MiB"
-                        raise UnansweredError(f"{url} answered with more than {most}", remedy=NEEDS, again=False)
+                        raise UnansweredError(f"{url} answered with more than {most}", remedy=self.needs, again=False)
         except (aiohttp.ClientError, TimeoutError, HttpError) as error:
             said = api_key.hidden(str(error) or type(error).__name__, self.key)
             # Who was waited for so long is not waited for again.
@@ -92,25 +105,37 @@ class _Server:
         text = api_key.hidden(openai_api.printable(bytes(content[:300]), 300), self.key)
         if status != 200:
             busy = status >= 500 or status == 429
-            raise UnansweredError(f"{url} answered HTTP {status}: {text}", remedy=NEEDS, again=busy)
+            raise UnansweredError(f"{url} answered HTTP {status}: {text}", remedy=self.needs, again=busy)
         try:
             return dict(_loaded(bytes(content)))
         except (ValueError, TypeError, RecursionError) as error:
             packed = "" if coding == "identity" else f", packed as {openai_api.printable(coding, 40)}"
-            raise UnansweredError(f"{url} answered without a JSON object{packed}: {text}", remedy=NEEDS) from error
+            raise UnansweredError(f"{url} answered without a JSON object{packed}: {text}", remedy=self.needs) from error
 
     async def render(self, prompt: Prompt) -> _Rendered:
         """The conversation with the chat template applied once."""
         turns = messages(prompt)
-        rendered = await self.post("/tokenize", {"messages": turns, "add_generation_prompt": True})
+        asked = {"messages": turns, "add_generation_prompt": True, **self.template}
+        rendered = await self.post("/tokenize", asked)
         text = "\n".join(turn["content"] for turn in turns)
         bare = await self.post("/tokenize", {"prompt": text, "add_special_tokens": False})
         with self.expected("/tokenize"):
             ids, limit = list(rendered["tokens"]), rendered.get("max_model_len")
-            needed = len(ids) + prompt["max_tokens"]
-            full = isinstance(limit, int) and needed > limit
-            no_room = f"it needs {needed} tokens, and the server takes {limit}" if full else ""
+        needed = len(ids) + self.max_tokens(prompt)
+        over = needed - limit if isinstance(limit, int) else 0
+        if 0 < over <= self.thought.tokens:
+            raise QuantbenchError(
+                f"{self.model}: prompt {prompt['id']} of {len(ids)} tokens, {prompt['max_tokens']} of its answer and"
+                f" {self.thought.tokens} of a thought do not fit into the server's max_model_len {limit}",
+                remedy="lower quality.thinking_tokens, or raise server.max_model_len",
+            )
+        no_room = f"it needs {needed} tokens, and the server takes {limit}" if over > 0 else ""
+        with self.expected("/tokenize"):
             return _Rendered(ids, _sha256(list(bare["tokens"])), no_room)
+
+    def max_tokens(self, prompt: Prompt) -> int:
+        """Most tokens of an answer, its thought counted in."""
+        return int(prompt["max_tokens"]) + self.thought.tokens
 
     async def leading(self) -> list[int]:
         """The ids that the tokenizer itself puts in front of a text (begin-of-text), often none."""
@@ -128,7 +153,7 @@ class _Server:
 
     async def complete(self, prompt: Prompt, ids: list[int]) -> Reply:
         """One greedy answer; the server must report the very ids that it was sent."""
-        reply = await self.post("/v1/completions", {"prompt": ids, "max_tokens": prompt["max_tokens"], **GREEDY})
+        reply = await self.post("/v1/completions", {"prompt": ids, "max_tokens": self.max_tokens(prompt), **GREEDY})
         with self.expected("/v1/completions"):
             choice = reply["choices"][0]
             if choice.get("prompt_token_ids") != ids:
@@ -150,7 +175,7 @@ class _Server:
             yield
         except (LookupError, TypeError, AttributeError, msgspec.ValidationError) as error:
             raise UnansweredError(
-                f"{self.url}{path} answered with JSON of another shape ({error})", remedy=NEEDS
+                f"{self.url}{path} answered with JSON of another shape ({error})", remedy=self.needs
             ) from error
 
 
@@ -190,7 +215,7 @@ class _Asking:
     """The prompts on their way to one server; `failed`: why one has no answer, by its id."""
 
     def __init__(
-        self, server: _Server, prompts: Sequence[Prompt], replies: MutableMapping[str, Reply], spare: float
+        self, server: Server, prompts: Sequence[Prompt], replies: MutableMapping[str, Reply], spare: float
     ) -> None:
         self.server, self.replies, self.asked = server, replies, len(prompts)
         self.most = max(1, int(spare * len(prompts))) if spare else 0
@@ -209,13 +234,11 @@ class _Asking:
     async def _render(self, prompt: Prompt) -> None:
         with self._losing(prompt):
             found = await _patiently(lambda: self.server.render(prompt))
-            if doubled(found.ids, self.leading):
-                model, which = self.server.model, prompt["id"]
-                raise QuantbenchError(f"{model}: the chat template puts the begin-of-text token twice ({which})")
+            _once(self.server, prompt, found.ids, self.leading)
             self.rendered[prompt["id"]] = found
 
     async def answer(self, prompt: Prompt, number: int, at_once: int) -> None:
-        name, found = kind.key(prompt, number, at_once), self.rendered.get(prompt["id"])
+        name, found = kind.key(prompt, number, at_once, self.server.thought), self.rendered.get(prompt["id"])
         if name in self.replies or found is None or prompt["id"] in self.failed:
             return
         if found.no_room:
@@ -272,6 +295,34 @@ async def _at_once(count: int, work: Iterable[Callable[[], Awaitable[None]]]) ->
             task.cancel()
 
 
+@contextlib.asynccontextmanager
+async def connected(
+    url: str, model: str, key: str | None, thought: Thought = UNTOLD, needs: str = NEEDS
+) -> AsyncIterator[Server]:
+    """A server to ask, over connections that are closed at the end."""
+    headers = api_key.authorization(key) | {"Accept-Encoding": "identity"}
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    session = aiohttp.ClientSession(
+        timeout=timeout, headers=headers, auto_decompress=False, response_class=BoundedReply
+    )
+    async with session:
+        yield Server(session, url, model, key, thought, needs)
+
+
+async def rendered(server: Server, prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Token ids of each conversation. Raises QuantbenchError where the template begins the text twice."""
+    leading = await server.leading()
+    ids = [(await server.render(prompt)).ids for prompt in prompts]
+    for prompt, tokens in zip(prompts, ids, strict=True):
+        _once(server, prompt, tokens, leading)
+    return ids
+
+
+def _once(server: Server, prompt: Prompt, ids: Sequence[int], leading: Sequence[int]) -> None:
+    if doubled(ids, leading):
+        raise QuantbenchError(f"{server.model}: the chat template puts the begin-of-text token twice ({prompt['id']})")
+
+
 async def _fill(
     url: str,
     model: str,
@@ -280,15 +331,12 @@ async def _fill(
     replies: MutableMapping[str, Reply],
     key: str | None,
     spare: float,
+    thought: Thought,
 ) -> dict[str, str]:
-    headers = api_key.authorization(key) | {"Accept-Encoding": "identity"}
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-    session = aiohttp.ClientSession(
-        timeout=timeout, headers=headers, auto_decompress=False, response_class=BoundedReply
-    )
-    async with session:
-        asking = _Asking(_Server(session, url, model, key), prompts, replies, spare)
-        await asking.render([p for p in prompts if any(name not in replies for name in kind.keys([p], passes))])
+    async with connected(url, model, key, thought) as server:
+        asking = _Asking(server, prompts, replies, spare)
+        keys = partial(kind.keys, passes=passes, thought=thought)
+        await asking.render([p for p in prompts if any(name not in replies for name in keys([p]))])
         for number, at_once in enumerate(passes):
             await _at_once(at_once, [partial(asking.answer, p, number, at_once) for p in prompts])
     return asking.failed
@@ -303,6 +351,7 @@ def fill(
     *,
     key: str | None = None,
     spare: float = 0.0,
+    thought: Thought = UNTOLD,
 ) -> dict[str, str]:
     """Ask for each answer that `replies` (by `answers.key`) lacks, and put it there as it comes.
 
@@ -312,7 +361,7 @@ def fill(
 
     Raises QuantbenchError when the server does not answer, or answered something else than was sent.
     """
-    return asyncio.run(_fill(url, model, prompts, passes, replies, key, spare))
+    return asyncio.run(_fill(url, model, prompts, passes, replies, key, spare, thought))
 
 
 def answers(
@@ -322,11 +371,12 @@ def answers(
     concurrency: int = 1,
     floor: Sequence[int] = (),
     key: str | None = None,
+    thought: Thought = UNTOLD,
 ) -> list[Answer]:
     """Answers to all prompts, in their order: one pass with so many at a time, then one more per entry of `floor`.
 
     Raises QuantbenchError as `fill` does, and for a single prompt without an answer.
     """
     passes, replies = [concurrency, *floor], dict[str, Reply]()
-    failed = fill(url, model, prompts, passes, replies, key=key)
-    return kind.assembled(prompts, passes, replies, failed)
+    failed = fill(url, model, prompts, passes, replies, key=key, thought=thought)
+    return kind.assembled(prompts, passes, replies, failed, thought)

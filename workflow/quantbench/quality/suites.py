@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from quantbench.errors import QuantbenchError
-from quantbench.quality import answers, prompt_set
+from quantbench.quality import answers, likelihood, prompt_set
 from quantbench.quality.pair import Pair, digest
 from quantbench.quality.prompt_set import Prompt
 from quantbench.records.base import Record
+from quantbench.records.likelihood import Likelihoods
 from quantbench.records.quality import Answer
-from quantbench.records.suite import SuiteKind, SuiteScore, SuiteSettings, items_file, kind_of
+from quantbench.records.suite import LikelihoodSettings, SuiteKind, SuiteScore, SuiteSettings, items_file, kind_of
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Kind:
 
 KINDS: Final[Mapping[SuiteKind, Kind]] = {
     "answers": Kind(Answer, answers.asks, answers.score),
+    "likelihood": Kind(Likelihoods, likelihood.asks, likelihood.score_pair),
 }
 """By `kind`. Here, and in `collect.KINDS`, a kind is plugged in; its settings are in `records.suite`."""
 
@@ -48,7 +50,10 @@ def of(settings: SuiteSettings) -> Kind:
 def items(settings: SuiteSettings, text: str) -> list[Prompt]:
     """The items that a suite asks: those of its file with this text, up to its limit. None of a kind without a file."""
     path = items_file(settings)
-    return prompt_set.chosen(prompt_set.parse(text, path), getattr(settings, "limit", None)) if path else []
+    if not path:
+        return []
+    limit = settings.prompts if isinstance(settings, LikelihoodSettings) else getattr(settings, "limit", None)
+    return prompt_set.chosen(prompt_set.parse(text, path), limit)
 
 
 def version(settings: SuiteSettings, asked: Sequence[Prompt]) -> str:

@@ -20,6 +20,7 @@ PROMPTS: Final = "prompts"
 class AnswersSettings(Record, frozen=True, kw_only=True, tag_field="kind", tag="answers"):
     """Prompts with checks, answered greedily. limit: how many of them, null for all; concurrency: how many at a time;
     floor_concurrency, floor_repeat: the baseline answers again at that concurrency, and once more as at first.
+    thinking: what models are told of it, None: nothing; thinking_tokens: tokens for a thought, beside an item's own.
     """
 
     needs_baseline: ClassVar[bool] = False
@@ -28,15 +29,22 @@ class AnswersSettings(Record, frozen=True, kw_only=True, tag_field="kind", tag="
     concurrency: int
     floor_concurrency: int
     floor_repeat: bool
+    thinking: bool | None = None
+    thinking_tokens: int = 0
 
 
 class LikelihoodSettings(Record, frozen=True, kw_only=True, tag_field="kind", tag="likelihood"):
-    """Text that the baseline writes to the first `prompts` of the items, up to `tokens` each, scored on each server."""
+    """Text that the baseline writes to the first `prompts` of the items, up to `tokens` each, scored on each server.
+
+    concurrency: texts at a time; thinking: what models are told of it, None: nothing.
+    """
 
     needs_baseline: ClassVar[bool] = True
     items: str
     prompts: int = 80
     tokens: int = 128
+    concurrency: int = 8
+    thinking: bool | None = None
 
 
 class LmEvalSettings(Record, frozen=True, kw_only=True, tag_field="kind", tag="lm_eval"):
