@@ -10,11 +10,12 @@ import hashlib
 from pathlib import Path
 
 WORKFLOW = Path(__file__).parents[1]
+QUALITY = ("checks", "code_check", "code_worker", "correct", "natural", "prompt_set", "score")
 JUDGING = (
     "quantbench/records/**/*",
     "quantbench/judge/**/*",
     "quantbench/report/**/*",
-    *(f"quantbench/quality/{name}.py" for name in ("checks", "code_check", "code_worker", "prompt_set", "score")),
+    *(f"quantbench/quality/{name}.py" for name in QUALITY),
     # What is computed anew from kept requests and counters.
     "quantbench/client/concurrency.py",
     "quantbench/client/metrics.py",

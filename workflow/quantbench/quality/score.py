@@ -8,14 +8,15 @@ The floor is the baseline asked again: what differs there is not the variant's f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Final, NamedTuple
 
+from msgspec.structs import replace
 from scipy.stats import binomtest
 
 from quantbench.errors import QuantbenchError
-from quantbench.quality.checks import CodeRunner, run_checks
+from quantbench.quality.checks import CodeRunner, run_checks, thought
 from quantbench.quality.prompt_set import Prompt
 from quantbench.records.finding import Finding, finding
 from quantbench.records.quality import (
@@ -32,6 +33,7 @@ from quantbench.records.quality import (
     QualityDetails,
     QualityVerdict,
     Side,
+    Thinking,
     Use,
     UseId,
     UseStatus,
@@ -128,7 +130,13 @@ def _side(answer: Answer, results: Sequence[CheckResult]) -> Side:
         tokens=answer.tokens,
         finish_reason=answer.finish_reason,
         checks=tuple(results),
+        thought=thought(_whole(answer, answer.output)),
     )
+
+
+def _whole(answer: Answer, output: str) -> str:
+    """An output with what the template has written of it."""
+    return ("<think>" if answer.thought_opened else "") + output
 
 
 def floor_of(repeats: Sequence[Asked]) -> Floor:
@@ -258,12 +266,31 @@ def details(
     about = [notes[variant[0]]] if variant[0] in notes else []
     floor = floor_of(list(_repeats(prompts, baseline[1], run_code)))
     not_run: CodeRun = "off" if run_code is None else "no fence"
-    return score(items, floor, baseline=baseline[0], variant=variant[0], notes=about, not_run=not_run)
+    judged = score(items, floor, baseline=baseline[0], variant=variant[0], notes=about, not_run=not_run)
+    both = [*baseline[1], *variant[1]]
+    told = [answer.concurrency for answer in both if answer.concurrency is not None]
+    return replace(judged, concurrency=max(told, default=None), thinking=_thinking(items, both))
+
+
+def _thinking(items: Sequence[Item], answers: Sequence[Answer]) -> Thinking:
+    """What was declared: what every answer was asked with; nothing where they differ."""
+    told = {answer.thinking for answer in answers}
+
+    def count(holds: Callable[[Side], bool]) -> Passed:
+        return Passed(
+            baseline=sum(holds(item.baseline) for item in items), variant=sum(holds(item.variant) for item in items)
+        )
+
+    return Thinking(
+        declared=told.pop() if len(told) == 1 else None,
+        thoughts=count(lambda side: side.thought != "none"),
+        cut=count(lambda side: side.thought == "open" and side.finish_reason == "length"),
+    )
 
 
 def _checked(prompt: Prompt, answer: Answer, output: str, run_code: CodeRunner | None) -> list[CheckResult]:
-    """The checks of one output, with what the template has written of it."""
-    return run_checks(("<think>" if answer.thought_opened else "") + output, prompt["checks"], run_code)
+    """The checks of one output."""
+    return run_checks(_whole(answer, output), prompt["checks"], run_code)
 
 
 def _repeats(prompts: Sequence[Prompt], baseline: Sequence[Answer], run_code: CodeRunner | None) -> Iterator[Asked]:

@@ -1,4 +1,4 @@
-"""What the suites of the quality part say: a variant against the baseline, item by item, and the gate's word per use."""
+"""What the quality suites say: a variant against the baseline, item by item, and the gate's word per use."""
 
 from __future__ import annotations
 
@@ -24,13 +24,15 @@ class Estimate(Record, frozen=True, kw_only=True):
 
 class Answered(Record, frozen=True, kw_only=True):
     """What one side did with an item. passed: all its checks hold, None if one was not run; hard: hard checks that
-    fail (empty, garbled, loop); tokens: length of the answer; cut: it ran into max_tokens.
+    fail (empty, garbled, loop); tokens: length of the answer; cut: it ran into max_tokens; in_thought: it ends inside a
+    thought.
     """
 
     passed: bool | None
     hard: tuple[str, ...] = ()
     tokens: int = 0
     cut: bool = False
+    in_thought: bool = False
 
 
 class Outcome(Record, frozen=True, kw_only=True, rename={"kind": "class"}):
