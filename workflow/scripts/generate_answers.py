@@ -26,7 +26,8 @@ def main(job):
     again = f", then {wording.plural(len(floor), 'time')} again" if floor else ""
     print(f"{spec.model}: {len(prompts)} quality prompts, {at_once} at a time{again}", file=sys.stderr, flush=True)
     with lane.lease(spec, "answers") as lease:
-        answers = ask.answers(lease.url, spec.served_name, prompts, at_once, floor, key)
+        thinking = wanted.thinking, wanted.thinking_tokens
+        answers = ask.answers(lease.url, spec.served_name, prompts, at_once, floor, key, *thinking)
         served = lease.served(wanted.server)
     base.write(record, replace(wanted, server=served))
     base.write(job.output.answers, answers)

@@ -14,7 +14,7 @@ import raw_server
 from aiohttp import web
 from quantbench.engines import openai_api
 from quantbench.errors import QuantbenchError
-from quantbench.quality import ask
+from quantbench.quality import ask, checks
 
 PROMPTS = [{"id": i, "class": "fact", "prompt": f"question {i}", "max_tokens": 8, "checks": []} for i in "abcd"]
 BOS = 7
@@ -25,15 +25,23 @@ class Server:
 
     def __init__(self, **faults: Any) -> None:
         self.faults, self.bodies, self.open, self.most = faults, [], 0, 0
+        self.told: dict[str, bool] | None = None
 
     async def tokenize(self, request: web.Request) -> web.Response:
         body = await request.json()
         if "messages" in body:
-            ids = [BOS, *map(ord, body["messages"][-1]["content"])]
+            ids = [BOS, *map(ord, body["messages"][-1]["content"] + self.thought(body))]
             ids = [BOS, *ids] if self.faults.get("double") else ids
         else:
             ids = [BOS] * body["add_special_tokens"] + [ord(c) for c in body["prompt"]]
-        return web.json_response({"tokens": ids})
+        return web.json_response({"tokens": ids, "max_model_len": self.faults.get("max_model_len")})
+
+    def thought(self, body: dict[str, Any]) -> str:
+        """What a template that knows enable_thinking writes at the end, as Qwen's does."""
+        if not self.faults.get("thinks"):
+            return ""
+        self.told = body.get("chat_template_kwargs")
+        return "<think>\n" if (self.told or {}).get("enable_thinking", True) else "<think>\n\n</think>\n\n"
 
     async def detokenize(self, request: web.Request) -> web.Response:
         text = "".join(map(chr, (await request.json())["tokens"]))
@@ -49,8 +57,11 @@ class Server:
         if self.faults.get("status"):
             return web.Response(status=500, text="engine dead")
         text = chr(body["prompt"][-1]).upper()
+        if self.faults.get("thinks"):
+            opened = "".join(map(chr, body["prompt"])).endswith("<think>\n")
+            text = ("It is simple.</think>" * (body["max_tokens"] > 8) or "It is") if opened else "A"
         ids = body["prompt"][1:] if self.faults.get("other_ids") else body["prompt"]
-        choice = {"text": text, "finish_reason": "stop", "token_ids": [ord(text)], "prompt_token_ids": ids}
+        choice = {"text": text, "finish_reason": "stop", "token_ids": [*map(ord, text)], "prompt_token_ids": ids}
         return web.json_response({"choices": [choice], "usage": {"completion_tokens": 1}, "system_fingerprint": "f"})
 
 
@@ -59,7 +70,7 @@ def serving(server: Server) -> Iterator[str]:
     loop, started, port = asyncio.new_event_loop(), threading.Event(), []
     app = web.Application()
     app.add_routes([web.post("/tokenize", server.tokenize), web.post("/v1/completions", server.complete)])
-    if "template" in server.faults:
+    if {"template", "thinks"} & set(server.faults):
         app.add_routes([web.post("/detokenize", server.detokenize)])
     runner = web.AppRunner(app)
 
@@ -116,6 +127,27 @@ def test_faults_are_errors_and_not_answers(fault: str, words: str) -> None:
 def test_a_thought_that_the_template_has_opened_is_known(faults: dict[str, str], opened: bool) -> None:
     with serving(Server(**faults)) as url:
         assert [a.thought_opened for a in ask.answers(url, "m", PROMPTS[:2])] == [opened] * 2
+
+
+@pytest.mark.parametrize(("declared", "opened"), [(None, True), (True, True), (False, False)])
+def test_the_template_is_told_whether_to_think(declared: bool | None, opened: bool) -> None:
+    server = Server(thinks=True, max_model_len=4096)
+    with serving(server) as url:
+        answers = ask.answers(url, "m", PROMPTS[:2], thinking=declared, thinking_tokens=100 if declared else 0)
+    assert server.told == (None if declared is None else {"enable_thinking": declared, "thinking": declared})
+    assert [(a.thinking, a.thought_opened, a.concurrency) for a in answers] == [(declared, opened, 1)] * 2
+    assert {body["max_tokens"] for body in server.bodies} == {108 if declared else 8}
+    assert not any("chat_template_kwargs" in body for body in server.bodies), "the template was applied already"
+    ends = [checks.thought("<think>" * a.thought_opened + a.output) for a in answers]
+    assert ends == [{True: "ended", None: "open", False: "none"}[declared]] * 2
+
+
+@pytest.mark.fault("a prompt with its thought is longer than the server takes", "named with the key to lower")
+def test_a_thought_that_does_not_fit_is_named_with_its_key() -> None:
+    with serving(Server(thinks=True, max_model_len=120)) as url, pytest.raises(QuantbenchError) as caught:
+        ask.answers(url, "m", PROMPTS, thinking=True, thinking_tokens=100)
+    assert "prompt a of 19 tokens, 8 of its answer and 100 of a thought do not fit" in caught.value.what
+    assert "lower quality.thinking_tokens" in caught.value.remedy
 
 
 def raw(body: bytes, status: bytes = b"200 OK", more: bytes = b"") -> bytes:

@@ -33,16 +33,31 @@ GREEDY: dict[str, Any] = {
     "stream": False, "return_token_ids": True,
 }  # fmt: skip
 TIMEOUT_S = 600
+SWITCHES = ("enable_thinking", "thinking")
+"""Names that chat templates have for it: Qwen, GLM and others; DeepSeek, Granite and Kimi. vLLM (0.26 to 0.32) hands a
+template those that it knows, and what a request says goes before the server's `--default-chat-template-kwargs`."""
 TAIL = 16
 """Tokens at the end of a prompt in which a template opens a thought."""
 NEEDS = "the quality part needs vLLM's /tokenize and /v1/completions; `quality.prompts: null` skips it"
 
 
 class _Server:
-    """One model on one server."""
+    """One model on one server. thinking: what its chat template is told; thinking_tokens: those of each answer beside
+    its prompt's.
+    """
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, model: str, key: str | None) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        model: str,
+        key: str | None,
+        thinking: bool | None = None,
+        thinking_tokens: int = 0,
+    ) -> None:
         self.session, self.url, self.model, self.key = session, url.rstrip("/"), model, key
+        self.template = {} if thinking is None else {"chat_template_kwargs": dict.fromkeys(SWITCHES, thinking)}
+        self.thinking_tokens = thinking_tokens
 
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """The JSON object of a 200 answer; QuantbenchError for anything else, a redirect too."""
@@ -77,9 +92,21 @@ class _Server:
 
     async def render(self, prompt: Prompt) -> list[int]:
         """Token ids of the conversation, ready for the answer, with the chat template applied once."""
-        rendered = await self.post("/tokenize", {"messages": messages(prompt), "add_generation_prompt": True})
+        asked = {"messages": messages(prompt), "add_generation_prompt": True, **self.template}
+        rendered = await self.post("/tokenize", asked)
         with self.expected("/tokenize"):
-            return list(rendered["tokens"])
+            ids, longest = list(rendered["tokens"]), int(rendered.get("max_model_len") or 0)
+        if self.thinking_tokens and longest and len(ids) + self.max_tokens(prompt) > longest:
+            raise QuantbenchError(
+                f"{self.model}: prompt {prompt['id']} of {len(ids)} tokens, {prompt['max_tokens']} of its answer and"
+                f" {self.thinking_tokens} of a thought do not fit into the server's max_model_len {longest}",
+                remedy="lower quality.thinking_tokens, or raise server.max_model_len",
+            )
+        return ids
+
+    def max_tokens(self, prompt: Prompt) -> int:
+        """Most tokens of an answer, its thought counted in."""
+        return int(prompt["max_tokens"]) + self.thinking_tokens
 
     async def leading(self) -> list[int]:
         """The ids that the tokenizer itself puts in front of a text (begin-of-text), often none."""
@@ -97,7 +124,7 @@ class _Server:
 
     async def complete(self, prompt: Prompt, ids: list[int]) -> Reply:
         """One greedy answer; the server must report the very ids that it was sent."""
-        reply = await self.post("/v1/completions", {"prompt": ids, "max_tokens": prompt["max_tokens"], **GREEDY})
+        reply = await self.post("/v1/completions", {"prompt": ids, "max_tokens": self.max_tokens(prompt), **GREEDY})
         with self.expected("/v1/completions"):
             choice = reply["choices"][0]
             if choice.get("prompt_token_ids") != ids:
@@ -138,20 +165,28 @@ async def _pass(server: _Server, prompts: Sequence[Prompt], ids: Sequence[list[i
     return list(await asyncio.gather(*(one(p, t) for p, t in zip(prompts, ids, strict=True))))
 
 
-async def _ask(url: str, model: str, prompts: Sequence[Prompt], passes: Sequence[int], key: str | None) -> list[Answer]:
+async def _ask(
+    url: str,
+    model: str,
+    prompts: Sequence[Prompt],
+    passes: Sequence[int],
+    key: str | None,
+    thinking: bool | None,
+    thinking_tokens: int,
+) -> list[Answer]:
     headers = api_key.authorization(key) | {"Accept-Encoding": "identity"}
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     session = aiohttp.ClientSession(
         timeout=timeout, headers=headers, auto_decompress=False, response_class=BoundedReply
     )
     async with session:
-        server = _Server(session, url, model, key)
+        server = _Server(session, url, model, key, thinking, thinking_tokens)
         leading = await server.leading()
         ids = [await server.render(prompt) for prompt in prompts]
         for prompt, tokens in zip(prompts, ids, strict=True):
             if doubled(tokens, leading):
                 raise QuantbenchError(f"{model}: the chat template puts the begin-of-text token twice ({prompt['id']})")
-        thinking = await server.opens_thought(ids[0])
+        opened = await server.opens_thought(ids[0])
         replies = [await _pass(server, prompts, ids, at_once) for at_once in passes]
     return [
         Answer(
@@ -159,7 +194,9 @@ async def _ask(url: str, model: str, prompts: Sequence[Prompt], passes: Sequence
             kind=prompt["class"],
             prompt=shown(prompt),
             **replies[0][i],
-            thought_opened=thinking,
+            thought_opened=opened,
+            concurrency=passes[0],
+            thinking=thinking,
             prompt_tokens=len(ids[i]),
             prompt_token_ids_sha256=hashlib.sha256(repr(ids[i]).encode()).hexdigest(),
             again=tuple(
@@ -177,11 +214,15 @@ def answers(
     concurrency: int = 1,
     floor: Sequence[int] = (),
     key: str | None = None,
+    thinking: bool | None = None,
+    thinking_tokens: int = 0,
 ) -> list[Answer]:
     """Greedy answers in prompt order: one pass with so many prompts at a time, then one more per entry of `floor`.
 
-    key: the API key of a server that wants one.
+    key: the API key of a server that wants one. thinking: what the chat template is told, None: nothing;
+    thinking_tokens: tokens of each answer beside its prompt's `max_tokens`.
 
-    Raises QuantbenchError when the server does not answer, or answered something else than was sent.
+    Raises QuantbenchError when the server does not answer, or answered something else than was sent, or where a prompt
+    with its thought does not fit.
     """
-    return asyncio.run(_ask(url, model, prompts, [concurrency, *floor], key))
+    return asyncio.run(_ask(url, model, prompts, [concurrency, *floor], key, thinking, thinking_tokens))

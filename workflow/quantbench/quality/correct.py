@@ -44,7 +44,7 @@ def with_answers(
     """
     rows: list[CorrectCost] = []
     for variant, (natural, outcomes) in answers.items():
-        sample = _Sample(judged(outcomes))
+        sample = _Sample(judged(outcomes)) if natural.correct else None
         rows += [
             _row(row, natural, sample, cost) for row in comparisons if (row.metric, row.variant) == (SPEED, variant)
         ]
@@ -98,7 +98,7 @@ class _Sample:
         table, self.clusters = np.array(list(clusters.values())).reshape(-1, len(_Sums._fields)), len(clusters)
         self.sums = _Sums(*table.sum(axis=0)[:, None])
         self.random = np.random.default_rng(SEED)
-        even = np.full(self.clusters, 1 / max(1, self.clusters))
+        even = np.full(self.clusters, 1 / self.clusters)
         self.drawn = _Sums(*(self.random.multinomial(self.clusters, even, size=DRAWS) @ table).T)
 
     def refused(self) -> tuple[str, ...]:
@@ -136,9 +136,11 @@ def _figures(item: Outcome) -> Array:
     return np.array((1, base.tokens, own.tokens, bool(base.passed), bool(own.passed), again, either), dtype=float)
 
 
-def _row(row: Comparison, natural: Natural, sample: _Sample, cost: Cost) -> CorrectCost:
+def _row(row: Comparison, natural: Natural, sample: _Sample | None, cost: Cost) -> CorrectCost:
     about = CorrectCost(variant=row.variant, baseline=row.baseline, **row.cell.columns)
-    if reasons := natural.reasons if natural.correct is None else sample.refused():
+    if sample is None:
+        return replace(about, reasons=natural.reasons)
+    if reasons := sample.refused():
         return replace(about, reasons=reasons)
     base, own = (_per_token(cost, model, row) for model in (row.baseline, row.variant))
     base_cost, own_cost = _priced(sample.estimate(_baseline), base), _priced(sample.estimate(_variant), own)

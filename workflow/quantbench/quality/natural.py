@@ -138,7 +138,7 @@ def natural(outcomes: Sequence[Outcome], *, baseline: str, variant: str, suites:
         cut=rates(lambda side: side.cut),
         cut_in_thought=rates(lambda side: side.cut and side.in_thought),
         loops=rates(lambda side: "no_repetition" in side.hard),
-        broken=rates(lambda side: not {"not_empty", "not_garbled"}.isdisjoint(side.hard)),
+        broken=rates(lambda side: not side.in_thought and not {"not_empty", "not_garbled"}.isdisjoint(side.hard)),
         correct=rates(lambda side: bool(side.passed)),
         either=share([bool(item.variant.passed or item.baseline.passed) for item in items], groups),
         reasons=reasons,
