@@ -2,6 +2,10 @@ rule price_tokens:
     input:
         capacity=CAPACITY,
         verdict=RESULTS.pattern("verdict"),
+        quality=expand(
+            RESULTS.pattern("quality_details"),
+            variant=VARIANTS if config["quality"]["prompts"] else [],
+        ),
     output:
         RESULTS.pattern("cost"),
     log:

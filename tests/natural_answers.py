@@ -27,6 +27,11 @@ def item(number: int, *, tokens: tuple[int, int] = (100, 100), base: bool | None
     )
 
 
+def spread(n: int) -> list[Outcome]:
+    """Of four items the baseline passes three and the variant two; the variant's answers are 1.2 times as long."""
+    return [item(i, base=i % 4 != 0, passed=i % 4 > 1, tokens=(100 + i, round(1.2 * (100 + i)))) for i in range(n)]
+
+
 def sample(random: np.random.Generator, clusters: int, of_each: int) -> list[Outcome]:
     """So many passages with so many items each."""
     table = _table(random, clusters, of_each)

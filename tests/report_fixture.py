@@ -6,6 +6,7 @@ Only what a run measures is invented: requests, server facts, answers. All else 
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import runpy
@@ -19,6 +20,8 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import natural_answers
+import numpy as np
 import orjson
 import runs
 from msgspec.structs import replace
@@ -41,6 +44,7 @@ from quantbench.records.plan import ArmPlan, ComparisonPlan, IsoPlan, ReportPlan
 from quantbench.records.request import RequestRecord, spans
 from quantbench.records.run import Run
 from quantbench.records.server import Event, Ready
+from quantbench.records.suite import SuiteScore
 from quantbench.serving import registry
 from runs import START
 from snakemake.iocontainers import Namedlist
@@ -87,6 +91,7 @@ class Scenario:
     start_effect: float = 0.0  # share of the speed that a variant gains with each start
     unfit: bool = False  # bf16 does not fit, so that fp8 stands in for it
     iso: bool = False  # chat is measured with as many requests in flight as fit each model, too
+    suite: bool = False  # a suite of 200 items was asked; the variants' answers are longer, and more of them wrong
 
     @property
     def baseline(self) -> str:
@@ -114,6 +119,8 @@ class Scenario:
         if self.two_cards:
             counts = {model: self.gpus(model) for model in self.models}
             return replace(PRICE, per_hour={model: 0.28 * n for model, n in counts.items()}, gpus=counts)
+        if self.suite:
+            return replace(PRICE, peak_requests_per_s=20.0)
         return PRICE if self.price else Price(utilisation=1.0)
 
     @property
@@ -184,6 +191,8 @@ def write_tree(below: Path, s: Scenario) -> Run:
         write_text(_prompts(tree), "".join(orjson.dumps(p).decode() + "\n" for p in PROMPTS))
         for model in s.models:
             write(tree.file("answers", model=model), _answers(model, s))
+    for variant in s.variants if s.suite else ():
+        write(tree.below / tree.root / f"suites/tasks/{variant}.score.json", _suite(variant, s))
     return derive(tree, s.plan, s.comparison, s.prices, COMMAND)
 
 
@@ -232,6 +241,7 @@ def evidence(tree: Results, models: Sequence[str]) -> dict[str, Any]:
         "calibrations": all_of("calibration", concurrency="*"),
         "capacity": all_of("capacity", workload="*", model="*"),
         "quality": all_of("quality_details", variant="*"),
+        "suites": sorted((tree.below / tree.root).glob("suites/*/*.score.json")),
     }
 
 
@@ -280,7 +290,6 @@ def derive(tree: Results, plan: ReportPlan, comparison: Any, price: Any, command
         ("tabulate_memory", "memory"),
         ("tabulate_startup", "startup_table"),
         ("compare_chat_batch", "impact"),
-        ("price_tokens", "cost"),
     ):
         run(script, blocks | evidence(tree, models), {kind: tree.file(kind)}, params)
     for variant in plan.variants if _prompts(tree).exists() else ():
@@ -288,6 +297,7 @@ def derive(tree: Results, plan: ReportPlan, comparison: Any, price: Any, command
         answers = {name: tree.file("answers", model=model) for name, model in arms.items()}
         pairs = {name: tree.file(kind, variant=variant) for name, kind in PAIRS.items()}
         run("score_quality", {"prompts": _prompts(tree), **answers}, pairs, params, variant=variant)
+    run("price_tokens", evidence(tree, models), {"cost": tree.file("cost")}, params)
     run("decide", evidence(tree, models), {"decision": tree.file("decision")}, params)
     return results.load_run(Namedlist(fromdict=evidence(tree, models)), plan, command)
 
@@ -537,6 +547,18 @@ def _answers(model: str, s: Scenario) -> list[dict[str, Any]]:
             | {"prompt_tokens": 12, "prompt_token_ids_sha256": f"ids-{n}", "again": again}
         )
     return answers
+
+
+def _suite(variant: str, s: Scenario) -> SuiteScore:
+    """200 items in passages of 4; answers of the second variant loop at times, are empty, or cut inside a thought."""
+    items = natural_answers.sample(np.random.default_rng(1), 50, 4)
+    if variant != s.variants[0]:
+        bad = ({"hard": ("no_repetition",)}, {"hard": ("not_empty",)}, {"cut": True, "in_thought": True})
+        for n, changes in zip(range(0, 200, 8), itertools.cycle(bad), strict=False):
+            items[n] = replace(items[n], variant=replace(items[n].variant, passed=False, **changes))
+    return SuiteScore(
+        suite="tasks", kind="answers", version="1", baseline=s.baseline, variant=variant, outcomes=tuple(items)
+    )
 
 
 def _reply(text: str) -> Mapping[str, Any]:

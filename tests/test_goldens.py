@@ -56,6 +56,7 @@ SCENARIOS = {
     "same_memory": Scenario(lost=0, iso=True),
     "two_starts": Scenario(starts=2, start_effect=0.05),
     "batch_only": Scenario(workloads=("batch_summarize",)),
+    "suite": Scenario(variants=("fp8", "awq"), lost=0, suite=True),
 }
 KEPT_RUN = "h100"
 REPORTS = ("three_variants", KEPT_RUN)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import runs
-from natural_answers import item, population, sample
+from natural_answers import item, population, sample, spread
 from quantbench.judge.cost import cost_report
 from quantbench.quality import correct, natural
 from quantbench.records.comparison import Comparison
@@ -28,13 +28,8 @@ def cost_of(items: list[Outcome], row: Comparison | None = None, price: Price = 
     return found
 
 
-def spread(n: int = 40) -> list[Outcome]:
-    """Of four items the baseline passes three and the variant two; the variant's answers are 1.2 times as long."""
-    return [item(i, base=i % 4 != 0, passed=i % 4 > 1, tokens=(100 + i, round(1.2 * (100 + i)))) for i in range(n)]
-
-
 def test_price_times_tokens_by_accuracy() -> None:
-    items = spread()
+    items = spread(40)
     found = cost_of(items)
     base = np.mean([one.baseline.tokens for one in items])
     own = np.mean([one.variant.tokens for one in items])
@@ -52,7 +47,7 @@ def test_price_times_tokens_by_accuracy() -> None:
 
 
 def test_a_retry_costs_what_the_baseline_answers_again_and_more_answers_are_correct() -> None:
-    items = spread()
+    items = spread(40)
     found = cost_of(items)
     own = np.mean([one.variant.tokens for one in items]) * 1e-5 / 1.25
     again = np.mean([0 if one.variant.passed else one.baseline.tokens for one in items]) * 1e-5
@@ -64,7 +59,7 @@ def test_a_retry_costs_what_the_baseline_answers_again_and_more_answers_are_corr
 
 
 def test_the_same_files_give_the_same_figures() -> None:
-    assert cost_of(spread()) == cost_of(spread())
+    assert cost_of(spread(40)) == cost_of(spread(40))
 
 
 def test_the_model_against_itself_costs_the_same_however_few_its_answers_are() -> None:
@@ -92,28 +87,28 @@ def test_what_cannot_be_told_is_blank_with_its_reason(
 
 
 def test_without_a_price_there_is_the_ratio_alone() -> None:
-    found = cost_of(spread(), price=FREE)
+    found = cost_of(spread(40), price=FREE)
     assert (found.baseline_cost, found.variant_cost, found.retry_cost, found.reasons) == (
         None,
         None,
         None,
         ("NO_PRICE",),
     )
-    assert found.ratio == cost_of(spread()).ratio
+    assert found.ratio == cost_of(spread(40)).ratio
 
 
 def test_without_a_comparison_of_speed_there_is_no_ratio_and_without_its_interval_none() -> None:
-    refused = cost_of(spread(), runs.comparison(ratio=None, code="invalid"))
+    refused = cost_of(spread(40), runs.comparison(ratio=None, code="invalid"))
     assert (refused.ratio, refused.reasons) == (None, ("NO_SPEED_RATIO",))
     assert refused.variant_cost
-    untested = cost_of(spread(), runs.comparison(ratio=1.25, ci_low=None, ci_high=None, code="no_test"))
+    untested = cost_of(spread(40), runs.comparison(ratio=1.25, ci_low=None, ci_high=None, code="no_test"))
     assert untested.ratio
     assert (untested.ratio.low, untested.reasons) == (None, ("NO_SPEED_INTERVAL",))
 
 
 def test_models_with_prices_of_their_own_cost_these() -> None:
     half = Price(per_hour={"bf16": 7.2, "awq": 3.6}, gpus={"bf16": 2, "awq": 1})
-    found, same = cost_of(spread(), price=half), cost_of(spread())
+    found, same = cost_of(spread(40), price=half), cost_of(spread(40))
     assert found.ratio
     assert same.ratio
     assert found.ratio.value == pytest.approx(same.ratio.value / 2)
@@ -121,8 +116,8 @@ def test_models_with_prices_of_their_own_cost_these() -> None:
 
 def test_cells_of_other_metrics_and_variants_have_no_row() -> None:
     rows = [runs.comparison(metric="p50_ttft_ms"), runs.comparison(variant="fp8"), runs.comparison(runs.BATCH)]
-    pair = natural.natural(spread(), baseline="bf16", variant="awq")
-    found = correct.with_answers(cost_report([], rows, FREE), rows, {"awq": (pair, spread())})
+    pair = natural.natural(spread(40), baseline="bf16", variant="awq")
+    found = correct.with_answers(cost_report([], rows, FREE), rows, {"awq": (pair, spread(40))})
     assert [row.cell for row in found.correct] == [runs.BATCH]
     assert found.natural == (pair,)
 

@@ -29,14 +29,15 @@ def test_what_is_counted_of_both_sides() -> None:
     ends: list[dict[str, Any]] = [
         {"cut": True}, {"cut": True, "in_thought": True, "hard": ("not_empty",), "passed": False},
         {"hard": ("no_repetition",), "passed": False}, {"hard": ("not_garbled", "no_repetition"), "passed": False},
+        {"in_thought": True, "hard": ("not_empty",), "passed": False},
     ]  # fmt: skip
-    found = of([item(n, tokens=(100, 120), **(ends[n] if n < 4 else {})) for n in range(20)])
+    found = of([item(n, tokens=(100, 120), **(ends[n] if n < 5 else {})) for n in range(20)])
     assert (found.items, found.clusters, found.baseline_tokens, found.variant_tokens) == (20, 20, 100, 120)
     assert counts(found.cut) == (0, 0.1, 0.1)
     assert counts(found.cut_in_thought) == (0, 0.05, 0.05)
     assert counts(found.loops) == (0, 0.1, 0.1)
-    assert counts(found.broken) == (0, 0.05, 0.05), "a cut thought is told apart from an empty answer"
-    assert counts(found.correct) == pytest.approx((1, 0.85, -0.15))
+    assert counts(found.broken) == (0, 0.1, 0.1), "a cut thought is told apart from one that ends in nothing"
+    assert counts(found.correct) == pytest.approx((1, 0.8, -0.2))
     assert found.either == Estimate(value=1.0, low=pytest.approx(0.8316, abs=1e-4), high=1.0, n=20)
     assert found.length_ratio
     assert found.length_ratio.value == pytest.approx(1.2)

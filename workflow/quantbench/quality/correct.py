@@ -26,7 +26,7 @@ from quantbench.stats import t_quantile
 MIN_ITEMS: Final = 30
 """Fewest clusters of items that a cost per correct answer rests on."""
 MIN_CORRECT: Final = 10
-"""Fewest items that each side must pass."""
+"""Fewest clusters in which each side must pass an item."""
 DRAWS: Final = 4000
 SEED: Final = 0
 """The same files give the same figures."""
@@ -97,6 +97,8 @@ class _Sample:
             clusters[name] = clusters.get(name, np.zeros(len(_Sums._fields))) + _figures(item)
         table, self.clusters = np.array(list(clusters.values())).reshape(-1, len(_Sums._fields)), len(clusters)
         self.sums = _Sums(*table.sum(axis=0)[:, None])
+        with_correct = _Sums(*(table > 0).sum(axis=0)[:, None])
+        self.correct = min(with_correct.baseline_correct[0], with_correct.variant_correct[0])
         self.random = np.random.default_rng(SEED)
         even = np.full(self.clusters, 1 / self.clusters)
         self.drawn = _Sums(*(self.random.multinomial(self.clusters, even, size=DRAWS) @ table).T)
@@ -107,7 +109,7 @@ class _Sample:
             return (code("needs_items", n=MIN_ITEMS),)
         if not (self.sums.baseline_tokens[0] and self.sums.variant_tokens[0]):
             return (code("no_values"),)
-        if min(self.sums.baseline_correct[0], self.sums.variant_correct[0]) < MIN_CORRECT:
+        if self.correct < MIN_CORRECT:
             return (code("needs_correct", n=MIN_CORRECT),)
         return ()
 
@@ -123,9 +125,9 @@ class _Sample:
             own = np.log(figure(self.drawn, drawn))
         g = self.clusters
         logs = centre + (own - centre) * math.sqrt(g / (g - 1)) * t_quantile(TWO_SIDED, g - 1) / Z
-        # A resample without a correct answer costs without end; one of no correct answer on both sides tells nothing.
+        # A resample without a correct answer costs without end; MIN_CORRECT keeps these out of the quantiles.
         ends = np.quantile(np.nan_to_num(logs, nan=np.inf), (1 - TWO_SIDED, TWO_SIDED), method="nearest")
-        low, high = map(float, np.exp(ends)) if np.isfinite(ends).all() else (None, None)
+        low, high = map(float, np.exp(ends))
         return Estimate(value=value, low=low, high=high, n=round(self.sums.items[0]))
 
 

@@ -136,13 +136,17 @@ def natural(outcomes: Sequence[Outcome], *, baseline: str, variant: str, suites:
         variant_tokens=float(np.mean([item.variant.tokens for item in items])),
         length_ratio=ratio,
         cut=rates(lambda side: side.cut),
-        cut_in_thought=rates(lambda side: side.cut and side.in_thought),
+        cut_in_thought=rates(_cut_in_thought),
         loops=rates(lambda side: "no_repetition" in side.hard),
-        broken=rates(lambda side: not side.in_thought and not {"not_empty", "not_garbled"}.isdisjoint(side.hard)),
+        broken=rates(lambda side: not _cut_in_thought(side) and not {"not_empty", "not_garbled"}.isdisjoint(side.hard)),
         correct=rates(lambda side: bool(side.passed)),
         either=share([bool(item.variant.passed or item.baseline.passed) for item in items], groups),
         reasons=reasons,
     )
+
+
+def _cut_in_thought(side: Answered) -> bool:
+    return side.cut and side.in_thought
 
 
 def _refused(items: Sequence[Outcome]) -> tuple[str, ...]:

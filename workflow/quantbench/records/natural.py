@@ -20,7 +20,7 @@ class Natural(Record, frozen=True, kw_only=True):
 
     suites: where the items are from. baseline_tokens, variant_tokens: mean length. length_ratio: variant / baseline,
     geometric mean over items. cut: ran into max_tokens; cut_in_thought: did so before the thought ended; loops: end in
-    a loop; broken: empty or garbled, a thought alone not counted; correct: pass all their checks; either: items that
+    a loop; broken: empty or garbled, and not cut in a thought; correct: pass all their checks; either: items that
     one of both passes. reasons: why a figure or an interval is blank.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from msgspec.structs import replace
@@ -35,6 +35,8 @@ MOST_VERBATIM: Final = 40
 """Pairs of answers that are shown, of one variant; those that got worse come first."""
 MOST_OF_A_CHECK: Final = 300
 """Characters of what a check says."""
+THINKING: Final = {True: ("on", "not_seen"), False: ("against", "off"), None: ("undeclared", "")}
+"""What is said of thinking, by what was declared: where answers show thoughts, and where none does."""
 RULES: Final = (
     finding("quality.rule_degraded", alpha=ALPHA, net=NET_LOSS),
     finding("quality.rule_none_seen", n=MIN_PROMPTS),
@@ -74,6 +76,7 @@ def section(run: Run, say: Speech) -> Section:
     parts = (
         text(
             say("quality_page.how", prompts=next(iter(pairs.values())).prompts),
+            *_asked(pairs, say),
             *(say("quality_page.not_run", form=form, n=n) for n, form in _not_run(run)),
             *_floors(run, say),
             say("quality_page.annotated", noted=noted) if annotated else say("quality_page.not_annotated"),
@@ -96,6 +99,25 @@ def _floors(run: Run, say: Speech) -> Iterator[str]:
         form = "unknown" if not floor.measured else "lost" if floor.lost else "none_lost"
         counts = {"same": floor.identical, "answers": floor.answers, "prompts": floor.lost}
         yield say("quality_page.floor", form=form, baseline=run.baseline, **counts)
+
+
+def _asked(pairs: Mapping[str, QualityDetails], say: Speech) -> Iterator[str]:
+    """How many prompts at a time, and whether the models were to think, where there is anything to say of it."""
+    at_once = max((details.concurrency or 1 for details in pairs.values()), default=1)
+    if at_once > 1:
+        yield say("quality_page.at_once", n=at_once)
+    told = {variant: details.thinking for variant, details in pairs.items() if details.thinking}
+    for declared in dict.fromkeys(thinking.declared for thinking in told.values()):
+        alike = [thinking for thinking in told.values() if thinking.declared is declared]
+        # The baseline's answers are the same in each pair.
+        thoughts = max(one.thoughts.baseline for one in alike) + sum(one.thoughts.variant for one in alike)
+        seen, unseen = THINKING[declared]
+        if form := seen if thoughts else unseen:
+            yield say("quality_page.thinking", form=form, n=thoughts)
+    for variant, thinking in told.items():
+        if thinking.cut.baseline or thinking.cut.variant:
+            counts = {"own": thinking.cut.variant, "base": thinking.cut.baseline}
+            yield say("quality_page.cut_thoughts", variant=variant, **counts)
 
 
 def _not_run(run: Run) -> dict[tuple[int, str], None]:
