@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace
 
-from quantbench.quality.natural import TWO_SIDED, Z, cluster_of, judged
+from quantbench.quality.natural import TWO_SIDED, cluster_of, judged
 from quantbench.records.codes import code
 from quantbench.records.comparison import Comparison
 from quantbench.records.cost import CorrectCost, Cost
@@ -28,6 +28,8 @@ MIN_ITEMS: Final = 30
 MIN_CORRECT: Final = 10
 """Fewest clusters in which each side must pass an item."""
 DRAWS: Final = 4000
+Z: Final = 1.959964
+"""Two-sided 95 % of the normal distribution."""
 SEED: Final = 0
 """The same files give the same figures."""
 Array = npt.NDArray[np.float64]

@@ -25,7 +25,6 @@ PROMPTS: Final = "prompts"
 MIN_CLUSTERS: Final = 10
 """Fewest clusters that an interval rests on."""
 TWO_SIDED: Final = 0.975
-Z: Final = 1.959964
 Holds = Callable[[Answered], bool]
 
 
@@ -207,25 +206,30 @@ def share(holds: Sequence[bool], groups: np.ndarray) -> Estimate:
     n, value = len(values), float(values.mean())
     if len(np.unique(groups)) < MIN_CLUSTERS:
         return Estimate(value=value, n=n)
-    worth = n / _design_effect(values, groups)
-    k, tail = value * worth, 1 - TWO_SIDED
-    low = float(beta.ppf(tail, k, worth - k + 1)) if value > 0 else 0.0
-    high = float(beta.ppf(TWO_SIDED, k + 1, worth - k)) if value < 1 else 1.0
+    low, high = _limits(value, n / _design_effect(values, groups))
     return Estimate(value=value, low=low, high=high, n=n)
 
 
-def _difference(baseline: Sequence[bool], variant: Sequence[bool], groups: np.ndarray) -> Estimate:
-    """Of two shares of the same items, variant - baseline: Wald's interval with half an item more in each of the four
-    cells (Agresti & Min 2005), of as many items as the clusters are worth.
+def _limits(value: float, n: float) -> tuple[float, float]:
+    """Clopper-Pearson limits of a share of n items, which need not be whole."""
+    k, tail = value * n, 1 - TWO_SIDED
+    low = float(beta.ppf(tail, k, n - k + 1)) if value > 0 else 0.0
+    return low, float(beta.ppf(TWO_SIDED, k + 1, n - k)) if value < 1 else 1.0
 
-    The one place where natural answers need a paired interval of proportions; quality/paired.py can stand in for it.
+
+def _difference(baseline: Sequence[bool], variant: Sequence[bool], groups: np.ndarray) -> Estimate:
+    """Of two shares of the same items, variant - baseline, from the limits of what only one side has, put together by
+    the recovery of variances (Zou & Donner 2008), of as many items as the clusters are worth.
+
+    The one place where natural answers need a paired interval of proportions: one of quality/paired.py can stand here.
     """
     own = np.asarray(variant, dtype=float) - np.asarray(baseline, dtype=float)
     n, value = len(own), float(own.mean())
     if len(np.unique(groups)) < MIN_CLUSTERS:
         return Estimate(value=value, n=n)
+    more, less = float((own > 0).mean()), float((own < 0).mean())
     worth = n / _design_effect(own, groups)
-    more, less = (float((own == sign).mean()) * worth + 0.5 for sign in (1, -1))
-    centre = (more - less) / (worth + 2)
-    half = Z * math.sqrt(more + less - (more - less) ** 2 / (worth + 2)) / (worth + 2)
-    return Estimate(value=value, low=max(-1.0, centre - half), high=min(1.0, centre + half), n=n)
+    (more_low, more_high), (less_low, less_high) = _limits(more, worth), _limits(less, worth)
+    low = value - math.hypot(more - more_low, less_high - less)
+    high = value + math.hypot(more_high - more, less - less_low)
+    return Estimate(value=value, low=max(-1.0, low), high=min(1.0, high), n=n)
