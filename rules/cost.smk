@@ -2,6 +2,7 @@ rule price_tokens:
     input:
         capacity=CAPACITY,
         verdict=RESULTS.pattern("verdict"),
+        suites=SCORES,
     output:
         RESULTS.pattern("cost"),
     log:

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
+import natural_answers
 from made_outcomes import counted, likelihood, looping, suite
 from msgspec.structs import asdict
 from quantbench.judge.cost import cost_report
 from quantbench.judge.decision import decide
 from quantbench.judge.impact import impact_rows
 from quantbench.judge.predictions import QUESTIONS
-from quantbench.quality import score
+from quantbench.quality import correct, natural, score
 from quantbench.records.block import Calibration
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import (
@@ -48,7 +49,7 @@ from quantbench.records.measurement import (
 )
 from quantbench.records.metric import PER_GPU
 from quantbench.records.plan import ArmPlan, Factor, IsoPlan
-from quantbench.records.quality import Answer, CheckResult, ClassCount, Floor, Item, Lengths, Passed
+from quantbench.records.quality import Answer, CheckResult, ClassCount, Floor, Item, Lengths, Passed, Thinking
 from quantbench.records.run import Run
 from quantbench.records.server import Completion, Memory, Quantization, Settings, Startup, Unfit, Unpacked, Versions
 from quantbench.records.suite import Outcome
@@ -181,6 +182,26 @@ def suites(outcomes: Sequence[Outcome], **more: Any) -> Run:
 def lengths(ratio: float, cut: int = 0) -> Run:
     counts = Passed(baseline=0, variant=cut)
     return answered(length=Lengths(baseline_tokens=1, variant_tokens=1, mean_ratio=ratio, cut_at_max_tokens=counts))
+
+
+NOBODY, SOME = Passed(baseline=0, variant=0), Passed(baseline=60, variant=58)
+THINKING: dict[str, tuple[bool | None, Passed, Passed]] = {
+    "on": (True, SOME, Passed(baseline=1, variant=4)),
+    "on, and not seen": (True, NOBODY, NOBODY),
+    "off": (False, NOBODY, NOBODY),
+    "off, and seen": (False, SOME, NOBODY),
+    "not declared, and seen": (None, SOME, NOBODY),
+    "not declared, and not seen": (None, NOBODY, NOBODY),
+}
+"""What is declared, answers with a thought, answers cut inside of it."""
+
+
+def solved(*items: Outcome, rows: Sequence[Comparison] = (), price: Price = PRICE, trusted: bool = True) -> Run:
+    """A run with a suite of these items."""
+    found = priced(*rows, price=price, trusted=trusted)
+    pair = natural.natural(items, baseline="bf16", variant="awq", suites=("tasks",))
+    assert found.cost
+    return replace(found, cost=correct.with_answers(found.cost, found.verdict.rows, {"awq": (pair, items)}))
 
 
 def precision(blocks_more: int | None, half_width: float | None = 0.1) -> PrecisionEntry:
@@ -381,6 +402,14 @@ CASES: dict[str, dict[str, Run]] = {
             ],
         ),
         "nothing was priced": priced(capacity=[]),
+        "answers of a suite that end well": solved(*natural_answers.spread(60)),
+        "answers of a suite, no price": solved(*natural_answers.spread(60), price=Price()),
+        "answers of a suite, the control failed": solved(*natural_answers.spread(60), trusted=False),
+        "answers of a suite, no test of speed": solved(
+            *natural_answers.spread(60), rows=(comparison(ci_low=None, ci_high=None, code="no_test"),)
+        ),
+        "few of a suite are correct": solved(*(natural_answers.item(n, passed=n < 9) for n in range(60))),
+        "other tokens reached a model": solved(*(natural_answers.item(n, same_input=n > 1) for n in range(60))),
     },
     "memory": {
         "how vLLM sees it": served(quantization=but(SEEN, bits_source="memory")),
@@ -475,6 +504,11 @@ CASES: dict[str, dict[str, Run]] = {
         "answers that are shorter, or cut": lengths(0.88, cut=2),
         "answers of the same length": lengths(1.01),
         "a person's notes": scored(item(0, note="rude"), item(1), notes=["dull"]),
+        "asked eight at a time": answered(concurrency=8),
+        **{
+            f"thinking is {name}": answered(thinking=Thinking(declared=declared, thoughts=thoughts, cut=cut))
+            for name, (declared, thoughts, cut) in THINKING.items()
+        },
         "answers that differ": scored(but(item(0), identical=False)),
     },
     "factors": {

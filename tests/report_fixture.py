@@ -117,6 +117,8 @@ class Scenario:
         if self.two_cards:
             counts = {model: self.gpus(model) for model in self.models}
             return replace(PRICE, per_hour={model: 0.28 * n for model, n in counts.items()}, gpus=counts)
+        if self.suite:
+            return replace(PRICE, peak_requests_per_s=20.0)
         return PRICE if self.price else Price(utilisation=1.0)
 
     @property
@@ -287,7 +289,6 @@ def derive(tree: Results, plan: ReportPlan, comparison: Any, price: Any, command
         ("tabulate_memory", "memory"),
         ("tabulate_startup", "startup_table"),
         ("compare_chat_batch", "impact"),
-        ("price_tokens", "cost"),
     ):
         run(script, blocks | evidence(tree, models), {kind: tree.file(kind)}, params)
     for variant in plan.variants if _prompts(tree).exists() else ():
@@ -295,6 +296,7 @@ def derive(tree: Results, plan: ReportPlan, comparison: Any, price: Any, command
         answers = {name: tree.file("answers", model=model) for name, model in arms.items()}
         pairs = {name: tree.file(kind, variant=variant) for name, kind in PAIRS.items()}
         run("score_quality", {"prompts": _prompts(tree), **answers}, pairs, params, variant=variant)
+    run("price_tokens", evidence(tree, models), {"cost": tree.file("cost")}, params)
     run("decide", evidence(tree, models), {"decision": tree.file("decision")}, params)
     return results.load_run(Namedlist(fromdict=evidence(tree, models)), plan, command)
 

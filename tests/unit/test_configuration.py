@@ -13,6 +13,7 @@ import yaml
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from quantbench import kept
 from quantbench.config import cross_checks, layers, report_plan, settings, targets
 from quantbench.config.configuration import Plan, make_plan, needed_files, whole_spec
 from quantbench.config.layers import Layer
@@ -20,6 +21,7 @@ from quantbench.config.schema import deep_merge
 from quantbench.errors import QuantbenchError
 from quantbench.judge import predictions
 from quantbench.records.base import convert
+from quantbench.records.block import ServedWith
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
 from quantbench.records.metric import COMPARED, PER_GPU
 from quantbench.records.server import ServerSpec
@@ -135,7 +137,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"margin": -1}, "margin: -1 must be > 0"),
     ({"lanes": {"gpu0": {"devices": ["zero"]}}}, "lanes.gpu0.devices.0"),
     ({"quality": {"zzz": 1}}, "unknown key 'quality.zzz' (known: prompts, notes, code, concurrency, "
-     "floor_concurrency, margins, floor_repeat, suites)"),
+     "floor_concurrency, margins, floor_repeat, thinking, thinking_tokens, suites)"),
     ({"quality": {"prompts:null": ""}}, "'quality.prompts:null' (a space is missing behind the colon)"),
     ({"quality": {"suites": {"tasks": {"items": "t.jsonl"}}}}, "quality.suites.tasks: missing key 'kind'"),
     ({"quality": {"suites": {"tasks": {"kind": "exam"}}}}, "quality.suites.tasks.kind: 'exam' is not one of answers"),
@@ -186,6 +188,39 @@ def test_a_fault_names_its_key(changes: dict[str, Any], words: str) -> None:
     assert words in found
     assert "secret" not in found, "a password"
     assert "^[A-Za-z" not in found, "a pattern is no prose"
+
+
+NO_THINKING = ["--default-chat-template-kwargs", '{"enable_thinking": false}']
+
+
+@pytest.mark.fault("models that are not told alike whether to think", "refused with the argument and both models")
+@pytest.mark.parametrize(("changes", "words", "how"), [
+    ({"models": {"awq": {"server": {"args": NO_THINKING}}}},
+     "lets some models think and not others (bf16 as its template has it, awq off)", "give every model the same"),
+    ({"models": {"awq": {"server": {"args": ["--default-chat-template-kwargs.enable_thinking=true"]}}},
+      "server": {"args": NO_THINKING}}, "(bf16 off, awq on)", "give every model the same"),
+    ({"server": {"args": NO_THINKING}, "quality": {"thinking": True}},
+     "quality.thinking is on, and --default-chat-template-kwargs in server.args is off", "let both say the same"),
+    ({"quality": {"thinking": True, "thinking_tokens": 4096}},
+     "quality.thinking_tokens 4096 leaves no room for a prompt (server.max_model_len 4096)", "lower it"),
+    ({"quality": {"thinking": "maybe"}}, "quality.thinking: wants boolean or null", "true or false"),
+])  # fmt: skip
+def test_whether_models_think_is_declared_alike(changes: dict[str, Any], words: str, how: str) -> None:
+    with pytest.raises(QuantbenchError) as caught:
+        plan(**changes)
+    assert words in caught.value.what
+    assert how in caught.value.remedy
+
+
+def test_what_is_declared_of_thinking_is_part_of_what_the_answers_depend_on() -> None:
+    alike = plan(server={"args": NO_THINKING}, quality={"thinking": False})
+    told = [
+        kept.answered_with(one, "awq", ServedWith(spec={}), ROOT)
+        for one in (plan(), alike, plan(quality={"thinking": True}), plan(quality={"thinking": "on"}))
+    ]
+    assert [(with_.thinking, with_.thinking_tokens) for with_ in told] == [
+        (None, 0), (False, 0), (True, 2048), (True, 2048)
+    ]  # fmt: skip
 
 
 def test_numbers_given_as_text_on_the_command_line_are_understood() -> None:

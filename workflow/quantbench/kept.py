@@ -314,6 +314,8 @@ def answered_with(plan: Plan, model: str, server: ServedWith, root: Path = Path(
         prompts=made_models.sha256(root / quality["prompts"]),
         concurrency=quality["concurrency"],
         floor=tuple(model_plan.floor(plan, model)),
+        thinking=quality["thinking"],
+        thinking_tokens=quality["thinking_tokens"] if quality["thinking"] else 0,
     )
 
 

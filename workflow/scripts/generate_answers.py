@@ -8,6 +8,7 @@ from quantbench import jobs, kept, wording
 from quantbench.config.expected import of_run
 from quantbench.engines import openai_api
 from quantbench.quality import ask, prompt_set
+from quantbench.quality.answers import Thought
 from quantbench.records import base
 from quantbench.records.layout import Results
 from quantbench.serving import lane
@@ -26,7 +27,8 @@ def main(job):
     again = f", then {wording.plural(len(floor), 'time')} again" if floor else ""
     print(f"{spec.model}: {len(prompts)} quality prompts, {at_once} at a time{again}", file=sys.stderr, flush=True)
     with lane.lease(spec, "answers") as lease:
-        answers = ask.answers(lease.url, spec.served_name, prompts, at_once, floor, key)
+        thought = Thought(wanted.thinking, wanted.thinking_tokens)
+        answers = ask.answers(lease.url, spec.served_name, prompts, at_once, floor, key, thought)
         served = lease.served(wanted.server)
     base.write(record, replace(wanted, server=served))
     base.write(job.output.answers, answers)

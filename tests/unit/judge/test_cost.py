@@ -9,7 +9,7 @@ import runs
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from quantbench.judge.cost import cost_per_1m, cost_report, price_age_days, saving, tokens_per_hour
+from quantbench.judge.cost import cost_per_1m, cost_report, price_age_days, replicas, saving, tokens_per_hour
 from quantbench.records.cost import Price
 from quantbench.records.metric import PER_GPU
 
@@ -145,3 +145,22 @@ def test_a_refused_comparison_saves_nothing_whatever_the_prices():
     refused = comparison(ratio=None, ci_low=None, ci_high=None, code="invalid")
     [found] = cost_report([], [refused], replace(TWO, per_hour={"bf16": 4.0, "awq": 3.0})).savings
     assert (found.saving_pct, found.code) == (None, "invalid")
+
+
+@pytest.mark.parametrize(("peak", "tokens", "servers"), [(20, 75.0, 1), (20.1, 75.0, 2), (0.01, 75.0, 1), (60, 80, 4)])
+def test_replicas_are_whole_servers(peak, tokens, servers):
+    assert replicas(peak, 1500.0, tokens) == servers
+
+
+def test_the_replicas_of_a_peak_are_of_natural_answers_or_else_of_the_workloads_requests():
+    price = replace(PRICE, peak_requests_per_s=25.0, hourly_price=None)
+    [own] = cost_report([capacity()], [], price).rows
+    assert (own.tokens_per_request, own.replicas) == (150.0, 3), "1500 tokens/s and 10 requests/s, as measured"
+    [natural] = cost_report([capacity()], [], price, {"bf16": 60.0, "awq": 99.0}).rows
+    assert (natural.tokens_per_request, natural.replicas) == (60.0, 1)
+    [invalid] = cost_report([capacity(valid=False)], [], price).rows
+    assert (invalid.tokens_per_request, invalid.replicas) == (None, None)
+    [asked_for_none] = cost_report([capacity()], [], PRICE).rows
+    assert asked_for_none.replicas is None
+    [unknown] = cost_report([capacity(request_rate_s=None)], [], price).rows
+    assert (unknown.tokens_per_request, unknown.replicas) == (None, None)

@@ -125,6 +125,9 @@ def test_answers_are_compared_in_their_server_prompts_and_repeats() -> None:
         "another text of the prompt file",
         "floor [], now [1, 4]",
     )
+    thinking = runs.but(with_, thinking=True, thinking_tokens=2048)
+    assert answer_differences(with_, thinking) == ("thinking null, now true", "thinking_tokens 0, now 2048")
+    assert answer_differences(runs.but(with_, concurrency=8), with_) == ()
 
 
 def test_what_is_expected_comes_through_the_configuration_of_a_job() -> None:

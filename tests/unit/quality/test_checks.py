@@ -233,6 +233,15 @@ def test_a_template_may_open_the_thought(prompt: str, opened: bool) -> None:
     assert checks.opens_thought(prompt) is opened
 
 
+@pytest.mark.parametrize(("text", "state"), [
+    ("12", "none"), ("Models write <think> first; it is 12", "none"), ("", "none"),
+    ("<think>5</think>12", "ended"), ("5</think>", "ended"), ("[THINK]4[/THINK]12", "ended"),
+    ("<think>5 + 7", "open"), ("\n◁think▷12", "open"), ("<think>a</think>12 <think>no, 12", "open"),
+])  # fmt: skip
+def test_whether_an_answer_has_a_thought_and_ends_in_it(text: str, state: str) -> None:
+    assert checks.thought(text) == state
+
+
 def test_code_that_is_off_is_neither_right_nor_wrong() -> None:
     result = checks.run_checks("def add(a, b): return a + b", [CODE], None)[-1]
     assert (result.type, result.ok, result.detail) == ("python", None, "not run: `quality.code` is off")

@@ -10,7 +10,7 @@ from quantbench.errors import QuantbenchError
 from quantbench.quality import score
 from quantbench.quality.checks import CodeRunner
 from quantbench.records import base
-from quantbench.records.quality import Answer, CheckResult, Floor, Item, QualityDetails, Repeat
+from quantbench.records.quality import Answer, CheckResult, Floor, Item, Passed, QualityDetails, Repeat, Thinking
 
 NO_FLOOR = score.floor_of([])
 
@@ -151,6 +151,29 @@ def test_an_answer_that_ends_in_the_thought_of_its_template_fails() -> None:
     cut = [replace(answer, thought_opened=True) for answer in served("yes", "hm</think>yes")]
     result = score.details(PROMPTS, ("a", cut), ("b", cut), {}, None)
     assert [item.change for item in result.details] == ["both fail", "both pass"]
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_answers_that_are_cut_inside_a_thought_are_counted_and_what_was_declared_is_told(opened: bool) -> None:
+    start = "" if opened else "<think>"
+    base = served(f"{start}hm</think>yes", f"{start}hm</think>yes")
+    own = served(f"{start}hm, but then", f"{start}hm</think>yes")
+    own[0] = replace(own[0], finish_reason="length")
+    asked = [[replace(a, thought_opened=opened, thinking=True, concurrency=n) for a in side]
+             for n, side in ((1, base), (4, own))]  # fmt: skip
+    result = score.details(PROMPTS, ("a", asked[0]), ("b", asked[1]), {}, None)
+    assert result.worse == ("a",)
+    assert result.thinking == Thinking(
+        declared=True, thoughts=Passed(baseline=2, variant=2), cut=Passed(baseline=0, variant=1)
+    )
+    assert result.concurrency == 4
+    assert [item.variant.thought for item in result.details] == ["open", "ended"]
+
+
+def test_what_one_side_was_not_told_is_not_declared() -> None:
+    told = [replace(answer, thinking=False) for answer in served("yes", "yes")]
+    result = score.details(PROMPTS, ("a", served("yes", "yes")), ("b", told), {}, None)
+    assert (result.thinking and result.thinking.declared, result.concurrency) == (None, None)
 
 
 def test_answers_to_other_prompts_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -70,6 +71,7 @@ def of_config(config: Json) -> Iterator[Fault]:
     yield from _primary(config)
     yield from _cells(config, selected)
     yield from _suites(config["quality"])
+    yield from _thinking(config, selected)
 
 
 def longest_context(config: Json, names: list[str]) -> tuple[str, int] | None:
@@ -164,6 +166,43 @@ def _gpus(config: Json, selected: list[str]) -> Iterator[Fault]:
         yield Fault(
             f"cost.hourly_price does not say of how many GPUs it is the price: the models use several numbers ({each})",
             f"set models.*.hourly_price, such as models.{unpriced[0]}.hourly_price: the price of one GPU of each model",
+        )
+
+
+def thinking_by_args(config: Json, name: str) -> bool | None:
+    """What the arguments of a model's server tell its chat template; None where they say nothing of it."""
+    args = config["models"][name]["server"].get("args", config["server"]["args"])
+    # Cut short, the flag is the whole JSON object; with the dot it is the value itself.
+    said = own_settings.argument(args, "--default-chat-template-kwargs.enable_thinking")
+    try:
+        value = json.loads(said or "null")
+    except ValueError:
+        return None
+    found = value.get("enable_thinking", value.get("thinking")) if isinstance(value, dict) else value
+    return found if isinstance(found, bool) else None
+
+
+def _thinking(config: Json, selected: list[str]) -> Iterator[Fault]:
+    """Models of which one thinks and another does not; answers that think where the measured requests do not."""
+    declared, quality = config["quality"]["thinking"], config["quality"]
+    ours = {name: thinking_by_args(config, name) for name in selected if not config["models"][name]["endpoint"]}
+    say = {True: "on", False: "off", None: "as its template has it"}
+    if len(set(ours.values())) > 1:
+        each = ", ".join(f"{name} {say[said]}" for name, said in ours.items())
+        yield Fault(
+            f"--default-chat-template-kwargs in server.args lets some models think and not others ({each})",
+            "give every model the same, in server.args; quality.thinking then says what it is",
+        )
+    elif declared is not None and ours and (said := next(iter(ours.values()))) not in (None, declared):
+        yield Fault(
+            f"quality.thinking is {say[declared]}, and --default-chat-template-kwargs in server.args is {say[said]}",
+            "let both say the same, or leave the argument out",
+        )
+    limit = longest_context(config, selected)
+    if declared and quality["prompts"] and limit and quality["thinking_tokens"] >= limit[1]:
+        yield Fault(
+            f"quality.thinking_tokens {quality['thinking_tokens']} leaves no room for a prompt ({limit[0]} {limit[1]})",
+            f"lower it, or raise {limit[0]}",
         )
 
 

@@ -7,7 +7,7 @@ tokens are two views of the same bill, never to be added.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Final
 
@@ -49,9 +49,17 @@ def price_age_days(price_date: str | date | None, today: date) -> int | None:
     return (today - read_on).days
 
 
-def cost_report(capacity: Sequence[CapacityRow], comparisons: Sequence[Comparison], price: Price) -> Cost:
-    """What tokens cost with every model in every cell, what variants save, and the same at other prices."""
-    rows = tuple(_row(row, price) for row in capacity)
+def cost_report(
+    capacity: Sequence[CapacityRow],
+    comparisons: Sequence[Comparison],
+    price: Price,
+    answer_tokens: Mapping[str, float] | None = None,
+) -> Cost:
+    """What tokens cost with every model in every cell, what variants save, and the same at other prices.
+
+    answer_tokens: mean length of a model's answers that end by themselves, where it is known: a request, for replicas.
+    """
+    rows = tuple(_row(row, price, (answer_tokens or {}).get(row.model)) for row in capacity)
     stated = price.as_dict() | {"utilisation": _utilisation(price)}
     per_gpu = {(row.variant, row.cell): row for row in comparisons if row.metric == PER_GPU}
     return Cost(
@@ -68,7 +76,12 @@ def _utilisation(price: Price) -> float:
     return 1.0 if price.utilisation is None else price.utilisation
 
 
-def _row(row: CapacityRow, price: Price) -> CostRow:
+def replicas(peak_requests_per_s: float, throughput_tok_s: float, tokens_per_request: float) -> int:
+    """Servers that carry a peak: ceil(peak / (throughput / tokens of a request)), at least one."""
+    return max(1, math.ceil(peak_requests_per_s * tokens_per_request / throughput_tok_s - 1e-9))
+
+
+def _row(row: CapacityRow, price: Price, answer_tokens: float | None) -> CostRow:
     throughput, usage, joules = row.number(SPEED), _utilisation(price), row.number("j_per_token")
     reasons = [] if row.valid else [code("invalid_cell")]
     if not throughput:
@@ -78,8 +91,10 @@ def _row(row: CapacityRow, price: Price) -> CostRow:
     if hourly is None:
         reasons.append(code("no_price"))
     output = total = request = None
+    requests = row.number("request_rate_s")
+    length = answer_tokens or (throughput / requests if throughput and requests else None)
+    peak = price.peak_requests_per_s
     if usable and throughput and hourly is not None:
-        requests = row.number("request_rate_s")
         output = cost_per_1m(hourly, throughput, usage)
         total = _total_cost(row, hourly, throughput, usage)
         request = hourly / (3600 * requests * usage) if requests else None
@@ -95,6 +110,8 @@ def _row(row: CapacityRow, price: Price) -> CostRow:
         energy_cost_per_1m_tokens=(
             joules * 1e6 / JOULE_PER_KWH * kwh if usable and joules is not None and kwh is not None else None
         ),
+        tokens_per_request=length if usable else None,
+        replicas=replicas(peak, throughput, length) if usable and throughput and length and peak else None,
         reasons=tuple(reasons),
     )
 

@@ -16,6 +16,8 @@ from quantbench.records.suite import CollectedWith
 _LONGEST = 40
 _NAMES_ONLY = ("env",)
 """Settings whose values may be nobody's business: only which of them differ is said."""
+_ASKED = ("floor", "thinking", "thinking_tokens")
+"""How answers were asked for. Not `concurrency`: what was asked one by one is none the worse for it."""
 
 
 def block_differences(block: BlockContext | KeptBlock, wanted: MeasuredWith) -> tuple[str, ...]:
@@ -46,8 +48,8 @@ def server_differences(kept: ServedWith, wanted: ServedWith) -> tuple[str, ...]:
 def answer_differences(kept: AnsweredWith, wanted: AnsweredWith) -> tuple[str, ...]:
     """The same of a model's answers."""
     prompts = [] if kept.prompts == wanted.prompts else ["another text of the prompt file"]
-    floor = _differing({"floor": kept.floor}, {"floor": wanted.floor})
-    return (*server_differences(kept.server, wanted.server), *prompts, *floor)
+    kept_asked, asked = ({key: getattr(side, key) for key in _ASKED} for side in (kept, wanted))
+    return (*server_differences(kept.server, wanted.server), *prompts, *_differing(kept_asked, asked))
 
 
 def collected_differences(kept: CollectedWith, wanted: CollectedWith) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from quantbench.errors import QuantbenchError
+from quantbench.quality import checks
 from quantbench.quality.checks import CodeRunner, run_checks
 from quantbench.quality.pair import Pair, Side, digest
 from quantbench.quality.prompt_set import Prompt, messages, shown
@@ -91,8 +92,13 @@ def _answer(
 
 
 def checked(prompt: Prompt, answer: Answer, output: str, run_code: CodeRunner | None) -> list[CheckResult]:
-    """The checks of one output, with what the template has written of it."""
-    return run_checks(("<think>" if answer.thought_opened else "") + output, prompt["checks"], run_code)
+    """The checks of one output."""
+    return run_checks(whole(answer, output), prompt["checks"], run_code)
+
+
+def whole(answer: Answer, output: str) -> str:
+    """An output with what the template has written of it."""
+    return ("<think>" if answer.thought_opened else "") + output
 
 
 def score(pair: Pair) -> SuiteScore:
@@ -148,6 +154,7 @@ def _answered(item: Prompt, answer: Answer, reply: Any, run_code: CodeRunner | N
         hard=tuple(result.type for result in results if result.hard and result.ok is False),
         tokens=reply.tokens,
         cut=reply.finish_reason == "length",
+        in_thought=checks.thought(whole(answer, reply.output)) == "open",
     )
 
 

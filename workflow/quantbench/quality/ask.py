@@ -223,13 +223,13 @@ class _Asking:
         self.lost = 0
         self.rendered: dict[str, _Rendered] = {}
         self.leading: list[int] = []
-        self.thinking: bool | None = None
+        self.opened: bool | None = None
 
     async def render(self, prompts: Sequence[Prompt]) -> None:
         self.leading = await self.server.leading()
         await _at_once(AT_ONCE, [partial(self._render, prompt) for prompt in prompts])
         first = next(iter(self.rendered.values()), None)
-        self.thinking = await self.server.opens_thought(first.ids) if first else False
+        self.opened = await self.server.opens_thought(first.ids) if first else False
 
     async def _render(self, prompt: Prompt) -> None:
         with self._losing(prompt):
@@ -254,7 +254,9 @@ class _Asking:
                 if number
                 else {
                     **reply,
-                    "thought_opened": self.thinking,
+                    "thought_opened": self.opened,
+                    "concurrency": at_once,
+                    "thinking": self.server.thought.thinking,
                     "prompt_tokens": len(found.ids),
                     "prompt_token_ids_sha256": _sha256(found.ids),
                     "text_ids_sha256": found.text_sha256,

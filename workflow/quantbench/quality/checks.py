@@ -38,7 +38,7 @@ from quantbench.quality.readings import (
     unnumbered,
     words,
 )
-from quantbench.records.quality import CheckResult
+from quantbench.records.quality import CheckResult, Thought
 
 Check = Mapping[str, Any]
 Outcome = tuple[bool | None, str]
@@ -163,12 +163,23 @@ def _last_number(text: str) -> re.Match[str] | None:
 
 def answered(text: str) -> str:
     """What follows the thought; empty for a thought that does not end. A template may have opened it already."""
+    return _apart(text)[1]
+
+
+def thought(text: str) -> Thought:
+    """Whether an answer has a thought before it, and whether that ends."""
+    return _apart(text)[0]
+
+
+def _apart(text: str) -> tuple[Thought, str]:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     marks = [(any(mark.groups()), mark) for mark in THOUGHT.finditer(text)]
     begin = max((mark.end() for closes, mark in marks if closes), default=0)
     opened = [mark.start() for closes, mark in marks if not closes and mark.start() >= begin]
     # Where no thought has ended, the mark may be a topic of the answer, unless the text begins with it.
-    return "" if opened and (begin or not text[: opened[0]].strip()) else text[begin:]
+    if opened and (begin or not text[: opened[0]].strip()):
+        return "open", ""
+    return "ended" if begin else "none", text[begin:]
 
 
 def opens_thought(prompt: str) -> bool:

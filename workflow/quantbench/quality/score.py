@@ -7,13 +7,15 @@ differs by chance. What it means for a use is the gate's to say (quality/gate.py
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import median
 from typing import Final, NamedTuple
 
+from msgspec.structs import replace
+
 from quantbench.errors import QuantbenchError
-from quantbench.quality.answers import checked
-from quantbench.quality.checks import CodeRunner
+from quantbench.quality.answers import checked, whole
+from quantbench.quality.checks import CodeRunner, thought
 from quantbench.quality.prompt_set import Prompt
 from quantbench.records.quality import (
     Answer,
@@ -28,6 +30,7 @@ from quantbench.records.quality import (
     PlainPair,
     QualityDetails,
     Side,
+    Thinking,
 )
 
 CHANGES: Final[dict[tuple[bool, bool], Change]] = {
@@ -94,6 +97,7 @@ def _side(answer: Answer, results: Sequence[CheckResult]) -> Side:
         tokens=answer.tokens,
         finish_reason=answer.finish_reason,
         checks=tuple(results),
+        thought=thought(whole(answer, answer.output)),
     )
 
 
@@ -151,7 +155,26 @@ def details(
     about = [notes[variant[0]]] if variant[0] in notes else []
     floor = floor_of(list(_repeats(prompts, baseline[1], run_code)))
     not_run: CodeRun = "off" if run_code is None else "no fence"
-    return score(items, floor, baseline=baseline[0], variant=variant[0], notes=about, not_run=not_run)
+    judged = score(items, floor, baseline=baseline[0], variant=variant[0], notes=about, not_run=not_run)
+    both = [*baseline[1], *variant[1]]
+    told = [answer.concurrency for answer in both if answer.concurrency is not None]
+    return replace(judged, concurrency=max(told, default=None), thinking=_thinking(items, both))
+
+
+def _thinking(items: Sequence[Item], answers: Sequence[Answer]) -> Thinking:
+    """What was declared: what every answer was asked with; nothing where they differ."""
+    told = {answer.thinking for answer in answers}
+
+    def count(holds: Callable[[Side], bool]) -> Passed:
+        return Passed(
+            baseline=sum(holds(item.baseline) for item in items), variant=sum(holds(item.variant) for item in items)
+        )
+
+    return Thinking(
+        declared=told.pop() if len(told) == 1 else None,
+        thoughts=count(lambda side: side.thought != "none"),
+        cut=count(lambda side: side.thought == "open" and side.finish_reason == "length"),
+    )
 
 
 def _repeats(prompts: Sequence[Prompt], baseline: Sequence[Answer], run_code: CodeRunner | None) -> Iterator[Asked]:

@@ -7,12 +7,15 @@ from typing import Literal
 from quantbench.records.base import Record
 from quantbench.records.cell import InCell
 from quantbench.records.comparison import Code
+from quantbench.records.natural import Natural
+from quantbench.records.suite import Estimate
 
 
 class Price(Record, frozen=True, kw_only=True):
     """The config's `cost`: an hourly price of the machine, its source and the day it was read.
 
     per_hour: of models with a price of their own, what all their GPUs cost per hour. gpus: how many serve each model.
+    peak_requests_per_s: the load that the replicas are counted for.
     """
 
     hourly_price: float | None = None
@@ -21,6 +24,7 @@ class Price(Record, frozen=True, kw_only=True):
     date: str | None = None
     utilisation: float | None = None
     energy_price_kwh: float | None = None
+    peak_requests_per_s: float | None = None
     per_hour: dict[str, float] = {}
     gpus: dict[str, int] = {}
 
@@ -46,7 +50,11 @@ class Assumptions(Price, frozen=True, kw_only=True):
 
 
 class CostRow(InCell, frozen=True, kw_only=True):
-    """What one model's tokens cost in one cell; None with a reason code (INVALID, NO_THROUGHPUT, NO_PRICE)."""
+    """What one model's tokens cost in one cell; None with a reason code (INVALID, NO_THROUGHPUT, NO_PRICE).
+
+    tokens_per_request: of an answer that ends by itself, or else of the workload's requests. replicas: how many servers
+    carry `peak_requests_per_s` of these, each as loaded as in this cell.
+    """
 
     model: str
     throughput_tok_s: float | None
@@ -56,6 +64,8 @@ class CostRow(InCell, frozen=True, kw_only=True):
     cost_per_request: float | None
     j_per_token: float | None
     energy_cost_per_1m_tokens: float | None
+    tokens_per_request: float | None = None
+    replicas: int | None = None
     reasons: tuple[str, ...] = ()
 
 
@@ -87,10 +97,31 @@ class SensitivityRow(InCell, frozen=True, kw_only=True):
     cost_per_1m_tokens: float | None
 
 
+class CorrectCost(InCell, frozen=True, kw_only=True):
+    """What a correct answer costs: price of a token × tokens of an answer / share of correct answers.
+
+    baseline_cost, variant_cost: at this cell's price of an output token, with the 95 % interval of the items alone
+    (the price is taken as measured). ratio: variant / baseline, with the interval of items and speed together; no
+    price is needed where all cost the same. retry_ratio, retry_cost: where the baseline is asked again what the variant
+    got wrong, which needs failures that are noticed; against the baseline alone.
+    """
+
+    variant: str
+    baseline: str
+    baseline_cost: Estimate | None = None
+    variant_cost: Estimate | None = None
+    ratio: Estimate | None = None
+    retry_cost: Estimate | None = None
+    retry_ratio: Estimate | None = None
+    reasons: tuple[str, ...] = ()
+
+
 class Cost(Record, frozen=True, kw_only=True):
-    """`cost.json`."""
+    """`cost.json`. natural: of each variant whose answers were compared; correct: the same in each compared cell."""
 
     assumptions: Assumptions
     rows: tuple[CostRow, ...]
     savings: tuple[Saving, ...]
     sensitivity: tuple[SensitivityRow, ...]
+    natural: tuple[Natural, ...] = ()
+    correct: tuple[CorrectCost, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from quantbench.records.base import OpenRecord, Record
 from quantbench.records.block import ServedWith
@@ -10,6 +10,8 @@ from quantbench.records.block import ServedWith
 Change = Literal["worse", "better", "both pass", "both fail", "not run"]
 CodeRun = Literal["run", "off", "no fence"]
 """Whether code in answers was run; if not, whether it was not wanted or could not be fenced in."""
+Thought = Literal["none", "ended", "open"]
+"""Whether an answer has a thought before it; open: it ends inside of it."""
 
 
 class Repeat(OpenRecord, frozen=True, kw_only=True):
@@ -27,6 +29,8 @@ class Answer(OpenRecord, frozen=True, kw_only=True, rename={"kind": "class"}):
     """A greedy answer to one quality prompt; kind: its class. system_fingerprint: what the server says of itself;
     thought_opened: the chat template has written `<think>`, so the output begins in a thought; text_ids_sha256: of the
     ids of the prompt without the template; error: why there is no answer, empty if there is one.
+    thought_opened: the chat template has written `<think>`, so the output begins in a thought. concurrency: prompts
+    that were asked at a time, None where an earlier version did not say; thinking: `quality.thinking` as it was sent.
     """
 
     id: str
@@ -38,6 +42,8 @@ class Answer(OpenRecord, frozen=True, kw_only=True, rename={"kind": "class"}):
     token_ids: tuple[int, ...]
     system_fingerprint: str | None = None
     thought_opened: bool = False
+    concurrency: int | None = None
+    thinking: bool | None = None
     prompt_tokens: int | None = None
     prompt_token_ids_sha256: str | None = None
     text_ids_sha256: str | None = None
@@ -48,13 +54,16 @@ class Answer(OpenRecord, frozen=True, kw_only=True, rename={"kind": "class"}):
 class AnsweredWith(Record, frozen=True, kw_only=True):
     """`servers/{model}/answered_with.json`: what the answers depend on.
 
-    concurrency: prompts asked at a time. floor: that of each repeat.
+    concurrency: prompts asked at a time. floor: that of each repeat. thinking: what the chat template was told, None:
+    nothing. thinking_tokens: tokens that an answer got for its thought, beside those of its prompt.
     """
 
     server: ServedWith
     prompts: str
     concurrency: int = 1
     floor: tuple[int, ...] = ()
+    thinking: bool | None = None
+    thinking_tokens: int = 0
 
 
 class PlainPair(Record, frozen=True, kw_only=True):
@@ -84,6 +93,7 @@ class Side(Record, frozen=True, kw_only=True):
     tokens: int
     finish_reason: str | None
     checks: tuple[CheckResult, ...]
+    thought: Thought = "none"
 
     @property
     def failed(self) -> list[CheckResult]:
@@ -132,6 +142,16 @@ class Lengths(Record, frozen=True, kw_only=True):
     cut_at_max_tokens: Passed
 
 
+class Thinking(Record, frozen=True, kw_only=True):
+    """Whether the models think before they answer. declared: what the chat template was told (`quality.thinking`),
+    None: nothing; thoughts: answers that have one; cut: those that ran into their limit inside of it, and never pass.
+    """
+
+    declared: bool | None = None
+    thoughts: Passed
+    cut: Passed
+
+
 class Floor(Record, frozen=True, kw_only=True):
     """The baseline against itself: answers asked again, how many were the same, prompts lost or gained by chance."""
 
@@ -148,9 +168,9 @@ class QualityDetails(Record, frozen=True, kw_only=True):
     """`quality_details.json`: one variant against the baseline, prompt by prompt and together.
 
     What that means for a use is the gate's to say (decision.json).
+    concurrency: most prompts that a side was asked at a time, None where that was not told.
     """
 
-    retired: ClassVar = ("verdict", "uses", "rules")
     baseline: str
     variant: str
     prompts: int
@@ -165,6 +185,8 @@ class QualityDetails(Record, frozen=True, kw_only=True):
     floor: Floor
     notes: tuple[str, ...] = ()
     code: CodeRun = "run"
+    concurrency: int | None = None
+    thinking: Thinking | None = None
     details: tuple[Item, ...]
 
     @property

@@ -8,10 +8,11 @@ from functools import cached_property
 
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import Comparison, Verdict
-from quantbench.records.cost import Cost, CostRow, Saving
+from quantbench.records.cost import CorrectCost, Cost, CostRow, Saving
 from quantbench.records.decision import Decision
 from quantbench.records.measurement import CellUse, Measurement
 from quantbench.records.metric import PER_GPU, SPEED
+from quantbench.records.natural import Natural
 from quantbench.records.plan import ReportPlan
 from quantbench.records.quality import QualityDetails
 from quantbench.records.server import Ready, Startup
@@ -162,4 +163,14 @@ class Run:
     def saving(self, variant: str, cell: Cell | None) -> Saving | None:
         """What a variant saves in a cell."""
         rows = self.cost.savings if self.cost else ()
+        return next((row for row in rows if row.variant == variant and row.cell == cell), None)
+
+    def natural(self, variant: str) -> Natural | None:
+        """How a variant's answers end, where they were compared."""
+        pairs = self.cost.natural if self.cost else ()
+        return next((pair for pair in pairs if pair.variant == variant), None)
+
+    def correct_cost(self, variant: str, cell: Cell | None) -> CorrectCost | None:
+        """What a correct answer of a variant costs in a cell."""
+        rows = self.cost.correct if self.cost else ()
         return next((row for row in rows if row.variant == variant and row.cell == cell), None)

@@ -119,13 +119,15 @@ class Estimate(Record, frozen=True, kw_only=True):
 
 class Answered(Record, frozen=True, kw_only=True):
     """What one side did with an item. passed: all its checks hold, None if one was not run; hard: hard checks that
-    fail (empty, garbled, loop); tokens: length of the answer; cut: it ran into max_tokens.
+    fail (empty, garbled, loop); tokens: length of the answer; cut: it ran into max_tokens; in_thought: it ends inside a
+    thought.
     """
 
     passed: bool | None
     hard: tuple[str, ...] = ()
     tokens: int = 0
     cut: bool = False
+    in_thought: bool = False
 
 
 class Outcome(Record, frozen=True, kw_only=True, rename={"kind": "class"}):

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any, Final
 
 from quantbench.judge.cost import price_age_days
 from quantbench.records.cell import Cell
-from quantbench.records.cost import Assumptions, Saving
+from quantbench.records.cost import Assumptions, CorrectCost, Saving
 from quantbench.records.metric import SPEED
+from quantbench.records.natural import Natural, Rates
 from quantbench.records.run import Run
-from quantbench.records.suite import GateVerdict
-from quantbench.report.document import Part, Section, Table, bullets, table, text
+from quantbench.records.suite import Estimate, GateVerdict
+from quantbench.report.document import Part, Section, Table, bullets, table, text, without_empty_columns
 from quantbench.report.say import Speech
-from quantbench.wording import integer, listing, number, percent
+from quantbench.wording import change, integer, listing, number, percent, ratio_ci
 
 STYLES: Final = {"interactive": "Chat", "batch": "Batch"}
+ENDS: Final = ("cut", "cut_in_thought", "loops", "broken")
+"""Ways in which an answer can end badly: fields of `Natural`."""
 VIEWS: Final = {
     # what energy costs, shown where it is known: column of cost.json, column head
     "energy_cost_per_1m_tokens": "{currency} of energy/1M",
@@ -32,6 +35,8 @@ def sections(run: Run, say: Speech) -> tuple[Section, ...]:
     ]
     if _stated(run).known:
         tables += [Section("All cells", (cells_table(run, say),)), Section("Sensitivity", _sensitivity(run, say))]
+    if correct := _correct(run, say):
+        tables.append(Section("Correct answers", correct))
     if not run.variants:
         return tuple(tables)
     return (
@@ -130,6 +135,8 @@ def _workload(run: Run, say: Speech, workload: str) -> Section:
     name = f" {workload}" if len(run.workloads(style)) > 1 else ""
     title = f"{STYLES[style]} workload{name} (conc={cell.concurrency}, max_tokens={cell.max_tokens})"
     lines = [say("cost.savings", saving=saving(run, say, workload, variant)) for variant in run.variants]
+    if servers := _replicas(run, say, cell):
+        lines.append(f"{servers} {say('cost.whole_servers')}" if workload == run.workloads()[0] else servers)
     return Section(title, (_price_table(run, say, cell), *bullets(lines)))
 
 
@@ -191,6 +198,103 @@ def _sensitivity(run: Run, say: Speech) -> tuple[Part, ...]:
     return (table(columns, rows, caption=caption, notes=[say("cost.scales")]),)
 
 
+def _replicas(run: Run, say: Speech, cell: Cell) -> str:
+    """How many servers carry the peak; "" where none was stated."""
+    rows = [row for model in run.models if (row := run.cost_row(model, cell)) and row.replicas]
+    each = [
+        say("cost.replicas_of", model=row.model, replicas=row.replicas, tokens=row.tokens_per_request) for row in rows
+    ]
+    return say("cost.replicas", peak=exact(_stated(run).peak_requests_per_s or 0), each=each) if each else ""
+
+
+def _correct(run: Run, say: Speech) -> tuple[Part, ...]:
+    """What a correct answer costs, and how answers end."""
+    pairs, cell = [pair for variant in run.variants if (pair := run.natural(variant))], _correct_cell(run)
+    rows = {pair.variant: row for pair in pairs if (row := run.correct_cost(pair.variant, cell))}
+    blank: dict[tuple[str, ...], list[str]] = {}
+    for variant, row in rows.items():
+        if row.reasons and (row.ratio is None or row.ratio.low is None):
+            blank.setdefault(row.reasons, []).append(variant)
+    lines = [say("cost.correct_blank", models=models, why=say.reasons(why)) for why, models in blank.items()]
+    known = [pair for pair in pairs if (row := rows.get(pair.variant)) and (row.ratio or row.variant_cost)]
+    if not known or cell is None:
+        return bullets(lines)
+    ends = [line for pair in known for line in _natural(say, pair)]
+    return (_correct_table(run, say, cell, known, rows), *bullets([*ends, *lines]))
+
+
+def _correct_cell(run: Run) -> Cell | None:
+    """The deciding cell of the first workload in which a correct answer has a cost."""
+    places = (cell for workload in run.workloads() if (cell := run.deciding_cell(workload)))
+    return next((cell for cell in places if any(run.correct_cost(variant, cell) for variant in run.variants)), None)
+
+
+def _correct_table(
+    run: Run, say: Speech, cell: Cell, pairs: Sequence[Natural], costs: Mapping[str, CorrectCost]
+) -> Table:
+    """A row per model; the baseline's figures are those of the first pair. A run that is not trusted compares none."""
+    first = pairs[0]
+    correct = first.correct.baseline if first.correct else None
+    rows = [_correct_row(say.label(run.baseline), first.baseline_tokens, correct, costs[first.variant].baseline_cost)]
+    for pair in pairs:
+        cost = costs[pair.variant]
+        ratios = (cost.ratio, cost.retry_ratio) if run.trusted else (None, None)
+        correct = pair.correct.variant if pair.correct else None
+        rows.append(_correct_row(say.label(pair.variant), pair.variant_tokens, correct, cost.variant_cost, *ratios))
+    columns = ["Model", "tokens/answer", "correct", f"{_stated(run).currency}/1,000 correct"]
+    columns += [f"against {run.label(run.baseline)}", "with retry"]
+    about = {"items": first.items, "suites": first.suites, "baseline": run.baseline}
+    notes = [say("cost.correct_how", **about, place=cell, workload=cell.workload)]
+    return without_empty_columns(table(columns, rows, caption=say("cost.correct_caption"), notes=notes))
+
+
+def _correct_row(
+    label: str,
+    tokens: float | None,
+    correct: Estimate | None,
+    cost: Estimate | None,
+    ratio: Estimate | None = None,
+    retried: Estimate | None = None,
+) -> list[str]:
+    share, each = percent(correct and correct.value), number(cost and 1000 * cost.value)
+    return [label, number(tokens), share, each, _change(ratio), _change(retried)]
+
+
+def _change(ratio: Estimate | None) -> str:
+    """ "+3.1 % [−2.0, +8.4]"; without an interval the change alone."""
+    if ratio is None:
+        return ""
+    ends = [change(end).removesuffix(" %") for end in (ratio.low, ratio.high) if end is not None]
+    return f"{change(ratio.value)} [{', '.join(ends)}]" if ends else change(ratio.value)
+
+
+def _natural(say: Speech, pair: Natural) -> Iterator[str]:
+    """How long the answers are, and how they end that end badly; differences that are shown with their interval."""
+    shown = {name: rates for name in ENDS if (rates := getattr(pair, name)) and _any(rates)}
+    ends = [
+        say("cost.end", form=name, own=rates.variant.value, base=rates.baseline.value, by=_points(rates.difference))
+        for name, rates in shown.items()
+    ]
+    length = pair.length_ratio
+    about = {"model": pair.variant, "baseline": pair.baseline, "ends": ends or [say("cost.no_bad_end")]}
+    yield say("cost.natural", **about, length=length and ratio_ci(length.value, length.low, length.high))
+    if "cut_in_thought" in shown:
+        yield say("cost.more_thought")
+
+
+def _any(rates: Rates) -> bool:
+    return bool(rates.baseline.value or rates.variant.value)
+
+
+def _points(difference: Estimate) -> str | None:
+    """ "+2.1 [+0.3, +4.0]", in points; None where it is not shown."""
+    low, high = difference.low, difference.high
+    if low is None or high is None or low <= 0 <= high:
+        return None
+    value, *ends = (change(1 + x).removesuffix(" %") for x in (difference.value, low, high))
+    return f"{value} [{', '.join(ends)}]"
+
+
 def break_even(run: Run, say: Speech) -> str:
     """Which share of answers that the baseline has to give again uses up a saving.
 
@@ -222,7 +326,7 @@ def narrative(run: Run, say: Speech) -> list[str]:
 
 
 def business_case(run: Run, say: Speech) -> list[str]:
-    """Three to five sentences, with the caveats about quality."""
+    """Five sentences or six, with the caveats about quality."""
     gains = [by for *_, by in shown(run)] or [0.0]
     alike = percent(min(gains)) == percent(max(gains))
     form = "untrusted" if not run.trusted else "none" if not any(gains) else "one" if alike else "several"
@@ -231,7 +335,20 @@ def business_case(run: Run, say: Speech) -> list[str]:
     against = say("cost.against", form="lost" if lost and any(gains) else "no_case", quality=quality(run, say))
     if not _gates(run):
         against = say("cost.quality_unknown")
-    return [case, against, say("cost.incident"), say("cost.refuse"), say("cost.other_gpu")]
+    return [case, *_per_correct(run, say), against, say("cost.incident"), say("cost.refuse"), say("cost.other_gpu")]
+
+
+def _per_correct(run: Run, say: Speech) -> Iterator[str]:
+    """What a correct answer costs, where that is shown to be another cost than the baseline's."""
+    rows = [(variant, run.correct_cost(variant, _correct_cell(run))) for variant in run.variants if run.trusted]
+    shown = [(variant, row.ratio) for variant, row in rows if row and _differs(row.ratio)]
+    changes = [say("cost.correct_of", by=_change(ratio), model=variant) for variant, ratio in shown]
+    if changes:
+        yield say("cost.per_correct", changes=changes)
+
+
+def _differs(ratio: Estimate | None) -> bool:
+    return ratio is not None and None not in (ratio.low, ratio.high) and not ratio.low <= 1 <= ratio.high  # type: ignore[operator]
 
 
 def quality(run: Run, say: Speech) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from quantbench.quality.gate import USES
@@ -35,6 +35,8 @@ MOST_OF_A_CHECK: Final = 300
 """Characters of what a check says."""
 FEW: Final = ("gate.few", "gate.no_items")
 """What is missing where a use has too few items to be worth a row."""
+THINKING: Final = {True: ("on", "not_seen"), False: ("against", "off"), None: ("undeclared", "")}
+"""What is said of thinking, by what was declared: where answers show thoughts, and where none does."""
 
 
 def section(run: Run, say: Speech) -> Section:
@@ -48,6 +50,7 @@ def section(run: Run, say: Speech) -> Section:
     parts = (
         text(
             say("quality_page.how", items=max(every.n for verdicts in gates.values() for every in verdicts)),
+            *_asked(run.quality, say),
             *(say("quality_page.not_run", form=form, n=n) for n, form in _not_run(run)),
             *_floors(run, say),
             say("quality_page.annotated", noted=noted) if annotated else say("quality_page.not_annotated"),
@@ -74,6 +77,25 @@ def _floors(run: Run, say: Speech) -> Iterator[str]:
     for floor in {details.floor: None for details in run.quality.values()}:
         counts = {"same": floor.identical, "answers": floor.answers, "prompts": floor.lost}
         yield say("quality_page.floor", form="known" if floor.measured else "unknown", baseline=run.baseline, **counts)
+
+
+def _asked(pairs: Mapping[str, QualityDetails], say: Speech) -> Iterator[str]:
+    """How many prompts at a time, and whether the models were to think, where there is anything to say of it."""
+    at_once = max((details.concurrency or 1 for details in pairs.values()), default=1)
+    if at_once > 1:
+        yield say("quality_page.at_once", n=at_once)
+    told = {variant: details.thinking for variant, details in pairs.items() if details.thinking}
+    for declared in dict.fromkeys(thinking.declared for thinking in told.values()):
+        alike = [thinking for thinking in told.values() if thinking.declared is declared]
+        # The baseline's answers are the same in each pair.
+        thoughts = max(one.thoughts.baseline for one in alike) + sum(one.thoughts.variant for one in alike)
+        seen, unseen = THINKING[declared]
+        if form := seen if thoughts else unseen:
+            yield say("quality_page.thinking", form=form, n=thoughts)
+    for variant, thinking in told.items():
+        if thinking.cut.baseline or thinking.cut.variant:
+            counts = {"own": thinking.cut.variant, "base": thinking.cut.baseline}
+            yield say("quality_page.cut_thoughts", variant=variant, **counts)
 
 
 def _not_run(run: Run) -> dict[tuple[int, str], None]:
