@@ -27,7 +27,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import datasets
+import nltk
 import requests
+from huggingface_hub import constants
 from lm_eval import simple_evaluate
 from lm_eval.api.model import TemplateLM
 from lm_eval.loggers import EvaluationTracker
@@ -40,7 +42,7 @@ THOUGHT, THOUGHT_ENDS = "<think>", "</think>"
 SEED = 1234
 
 
-class Fault(Exception):
+class TaskError(Exception):
     """What keeps the tasks from being asked, and the remedy."""
 
     def __init__(self, what: str, remedy: str) -> None:
@@ -51,7 +53,9 @@ class Fault(Exception):
 class Served(TemplateLM):  # type: ignore[misc]
     """A model behind an OpenAI-compatible server that has vLLM's /tokenize, /detokenize and prompt_logprobs."""
 
-    def __init__(self, url: str, model: str, sampling: dict[str, Any], concurrency: int, max_tokens: int | None) -> None:
+    def __init__(
+        self, url: str, model: str, sampling: dict[str, Any], concurrency: int, max_tokens: int | None
+    ) -> None:
         super().__init__()
         self.url, self.model, self.sampling = url.rstrip("/"), model, sampling
         self.concurrency, self.max_tokens = concurrency, max_tokens
@@ -66,7 +70,9 @@ class Served(TemplateLM):  # type: ignore[misc]
         cards = self._send("GET", "/v1/models")["data"]
         own = [card for card in cards if card.get("id") == model]
         if not own:
-            raise Fault(f"{url} serves {', '.join(str(c.get('id')) for c in cards)}, not {model}", "name what it serves")
+            raise TaskError(
+                f"{url} serves {', '.join(str(c.get('id')) for c in cards)}, not {model}", "name what it serves"
+            )
         self.longest = int(own[0].get("max_model_len") or 0)
         self.rendered: dict[str, list[int]] = {}
         """Conversations by the text that lm-eval holds for them."""
@@ -90,7 +96,9 @@ class Served(TemplateLM):  # type: ignore[misc]
             except (requests.RequestException, ValueError) as error:
                 said = str(error) or type(error).__name__
         said = said.replace(self.key, "[key]") if self.key else said
-        raise Fault(f"{self.url}{path} did not answer as it should: {said}", "see the server's log, then run this again")
+        raise TaskError(
+            f"{self.url}{path} did not answer as it should: {said}", "see the server's log, then run this again"
+        )
 
     # Text to ids
 
@@ -124,7 +132,7 @@ class Served(TemplateLM):  # type: ignore[misc]
         """What stands in front of a text that has no context: the tokenizer's own begin-of-text."""
         leading = self.tok_encode("", add_special_tokens=True)
         if not leading:
-            raise Fault(
+            raise TaskError(
                 f"{self.model} has no begin-of-text token, and a task scores a text without any context",
                 "leave that task out, or give it a doc_to_text",
             )
@@ -180,11 +188,13 @@ class Served(TemplateLM):  # type: ignore[misc]
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
         """Not asked: perplexity has no pass or fail per item."""
-        raise Fault(f"{requests[0].task_name} measures perplexity, which has no pass or fail per item", "leave it out")
+        raise TaskError(
+            f"{requests[0].task_name} measures perplexity, which has no pass or fail per item", "leave it out"
+        )
 
     def _fits(self, where: str, prompt: int, answer: int) -> None:
         if self.longest and prompt + answer > self.longest:
-            raise Fault(
+            raise TaskError(
                 f"{where}: a prompt of {prompt} tokens and {answer} for the answer are more than the {self.longest} "
                 "that the server takes",
                 "raise server.max_model_len, or lower the suite's num_fewshot or max_tokens",
@@ -192,7 +202,9 @@ class Served(TemplateLM):  # type: ignore[misc]
 
     def _came_back(self, where: str, ids: list[int], choice: dict[str, Any]) -> None:
         if choice.get("prompt_token_ids") != ids:
-            raise Fault(f"{self.url}: a prompt of {where} arrived with other token ids than were sent", "see its log")
+            raise TaskError(
+                f"{self.url}: a prompt of {where} arrived with other token ids than were sent", "see its log"
+            )
 
     def _at_once(self, ask: Any, ready: Sequence[tuple[Any, ...]], quiet: bool) -> Iterable[Any]:
         done: list[Any] = []
@@ -224,38 +236,53 @@ def _sha(ids: Sequence[int]) -> str:
 
 
 def load(manager: TaskManager, name: str) -> dict[str, Any]:
-    """The tasks that a name stands for. Raises Fault that names the data which is not here, and its cache."""
+    """The tasks that a name stands for. Raises TaskError that names the data which is not here, and its cache."""
     if name not in manager.all_tasks:
         near = get_close_matches(name, manager.all_tasks, 3)
-        raise Fault(
+        raise TaskError(
             f"lm-eval {importlib.metadata.version('lm_eval')} has no task {name}",
             f"{'did you mean ' + ', '.join(near) + '? ' if near else ''}Tasks of your own are found by include_path",
         )
     try:
         found: dict[str, Any] = manager.load([name])["tasks"]
-    except Fault:
+    except TaskError:
         raise
     except Exception as error:  # whatever a task's own code and its data raise
         lines = [line for line in str(error).splitlines() if line.strip()] or [""]
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing:
-            raise Fault(f"task {name} needs the Python package {missing}", "install it into lm-eval's environment") from error
-        raise Fault(
+            raise TaskError(
+                f"task {name} needs the Python package {missing}", "install it into lm-eval's environment"
+            ) from error
+        raise TaskError(
             f"task {name}: its data cannot be read offline ({type(error).__name__}: {lines[0][:300]}); looked in "
-            f"{datasets.config.HF_DATASETS_CACHE} and {datasets.config.HF_HUB_CACHE}",
+            f"{datasets.config.HF_DATASETS_CACHE} and {constants.HF_HUB_CACHE}",
             "load the task once on a machine that reaches the hub and copy these folders here (HF_HOME names another "
             "place); without a hub, only tasks of your own with a JSONL file work (include_path)",
         ) from error
     for own, task in found.items():
         if getattr(task, "UNSAFE_CODE", False):
-            raise Fault(f"task {own} runs code of answers without a fence", "ask code by the prompts of quantbench instead")
+            raise TaskError(
+                f"task {own} runs code of answers without a fence", "ask code by the prompts of quantbench instead"
+            )
         if int(task.get_config("repeats") or 1) > 1:
-            raise Fault(f"task {own} samples several answers per item, and here all are greedy", "take another task")
+            raise TaskError(
+                f"task {own} samples several answers per item, and here all are greedy", "take another task"
+            )
     return found
+
+
+def no_download(resource: str, *_: Any, **__: Any) -> None:
+    """In place of NLTK's own, which waits for a network for minutes."""
+    raise TaskError(
+        f"a task needs NLTK's {resource}, which is not in {', '.join(nltk.data.path[:2])}",
+        f"put it there from a machine that reaches the network: python -m nltk.downloader {resource}",
+    )
 
 
 def run(job: dict[str, Any]) -> None:
     """Ask all tasks of a job and write what came of it."""
+    nltk.download = no_download
     folder = Path(job["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     manager = TaskManager(include_path=job["include_path"])
@@ -275,7 +302,7 @@ def run(job: dict[str, Any]) -> None:
             sample["quantbench"] = model.of_sample(sample["arguments"])
         tracker.save_results_samples(task_name=task, samples=samples)
         if not (folder / f"samples_{task}_run.jsonl").exists():
-            raise Fault(f"the samples of {task} could not be written to {folder}", "make room on that disk")
+            raise TaskError(f"the samples of {task} could not be written to {folder}", "make room on that disk")
     facts = {
         "lm_eval": importlib.metadata.version("lm_eval"),
         "tasks": {
@@ -297,7 +324,7 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
         run(job)
-    except Fault as fault:
+    except TaskError as fault:
         text = json.dumps({"what": fault.what, "remedy": fault.remedy}) + "\n"
         (Path(job["folder"]) / "fault.json").write_text(text, encoding="utf-8")
         print(f"{fault.what}\n  remedy: {fault.remedy}", file=sys.stderr)

@@ -33,7 +33,7 @@ LIBRARY = Path(__file__).parents[2]
 PROGRAM = LIBRARY / "evaluators/lm_eval_served.py"
 OFFLINE = {
     "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_EVALUATE_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
-    "TOKENIZERS_PARALLELISM": "false",
+    "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1",
 }  # fmt: skip
 REFUSED = 3
 """Exit code of the program that has written fault.json."""
@@ -101,9 +101,7 @@ def job(
     }
 
 
-def version_of(
-    settings: LmEvalSettings, version: str, tasks: Sequence[LmEvalTask], items: Sequence[LmEvalItem]
-) -> str:
+def version_of(settings: LmEvalSettings, version: str, tasks: Sequence[LmEvalTask], items: Sequence[LmEvalItem]) -> str:
     """Hash of what was asked and how: the data of each item, the tasks, and each setting that an answer depends on."""
     how = [settings.limit, settings.num_fewshot, settings.chat, settings.max_tokens, GREEDY, version]
     what = [[t.name, t.version, t.metric, t.filter, t.num_fewshot] for t in tasks]

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from quantbench.errors import QuantbenchError
 from quantbench.quality.prompt_set import Prompt
 
-JUDGES: Final = '''"""Judges answers as quantbench does; made by quantbench. Needs its `workflow` folder on PYTHONPATH."""
+JUDGES: Final = '''"""Judges answers as quantbench does; its `workflow` folder must be on PYTHONPATH."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What the suites of the quality part say: a variant against the baseline, item by item, and the gate's word per use."""
+"""What the suites of the quality part say of a pair of models, item by item, and the word of the gate per use."""
 
 from __future__ import annotations
 
@@ -73,7 +73,10 @@ class Likelihood(Record, frozen=True, kw_only=True):
 class Preference(Record, frozen=True, kw_only=True):
     """A judge's word on pairs of answers, each shown in both orders; what is not the same in both is a tie.
 
-    false_preference: share of pairs of the baseline with itself that were no tie.
+    false_preference: share of pairs of the baseline with itself that were no tie, of the `control` pairs whose texts
+    differ. pairs: those with a word in both orders; identical: of them, equal texts, ties without a question; failed:
+    pairs besides, without a word. share: variant's wins of the decided pairs, Clopper-Pearson. same_family: the judge
+    is named like a judged model.
     """
 
     judge: str
@@ -83,6 +86,11 @@ class Preference(Record, frozen=True, kw_only=True):
     ties: int
     inconsistent: int
     false_preference: float | None = None
+    control: int = 0
+    identical: int = 0
+    failed: int = 0
+    share: Estimate | None = None
+    same_family: bool = False
 
 
 class SuiteScore(Record, frozen=True, kw_only=True):
