@@ -243,6 +243,8 @@ def load(manager: TaskManager, name: str) -> dict[str, Any]:
             f"lm-eval {importlib.metadata.version('lm_eval')} has no task {name}",
             f"{'did you mean ' + ', '.join(near) + '? ' if near else ''}Tasks of your own are found by include_path",
         )
+    if (manager.task_index[name].cfg or {}).get("unsafe_code"):  # its own code would be loaded to find out otherwise
+        raise _runs_code(name)
     try:
         found: dict[str, Any] = manager.load([name])["tasks"]
     except TaskError:
@@ -262,14 +264,18 @@ def load(manager: TaskManager, name: str) -> dict[str, Any]:
         ) from error
     for own, task in found.items():
         if getattr(task, "UNSAFE_CODE", False):
-            raise TaskError(
-                f"task {own} runs code of answers without a fence", "ask code by the prompts of quantbench instead"
-            )
+            raise _runs_code(own)
         if int(task.get_config("repeats") or 1) > 1:
             raise TaskError(
                 f"task {own} samples several answers per item, and here all are greedy", "take another task"
             )
     return found
+
+
+def _runs_code(task: str) -> TaskError:
+    return TaskError(
+        f"task {task} runs code of answers, without a fence", "ask for code by a prompt file of quantbench instead"
+    )
 
 
 def no_download(resource: str, *_: Any, **__: Any) -> None:

@@ -128,15 +128,14 @@ def _judge_pair(judge: _Judge, pair: Pair) -> tuple[Judgement, list[dict[str, An
         shown = (pair.baseline, pair.variant) if baseline_first else (pair.variant, pair.baseline)
         text = judgements.question(judge.template, pair.prompt, *shown, judge.settings.longest)
         try:
-            reply = _reply(judge, text)
+            reply = api_key.hidden(_reply(judge, text), judge.key)
         except openai_api.ClientError as error:
             fault = str(error)
             break
         said.append({"id": pair.id, "baseline_first": baseline_first, "reply": reply})
         word = judgements.word(reply)
         if word is None:
-            shown_reply = openai_api.printable(api_key.hidden(reply[-300:], judge.key), 120)
-            fault = f"no [[1]], [[2]] or [[tie]] in the reply: {shown_reply}"
+            fault = f"no [[1]], [[2]] or [[tie]] in the reply: {openai_api.printable(reply[-300:], 120)}"
             break
         found[baseline_first] = judgements.better(word, baseline_first)
     return Judgement(id=pair.id, first=found.get(True), second=found.get(False), fault=fault), said

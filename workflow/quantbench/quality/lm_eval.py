@@ -35,6 +35,7 @@ OFFLINE = {
     "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_EVALUATE_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1",
 }  # fmt: skip
+PYTHON = ".venv-lmeval/bin/python"
 REFUSED = 3
 """Exit code of the program that has written fault.json."""
 REMEDY = "`make setup-lmeval` makes its environment; lmeval_python names another"
@@ -47,15 +48,16 @@ def collect(
     settings: LmEvalSettings,
     log: Path | str,
     *,
+    python: str = PYTHON,
     name: str | None = None,
     samples: Path | str | None = None,
     again: Sequence[int] = (),
 ) -> LmEvalAnswers:
     """Pass or fail of one served model per item.
 
-    model: the name that it is served by; name: that of the record, if another. samples: a folder that gets lm-eval's
-    samples files; None keeps none. again: the same once more, at each of these concurrencies, for the floor. What the
-    program prints goes to `log`.
+    model: the name that it is served by; name: that of the record, if another. python: the interpreter of lm-eval's
+    environment. samples: a folder that gets lm-eval's samples files; None keeps none. again: the same once more, at
+    each of these concurrencies, for the floor. What the program prints goes to `log`.
 
     Raises QuantbenchError that names the task, the data and its caches, or the server at fault.
     """
@@ -68,7 +70,7 @@ def collect(
         for n, at_once in enumerate((settings.concurrency, *again)):
             out = folder if n == 0 else folder / f"again{n}"
             asked = job(url, model, settings, at_once, out, prompts)
-            _run(asked, settings.python, key, log)
+            _run(asked, python, key, log)
             passes.append(_read(out, settings, log))
     (version, tasks, items), *others = passes
     return LmEvalAnswers(
@@ -112,6 +114,10 @@ def version_of(settings: LmEvalSettings, version: str, tasks: Sequence[LmEvalTas
 def write_task(prompts: Path | str, folder: Path | str) -> lm_eval_tasks.TaskFolder:
     """Make a task of a prompt file in `folder`; its name is the folder's."""
     path, folder = Path(prompts), Path(folder)
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", folder.name):
+        raise QuantbenchError(
+            f"{folder}: a task is named like its folder, by letters, digits, _ and -", remedy="take another folder"
+        )
     parsed = prompt_set.parse(path.read_text(encoding="utf-8"), str(path))
     task = lm_eval_tasks.task_folder(parsed, folder.name, str(folder.resolve()))
     for name, text in task.files.items():

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from quantbench.records.base import Record
 
 Better = Literal["baseline", "variant", "tie"]
 
 
-class JudgeSettings(Record, frozen=True, kw_only=True):
+class JudgeSettings(Record, frozen=True, kw_only=True, tag_field="kind", tag="judge"):
     """How a suite of kind `judge` asks. url: an OpenAI-compatible server, with or without its /v1; model: its name
-    there; template: file with the question to the judge; longest: characters of an answer that it is shown.
+    there; key_env: the variable that holds its API key;
+    template: file with the question to the judge; longest: characters of an answer that it is shown.
     """
 
+    needs_baseline: ClassVar[bool] = True
     url: str
     model: str
+    key_env: str | None = None
     template: str = "config/prompts/judge.txt"
     max_tokens: int = 512
     longest: int = 8000

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from quantbench.records.base import Record
 
 
-class LmEvalSettings(Record, frozen=True, kw_only=True):
+class LmEvalSettings(Record, frozen=True, kw_only=True, tag_field="kind", tag="lm_eval"):
     """How a suite of kind `lm_eval` asks.
 
     tasks: names of lm-eval's tasks, or of your own below `include_path` (a folder of YAML files). prompts: a prompt
@@ -14,6 +17,7 @@ class LmEvalSettings(Record, frozen=True, kw_only=True):
     `quality/lm_eval_samples` is not wanted. classes: task to the class that the gate knows its items by.
     """
 
+    needs_baseline: ClassVar[bool] = False
     tasks: tuple[str, ...] = ()
     prompts: str | None = None
     include_path: str | None = None
@@ -22,9 +26,8 @@ class LmEvalSettings(Record, frozen=True, kw_only=True):
     chat: bool = True
     max_tokens: int | None = None
     concurrency: int = 8
-    metrics: dict[str, str] = {}
-    classes: dict[str, str] = {}
-    python: str = ".venv-lmeval/bin/python"
+    metrics: Mapping[str, str] = {}
+    classes: Mapping[str, str] = {}
 
 
 class LmEvalItem(Record, frozen=True, kw_only=True, rename={"kind": "class"}):
