@@ -170,7 +170,7 @@ def test_an_error_that_passes_is_tried_again(tmp_path: Path) -> None:
 @pytest.mark.fault("a judge that says nothing of any pair", "an error that names its URL and the first reason")
 def test_a_judge_that_never_answers_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(QuantbenchError, match=r"Referee-70B at http://127.*nothing of 1 pairs.*HTTP 404"):
-        asked(lambda *_: 404, [("a", "bb")], tmp_path)
+        asked(lambda *_: 404, [("same", "same"), ("a", "bb")], tmp_path)
     with pytest.raises(QuantbenchError, match="did not answer"):
         judge_model.collect(
             ("bf16", [answer(0, "a")]), ("int8", [answer(0, "bb")]), JUDGED,

@@ -70,9 +70,10 @@ def collect(
     pairs = _ask_all(judge, _pairs(baseline, variant), lines)
     control = _ask_all(judge, [_pair(a, a.output, a.again[0].output) for a in repeats], lines)
     files.write_text(log, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    if pairs and all(one.fault for one in pairs):
+    asked = [one for one in pairs if not one.identical]
+    if asked and all(one.fault for one in asked):
         raise QuantbenchError(
-            f"the judge {settings.model} at {settings.url} said nothing of {len(pairs)} pairs: {pairs[0].fault}",
+            f"the judge {settings.model} at {settings.url} said nothing of {len(asked)} pairs: {asked[0].fault}",
             remedy="correct the suite's url and model (and its key), or leave the suite out",
             log=log,
         )
