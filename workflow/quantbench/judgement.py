@@ -11,7 +11,7 @@ from pathlib import Path
 
 WORKFLOW = Path(__file__).parents[1]
 QUALITY = (
-    "answers", "checks", "code_check", "code_worker", "correct", "gate", "likelihood", "natural", "pair", "paired",
+    "answers", "checks", "code_check", "code_worker", "correct", "gate", "judgements", "likelihood", "lm_eval_samples", "natural", "pair", "paired",
     "prompt_set", "readings", "score", "suites", "symbolic",
 )  # fmt: skip
 JUDGING = (

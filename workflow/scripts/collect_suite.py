@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 from quantbench import jobs, kept
 from quantbench.config import model_plan
@@ -38,6 +39,9 @@ def main(job):
         server=server,
         floor=model_plan.floor(plan, spec.model, suite),
         baseline=base.read(baseline[0], list[suites.of(settings).collected]) if baseline else None,
+        baseline_name=plan.baseline,
+        log=Path(job.log[0]),
+        lmeval_python=plan.config["lmeval_python"],
     )
     collected = collect.collect(asked)
     told = kept.collected_with(plan, suite, spec.model, answers.server, suites.version(settings, items))

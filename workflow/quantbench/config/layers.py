@@ -17,9 +17,9 @@ from quantbench.records.suite import SETTINGS
 
 Json = dict[str, Any]
 
-MACHINE = ("gpu_name", "match", "lanes", "server", "vllm_python", "llmcompressor_python")
+MACHINE = ("gpu_name", "match", "lanes", "server", "vllm_python", "llmcompressor_python", "lmeval_python")
 """Keys of a profile that are of the machine; a price is too where it is a quote with source and date."""
-LENT = ("lanes", "server", "vllm_python", "llmcompressor_python")
+LENT = ("lanes", "server", "vllm_python", "llmcompressor_python", "lmeval_python")
 """What a profile lends to a name that has no profile: how servers run here, not what the card is called or costs."""
 _OF_PRICE = ("currency", "source", "date")
 _TOGETHER = {

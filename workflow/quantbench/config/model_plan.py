@@ -6,7 +6,7 @@ from typing import Any
 
 from quantbench.config import package_source
 from quantbench.config.configuration import Plan
-from quantbench.records.suite import PROMPTS, AnswersSettings
+from quantbench.records.suite import PROMPTS, AnswersSettings, LikelihoodSettings
 
 Json = dict[str, Any]
 
@@ -118,8 +118,10 @@ def quantizer_python(plan: Plan, name: str) -> str:
 def floor(plan: Plan, name: str, suite: str = PROMPTS) -> list[int]:
     """Concurrencies at which a model is asked a suite's prompts again: the baseline only."""
     settings = plan.suites.get(suite)
-    if name != plan.baseline or not isinstance(settings, AnswersSettings):
+    if name != plan.baseline or settings is None or isinstance(settings, LikelihoodSettings):
         return []
+    if not isinstance(settings, AnswersSettings):
+        return [plan.config["quality"]["floor_concurrency"]]
     return [*([settings.concurrency] if settings.floor_repeat else []), settings.floor_concurrency]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from quantbench.quality.prompt_set import Prompt
@@ -29,6 +30,7 @@ class Asked:
     kept: answers by names that hash what was asked of this very server, plain data as in JSON; what is put there is on
     the disk at once, and is there again whatever ends the job.
     server: brings the server up and holds it. Entered only where something has to be asked.
+    log: what a program that is started says; lmeval_python: the interpreter of lm-eval's environment.
     """
 
     suite: str
@@ -39,3 +41,6 @@ class Asked:
     server: Callable[[], AbstractContextManager[Server]]
     floor: Sequence[int] = ()
     baseline: Sequence[Any] | None = None
+    baseline_name: str = "baseline"
+    log: Path = Path("suite.log")
+    lmeval_python: str = ".venv-lmeval/bin/python"

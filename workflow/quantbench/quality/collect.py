@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from quantbench.quality import answers, ask, ask_likelihood, likelihood
+from msgspec import structs, to_builtins
+
+from quantbench.errors import QuantbenchError
+from quantbench.quality import (
+    answers,
+    ask,
+    ask_likelihood,
+    judge_model,
+    judgements,
+    likelihood,
+    lm_eval,
+    lm_eval_samples,
+)
 from quantbench.quality.asked import Asked
-from quantbench.records.base import Record
+from quantbench.quality.pair import digest
+from quantbench.records.base import Record, convert
+from quantbench.records.judge import Judged, JudgedAnswers, JudgeSettings
 from quantbench.records.likelihood import Likelihoods
+from quantbench.records.lm_eval import LmEvalAnswers, LmEvalSettings
 from quantbench.records.quality import Answer
 from quantbench.records.suite import AnswersSettings, LikelihoodSettings, SuiteKind, kind_of
 
@@ -60,9 +76,74 @@ def collect_likelihoods(asked: Asked) -> list[Likelihoods]:
     return [likelihood.whole([asked.kept[name] for name in names.values()])]
 
 
+def collect_lm_eval(asked: Asked) -> list[LmEvalAnswers]:
+    """What lm-eval makes of one model's answers, as the only entry; it asks all of a suite's tasks or none."""
+    assert isinstance(asked.settings, LmEvalSettings)
+    name = digest([lm_eval_samples.asks(asked.settings, asked.items), list(asked.floor)])
+    if name not in asked.kept:
+        with asked.server() as server:
+            found = lm_eval.collect(
+                server.url,
+                server.name,
+                server.key,
+                asked.settings,
+                asked.log,
+                python=asked.lmeval_python,
+                name=asked.model,
+                again=asked.floor,
+            )
+        asked.kept[name] = to_builtins(found)
+    return [convert(asked.kept[name], LmEvalAnswers)]
+
+
+def collect_judged(asked: Asked) -> list[JudgedAnswers]:
+    """One model's answers, and of a variant's what the judge says of them beside the baseline's, as the only entry."""
+    settings = asked.settings
+    assert isinstance(settings, JudgeSettings)
+    passes = [settings.concurrency, *asked.floor]
+    known = digest(["known as", asked.model])
+    if known not in asked.kept or any(name not in asked.kept for name in answers.keys(asked.items, passes)):
+        with asked.server() as server:
+            ask.fill(server.url, server.name, asked.items, passes, asked.kept, key=server.key)
+            asked.kept[known] = [server.name, server.url]
+    own = JudgedAnswers(
+        answers=tuple(answers.assembled(asked.items, passes, asked.kept, {})), known_as=tuple(asked.kept[known])
+    )
+    if not asked.baseline:
+        return [own]
+    (base,) = asked.baseline
+    name = digest([judgements.asks(settings, asked.items), [[a.output for a in side.answers] for side in (base, own)]])
+    if name not in asked.kept:
+        said = judge_model.collect(
+            (asked.baseline_name, base.answers),
+            (asked.model, own.answers),
+            {asked.baseline_name: base.known_as, asked.model: own.known_as},
+            settings,
+            _key(asked.suite, settings),
+            asked.log,
+        )
+        asked.kept[name] = to_builtins(said)
+    return [structs.replace(own, judged=convert(asked.kept[name], Judged))]
+
+
+def _key(suite: str, settings: JudgeSettings) -> str | None:
+    """The judge's own key, where it wants one."""
+    if not settings.key_env:
+        return None
+    key = os.environ.get(settings.key_env, "").strip()
+    if not key:
+        raise QuantbenchError(
+            f"suite {suite}: the variable {settings.key_env} that should hold the judge's API key is empty",
+            remedy=f"export {settings.key_env}, or leave quality.suites.{suite}.key_env out",
+        )
+    return key
+
+
 KINDS: Final[Mapping[SuiteKind, Callable[[Asked], Sequence[Record]]]] = {
     "answers": collect_answers,
     "likelihood": collect_likelihoods,
+    "lm_eval": collect_lm_eval,
+    "judge": collect_judged,
 }
 """By `kind`, as in `suites.KINDS`."""
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from quantbench.errors import QuantbenchError
-from quantbench.quality import answers, likelihood, prompt_set
+from quantbench.quality import answers, judgements, likelihood, lm_eval_samples, prompt_set
 from quantbench.quality.pair import Pair, digest
 from quantbench.quality.prompt_set import Prompt
 from quantbench.records.base import Record
+from quantbench.records.judge import JudgedAnswers
 from quantbench.records.likelihood import Likelihoods
+from quantbench.records.lm_eval import LmEvalAnswers
 from quantbench.records.quality import Answer
 from quantbench.records.suite import LikelihoodSettings, SuiteKind, SuiteScore, SuiteSettings, items_file, kind_of
 
@@ -35,6 +37,8 @@ class Kind:
 KINDS: Final[Mapping[SuiteKind, Kind]] = {
     "answers": Kind(Answer, answers.asks, answers.score),
     "likelihood": Kind(Likelihoods, likelihood.asks, likelihood.score_pair),
+    "lm_eval": Kind(LmEvalAnswers, lm_eval_samples.asks, lm_eval_samples.score_pair),
+    "judge": Kind(JudgedAnswers, judgements.asks, judgements.score_pair),
 }
 """By `kind`. Here, and in `collect.KINDS`, a kind is plugged in; its settings are in `records.suite`."""
 

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Final, Literal, cast, get_args
 from quantbench.records.base import Record, convert
 from quantbench.records.block import ServedWith
 from quantbench.records.finding import Finding
+from quantbench.records.judge import JudgeSettings
+from quantbench.records.lm_eval import LmEvalSettings
 
 SuiteKind = Literal["answers", "likelihood", "lm_eval", "judge"]
 """How a suite asks: prompts with checks, token likelihoods, lm-eval's tasks, a judging model."""
@@ -45,25 +47,6 @@ class LikelihoodSettings(Record, frozen=True, kw_only=True, tag_field="kind", ta
     tokens: int = 128
     concurrency: int = 8
     thinking: bool | None = None
-
-
-class LmEvalSettings(Record, frozen=True, kw_only=True, tag_field="kind", tag="lm_eval"):
-    """Tasks of lm-eval by name. limit: documents of each task, null for all."""
-
-    needs_baseline: ClassVar[bool] = False
-    tasks: tuple[str, ...]
-    limit: int | None = None
-
-
-class JudgeSettings(Record, frozen=True, kw_only=True, tag_field="kind", tag="judge"):
-    """Answers to the items, judged in pairs by `model` at `url`; key_env: the variable that holds its API key."""
-
-    needs_baseline: ClassVar[bool] = True
-    items: str
-    limit: int | None = None
-    url: str
-    model: str
-    key_env: str | None = None
 
 
 SuiteSettings = AnswersSettings | LikelihoodSettings | LmEvalSettings | JudgeSettings
@@ -170,7 +153,10 @@ class Likelihood(Record, frozen=True, kw_only=True):
 class Preference(Record, frozen=True, kw_only=True):
     """A judge's word on pairs of answers, each shown in both orders; what is not the same in both is a tie.
 
-    false_preference: share of pairs of the baseline with itself that were no tie.
+    false_preference: share of pairs of the baseline with itself that were no tie, of the `control` pairs whose texts
+    differ. pairs: those with a word in both orders; identical: of them, equal texts, ties without a question; failed:
+    pairs besides, without a word. share: variant's wins of the decided pairs, Clopper-Pearson. same_family: the judge
+    is named like a judged model.
     """
 
     judge: str
@@ -180,6 +166,11 @@ class Preference(Record, frozen=True, kw_only=True):
     ties: int
     inconsistent: int
     false_preference: float | None = None
+    control: int = 0
+    identical: int = 0
+    failed: int = 0
+    share: Estimate | None = None
+    same_family: bool = False
 
 
 class SuiteScore(Record, frozen=True, kw_only=True):
