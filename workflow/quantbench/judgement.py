@@ -11,8 +11,8 @@ from pathlib import Path
 
 WORKFLOW = Path(__file__).parents[1]
 QUALITY = (
-    "answers", "checks", "code_check", "code_worker", "correct", "gate", "judgements", "likelihood", "lm_eval_samples", "natural", "pair", "paired",
-    "prompt_set", "readings", "score", "suites", "symbolic",
+    "answers", "checks", "code_check", "code_worker", "correct", "gate", "judgements", "likelihood",
+    "lm_eval_samples", "natural", "pair", "paired", "prompt_set", "readings", "score", "suites", "symbolic",
 )  # fmt: skip
 JUDGING = (
     "quantbench/records/**/*",

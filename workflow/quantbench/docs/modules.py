@@ -33,7 +33,8 @@ EDGES: Final = {
     "client/prompt_file", "client/load_phase", "client/load_checks", "client/load_progress", "client/load",
     "client/wire", "client/aiohttp_wire", "client/loop_lag", "client/truth_server", "client/calibration",
     "client/tables_io", "quality/ask", "quality/ask_likelihood", "quality/code_check", "quality/code_worker",
-    "quality/collect", "quality/gguf_source", "quality/judge_model", "quality/kept_items", "quality/lm_eval", "quality/made_models",
+    "quality/collect", "quality/gguf_source", "quality/judge_model", "quality/kept_items", "quality/lm_eval",
+    "quality/made_models",
     "report/render", "report/say", "report/plots", "report/ending", "docs/modules", "docs/pages",
 }  # fmt: skip
 """Modules that may read a disk, a clock or a network, beside those of `WORLDLY`. All others are pure: values in, values

@@ -25,7 +25,7 @@ from quantbench.engines import api_key
 from quantbench.errors import QuantbenchError
 from quantbench.observe import programs
 from quantbench.quality import lm_eval_samples, lm_eval_tasks, prompt_set
-from quantbench.quality.ask import GREEDY
+from quantbench.quality.answers import GREEDY
 from quantbench.records.lm_eval import LmEvalAnswers, LmEvalItem, LmEvalSettings, LmEvalTask
 from quantbench.serving import processes
 

@@ -12,8 +12,8 @@ Better = Literal["baseline", "variant", "tie"]
 
 class JudgeSettings(Record, frozen=True, kw_only=True, tag_field="kind", tag="judge"):
     """How a suite of kind `judge` asks. url: an OpenAI-compatible server, with or without its /v1; model: its name
-    there; key_env: the variable that holds its API key; items: the prompts whose answers it compares, as many as `limit`;
-    template: file with the question to the judge; longest: characters of an answer that it is shown.
+    there; key_env: the variable that holds its API key; items: the prompts whose answers it compares, as many as
+    `limit`; template: file with the question to the judge; longest: characters of an answer that it is shown.
     """
 
     needs_baseline: ClassVar[bool] = True
