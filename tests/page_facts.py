@@ -83,6 +83,7 @@ LOSS: dict[str, Any] = {"ratio": 0.8, "code": "worse"}
 SAME: dict[str, Any] = {"ratio": 1.0, "code": "equivalent"}
 PRICE = Price(hourly_price=0.28, source="a price list", date="2026-11-09", utilisation=0.5)
 FLOOR = Floor(measured=True, answers=60, identical=60, identical_share=1.0)
+BAD_ENDS = ({"hard": ("no_repetition",)}, {"hard": ("not_empty",)}, {"cut": True, "in_thought": True})
 
 
 def compared(*rows: Comparison, **parts: Any) -> Run:
@@ -403,6 +404,10 @@ CASES: dict[str, dict[str, Run]] = {
         ),
         "nothing was priced": priced(capacity=[]),
         "answers of a suite that end well": solved(*natural_answers.spread(60)),
+        "answers of a suite that end badly": solved(
+            *natural_answers.spread(57),
+            *(natural_answers.item(57 + n, passed=False, **bad) for n, bad in enumerate(BAD_ENDS)),
+        ),
         "answers of a suite, no price": solved(*natural_answers.spread(60), price=Price()),
         "answers of a suite, the control failed": solved(*natural_answers.spread(60), trusted=False),
         "answers of a suite, no test of speed": solved(
@@ -484,7 +489,7 @@ CASES: dict[str, dict[str, Run]] = {
         "heavy damage": scored(*(item(i, lost=i < 40) for i in range(60))),
         "all of six lost": scored(*(item(i, lost=True) for i in range(6))),
         "many items, a margin in reach": suites(counted(400, lost=8, gained=6)),
-        "few of many pass": suites(counted(400, lost=7, gained=4, passed=60)),
+        "few of many pass": suites(counted(400, lost=7, gained=4, passed=30)),
         "new loops": suites(looping(400, 20)),
         "some new loops": suites(looping(400, 4)),
         "as many loops as before": suites(looping(400, 20, 20)),

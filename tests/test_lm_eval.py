@@ -190,7 +190,7 @@ def test_prompts_of_ours_are_asked_and_judged(tmp_path: Path) -> None:
         for n, word in enumerate("ab")
     ]
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
-    found = asked(Model(), tmp_path, tasks=(), include_path=None, prompts=str(tmp_path / "mine.jsonl"))
+    found = asked(Model(), tmp_path, tasks=(), include_path=None, items=str(tmp_path / "mine.jsonl"))
     assert [(item.id, item.kind, item.passed) for item in found.items] == [
         ("quantbench_mine/p0", "fact", True), ("quantbench_mine/p1", "fact", False),
     ]  # fmt: skip

@@ -8,9 +8,9 @@ from quantbench import jobs, kept
 from quantbench.config import model_plan
 from quantbench.config.expected import of_run
 from quantbench.engines import openai_api
+from quantbench.kept_items import KeptItems
 from quantbench.quality import collect, suites
 from quantbench.quality.asked import Asked, Server
-from quantbench.quality.kept_items import KeptItems
 from quantbench.records import base
 from quantbench.records.layout import Results
 from quantbench.serving import lane

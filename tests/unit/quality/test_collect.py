@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from answer_server import Server, serving
 from quantbench.errors import QuantbenchError
+from quantbench.kept_items import KeptItems
 from quantbench.quality import answers, ask, collect, prompt_set, suites
 from quantbench.quality.asked import Asked
 from quantbench.quality.asked import Server as Place
-from quantbench.quality.kept_items import KeptItems
 from quantbench.quality.pair import Pair, Side
 from quantbench.records.base import read, write
 from quantbench.records.block import ServedWith

@@ -92,7 +92,9 @@ def asked(
     baseline = [answer(n, a, repeats[n] if repeats else None) for n, (a, _) in enumerate(pairs)]
     variant = [answer(n, b) for n, (_, b) in enumerate(pairs)]
     with serving(judge) as url:
-        settings = JudgeSettings(**{"url": url, "model": "Referee-70B", "template": TEMPLATE, **more})
+        settings = JudgeSettings(
+            **{"items": "prompts.jsonl", "url": url, "model": "Referee-70B", "template": TEMPLATE, **more}
+        )
         found = judge_model.collect(
             ("bf16", baseline), ("int8", variant), JUDGED, settings, key, folder / "judge.jsonl", wait_s=0.01
         )
@@ -174,7 +176,8 @@ def test_a_judge_that_never_answers_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(QuantbenchError, match="did not answer"):
         judge_model.collect(
             ("bf16", [answer(0, "a")]), ("int8", [answer(0, "bb")]), JUDGED,
-            JudgeSettings(url="http://127.0.0.1:9", model="Referee", template=TEMPLATE, tries=1), None, tmp_path / "l",
+            JudgeSettings(items="", url="http://127.0.0.1:9", model="Referee", template=TEMPLATE, tries=1), None,
+            tmp_path / "l",
         )  # fmt: skip
 
 
@@ -199,7 +202,8 @@ def test_thoughts_are_not_shown_and_long_answers_are_cut(tmp_path: Path) -> None
     with serving(judge) as url:
         judge_model.collect(
             ("bf16", [answer(0, "hm</think>4", thought=True)]), ("int8", [answer(0, "x" * 10_000)]), JUDGED,
-            JudgeSettings(url=f"{url}/v1/", model="Referee", template=TEMPLATE, longest=50), None, tmp_path / "l",
+            JudgeSettings(items="", url=f"{url}/v1/", model="Referee", template=TEMPLATE, longest=50), None,
+            tmp_path / "l",
         )  # fmt: skip
     text = judge.bodies[0]["messages"][0]["content"]
     assert "<answer_1>\n4\n</answer_1>" in text
@@ -241,7 +245,7 @@ def test_answers_to_other_prompts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(QuantbenchError, match="are to other prompts"):
         judge_model.collect(
             ("bf16", [answer(0, "a")]), ("int8", [answer(1, "b")]), JUDGED,
-            JudgeSettings(url="http://127.0.0.1:9", model="R", template=TEMPLATE), None, tmp_path / "l",
+            JudgeSettings(items="", url="http://127.0.0.1:9", model="R", template=TEMPLATE), None, tmp_path / "l",
         )  # fmt: skip
 
 

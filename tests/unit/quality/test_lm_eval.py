@@ -229,7 +229,9 @@ def test_the_environment_has_what_the_checks_import() -> None:
         left += new
     assert {"jsonschema", "msgspec"} <= foreign, "the walk finds imports"
     # by the names of their packages, where these differ from those of the modules
-    packages = {{"yaml": "pyyaml", "rapidfuzz": "rapidfuzz"}.get(name, name).replace("_", "-") for name in foreign}
+    packages = {
+        {"yaml": "pyyaml", "lingua": "lingua-language-detector"}.get(name, name).replace("_", "-") for name in foreign
+    }
     assert packages <= pinned | set(listed)
     assert not {"torch", "transformers"} & pinned
 
@@ -318,7 +320,7 @@ def test_no_environment_is_an_error_that_says_how_it_is_made(tmp_path: Path) -> 
 
 def test_a_prompt_file_is_asked_as_a_task_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "my.prompts.jsonl").write_text(json.dumps(PROMPTS[0]) + "\n")
-    settings = LmEvalSettings(prompts=str(tmp_path / "my.prompts.jsonl"))
+    settings = LmEvalSettings(items=str(tmp_path / "my.prompts.jsonl"))
     python = stand_in(tmp_path, ANSWERS)
     lm_eval.collect("u", "m", None, settings, tmp_path / "log", python=python, samples=tmp_path / "kept")
     job = json.loads((tmp_path / "kept/job.json").read_text())

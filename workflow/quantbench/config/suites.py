@@ -35,4 +35,6 @@ def left_out(suite: str) -> str:
 
 def _settings(entry: Mapping[str, Any], quality: Mapping[str, Any]) -> SuiteSettings:
     shared = {key: quality[key] for key in SHARED.get(entry["kind"], ())}
+    if not quality["thinking"]:
+        shared.pop("thinking_tokens", None)
     return settings_of({**shared, **entry})

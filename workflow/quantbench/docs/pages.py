@@ -13,7 +13,11 @@ from quantbench.docs.markdown import fill
 Block = Callable[[], str]
 BLOCKS: Final[Mapping[str, Mapping[str, Block]]] = {
     "docs/architecture.md": {"modules": modules.modules_table},
-    "docs/measurement.md": {"metrics": tables.metrics_table, "guards": tables.guards_table, "gate": tables.gate_table},
+    "docs/measurement.md": {
+        "metrics": tables.metrics_table,
+        "guards": tables.guards_table,
+        "gate": lambda: tables.gate_table(settings.read_yaml(settings.SCHEMA)),
+    },
     "docs/files.md": {"columns": tables.tuple_columns_table, "contracts": contracts.contracts},
     "config/README.md": {"keys": lambda: tables.keys_table(settings.read_yaml(settings.SCHEMA))},
 }

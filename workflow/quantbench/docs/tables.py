@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any, Final
 
-from quantbench.config import settings
 from quantbench.docs.markdown import table
 from quantbench.judge.guards import GUARDS
 from quantbench.judge.summary import columns
@@ -27,10 +26,10 @@ def guards_table() -> str:
     return "\n\n".join(parts)
 
 
-def gate_table() -> str:
+def gate_table(schema: Mapping[str, Any]) -> str:
     """`gate` of docs/measurement.md: what each use needs, and the limits of the likelihoods with their sources."""
-    schema = settings.read_yaml(settings.SCHEMA)["properties"]["quality"]["properties"]["margins"]["properties"]
-    margins = {name: node["default"] for name, node in schema.items() if "default" in node}
+    nodes = schema["properties"]["quality"]["properties"]["margins"]["properties"]
+    margins = {name: node["default"] for name, node in nodes.items() if "default" in node}
     uses = [
         (
             f"`{use.use}`",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from quantbench.records.base import OpenRecord, Record
 from quantbench.records.block import ServedWith
@@ -171,6 +171,7 @@ class QualityDetails(Record, frozen=True, kw_only=True):
     concurrency: most prompts that a side was asked at a time, None where that was not told.
     """
 
+    retired: ClassVar = ("verdict", "uses", "rules")
     baseline: str
     variant: str
     prompts: int
