@@ -7,9 +7,14 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from box import Box, jobs
+from quantbench.block import BlockSpec
+from quantbench.errors import QuantbenchError
+from quantbench.lane_process import Ahead, LaneProcess
+from quantbench.records.server import ServerSpec
 
 BLOCKS = [(model, f"chat/c4_t16/b{number}") for number in (1, 2, 3) for model in ("alpha", "beta")]
 LATE_S = 2
@@ -66,16 +71,15 @@ def test_what_was_measured_ahead_of_a_killed_run_counts_for_nothing(ahead: Box) 
     ahead.assert_none_left()
 
 
-@pytest.mark.fault("a server dies while a block is measured ahead", "its job fails with the cause, or measures it")
-def test_a_server_that_dies_ahead_costs_one_block_at_most(ahead: Box) -> None:
-    run = ahead.spawn("capacity")
-    ahead.wait_for(lambda: len(ahead.events("block begins")) >= 3)
-    model = ahead.events("block begins")[-1]["model"]
-    victims = [pid for pid, line in ahead.living().items() if f"--served-model-name {model} " in line + " "]
-    for pid in victims:
-        os.kill(pid, signal.SIGKILL)
-    assert victims
-    if run.wait(180):
-        ahead.run("capacity")
-    assert len(ahead.results("raw/*/chat/*/b*.json")) == len(BLOCKS)
-    ahead.assert_none_left()
+def test_what_failed_ahead_fails_its_job_and_no_other(tmp_path: Path) -> None:
+    def block(number: int) -> BlockSpec:
+        knobs: Any = None
+        return BlockSpec("alpha", number, ServerSpec(model="alpha", source="", port=1), knobs, "fake", tmp_path)
+
+    process = object.__new__(LaneProcess)
+    process._ahead = Ahead(block(2), failure=QuantbenchError("the server died"))
+    with pytest.raises(QuantbenchError, match="the server died"):
+        process._taken(block(2), None)
+    process._ahead = Ahead(block(2), failure=QuantbenchError("the server died"))
+    assert process._taken(block(3), None) is None, "another one is measured as if nothing had been"
+    assert process._ahead is None
