@@ -52,7 +52,7 @@ from quantbench.records.plan import ArmPlan, Factor, IsoPlan
 from quantbench.records.quality import Answer, CheckResult, ClassCount, Floor, Item, Lengths, Passed, Thinking
 from quantbench.records.run import Run
 from quantbench.records.server import Completion, Memory, Quantization, Settings, Startup, Unfit, Unpacked, Versions
-from quantbench.records.suite import Outcome
+from quantbench.records.suite import Outcome, Preference
 from quantbench.records.tables import StartupRow
 from quantbench.report import cost, decision, ending, factors, impact, iso_memory, method, practices, render, speed
 from quantbench.report import memory as memory_page
@@ -83,6 +83,16 @@ LOSS: dict[str, Any] = {"ratio": 0.8, "code": "worse"}
 SAME: dict[str, Any] = {"ratio": 1.0, "code": "equivalent"}
 PRICE = Price(hourly_price=0.28, source="a price list", date="2026-11-09", utilisation=0.5)
 FLOOR = Floor(measured=True, answers=60, identical=60, identical_share=1.0)
+JUDGED = Preference(
+    judge="Referee-70B",
+    pairs=30,
+    baseline_wins=5,
+    variant_wins=3,
+    ties=22,
+    inconsistent=4,
+    false_preference=0.1,
+    failed=2,
+)
 BAD_ENDS = ({"hard": ("no_repetition",)}, {"hard": ("not_empty",)}, {"cut": True, "in_thought": True})
 
 
@@ -495,6 +505,8 @@ CASES: dict[str, dict[str, Run]] = {
         "as many loops as before": suites(looping(400, 20, 20)),
         "other tokens": suites([*counted(90), but(counted(1)[0], id="x", same_input=False)]),
         "likelihoods near": suites(counted(400), likelihood=likelihood(0.01), likelihood_floor=likelihood(0.001)),
+        "a judge": suites(counted(400), preference=JUDGED),
+        "a judge without a control": suites(counted(400), preference=but(JUDGED, false_preference=None)),
         "likelihoods on the way": suites(counted(400), likelihood=likelihood(0.14, 0.86)),
         "another most likely token": suites(counted(400), likelihood=likelihood(0.01, 0.8)),
         "a higher perplexity": suites(counted(400), likelihood=likelihood(0.01, ppl=1.4)),

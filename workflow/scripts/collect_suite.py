@@ -38,7 +38,7 @@ def main(job):
         kept=answers,
         server=server,
         floor=model_plan.floor(plan, spec.model, suite),
-        baseline=base.read(baseline[0], list[suites.of(settings).collected]) if baseline else None,
+        baseline=base.read(baseline[0], suites.of(settings).collected) if baseline else None,
         baseline_name=plan.baseline,
         log=Path(job.log[0]),
         lmeval_python=plan.config["lmeval_python"],

@@ -16,8 +16,8 @@ def main(job):
         suite=job.wildcards.suite,
         settings=settings,
         items=suites.items(settings, "".join(Path(path).read_text(encoding="utf-8") for path in job.input.prompts)),
-        baseline=Side(job.params.baseline, read(job.input.baseline, list[kind.collected])),
-        variant=Side(job.wildcards.variant, read(job.input.variant, list[kind.collected])),
+        baseline=Side(job.params.baseline, read(job.input.baseline, kind.collected)),
+        variant=Side(job.wildcards.variant, read(job.input.variant, kind.collected)),
         run_code=code_check.run_python if job.params.code else None,
     )
     write(job.output[0], kind.score(pair))

@@ -13,7 +13,6 @@ from quantbench.errors import QuantbenchError
 from quantbench.quality import answers, judgements, likelihood, lm_eval_samples, prompt_set
 from quantbench.quality.pair import Pair, digest
 from quantbench.quality.prompt_set import Prompt
-from quantbench.records.base import Record
 from quantbench.records.judge import JudgedAnswers
 from quantbench.records.likelihood import Likelihoods
 from quantbench.records.lm_eval import LmEvalAnswers
@@ -25,20 +24,20 @@ from quantbench.records.suite import LikelihoodSettings, SuiteKind, SuiteScore, 
 class Kind:
     """A kind of suite.
 
-    collected: what one entry of a collection is. asks: all that a server is asked, as plain data: where it changes, the
+    collected: what a collection is. asks: all that a server is asked, as plain data: where it changes, the
     suite is collected again. score: of a pair, from kept files alone.
     """
 
-    collected: type[Record]
+    collected: type[list[Any]]
     asks: Callable[[SuiteSettings, Sequence[Prompt]], Any]
     score: Callable[[Pair], SuiteScore]
 
 
 KINDS: Final[Mapping[SuiteKind, Kind]] = {
-    "answers": Kind(Answer, answers.asks, answers.score),
-    "likelihood": Kind(Likelihoods, likelihood.asks, likelihood.score_pair),
-    "lm_eval": Kind(LmEvalAnswers, lm_eval_samples.asks, lm_eval_samples.score_pair),
-    "judge": Kind(JudgedAnswers, judgements.asks, judgements.score_pair),
+    "answers": Kind(list[Answer], answers.asks, answers.score),
+    "likelihood": Kind(list[Likelihoods], likelihood.asks, likelihood.score_pair),
+    "lm_eval": Kind(list[LmEvalAnswers], lm_eval_samples.asks, lm_eval_samples.score_pair),
+    "judge": Kind(list[JudgedAnswers], judgements.asks, judgements.score_pair),
 }
 """By `kind`. Here, and in `collect.KINDS`, a kind is plugged in; its settings are in `records.suite`."""
 

@@ -112,6 +112,19 @@ def _pair_lines(run: Run, say: Speech, variant: str) -> Iterator[str]:
     for score in run.suites.get(variant, ()):
         if score.likelihood:
             yield likelihood(say, score.likelihood, score.likelihood_floor)
+        if judged := score.preference:
+            yield say(
+                "quality_page.judge",
+                judge=judged.judge,
+                pairs=judged.pairs,
+                variant=variant,
+                baseline=run.baseline,
+                own=judged.variant_wins,
+                base=judged.baseline_wins,
+                ties=judged.ties,
+                failed=judged.failed,
+                false=judged.false_preference,
+            )
     if variant in run.quality:
         yield from _prompt_lines(say, run.quality[variant])
     few = [
