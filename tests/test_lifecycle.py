@@ -426,7 +426,7 @@ def test_new_judgement_remakes_tables_and_pages_and_measures_nothing(
     for name in ("alpha", "beta"):  # only of real weights are answers asked
         done.config["models"][name].pop("load_format")
         (done.path / f"models/{name}/model.safetensors").write_bytes(no_tensors(64))
-    done.configure(quality={"prompts": "config/prompts/quality.jsonl"})
+    done.configure(quality={"prompts": "config/prompts/quality.jsonl", "suites": {"tasks": None, "likelihood": None}})
     tell(done)
     finish_without_running(done)
 
@@ -472,7 +472,8 @@ def with_tasks(small: Box) -> Box:
         (small.path / f"models/{name}/model.safetensors").write_bytes(no_tensors(64))
     (small.path / "two.jsonl").write_text("".join(f"{json.dumps(item(name))}\n" for name in "xy"))
     write_items(small, *map(item, ("a", "b", "c")))
-    suites = {"tasks": {"kind": "answers", "items": "tasks.jsonl", "floor_concurrency": 2}}
+    tasks = {"kind": "answers", "items": "tasks.jsonl", "concurrency": 1, "floor_concurrency": 2, "floor_repeat": True}
+    suites = {"tasks": tasks, "likelihood": None}
     told = {"server": {"env": {"FAKE_VLLM": json.dumps({"tell": str(small.path / "told.jsonl")})}}}
     small.configure(quality={"prompts": "two.jsonl", "suites": suites}, **told)
     return small
