@@ -69,31 +69,34 @@ class Server:
 
 @contextmanager
 def serving(server: Server) -> Iterator[str]:
-    loop, started, port = asyncio.new_event_loop(), threading.Event(), []
     app = web.Application()
     app.add_routes([web.post("/tokenize", server.tokenize), web.post("/v1/completions", server.complete)])
     if "template" in server.faults:
         app.add_routes([web.post("/detokenize", server.detokenize)])
-    runner = web.AppRunner(app)
+    with running(app) as url:
+        yield url
 
-    async def start() -> None:
+
+@contextmanager
+def running(app: web.Application) -> Iterator[str]:
+    """An application on a port of its own, in a thread; its URL."""
+    started, told = threading.Event(), []
+
+    async def serve() -> None:
+        runner, over = web.AppRunner(app), asyncio.Event()
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        port.append(runner.addresses[0][1])
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        told.append((asyncio.get_running_loop(), over, runner.addresses[0][1]))
         started.set()
+        await over.wait()
+        await runner.cleanup()
 
-    def run() -> None:
-        loop.run_until_complete(start())
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
     assert started.wait(60)
+    loop, over, port = told[0]
     try:
-        yield f"http://127.0.0.1:{port[0]}"
+        yield f"http://127.0.0.1:{port}"
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(over.set)
         thread.join()
-        loop.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiohttp import web
+from answer_server import running
 from likelihood_simulation import normalized
 from quantbench.errors import QuantbenchError
 from quantbench.quality import ask_likelihood as ask
@@ -78,31 +77,10 @@ class Server:
 
 @contextmanager
 def serving(server: Server) -> Iterator[str]:
-    loop, started, port = asyncio.new_event_loop(), threading.Event(), []
     app = web.Application()
     app.add_routes([web.post("/tokenize", server.tokenize), web.post("/v1/completions", server.complete)])
-    runner = web.AppRunner(app)
-
-    async def start() -> None:
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        port.append(runner.addresses[0][1])
-        started.set()
-
-    def run() -> None:
-        loop.run_until_complete(start())
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    assert started.wait(60)
-    try:
-        yield f"http://127.0.0.1:{port[0]}"
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    with running(app) as url:
+        yield url
 
 
 def collected(server: Server, baseline: Likelihoods | None = None, prompts: list[Any] = PROMPTS) -> Likelihoods:

@@ -165,11 +165,13 @@ def _outcome(item: Item, flips: Mapping[str, bool], *, asked_again: bool) -> Out
 
 
 def _answered(item: Item, side: Side) -> Answered:
+    unknown = item.change == "not run" or any(check.ok is None for check in side.checks)
     return Answered(
-        passed=None if item.change == "not run" else side.passed,
+        passed=None if unknown else side.passed,
         hard=tuple(check.type for check in side.failed if check.hard),
         tokens=side.tokens,
         cut=side.finish_reason == "length",
+        in_thought=side.thought == "open",
     )
 
 

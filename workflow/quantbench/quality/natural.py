@@ -14,9 +14,10 @@ import numpy as np
 from msgspec.structs import replace
 from scipy.stats import beta
 
+from quantbench.quality.gate import prompts_suite
 from quantbench.records.codes import code
 from quantbench.records.natural import Natural, Rates
-from quantbench.records.quality import QualityDetails, Side
+from quantbench.records.quality import QualityDetails
 from quantbench.records.suite import PROMPTS, Answered, Estimate, Outcome, SuiteScore
 from quantbench.stats import NO_SPREAD, t_quantile
 
@@ -33,7 +34,7 @@ def pooled(scores: Sequence[SuiteScore], details: QualityDetails | None) -> tupl
     """
     answers = [score for score in scores if score.kind == "answers" and score.outcomes]
     if not answers and details:
-        return (PROMPTS,), of_details(details)
+        return (PROMPTS,), list(prompts_suite(details).outcomes)
     return tuple(score.suite for score in answers), [
         Outcome(
             id=f"{score.suite}/{item.id}",
@@ -73,30 +74,6 @@ def tokens(pairs: Iterable[Natural]) -> dict[str, float]:
             if length:
                 found.setdefault(model, length)
     return found
-
-
-def of_details(details: QualityDetails) -> list[Outcome]:
-    """The quality prompts as items of a suite."""
-    return [
-        Outcome(
-            id=item.id,
-            kind=item.kind,
-            baseline=_answered(item.baseline),
-            variant=_answered(item.variant),
-            same_input=item.same_input,
-        )
-        for item in details.details
-    ]
-
-
-def _answered(side: Side) -> Answered:
-    return Answered(
-        passed=None if any(check.ok is None for check in side.checks) else side.passed,
-        hard=tuple(check.type for check in side.failed if check.hard),
-        tokens=side.tokens,
-        cut=side.finish_reason == "length",
-        in_thought=side.thought == "open",
-    )
 
 
 def cluster_of(item: Outcome) -> str:
