@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from answer_server import Server, serving
+from msgspec.structs import replace
 from quantbench.errors import QuantbenchError
 from quantbench.kept_items import KeptItems
 from quantbench.quality import answers, ask, collect, prompt_set, suites
@@ -227,6 +229,20 @@ def test_a_limit_takes_classes_in_turn_and_a_larger_one_takes_all_that_it_took()
     assert taken[4] == ["1", "2", "4", "5", "6"]
     assert all(set(few) < set(more) for few, more in pairwise(taken))
     assert prompt_set.chosen(given, None) == given
+
+
+def test_what_is_too_hard_is_left_out_and_a_limit_counts_what_is_left() -> None:
+    given = [
+        item | level for item, level in zip(items("1234"), [{"level": 3}, {"level": 1}, {}, {"level": 2}], strict=True)
+    ]
+    ids = {
+        (level, limit): "".join(item["id"] for item in prompt_set.chosen(given, limit, level))
+        for level in (1, 2, 3)
+        for limit in (None, 2)
+    }
+    assert ids == {(1, None): "23", (1, 2): "23", (2, None): "234", (2, 2): "23", (3, None): "1234", (3, 2): "12"}
+    with pytest.raises(QuantbenchError, match="no item up to level 1"):
+        suites.items(replace(SETTING, max_level=1), json.dumps(given[0]))
 
 
 def test_a_repeat_is_another_answer_and_the_first_pass_is_one_at_any_concurrency() -> None:

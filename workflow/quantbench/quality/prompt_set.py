@@ -154,14 +154,16 @@ def _parsed(text: str, name: str) -> tuple[Prompt, ...]:
     return tuple(prompts)
 
 
-def chosen(prompts: Sequence[Prompt], limit: int | None) -> list[Prompt]:
-    """As many prompts as `limit`, in file order, taken in turn from each class; all for None.
+def chosen(prompts: Sequence[Prompt], limit: int | None, level: int | None = None) -> list[Prompt]:
+    """As many prompts as `limit`, in file order, taken in turn from each class; all for None. None above `level`.
 
-    What a limit takes, a larger one takes too.
+    A prompt without a level is below all. What a limit takes, a larger one takes too.
     """
     seen: Counter[str] = Counter()
     turns = []
     for place, prompt in enumerate(prompts):
+        if level is not None and prompt.get("level", 0) > level:
+            continue
         turns.append((seen[prompt["class"]], place))
         seen[prompt["class"]] += 1
     return [prompts[place] for place in sorted(place for _, place in sorted(turns)[:limit])]

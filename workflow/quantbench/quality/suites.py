@@ -51,12 +51,17 @@ def of(settings: SuiteSettings) -> Kind:
 
 
 def items(settings: SuiteSettings, text: str) -> list[Prompt]:
-    """The items that a suite asks: those of its file with this text, up to its limit. None of a kind without a file."""
+    """The items that a suite asks, of its file with this text: up to its level and its limit. None of a kind without a
+    file."""
     path = items_file(settings)
     if not path:
         return []
     limit = settings.prompts if isinstance(settings, LikelihoodSettings) else getattr(settings, "limit", None)
-    return prompt_set.chosen(prompt_set.parse(text, path), limit)
+    level = getattr(settings, "max_level", None)
+    found = prompt_set.chosen(prompt_set.parse(text, path), limit, level)
+    if not found:
+        raise QuantbenchError(f"{path} has no item up to level {level}", remedy="raise max_level, or leave it out")
+    return found
 
 
 def version(settings: SuiteSettings, asked: Sequence[Prompt]) -> str:
