@@ -20,8 +20,9 @@ PROMPTS: Final = "prompts"
 
 
 class AnswersSettings(Record, frozen=True, kw_only=True, tag_field="kind", tag="answers"):
-    """Prompts with checks, answered greedily. max_level: none above this level; limit: how many of them, null for all;
-    concurrency: how many at a time; floor_concurrency, floor_repeat: the baseline answers again at that concurrency, and once more as at first.
+    """Prompts with checks, answered greedily. max_level: none above it; limit: how many of them, null for all;
+    concurrency: how many at a time; floor_concurrency, floor_repeat: the baseline answers again at that concurrency,
+    and once more as at first.
     thinking: what models are told of it, None: nothing; thinking_tokens: tokens for a thought, beside an item's own.
     """
 
