@@ -180,7 +180,7 @@ def _heading(text: str) -> Markup:
     return _inline(text).replace("_", Markup("_<wbr>"))
 
 
-_WITH_INTERVAL: Final = re.compile(r"^((?:p\d\d )?[−+\d.,;%\s]+?) (\[[−+\d., %]+\])( [▲▼≈?])?$")
+_WITH_INTERVAL: Final = re.compile(r"^((?:p\d\d )?[−+\d.,;%\s]+?) (\[[−+\d.,%\s]+\])( [▲▼≈?])?$")
 
 
 def _ci_below(text: str) -> Markup:
@@ -190,7 +190,7 @@ def _ci_below(text: str) -> Markup:
 
 def _tone(cell: str) -> Markup:
     """The class of a table cell: short ones stay on one line."""
-    return Markup("s" if len(cell) <= 24 else "")
+    return Markup("s" if len(cell) <= 30 else "")
 
 
 def _verbatim(text: str) -> Markup:
