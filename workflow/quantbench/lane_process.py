@@ -93,10 +93,10 @@ class LaneProcess:
 
     def go_ahead(self) -> None:
         """Measure the block that follows, so that its job finds it done; not where a server had to be started first."""
-        wanted = self._next()
+        if (wanted := self._next()) is None:
+            return
         try:
-            if wanted:
-                self._ahead = Ahead(wanted, block.measure(wanted))
+            self._ahead = Ahead(wanted, block.measure(wanted))
         except Exception as failure:
             self._ahead = Ahead(wanted, failure=failure)
 
