@@ -20,6 +20,7 @@ from typing import Any
 RUN = "QUANTBENCH_RUN"
 """The folder of this run in the state folder, written by `serving.agenda`: agenda.json, and a socket per lane."""
 WAIT_S = 2.0
+"""For its exit code, of a process that has closed the line."""
 ENDED = (
     "the process that measures on lane {lane}, or the one that writes, ended in this block (code {code})\n"
     "  remedy: run the same command again, finished blocks are kept; if nobody ended it, look for the kernel's "
