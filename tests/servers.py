@@ -117,7 +117,7 @@ def measured(
 ) -> tuple[list[RequestRecord], BlockContext]:
     """A block of the prompts in `{prompts}.jsonl`, not judged."""
     one = block.BlockSpec(spec.model, number, spec, replace(KNOBS, **knobs), "test", Path(f"{prompts}.jsonl"))
-    return block.measure(one)
+    return block.measure(one).parsed()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ from quantbench.records.server import ServerSpec
 BLOCKS = [(model, f"chat/c4_t16/b{number}") for number in (1, 2, 3) for model in ("alpha", "beta")]
 LATE_S = 2
 """So long a job takes in the first test until it asks for its block."""
+START_S = 240
+"""Within so long two servers start, on a machine that has much else to do."""
+WRITING_S = 2
+"""So long the second process of the lane takes in some tests to write a block."""
 
 
 @pytest.fixture
@@ -39,6 +44,20 @@ def ahead(tmp_path: Path) -> Iterator[Box]:
     box.clean_up()
 
 
+def write_with(box: Box, line: str) -> None:
+    """Have the second process of the lane do this before it parses a block."""
+    source = box.path / "workflow/quantbench/lane_writer.py"
+    before = "        records, context = self.heard.parsed()"
+    assert before in source.read_text()
+    source.write_text(source.read_text().replace(before, f"        {line}\n{before}"))
+
+
+def the(box: Box, module: str) -> int:
+    """The process that runs a module for the lane."""
+    (pid,) = [pid for pid, line in box.living().items() if f"quantbench.{module} " in line]
+    return pid
+
+
 def test_each_block_is_measured_once_in_the_order_of_the_schedule_and_before_its_job_asks(ahead: Box) -> None:
     asking = ahead.path / "workflow/scripts/measure_block.py"
     asking.write_text(f"import time\ntime.sleep({LATE_S})\n" + asking.read_text())
@@ -53,13 +72,78 @@ def test_each_block_is_measured_once_in_the_order_of_the_schedule_and_before_its
     ahead.assert_none_left()
 
 
+def test_the_lane_goes_on_while_a_block_is_parsed_and_written(ahead: Box) -> None:
+    write_with(ahead, f"import time; time.sleep({WRITING_S})")
+    ahead.run("capacity")
+    events = ahead.events()
+    begun = [event for event in events if event["event"] == "block begins"]
+    assert len(begun) == len(BLOCKS)
+    for one, two in pairwise(begun):
+        written = ahead.file(f"raw/{one['model']}/{one['cell']}.json").stat().st_mtime
+        assert two["t"] < written, "the next block has begun, its warm-up and the change of the model included"
+        if one["model"] != two["model"]:
+            changed = [e["t"] for e in events if e["event"] == "wake" and one["t"] < e["t"] < two["t"]]
+            assert changed, "the model was changed between the two, and not after the files"
+
+
+@pytest.mark.fault("a block that cannot be written while the next one is measured", "its job fails, with its words")
+def test_what_cannot_be_written_fails_its_job_and_no_other(ahead: Box) -> None:
+    broken = "if asked.number == 2 and asked.arm == 'beta': from quantbench.errors import QuantbenchError"
+    write_with(ahead, f"{broken}; raise QuantbenchError('no room for it', remedy='make room')")
+    printed = ahead.run("capacity", ok=False)
+    assert "no room for it" in printed.partition("the run is not finished")[2]
+    log = "measure_block/{}/chat/c4_t16/b{}.log"
+    assert "no room for it" in (ahead.path / "logs/fake" / log.format("beta", 2)).read_text()
+    assert (ahead.path / "logs/fake" / log.format("alpha", 1)).read_text() == "done\n", "once"
+    assert not ahead.results("raw/beta/chat/*/b2.*")
+    assert len(ahead.results("raw/*/chat/*/b*.json")) == 2, "A B, and then it failed"
+    ahead.assert_none_left()
+
+
+@pytest.mark.fault(
+    "`kill -9` of the process that writes a block while the next one is measured",
+    "the last line says so; nothing left running, finished blocks kept, the next run completes",
+)
+def test_a_killed_writer_costs_its_block(ahead: Box) -> None:
+    write_with(ahead, f"import time; time.sleep({WRITING_S})")
+    run = ahead.spawn("capacity")
+    ahead.wait_for(lambda: len(ahead.events("block begins")) >= 3, START_S)
+    os.kill(the(ahead, "lane_writer"), signal.SIGKILL)
+    assert run.wait(60) != 0
+    assert (
+        "or the one that writes, ended in this block" in ahead.out.read_text().partition("the run is not finished")[2]
+    )
+    ahead.assert_none_left()
+    kept = len(ahead.results("raw/*/chat/*/b*.json"))
+    assert kept == 1
+    assert jobs(ahead.run("capacity"))["measure_block"] == len(BLOCKS) - kept
+    ahead.assert_none_left()
+
+
+@pytest.mark.fault(
+    "`kill -9` of the process that measures while another writes the block before",
+    "that block is written and its job ends well; the next job starts a fresh process, and the run completes",
+)
+def test_what_was_handed_over_outlives_the_process_that_measured_it(ahead: Box) -> None:
+    write_with(ahead, f"import time; time.sleep({WRITING_S})")
+    run = ahead.spawn("capacity")
+    ahead.wait_for(lambda: len(ahead.events("block begins")) >= 2, START_S)
+    assert not ahead.results("raw/*/chat/*/b*.json"), "the first is still being written"
+    os.kill(the(ahead, "lane_process"), signal.SIGKILL)
+    assert run.wait(120) == 0, ahead.out.read_text()[-4000:]
+    assert len(ahead.results("raw/*/chat/*/b*.json")) == len(BLOCKS)
+    begun = [(event["model"], event["cell"]) for event in ahead.events("block begins")]
+    assert begun.count(BLOCKS[0]) == 1, "what was handed over is not measured again"
+    ahead.assert_none_left()
+
+
 @pytest.mark.fault(
     "`kill -9` of snakemake while a block is measured ahead",
     "nothing left running, finished blocks kept, the next run completes",
 )
 def test_what_was_measured_ahead_of_a_killed_run_counts_for_nothing(ahead: Box) -> None:
     run = ahead.spawn("capacity")
-    ahead.wait_for(lambda: len(ahead.events("block begins")) >= 4)
+    ahead.wait_for(lambda: len(ahead.events("block begins")) >= 4, START_S)
     os.kill(run.pid, signal.SIGKILL)
     struck = time.monotonic()
     run.wait(60)
@@ -79,7 +163,7 @@ def test_what_failed_ahead_fails_its_job_and_no_other(tmp_path: Path) -> None:
     process = object.__new__(LaneProcess)
     process._ahead = Ahead(block(2), failure=QuantbenchError("the server died"))
     with pytest.raises(QuantbenchError, match="the server died"):
-        process._taken(block(2), None)
+        process._taken(block(2))
     process._ahead = Ahead(block(2), failure=QuantbenchError("the server died"))
-    assert process._taken(block(3), None) is None, "another one is measured as if nothing had been"
+    assert process._taken(block(3)) is None, "another one is measured as if nothing had been"
     assert process._ahead is None

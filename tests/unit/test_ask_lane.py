@@ -68,7 +68,7 @@ def test_a_process_that_ends_without_an_answer_is_said(
 ) -> None:
     answering(run, monkeypatch, b"")
     assert ask_lane.main(["a", "chat", "4", "16", "1"]) == 1
-    assert "the process that measures on lane one ended" in capfd.readouterr().err
+    assert "the process that measures on lane one, or the one that writes, ended" in capfd.readouterr().err
     assert "remedy" in Path(run.parent / "told").read_text()
 
 
@@ -78,7 +78,7 @@ def test_one_that_cannot_start_is_said_with_its_exit_code(
     monkeypatch.setattr(sys, "executable", "/bin/false")
     (run / "one.sock").touch()  # of a process that was killed
     assert ask_lane.main(["a", "chat", "4", "16", "1"]) == 1
-    assert "lane one ended in this block (code 1)" in capfd.readouterr().err
+    assert "ended in this block (code 1)" in capfd.readouterr().err
 
 
 @pytest.mark.fault("a run's folder in the state folder that others may write to", "no block is asked for there")

@@ -19,8 +19,10 @@ from typing import Any
 
 RUN = "QUANTBENCH_RUN"
 """The folder of this run in the state folder, written by `serving.agenda`: agenda.json, and a socket per lane."""
+WAIT_S = 2.0
+"""For its exit code, of a process that has closed the line."""
 ENDED = (
-    "the process that measures on lane {lane} ended in this block (code {code})\n"
+    "the process that measures on lane {lane}, or the one that writes, ended in this block (code {code})\n"
     "  remedy: run the same command again, finished blocks are kept; if nobody ended it, look for the kernel's "
     "out-of-memory killer (dmesg)"
 )
@@ -62,7 +64,10 @@ def ask(lane: str, request: Mapping[str, Any]) -> int:
         return int(json.loads(answer)["code"])
     from quantbench.last_words import tell  # here, as it is not needed otherwise
 
-    words = ENDED.format(lane=lane, code=process.wait() if process else "unknown")
+    code: int | str = "unknown"
+    with contextlib.suppress(subprocess.TimeoutExpired):  # it lives where the one that writes has ended
+        code = process.wait(WAIT_S) if process else code
+    words = ENDED.format(lane=lane, code=code)
     print(words, file=sys.stderr, flush=True)
     tell(words)
     return 1

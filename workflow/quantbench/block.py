@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,18 @@ from quantbench.engines.choose import engine_of
 from quantbench.engines.protocol import Engine
 from quantbench.observe.host import HostMeter, runs_here
 from quantbench.observe.telemetry import Sampler
-from quantbench.records.block import BlockContext, BlockKnobs, MeasuredWith, ServerFacts
+from quantbench.records.block import (
+    BlockContext,
+    BlockKnobs,
+    Hardware,
+    HostLoad,
+    LaneFacts,
+    MeasuredWith,
+    ServerFacts,
+    Telemetry,
+)
 from quantbench.records.cell import AA_SUFFIX
+from quantbench.records.layout import Results
 from quantbench.records.request import RequestRecord
 from quantbench.records.server import ServerSpec
 from quantbench.serving import identity, lane, owner, processes, registry
@@ -72,6 +82,23 @@ class BlockSpec:
         """The A/A arm asks the same server, so its prompts begin with other texts: no cache can serve them."""
         return AA_SUFFIX if self.arm.endswith(AA_SUFFIX) else ""
 
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """Context and records."""
+        results, cell = Results(self.gpu), self.knobs.cell
+        context, records = (results.file(kind, cell, arm=self.arm, block=self.number) for kind in ("block", "records"))
+        return context, records
+
+
+@dataclass(frozen=True)
+class Pages:
+    """What a server told of itself at a block: its metrics page before, during and after, and its log's new lines."""
+
+    before: str
+    during: Sequence[str]
+    after: str
+    log: str
+
 
 class MetricsPoller:
     """The server's metrics page before, during and after a block, and the new lines of its log.
@@ -108,6 +135,10 @@ class MetricsPoller:
             self._thread.join()
             self._thread = None
 
+    def told(self) -> Pages:
+        """All of it."""
+        return Pages(self.page_before, self.pages, self.page_after, self.log_window())
+
     def log_window(self) -> str:
         """The log lines that were written since `start`."""
         if not self._log or not self._log.exists():
@@ -133,12 +164,62 @@ def warm_up(block: BlockSpec, lease: lane.Lease) -> lane.Warm:
     return block.salted_seed, time.monotonic()
 
 
-def measure(
-    block: BlockSpec, ahead: lane.Lease | None = None, released: Callable[[], None] = lambda: None
-) -> tuple[list[RequestRecord], BlockContext]:
-    """Run one block on its lane. Returns the requests and the context, not yet judged.
+@dataclass(frozen=True)
+class Heard:
+    """A block that was measured and is not yet parsed: the answers, and what was seen beside them.
 
-    ahead: what `lane.prepare` has done for this block. released: called as soon as the lane is free again.
+    Plain values all, so that another process may parse them.
+    """
+
+    block: BlockSpec
+    answers: load.Heard
+    pages: Pages
+    telemetry: Telemetry
+    host: HostLoad
+    hardware: Hardware | None
+    lane: LaneFacts
+    server: ServerFacts
+    measured_with: MeasuredWith | None
+
+    def parsed(self) -> tuple[list[RequestRecord], BlockContext]:
+        """The requests and the context, not yet judged."""
+        result, knobs = self.answers.parsed(), self.block.knobs
+        return result.records, metrics.block_context(
+            result,
+            knobs.cell,
+            protocol=knobs.protocol,
+            gpu=self.block.gpu,
+            hardware=self.hardware,
+            model=self.block.arm,
+            style=knobs.style,
+            block=self.block.number,
+            min_seconds=knobs.min_seconds,
+            telemetry=self.telemetry,
+            host=self.host,
+            server=self._server_facts(result.records),
+            lane=self.lane,
+            measured_with=self.measured_with,
+        )
+
+    def _server_facts(self, records: Sequence[RequestRecord]) -> ServerFacts:
+        engine, pages = engine_of(self.block.spec), self.pages
+        before, after = (engine.snapshot(page) for page in (pages.before, pages.after))
+        return replace(
+            self.server,
+            process_start_time=after.process_start_time,
+            fingerprints=tuple(sorted({record.fingerprint for record in records if record.fingerprint})),
+            before=before,
+            after=after,
+            delta=engine.difference(before, after),
+            peak=engine.peak([engine.snapshot(page) for page in pages.during]),
+            incidents=engine.incidents(hidden(pages.log, os.environ)),
+        )
+
+
+def measure(block: BlockSpec, ahead: lane.Lease | None = None) -> Heard:
+    """Run one block on its lane. When it returns, the lane is free for the next.
+
+    ahead: what `lane.prepare` has done for this block.
     """
     prompts, text = read_prompts(block.prompts), hashlib.sha256(block.prompts.read_bytes()).hexdigest()
     with lane.lease(block.spec, block.seed, ahead, block.start) as lease:
@@ -169,22 +250,20 @@ def measure(
             poller.close()
         lease.measured_s = heard.duration_s
         _event(block, lease, "block ends")
-    released()
-    result, knobs = heard.parsed(), block.knobs
-    return result.records, metrics.block_context(
-        result,
-        knobs.cell,
-        protocol=knobs.protocol,
-        gpu=block.gpu,
-        hardware=identity.hardware(block.spec),
-        model=block.arm,
-        style=knobs.style,
-        block=block.number,
-        min_seconds=knobs.min_seconds,
+        pages = poller.told()
+    return Heard(
+        block=block,
+        answers=heard,
+        pages=pages,
         telemetry=sampler.result(),
         host=host.result(),
-        server=_server_facts(poller, lease, result.records),
+        hardware=identity.hardware(block.spec),
         lane=lease.facts(),
+        server=ServerFacts(
+            spec_hash=lease.answering.hash,
+            source_id=lease.ready.source_id if lease.ready else None,
+            started_unix=lease.state.started_unix if lease.state else None,
+        ),
         measured_with=block.wanted and replace(block.wanted, server=lease.served(block.wanted.server), prompts=text),
     )
 
@@ -252,21 +331,4 @@ def _load_spec(block: BlockSpec, url: str, prompts: Sequence[Mapping[str, Any]])
         warmup_requests=knobs.warmup_requests,
         warmup_max_tokens=knobs.warmup_max_tokens,
         timeout_s=knobs.timeout_s,
-    )
-
-
-def _server_facts(poller: MetricsPoller, lease: lane.Lease, records: Sequence[RequestRecord]) -> ServerFacts:
-    engine = poller.engine
-    before, after = (engine.snapshot(page) for page in (poller.page_before, poller.page_after))
-    return ServerFacts(
-        spec_hash=lease.answering.hash,
-        source_id=lease.ready.source_id if lease.ready else None,
-        process_start_time=after.process_start_time,
-        started_unix=lease.state.started_unix if lease.state else None,
-        fingerprints=tuple(sorted({record.fingerprint for record in records if record.fingerprint})),
-        before=before,
-        after=after,
-        delta=engine.difference(before, after),
-        peak=engine.peak([engine.snapshot(page) for page in poller.pages]),
-        incidents=engine.incidents(hidden(poller.log_window(), os.environ)),
     )

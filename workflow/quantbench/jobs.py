@@ -32,8 +32,11 @@ def run(job: Any, main: Callable[[Any], None]) -> None:
         sys.exit(1)
 
 
-def attempt(log: Path | None, work: Callable[[], None]) -> bool:
-    """Do the work of a job; False if it failed, and then its words are told as `run` says."""
+def attempt(log: Path | None, work: Callable[[], None], *, last: bool = True) -> bool:
+    """Do the work of a job; False if it failed, and then its words are told as `run` says.
+
+    last: after it the job is done, and its log says so.
+    """
     try:
         work()
     except QuantbenchError as error:
@@ -43,7 +46,7 @@ def attempt(log: Path | None, work: Callable[[], None]) -> bool:
     except Exception as error:
         _fail(log, traceback.format_exc(), f"{type(error).__name__}: {error}" + (f"\n  log:    {log}" if log else ""))
     else:
-        if log:
+        if log and last:
             _write(log, "done\n")
         return True
     return False

@@ -117,7 +117,7 @@ def measured(url: str, **knobs: Any) -> dict[str, Any]:
     """Metrics of one block on an endpoint, its record made as start_server makes it."""
     spec = far(url)
     asked = block.BlockSpec("far", 1, spec, replace(KNOBS, **knobs), "fake", Path("p.jsonl"))
-    return block.measure(asked)[1].metrics
+    return block.measure(asked).parsed()[1].metrics
 
 
 def refused(url: str) -> QuantbenchError:

@@ -159,7 +159,7 @@ def test_a_block_leaves_out_the_warm_up_that_was_made_ahead_of_it(home, monkeypa
     def asked(wanted, ahead):
         """Requests that the server sees of a block, and those of its warm-up among them."""
         before = metrics.snapshot(client.metrics_page(ready.url)).requests_succeeded
-        records, _ = block.measure(wanted, ahead)
+        records, _ = block.measure(wanted, ahead).parsed()
         served.append(metrics.snapshot(client.metrics_page(ready.url)).requests_succeeded - before - len(records))
         return served[-1]
 

@@ -150,7 +150,10 @@ class _Clocks(NamedTuple):
 
 @contextlib.contextmanager
 def _no_gc() -> Iterator[None]:
-    """No garbage collection within: each would look at all that a block keeps, and none of it is garbage."""
+    """No garbage collection within: each would look at all that a block keeps, and none of it is garbage.
+
+    Nor one before the clock starts: it takes a tenth of a second, in which the lane would wait.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -158,18 +161,6 @@ def _no_gc() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-@contextlib.contextmanager
-def _quiet_gc() -> Iterator[None]:
-    """No garbage collection while the clock runs: a full one stops the loop for milliseconds."""
-    gc.collect()
-    gc.freeze()
-    try:
-        with _no_gc():
-            yield
-    finally:
-        gc.unfreeze()
 
 
 async def _run(
@@ -184,7 +175,7 @@ async def _run(
         idle_since = time.monotonic()
         await _call(before)
         await _open(spec, connections, anew=time.monotonic() - idle_since > _IDLE_LIMIT_S)
-        with _quiet_gc(), LagProbe() as lag:
+        with _no_gc(), LagProbe() as lag:
             started, clocks, cpu = datetime.now(UTC), _Clocks.now(), time.process_time()
             await _run_phase(phase, connections, progress)
             cpu, ended = time.process_time() - cpu, _Clocks.now()
@@ -240,27 +231,25 @@ def run_block(
 
 @dataclass(frozen=True)
 class Heard:
-    """A block as it came from the server, not yet parsed: that takes time in which nobody needs the server."""
+    """A block as it came from the server, not yet parsed: that takes time in which nobody needs the server.
+
+    spec: without its prompts. Plain values all, so that another process may parse them.
+    """
 
     spec: LoadSpec
-    phase: Phase
+    exchanges: Sequence[Exchange]
+    started_ns: int
     started: datetime
+    duration_s: float
     client: ClientFacts
     stalls: Sequence[Span]
-
-    @property
-    def duration_s(self) -> float:
-        """Seconds that were measured."""
-        return self.phase.duration_s()
 
     def parsed(self) -> BlockResult:
         """Exchanges become records, in the order of issue; what only they tell of the client is added."""
         cpu = time.thread_time()
-        ordered = sorted(self.phase.exchanges, key=lambda e: e.index)
+        ordered = sorted(self.exchanges, key=lambda e: e.index)
         with _no_gc():
-            records = [
-                record(e, expected_tokens=self.spec.expected_tokens, zero_ns=self.phase.started_ns) for e in ordered
-            ]
+            records = [record(e, expected_tokens=self.spec.expected_tokens, zero_ns=self.started_ns) for e in ordered]
         key = self.spec.api_key
         records = [replace(r, detail=hidden(r.detail, key)) if r.detail else r for r in records]
         client = structs.replace(
@@ -308,7 +297,9 @@ def ask_block(
             signal.signal(signal.SIGTERM, previous)
         if terminated:
             signal.raise_signal(signal.SIGTERM)
-    return Heard(spec, phase, started, client, stalls)
+    return Heard(
+        replace(spec, prompts=()), phase.exchanges, phase.started_ns, started, phase.duration_s(), client, stalls
+    )
 
 
 def _coalesced(records: list[RequestRecord]) -> float | None:

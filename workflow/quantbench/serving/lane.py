@@ -146,15 +146,20 @@ def prepare(
 
     warm_up: asks it what it is to be warmed up with.
     """
-    here = registry.servers(spec.devices)
-    mine = next((s for s in here if s.owner == owner.current() and s.spec.hash == spec.hash), None)
-    if spec.endpoint or mine is None or not (mine.ready and registry.is_up(mine)) or _mode(spec)[0] == "restart":
-        return None
-    if starts.is_due(start, mine, [state for state in here if state is not mine]):
+    if not can_wake(spec, start):
         return None
     with lease(spec, why) as lent:
         lent.warm = warm_up(lent)
         return lent
+
+
+def can_wake(spec: ServerSpec, start: Start = FIRST) -> bool:
+    """Whether the next lease finds a server of this run, of this start, that is awake or only has to be woken."""
+    here = registry.servers(spec.devices)
+    mine = next((s for s in here if s.owner == owner.current() and s.spec.hash == spec.hash), None)
+    if spec.endpoint or mine is None or not (mine.ready and registry.is_up(mine)) or _mode(spec)[0] == "restart":
+        return False
+    return not starts.is_due(start, mine, [state for state in here if state is not mine])
 
 
 def _bring_up(spec: ServerSpec, why: str, start: Start) -> Lease:
