@@ -23,6 +23,7 @@ LAYERS: Final = (
     "report",
     "judgement subjects preview inputs fitting iso_memory kept kept_items order block jobs lane_writer "
     "lane_process further docs",
+    "fleet",
     "cli __main__",
 )
 """Packages, and modules outside of any, from the bottom: each imports from its own layer and those above it here."""
@@ -36,6 +37,7 @@ EDGES: Final = {
     "client/tables_io", "quality/ask", "quality/ask_likelihood", "quality/code_check", "quality/code_worker",
     "quality/collect", "quality/gguf_source", "quality/judge_model", "quality/lm_eval",
     "quality/made_models",
+    "fleet/comparisons", "fleet/folder", "fleet/inner", "fleet/done", "fleet/joined",
     "report/render", "report/say", "report/plots", "report/ending", "docs/modules", "docs/pages",
 }  # fmt: skip
 """Modules that may read a disk, a clock or a network, beside those of `WORLDLY`. All others are pure: values in, values
