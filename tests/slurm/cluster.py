@@ -1,8 +1,8 @@
-"""A SLURM cluster of one node with two stand-in GPUs on this machine: `sudo python tests/slurm/cluster.py up | down | remove`.
+"""SLURM of one node with two stand-in GPUs on this machine: `sudo python tests/slurm/cluster.py up | down | remove`.
 
-Debian's slurmctld, slurmd and munge, with a key, sockets, ports and folders of their own, below one temporary folder. Only
-/etc/slurm/{slurm,gres}.conf lie elsewhere: jobs of snakemake's executor see no SLURM_CONF, so nothing else is found. It is for
-tests: no accounting, no cgroups, all daemons as root and on loopback.
+Debian's slurmctld, slurmd and munge, with a key, sockets, ports and folders of their own, below one temporary folder.
+Only /etc/slurm/{slurm,gres}.conf lie elsewhere: jobs of snakemake's executor see no SLURM_CONF, so nothing else is
+found. It is for tests: no accounting, no cgroups, all daemons as root and on loopback.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ SlurmdTimeout=20
 MinJobAge=300
 ReturnToService=2
 SchedulerParameters=sched_interval=5
-NodeName={NODE} NodeHostname={{host}} NodeAddr=127.0.0.1 CPUs={{cpus}} RealMemory={{memory}} Gres=gpu:{GPUS} State=UNKNOWN
+NodeName={NODE} NodeHostname={{host}} NodeAddr=127.0.0.1 CPUs={{cpus}} RealMemory={{memory}} Gres=gpu:{GPUS}
 PartitionName=main Nodes={NODE} Default=YES MaxTime=INFINITE State=UP
 """
 GRES_CONF = f"{MINE}NodeName={NODE} Name=gpu File=/dev/null\nNodeName={NODE} Name=gpu File=/dev/zero\n"
@@ -122,7 +122,7 @@ def up() -> None:
     (ETC / "gres.conf").write_text(GRES_CONF)
     munge = {name: f"--{name}={HOME}/munge.{name.partition('-')[0]}" for name in ("key-file", "pid-file", "log-file")}
     start("munged", "--foreground", f"--socket={HOME}/munge.socket", f"--seed-file={HOME}/munge.seed", *munge.values())
-    wait_for(lambda: (HOME / "munge.socket").exists(), "munged makes no socket")
+    wait_for((HOME / "munge.socket").exists, "munged makes no socket")
     start("slurmctld", "-D")
     start_node()
 
@@ -134,7 +134,7 @@ def start_node() -> None:
 
 
 def lose_node() -> None:
-    """What a host that is gone looks like to the rest: slurmd and the steps that it started end at once, without a word."""
+    """As a host that is gone looks to the rest: slurmd and the steps that it started end at once, without a word."""
     end(read_pid("slurmd"), signal.SIGKILL)
     for pid in steps():
         for child in [*descendants(pid), pid]:
@@ -143,7 +143,7 @@ def lose_node() -> None:
 
 def steps() -> list[int]:
     """The slurmstepd processes of this machine: each is the parent of a job's step."""
-    return [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if name_of(pid) == "slurmstepd"]
+    return [int(p.name) for p in Path("/proc").iterdir() if p.name.isdecimal() and name_of(int(p.name)) == "slurmstepd"]
 
 
 def descendants(pid: int) -> list[int]:
@@ -169,7 +169,7 @@ def down() -> None:
     for daemon in ("slurmd", "slurmctld", "munged"):
         if pid := read_pid(daemon):
             end(pid, signal.SIGTERM)
-            if not until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), 10):
+            if not until(lambda daemon=daemon: not read_pid(daemon), 10):
                 end(pid, signal.SIGKILL)
     for pid in steps():
         end(pid, signal.SIGKILL)
