@@ -21,7 +21,7 @@ from pathlib import Path
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 ETC = Path("/etc/slurm")
-CONFS = ("slurm.conf", "gres.conf")
+CONFS = ("slurm.conf", "gres.conf", "cgroup.conf")
 MINE = "# Made by quantbench's tests/slurm/cluster.py, which may overwrite and delete this file.\n"
 POLICY = Path("/usr/sbin/policy-rc.d")
 HOME = Path("/tmp/quantbench-slurm")
@@ -47,7 +47,7 @@ SlurmctldPidFile={{home}}/slurmctld.pid
 SlurmdPidFile={{home}}/slurmd.pid
 SlurmctldLogFile={{home}}/slurmctld.log
 SlurmdLogFile={{home}}/slurmd.log
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/{{tracking}}
 TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
@@ -64,6 +64,9 @@ NodeName={NODE} NodeHostname={{host}} NodeAddr=127.0.0.1 CPUs={{cpus}} RealMemor
 PartitionName=main Nodes={NODE} Default=YES MaxTime=INFINITE State=UP
 """
 GRES_CONF = f"{MINE}NodeName={NODE} Name=gpu File=/dev/null\nNodeName={NODE} Name=gpu File=/dev/zero\n"
+CGROUP_CONF = f"{MINE}CgroupPlugin=cgroup/v1\nCgroupMountpoint=/sys/fs/cgroup\n"
+FREEZER = Path("/sys/fs/cgroup/freezer")
+"""With it SLURM knows all processes of a step, as on most clusters; else only those whose parents live."""
 
 
 class NotPossibleError(Exception):
@@ -118,8 +121,10 @@ def up() -> None:
     ETC.mkdir(exist_ok=True)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
     values = {"host": socket.gethostname(), "home": HOME, "cpus": os.cpu_count(), "memory": int(memory * 0.9)}
+    values["tracking"] = "cgroup" if FREEZER.is_dir() else "linuxproc"
     (ETC / "slurm.conf").write_text(SLURM_CONF.format(**values))
     (ETC / "gres.conf").write_text(GRES_CONF)
+    (ETC / "cgroup.conf").write_text(CGROUP_CONF)
     munge = {name: f"--{name}={HOME}/munge.{name.partition('-')[0]}" for name in ("key-file", "pid-file", "log-file")}
     start("munged", "--foreground", f"--socket={HOME}/munge.socket", f"--seed-file={HOME}/munge.seed", *munge.values())
     wait_for((HOME / "munge.socket").exists, "munged makes no socket")

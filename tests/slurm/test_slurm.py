@@ -117,8 +117,8 @@ class FleetBox(Box):
 
     def job(self, name: str) -> str | None:
         """SLURM's number of the living job of a comparison."""
-        living = [line.split() for line in cluster.queue()]
-        return next((number for number, _, *comment in living if f"comparison_{name}" in " ".join(comment)), None)
+        comment = f"rule_run_comparison_wildcards_{name}"
+        return next((line.split()[0] for line in cluster.queue() if line.split()[-1] == comment), None)
 
     def of(self, name: str) -> dict[int, str]:
         """Living processes of a comparison, its servers and all that its job has started: by their working folder."""
@@ -221,7 +221,7 @@ def test_two_comparisons_on_vllm_one_cancelled_and_resumed(box: FleetBox, models
     for name in ("one", "two"):
         box.add(name, **on_vllm(models))
     box.begin()
-    box.until(lambda: box.of("one") and box.of("two"), "both at once", 120)
+    box.until(lambda: box.of("one") and box.of("two"), "both at once")
     box.until(lambda: box.in_mid_cell("one", 2), "in mid cell")
     number = box.job("one")
     assert number
@@ -295,7 +295,7 @@ def run_out(number: str) -> None:
 def test_ended_by_the_scheduler(box: FleetBox, how: Callable[[str], None]) -> None:
     box.add("one", **on_stand_ins(box.path))
     box.begin()
-    box.until(lambda: box.in_mid_cell("one", 2), "in mid cell", 120)
+    box.until(lambda: box.in_mid_cell("one", 2), "in mid cell")
     number = box.job("one")
     assert number
     how(number)
@@ -319,7 +319,7 @@ def test_ended_by_the_scheduler(box: FleetBox, how: Callable[[str], None]) -> No
 def test_a_lost_node(box: FleetBox) -> None:
     box.add("one", **on_stand_ins(box.path))
     box.begin()
-    box.until(lambda: box.in_mid_cell("one", 2), "in mid cell", 120)
+    box.until(lambda: box.in_mid_cell("one", 2), "in mid cell")
     kept = box.blocks("one")
     cluster.lose_node()
     assert processes.until(lambda: not box.of("one"), 60), box.of("one")
