@@ -23,7 +23,7 @@ from quantbench.serving import owner, processes
 from servers import FAKE, left_over
 from source import ROOT
 
-PARTS = ("Snakefile", "rules", "workflow", "config", "data", "profiles", "envs")
+PARTS = ("Snakefile", "fleet.smk", "rules", "workflow", "config", "data", "profiles", "envs")
 GPU = "fake"
 
 

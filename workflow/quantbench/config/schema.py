@@ -102,11 +102,11 @@ def faults_of(value: Any, schema: Mapping[str, Any]) -> list[Fault]:
     return [_explain(fault, schema) for fault in sorted(found, key=lambda fault: list(map(str, fault.path)))]
 
 
-def raise_for(faults: Iterable[Fault]) -> None:
-    """Raise QuantbenchError with all faults in one line, and all remedies in one; nothing where there is none."""
+def raise_for(faults: Iterable[Fault], of: str = "config") -> None:
+    """Raise QuantbenchError with all faults `of` a configuration in one line, and all remedies in one; none: nothing."""
     if faults := list(faults):
         remedies = dict.fromkeys(fault.remedy for fault in faults)
-        raise QuantbenchError(f"config: {'; '.join(fault.what for fault in faults)}", remedy="; ".join(remedies))
+        raise QuantbenchError(f"{of}: {'; '.join(fault.what for fault in faults)}", remedy="; ".join(remedies))
 
 
 def hint(word: str, known: Iterable[str]) -> str:

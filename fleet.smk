@@ -1,0 +1,29 @@
+# Several comparisons: each a run of the pipeline in a folder of its own, by whatever executor the profile names.
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+include: "rules/fleet.smk"
+
+
+localrules:
+    fleet,
+    join_fleet,
+
+
+rule fleet:
+    default_target: True
+    input:
+        rules.join_fleet.output,
+
+
+# One comparison that fails costs the others nothing. Here, as profiles/default is of the runs inside, too.
+onstart:
+    workflow.scheduler.keepgoing = True
+
+
+# The rule of the pages needs all comparisons; a reader wants those that are done, and the names of the others.
+onerror:
+    for line in joined.write(FLEET):
+        print(f"quantbench: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,82 @@
+"""One run of the pipeline in the folder of a comparison, as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from quantbench import last_words
+from quantbench.config.command_line import text
+from quantbench.errors import QuantbenchError
+from quantbench.fleet.folder import LOG
+from quantbench.serving import owner
+from quantbench.wording import clipped
+
+_OF_ANOTHER_RUN: Final = (owner.OWNER, owner.DEVICES, owner.SERVERS, owner.BLOCKS, last_words.TELL)
+"""Variables with which a run tells its jobs whose they are: this one is nobody's job."""
+_BEGIN: Final = re.compile(r"^quantbench: (?:the run is not finished|the run ended early|interrupted)", re.MULTILINE)
+MOST: Final = 1_000
+"""Characters of last words."""
+
+
+def run(folder: Path, command: Sequence[str]) -> None:
+    """Run the pipeline in `folder` to its end; all that it prints goes to its log.
+
+    A signal that ends this process is passed on as ctrl-C, upon which a run stops its servers and keeps its blocks; this
+    process ends after it. Raises QuantbenchError with the run's last words if it does not succeed.
+    """
+    log = folder / LOG
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "quantbench.cli.snakemake", *command[1:]],
+            cwd=folder,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # a signal to the group would come twice
+        )
+
+        def pass_on(number: int, frame: FrameType | None) -> None:
+            with_group(process, signal.SIGINT)
+
+        before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            ended = process.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    if ended:
+        said = last_words_of(log)
+        raise QuantbenchError(
+            f"{folder.name} is not finished{f': {said}' if said else ''}",
+            remedy=f"mend that and run the fleet again, or look alone: cd {folder} && {text(command)}",
+            log=log,
+        )
+
+
+def environment() -> dict[str, str]:
+    """This process's variables, keys of the user included, without those that make a job of a run."""
+    kept = {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER_RUN}
+    return {**kept, "PYTHONPATH": owner.library_path()}
+
+
+def with_group(process: subprocess.Popen[bytes], number: int) -> None:
+    """Send a signal to a process and all that it has started in its group, if it lives."""
+    if process.poll() is None:
+        os.killpg(process.pid, number)
+
+
+def last_words_of(log: Path) -> str:
+    """Why a run ended, as it has said itself; else its last line. Empty where it has said nothing."""
+    printed = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    begins = [match.start() for match in _BEGIN.finditer(printed)]
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    return clipped(" ".join(printed[begins[-1] :].split()) if begins else lines[-1] if lines else "", MOST)
