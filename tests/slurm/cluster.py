@@ -178,6 +178,9 @@ def down() -> None:
                 end(pid, signal.SIGKILL)
     for pid in steps():
         end(pid, signal.SIGKILL)
+    for folder in sorted(FREEZER.glob(f"slurm_{NODE}/**/"), reverse=True):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
     for conf in CONFS:
         (ETC / conf).unlink(missing_ok=True)
     shutil.rmtree(HOME, ignore_errors=True)

@@ -26,10 +26,8 @@ from quantbench.records.base import read
 from quantbench.records.comparison import Verdict
 from quantbench.serving import processes
 from servers import FAKE
+from slurm import cluster
 from source import ROOT, VLLM_PYTHON
-
-sys.path.insert(0, str(Path(__file__).parent))
-import cluster
 
 ASKED = "QUANTBENCH_SLURM"
 MODELS = "QUANTBENCH_SLURM_MODELS"
