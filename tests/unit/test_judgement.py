@@ -25,6 +25,7 @@ MEASURING = {
         "stop_server",
     ),
     *("materialize_model", "quantize_model", "unpack_model"),
+    *("run_comparison", "join_fleet"),
 }
 PLUMBING = {"errors", "files", "jobs", "client/records", "client/tables_io"}
 """Modules that the judging scripts use and that judge nothing, beside config/: they read, write and report errors."""

@@ -22,12 +22,13 @@ LAYERS: Final = (
     "results",
     "report",
     "judgement subjects preview inputs fitting iso_memory kept kept_items order block jobs lane_process further docs",
+    "fleet",
     "cli __main__",
 )
 """Packages, and modules outside of any, from the bottom: each imports from its own layer and those above it here."""
 EDGES: Final = {
     "files", "results", "subjects", "preview", "inputs", "fitting", "iso_memory", "kept", "kept_items", "last_words",
-    "block", "jobs", "ask_lane", "lane_process", "further", "judgement", "__main__",
+    "fleet/comparisons", "fleet/folder", "fleet/inner", "fleet/done", "fleet/joined", "block", "jobs", "ask_lane", "lane_process", "further", "judgement", "__main__",
     "records/base", "observe/checkpoint", "observe/gguf", "observe/gpu", "observe/host", "observe/peaks",
     "observe/programs", "observe/telemetry", "config/settings", "config/report_plan",
     "client/prompt_file", "client/load_phase", "client/load_checks", "client/load_progress", "client/load",

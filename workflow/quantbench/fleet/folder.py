@@ -32,7 +32,7 @@ def prepare(root: Path, folder: Path, overrides: Mapping[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {path.name: path for path in root.iterdir() if _is_linked(path.name)}
     for link in folder.iterdir():
-        if link.is_symlink() and (link.name not in wanted or os.readlink(link) != str(wanted[link.name])):
+        if link.is_symlink() and (link.name not in wanted or link.readlink() != wanted[link.name]):
             link.unlink()
     for name, target in wanted.items():
         with contextlib.suppress(FileExistsError):  # there already, or a file that somebody has put there

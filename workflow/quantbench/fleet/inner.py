@@ -29,8 +29,8 @@ MOST: Final = 1_000
 def run(folder: Path, command: Sequence[str]) -> None:
     """Run the pipeline in `folder` to its end; all that it prints goes to its log.
 
-    A signal that ends this process is passed on as ctrl-C, upon which a run stops its servers and keeps its blocks; this
-    process ends after it. Raises QuantbenchError with the run's last words if it does not succeed.
+    A signal that ends this process is passed on as ctrl-C, upon which a run stops its servers and keeps its blocks;
+    this process ends after it. Raises QuantbenchError with the run's last words if it does not succeed.
     """
     log = folder / LOG
     with log.open("wb") as out:

@@ -4,28 +4,80 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Final
 
-from quantbench import files
-from quantbench.fleet import folder, inner
+from quantbench import files, fitting, iso_memory, results
+from quantbench.config import report_plan
+from quantbench.fleet import folder, inner, table
 from quantbench.fleet.comparisons import Fleet
-from quantbench.records.base import read
-from quantbench.records.fleet import Done, Missing
+from quantbench.records.base import convert, read
+from quantbench.records.base import write as record
+from quantbench.records.fleet import Done, FleetRow, Joined, Missing
+from quantbench.records.layout import Results
+from quantbench.records.plan import ReportPlan
+from quantbench.records.run import Run
+from quantbench.report import fleet as pages
+from quantbench.report import plots, render
+
+FILES: Final = {
+    "table": "fleet.csv",
+    "record": "fleet.json",
+    "page": "fleet.md",
+    "report": "fleet.html",
+    "complete": "complete.json",
+}
 
 
 def paths(fleet: str) -> dict[str, str]:
-    """The files of a fleet, by what they are."""
-    below = f"fleets/{fleet}/joined"
-    return {"complete": f"{below}/complete.json"}
+    """The files of a fleet, by what they are; `complete` is there only where no comparison is missing."""
+    return {name: f"fleets/{fleet}/joined/{file}" for name, file in FILES.items()}
 
 
 def write(fleet: Fleet) -> list[str]:
-    """Write them of the comparisons that are done; lines for the person at the terminal."""
-    complete = Path(paths(fleet.name)["complete"])
-    complete.unlink(missing_ok=True)
-    done, missing = list(_done(fleet)), list(_missing(fleet))
-    if not missing:
-        files.write_json(complete, {"comparisons": [one.comparison for one in done]})
-    return [f"{one.comparison} is missing: {one.last_words}" for one in missing]
+    """Write them of the comparisons that are done; returns lines for the person at the terminal."""
+    to = {name: Path(path) for name, path in paths(fleet.name).items()}
+    to["complete"].unlink(missing_ok=True)
+    joined = join(fleet)
+    results.write_rows(to["table"], joined.rows, results.columns_of(FleetRow))
+    record(to["record"], joined)
+    files.write_text(to["page"], render.page(pages.page(joined)))
+    charts = {one.workload: plots.pareto(one) for one in pages.paretos(joined)}
+    for workload, chart in charts.items():
+        plots.save(chart, to["page"].parent, f"pareto_{workload}")
+    drawn = {workload: plots.svg_inline(chart) for workload, chart in charts.items()}
+    files.write_text(to["report"], render.report(pages.report(joined, drawn)))
+    if not joined.missing:
+        files.write_json(to["complete"], {"comparisons": [one.comparison for one in joined.done]})
+    return [
+        *(f"{one.comparison} is not done; its log: {one.log or 'none yet'}" for one in joined.missing),
+        f"{len(joined.done)} of {len(fleet.entries)} comparisons are done: {to['report']}",
+    ]
+
+
+def join(fleet: Fleet) -> Joined:
+    """What the comparisons that are done have measured, and which are missing."""
+    done = list(_done(fleet))
+    rows = [row for one in done for row in table.rows(run_of(fleet, one), one)]
+    return Joined(fleet=fleet.name, done=tuple(done), missing=tuple(_missing(fleet)), rows=tuple(rows))
+
+
+class _Files(dict[str, Any]):
+    """Named inputs as a job has them."""
+
+    __getattr__ = dict.__getitem__
+
+
+def run_of(fleet: Fleet, done: Done) -> Run:
+    """All results of a comparison, as its own pages read them."""
+    at = Results(done.gpu, fleet.folder(done.comparison))
+    plan = fitting.fitted(fleet.plan(done.comparison), at, look=False)
+    plan = iso_memory.planned(plan, at, fleet.root, look=False)
+    inputs = _Files(
+        {name: at.file(name) for name in ("verdict", "memory", "measurement", "cost", "decision")},
+        capacity=[at.file("capacity", workload=w, model=m) for w in plan.config["workloads"] for m in plan.models],
+        ready=[at.file("ready", model=model) for model in plan.models],
+    )
+    return results.load_run(inputs, convert(report_plan.report(plan), ReportPlan), done.command)
 
 
 def _marker(fleet: Fleet, comparison: str) -> Path:

@@ -61,6 +61,7 @@ CODES: Final[Mapping[str, str]] = {
     "iso_longer": "REQUESTS_OF_{n}_TOKENS",
     "iso_preempted": "{n}_PREEMPTIONS",
     "start_is_unit": "START_IS_UNIT_OF_{n}",
+    "is_baseline": "IS_BASELINE",
 }
 
 

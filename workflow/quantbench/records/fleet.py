@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from quantbench.records.base import Number, Record
+from quantbench.records.base import Record
 from quantbench.records.cell import InCell
 from quantbench.records.comparison import Code
 from quantbench.records.decision import Action
 from quantbench.records.metric import Style
-from quantbench.records.suite import GateStatus, GateUse
+from quantbench.records.suite import GateStatus
 
 
 class Resources(Record, frozen=True, kw_only=True):
@@ -63,52 +63,49 @@ class Missing(Record, frozen=True, kw_only=True):
 
 
 class FleetRow(InCell, frozen=True, kw_only=True):
-    """One model at one point of one comparison: a row of `joined/fleet.csv`. All figures are of that comparison's files.
+    """One model at one point of one comparison: a row of `joined/fleet.csv`, all of that comparison's own files.
 
-    folder: the folder of the comparison, from the folder of the repository. throughput_tok_s_lo, _hi: 95 % interval over
-    its valid blocks. ratio: tokens/s (per GPU, where another number of GPUs serves the variant) against the comparison's
-    own baseline, with its 95 % interval and code. quality_loss: share of the answers that the gate counts as lost, of the
-    use that the workload's style stands for; gate: its word on every use, as `use: word`. action: what the decision says
-    of this variant for the workload. missing: why a figure is blank, as `column: CODE`. reasons: of the tuple.
+    folder: of the comparison, from the folder of the repository. throughput_tok_s_lo, _hi: 95 % interval over its valid
+    blocks. ratio: tokens/s (per GPU, where another number of GPUs serves the variant) against the baseline of the
+    comparison, with its 95 % interval and code. deciding: the point that decides its workload. quality: the gate's word
+    on the use that the workload's style stands for; quality_loss: share of the answers lost there. gate: its word on every use, as
+    `use: word`. trusted: the A/A control found no difference. missing: why figures are blank, as `column: CODE`.
     """
 
     comparison: str
     folder: str
     gpu: str
-    gpu_name: str | None
-    vllm: str | None = None
-    protocol: int
-    judged_by: str
+    gpu_name: str
     model: str
     label: str
     baseline: str
     style: Style
+    deciding: bool
     blocks: int
     valid: bool
     throughput_tok_s: float | None = None
     throughput_tok_s_lo: float | None = None
     throughput_tok_s_hi: float | None = None
     p95_ttft_ms: float | None = None
-    p50_ttft_ms: float | None = None
     currency: str | None = None
     cost_per_1m_tokens: float | None = None
     j_per_token: float | None = None
     weights_gib: float | None = None
     kv_cache_gib: float | None = None
     vram_delta_mib: float | None = None
-    kv_cache_tokens: Number | None = None
     ratio: float | None = None
     ratio_lo: float | None = None
     ratio_hi: float | None = None
     code: Code | None = None
-    primary: bool = False
-    quality_use: GateUse | None = None
     quality: GateStatus | None = None
     quality_loss: float | None = None
     gate: tuple[str, ...] = ()
     action: Action | None = None
+    trusted: bool = True
+    vllm: str | None = None
+    protocol: int
+    judged_by: str
     missing: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = ()
 
 
 class Joined(Record, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from quantbench.files import atomic, write_text
 from quantbench.records.comparison import Comparison
 from quantbench.records.metric import PER_GPU, SPEED
 from quantbench.records.run import Run
+from quantbench.report.fleet import Pareto
 from quantbench.visible import visible
 
 Chart = Any  # altair's chart classes share no typed base
@@ -243,3 +244,24 @@ def cost(run: Run) -> Chart | None:
         color=_color(run, run.models),
     )
     return chart.mark_bar(height={"band": 0.8}).properties(width=WIDTH - 120, height={"step": 20, "for": "offset"})
+
+
+def pareto(of: Pareto) -> Chart:
+    """A fleet's models at their deciding points: price or tokens/s across, lost answers or p95 TTFT upwards."""
+    data = [{**point._asdict(), "y": point.y * (100 if of.against == "quality" else 1)} for point in of.points]
+    across = f"{of.unit} per 1M output tokens" if of.by == "cost" else "throughput (tok/s)"
+    upwards = "answers lost (%)" if of.against == "quality" else "p95 TTFT (ms)"
+    gpus = list(dict.fromkeys(point.gpu for point in of.points))
+    base = _chart(data).encode(
+        x=alt.X("x:Q", title=across, scale=alt.Scale(zero=False, nice=True, padding=24)),
+        y=alt.Y("y:Q", title=upwards, scale=alt.Scale(zero=True, nice=True, padding=12)),
+    )
+    color = alt.Color("gpu:N", scale=alt.Scale(domain=gpus, range=_cycled(len(gpus))), title=None)
+    points = base.mark_point(size=110, filled=True, opacity=1).encode(color=color)
+    names = base.mark_text(align="left", dx=9, dy=-7).encode(text="name:N")
+    front = base.mark_line(strokeDash=[4, 3], color=BASELINE_COLOR).transform_filter("datum.best")
+    return alt.layer(front, points, names).properties(width=WIDTH - 60, height=300)
+
+
+def _cycled(count: int) -> list[str]:
+    return list(itertools.islice(itertools.cycle(VARIANT_COLORS), count))
