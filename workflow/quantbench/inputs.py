@@ -37,8 +37,7 @@ def check(plan: Plan, root: Path) -> list[str]:
     Raises QuantbenchError that names the key and the file. Returns what is allowed and yet may be a slip.
     """
     try:
-        for lane in dict.fromkeys(plan.lane_of(name) for name, model in plan.models.items() if not model["endpoint"]):
-            _devices(lane, plan.config["lanes"][lane]["devices"])
+        _devices(plan)
         for name, workload in plan.config["workloads"].items():
             _workload(f"workloads.{name}", workload, root)
         slips = [slip for suite in plan.suites for slip in _quality(plan, suite, root)]
@@ -52,9 +51,13 @@ def check(plan: Plan, root: Path) -> list[str]:
     return slips + list(dict.fromkeys(_versions(plan))) + list(_slips(plan, Results(plan.gpu, root)))
 
 
-def _devices(lane: str, devices: list[str]) -> None:
-    if fault := next(filter(None, map(given.fault, devices)), ""):
-        raise QuantbenchError(f"lanes.{lane}.devices: {fault}", remedy=given.REMEDY)
+def _devices(plan: Plan) -> None:
+    """The GPUs of all lanes that serve models must be given to this run."""
+    if plan.config["server"]["platform"] != "cuda":
+        return
+    for lane in dict.fromkeys(plan.lane_of(name) for name, model in plan.models.items() if not model["endpoint"]):
+        for fault in filter(None, map(given.fault, plan.config["lanes"][lane]["devices"])):
+            raise QuantbenchError(f"lanes.{lane}.devices: {fault}", remedy=given.REMEDY)
 
 
 def _workload(key: str, workload: Mapping[str, Any], root: Path) -> None:
