@@ -646,6 +646,37 @@ def test_two_runs_at_once_wait_for_each_other(fresh: Box, tmp_path: Path) -> Non
     fresh.assert_none_left()
 
 
+@pytest.mark.fault(
+    "two comparisons of the same models at once on one host, each with the GPU that its job was given",
+    "they run side by side, on free ports; neither waits for the other or takes its servers",
+)
+def test_two_runs_on_devices_of_their_own_run_side_by_side(small: Box, tmp_path: Path) -> None:
+    other = Box(tmp_path / "other")
+    other.state = small.state
+    models = {name: {"port": None, "lane": "one"} for name in ("alpha", "beta", "gamma")}
+    for card, box in enumerate((small, other)):
+        box.configure(models=models, lanes={"one": {"devices": ["0"]}}, workloads={"chat": {"concurrency": [4]}})
+        box.shell = {"CUDA_VISIBLE_DEVICES": str(card)}
+    first = small.spawn("capacity")
+    small.wait_for(lambda: len(small.events("block begins")) >= 2)
+    os.killpg(first.pid, signal.SIGSTOP)  # in mid-run, while the other one goes from its beginning to its end
+    try:
+        other.run("capacity")
+    finally:
+        os.killpg(first.pid, signal.SIGCONT)
+    assert first.wait(180) == 0, small.out.read_text()[-3000:]
+    for box in (small, other):
+        assert sorted(box.started()) == ["alpha", "beta"], "nobody's server was taken away"
+        assert len(box.results("raw/*/chat/*/b*.json")) == 4
+    urls = [json.loads(box.file(f"servers/{m}/ready.json").read_text())["url"] for box in (small, other) for m in models
+            if m != "gamma"]  # fmt: skip
+    assert len(set(urls)) == 4
+    # On another card of its kind it is the same comparison: nothing is measured again.
+    other.shell = {"CUDA_VISIBLE_DEVICES": "3"}
+    assert not other.plan("capacity")
+    small.assert_none_left()
+
+
 def as_ordinary_user(*command: str) -> list[str]:
     """The command run by a user without rights; by this one, if it is not root. Skips where that cannot be had."""
     if os.getuid() != 0:

@@ -20,6 +20,7 @@ from quantbench.serving.trust import STATE
 
 BLOCKS = "QUANTBENCH_BLOCKS"
 OWNER, DEVICES, SERVERS = "QUANTBENCH_OWNER", "QUANTBENCH_DEVICES", "QUANTBENCH_SERVERS"
+PORTS = "QUANTBENCH_PORTS"
 IDLE = "QUANTBENCH_IDLE_S"
 SHARED = "QUANTBENCH_SHARED_FOLDER"
 """Set it to 1 where several runs share a folder on purpose, each with its own targets (one batch job per model)."""
@@ -28,16 +29,18 @@ _OF_A_RUN = (processes.MARK, processes.SUPERVISES, "QUANTBENCH_VERSIONS_")
 LIBRARY = Path(__file__).resolve().parents[2]
 
 
-def become_owner(devices: Sequence[str] = (), servers: Path | str = "logs/servers") -> str:
+def become_owner(devices: Sequence[str] = (), servers: Path | str = "logs/servers", ports: Sequence[int] = ()) -> str:
     """Called when the Snakefile is read: make this process the owner, unless a living parent already is.
 
     `devices` are all devices of the configuration (a run claims them together); `servers` is the folder, relative
-    to the working directory, where logs and events of each server go. Jobs inherit all of it, and the library's
+    to the working directory, where logs and events of each server go; `ports` are those that the configuration names,
+    which no server without one is given. Jobs inherit all of it, and the library's
     folder, through the environment. Returns the owner's token.
     """
     os.environ[OWNER] = current()
     os.environ[DEVICES] = ",".join(sorted(set(devices)))
     os.environ[SERVERS] = str(servers)
+    os.environ[PORTS] = ",".join(map(str, ports))
     os.environ["PYTHONPATH"] = library_path()
     return os.environ[OWNER]
 
@@ -73,6 +76,11 @@ def planned_blocks() -> int:
 def devices() -> list[str]:
     """Devices that this run claims, as set by `become_owner`."""
     return [name for name in os.environ.get(DEVICES, "").split(",") if name]
+
+
+def named_ports() -> list[int]:
+    """Ports that the configuration names, as set by `become_owner`."""
+    return [int(port) for port in os.environ.get(PORTS, "").split(",") if port.isdecimal()]
 
 
 def server_home(model: str) -> Path:
