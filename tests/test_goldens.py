@@ -11,6 +11,7 @@ import re
 import shutil
 from pathlib import Path
 
+import fleets
 import page_facts
 import pytest
 from quantbench.judge import guards
@@ -56,6 +57,7 @@ SCENARIOS = {
     "batch_only": Scenario(workloads=("batch_summarize",)),
 }
 KEPT_RUN = "h100"
+FLEET = "fleet"
 REPORTS = ("three_variants", KEPT_RUN)
 
 
@@ -65,6 +67,10 @@ def facts_of(scenario: str) -> Run:
 
 def rendered(scenario: str) -> dict[str, str]:
     """{file name: text} of a scenario's pages."""
+    if scenario == FLEET:
+        return {
+            n.replace(".html", ".html.txt"): text_of(t) if n.endswith("html") else t for n, t in fleets.pages().items()
+        }
     run = facts_of(scenario)
     made = {f"{name}.md": render.page(page(run)) for name, page in pages.PAGES.items()}
     if scenario in REPORTS:
@@ -84,7 +90,7 @@ def text_of(page: str) -> str:
     return "\n".join(line for line in lines if line) + "\n"
 
 
-@pytest.mark.parametrize("scenario", [*SCENARIOS, KEPT_RUN])
+@pytest.mark.parametrize("scenario", [*SCENARIOS, KEPT_RUN, FLEET])
 def test_pages_say_what_they_said(scenario: str, request: pytest.FixtureRequest) -> None:
     folder, made = GOLDENS / scenario, rendered(scenario)
     if request.config.getoption("--update-goldens"):
@@ -132,7 +138,7 @@ LENGTHS = {"decision.md": 400, "notes.md": 1700, "cost.md": 440, "best_practices
 
 
 def test_every_golden_has_its_scenario() -> None:
-    assert {path.name for path in GOLDENS.iterdir()} == {*SCENARIOS, KEPT_RUN, FACTS.name}
+    assert {path.name for path in GOLDENS.iterdir()} == {*SCENARIOS, KEPT_RUN, FLEET, FACTS.name}
 
 
 def test_what_a_single_fact_changes(request: pytest.FixtureRequest) -> None:
@@ -144,7 +150,7 @@ def test_what_a_single_fact_changes(request: pytest.FixtureRequest) -> None:
 
 def test_every_sentence_is_said() -> None:
     """By a scenario or by a fact."""
-    for scenario in [*SCENARIOS, KEPT_RUN]:
+    for scenario in [*SCENARIOS, KEPT_RUN, FLEET]:
         rendered(scenario)
     page_facts.differences()
     ids = {(id_, form) for id_, words in catalogue().items() for form in (words if isinstance(words, dict) else [""])}

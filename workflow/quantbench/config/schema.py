@@ -103,7 +103,7 @@ def faults_of(value: Any, schema: Mapping[str, Any]) -> list[Fault]:
 
 
 def raise_for(faults: Iterable[Fault], of: str = "config") -> None:
-    """Raise QuantbenchError with all faults `of` a configuration in one line, and all remedies in one; none: nothing."""
+    """Raise QuantbenchError with all faults `of` a file in one line, and all remedies in one; nothing for none."""
     if faults := list(faults):
         remedies = dict.fromkeys(fault.remedy for fault in faults)
         raise QuantbenchError(f"{of}: {'; '.join(fault.what for fault in faults)}", remedy="; ".join(remedies))

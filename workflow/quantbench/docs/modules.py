@@ -28,7 +28,7 @@ LAYERS: Final = (
 """Packages, and modules outside of any, from the bottom: each imports from its own layer and those above it here."""
 EDGES: Final = {
     "files", "results", "subjects", "preview", "inputs", "fitting", "iso_memory", "kept", "kept_items", "last_words",
-    "fleet/comparisons", "fleet/folder", "fleet/inner", "fleet/done", "fleet/joined", "block", "jobs", "ask_lane", "lane_process", "further", "judgement", "__main__",
+    "block", "jobs", "ask_lane", "lane_process", "further", "judgement", "__main__",
     "records/base", "observe/checkpoint", "observe/gguf", "observe/gpu", "observe/host", "observe/peaks",
     "observe/programs", "observe/telemetry", "config/settings", "config/report_plan",
     "client/prompt_file", "client/load_phase", "client/load_checks", "client/load_progress", "client/load",
@@ -36,6 +36,7 @@ EDGES: Final = {
     "client/tables_io", "quality/ask", "quality/ask_likelihood", "quality/code_check", "quality/code_worker",
     "quality/collect", "quality/gguf_source", "quality/judge_model", "quality/lm_eval",
     "quality/made_models",
+    "fleet/comparisons", "fleet/folder", "fleet/inner", "fleet/done", "fleet/joined",
     "report/render", "report/say", "report/plots", "report/ending", "docs/modules", "docs/pages",
 }  # fmt: skip
 """Modules that may read a disk, a clock or a network, beside those of `WORLDLY`. All others are pure: values in, values

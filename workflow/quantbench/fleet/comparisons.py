@@ -58,7 +58,7 @@ class Fleet:
             if asked.get("gpu", "auto") == "auto":
                 raise QuantbenchError(
                     "config.gpu is not said, and the machine that plans a fleet need not be the one that runs it",
-                    remedy=f"write comparisons.{comparison}.config.gpu: a profile of config/gpus/, or a name of your own",
+                    remedy=f"write comparisons.{comparison}.config.gpu: a profile, or a name of your own",
                 )
             return settings.load(self.root, entry.config, files)
         except QuantbenchError as error:

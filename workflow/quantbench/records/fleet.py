@@ -68,8 +68,9 @@ class FleetRow(InCell, frozen=True, kw_only=True):
     folder: of the comparison, from the folder of the repository. throughput_tok_s_lo, _hi: 95 % interval over its valid
     blocks. ratio: tokens/s (per GPU, where another number of GPUs serves the variant) against the baseline of the
     comparison, with its 95 % interval and code. deciding: the point that decides its workload. quality: the gate's word
-    on the use that the workload's style stands for; quality_loss: share of the answers lost there. gate: its word on every use, as
-    `use: word`. trusted: the A/A control found no difference. missing: why figures are blank, as `column: CODE`.
+    on the use that the workload's style stands for; quality_loss: share of the answers lost there. gate: its word on
+    every use, as `use: word`. trusted: the A/A control found no difference. missing: why figures are
+    blank, as `column: CODE`.
     """
 
     comparison: str
