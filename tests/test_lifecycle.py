@@ -735,6 +735,7 @@ KEPT = "nothing left running, finished blocks kept, the next run completes"
             signal.SIGINT, True, marks=pytest.mark.fault("Ctrl-C in a block", f"one sentence says what is kept; {KEPT}")
         ),
         pytest.param(signal.SIGTERM, False, marks=pytest.mark.fault("SIGTERM to snakemake alone", KEPT)),
+        pytest.param(signal.SIGTERM, True, marks=pytest.mark.fault("SIGTERM to all processes of a run", KEPT)),
         pytest.param(signal.SIGKILL, False, marks=pytest.mark.fault("`kill -9` of snakemake in a block", KEPT)),
     ],
 )
@@ -751,9 +752,35 @@ def test_an_ended_run_leaves_nothing_and_the_next_completes(small: Box, number: 
     if number != signal.SIGKILL:
         last = small.out.read_text().strip().splitlines()[-1]
         assert re.search(r"[2-4] of 4 blocks are kept, and the same command goes on from there", last), last
-        assert ("interrupted" in last) == (number == signal.SIGINT)
+        assert "interrupted" in last
     assert set(finished) <= set(small.results("raw/*/chat/*/b*.json")), "finished blocks are kept"
     assert jobs(small.run("capacity"))["measure_block"] <= 4 - len(finished)
+    assert small.results("cells/*/chat/*.csv") == ONE_CELL_EACH
+    small.assert_none_left()
+
+
+@pytest.mark.fault(
+    "SIGTERM of a scheduler (30 s grace) to snakemake in a block of a minute, or while a server starts",
+    f"the jobs end at once, not after their minute; {KEPT}",
+)
+@pytest.mark.parametrize("mid", ["block", "start"])
+def test_a_schedulers_sigterm_does_not_wait_for_what_is_under_way(small: Box, mid: str) -> None:
+    slow = {"block": {"min_seconds": 60}} if mid == "block" else {"models": {"beta": misbehave(start_s=300)}}
+    usual = {"block": {"min_seconds": 0.2}} if mid == "block" else {"models": {"beta": misbehave()}}
+    small.configure(**slow)
+    run = small.spawn("capacity")
+    if mid == "block":
+        small.wait_for(lambda: small.events("block begins"))
+    else:
+        small.wait_for(lambda: any(state.is_dir() for state in small.state.glob("*/servers/beta-*")))
+    run.terminate()
+    struck = time.monotonic()
+    assert run.wait(25) != 0
+    small.assert_none_left(since=struck)
+    assert time.monotonic() - struck < 25, "a scheduler kills after 30 s"
+    assert "blocks are kept, and the same command goes on from there" in small.out.read_text()
+    small.configure(**usual)
+    small.run("capacity")
     assert small.results("cells/*/chat/*.csv") == ONE_CELL_EACH
     small.assert_none_left()
 

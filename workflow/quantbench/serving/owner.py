@@ -14,6 +14,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from quantbench.errors import QuantbenchError
 from quantbench.serving import processes, trust
 from quantbench.serving.trust import STATE
@@ -156,3 +158,31 @@ def end_with_owner() -> None:
     with contextlib.suppress(ValueError):  # not the main thread: the caller has its own handlers
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     threading.Thread(target=watch, daemon=True, name="end with owner").start()
+
+
+def end_jobs(patience_s: float = 8.0) -> None:
+    """End the jobs of this process, and those that it still starts: SIGTERM, and SIGKILL after a while. Never returns.
+
+    Servers are no jobs: they have sessions of their own, and the sweep at the end of the run stops them in order.
+    """
+    asked: dict[psutil.Process, float] = {}
+    while True:
+        for job in _jobs():
+            with contextlib.suppress(psutil.Error):
+                if job not in asked:
+                    asked[job] = time.monotonic()
+                    job.terminate()
+                elif time.monotonic() - asked[job] > patience_s:
+                    job.kill()
+        time.sleep(0.2)
+
+
+def _jobs() -> list[psutil.Process]:
+    """The processes below this one, in its session."""
+    jobs = []
+    with contextlib.suppress(psutil.Error):
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(OSError):
+                if os.getsid(process.pid) == os.getsid(0):
+                    jobs.append(process)
+    return jobs
