@@ -1,3 +1,4 @@
+import os
 import sys
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
@@ -7,6 +8,7 @@ from snakemake.exceptions import WorkflowError
 from quantbench.errors import QuantbenchError
 from quantbench.fleet import comparisons, joined
 from quantbench.judgement import judgement
+from quantbench.serving import owner
 
 try:
     FLEET = comparisons.load(
@@ -21,6 +23,7 @@ try:
 except QuantbenchError as error:
     raise WorkflowError(str(error)) from None
 
+os.environ["PYTHONPATH"] = owner.library_path()  # for the scripts
 config = {
     "fleet": {
         "fleet": FLEET.name,

@@ -1,0 +1,174 @@
+"""A fleet file, the folder of a comparison, its last words, and the rows of the joined table."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import fleets
+import numpy as np
+import pytest
+import yaml
+from quantbench.errors import QuantbenchError
+from quantbench.fleet import comparisons, folder, inner, joined, table
+from quantbench.records.fleet import Resources
+from quantbench.report import fleet as pages
+from quantbench.results import columns_of, read_rows, write_rows
+from quantbench.serving import owner
+from source import ROOT
+
+OWN = {
+    "gpu": "mine",
+    "models": {"bf16": {"source": "my/bf16"}, "int8": {"source": "my/int8", "quantization": "compressed-tensors"}},
+}
+WIDER = {"gpu": "cpu", "models": {"int4": {"quantize": {"group_size": 32}}}}
+DEMO: dict[str, Any] = {"config": {"gpu": "cpu"}}
+
+
+def fleet_of(tmp_path: Path, text: Any, **values: Any) -> comparisons.Fleet:
+    """The checked fleet of a file with this content."""
+    path = tmp_path / "fleet.yaml"
+    path.write_text(text if isinstance(text, str) else yaml.safe_dump(text))
+    fleet = comparisons.load(ROOT, [path], values)
+    comparisons.check(fleet)
+    return fleet
+
+
+def test_a_comparison_has_files_overrides_and_resources(tmp_path: Path) -> None:
+    entry = {"configfiles": ["config/gpus/h100-80gb.yaml"], "config": {"blocks": 8}, "resources": {"gpus": 1}}
+    fleet = fleet_of(tmp_path, {"fleet": "f", "comparisons": {"h100": entry, "mine": {"config": OWN}}})
+    assert fleet.plan("h100").gpu == "h100-80gb"
+    assert fleet.plan("h100").config["blocks"] == 8
+    assert list(fleet.plan("mine").models) == ["bf16", "int8"]
+    assert fleet.entries["h100"].resources == Resources(gpus=1)
+    files = ("config/gpus/h100-80gb.yaml", "comparison.yaml")
+    assert fleet.command("h100") == ("snakemake", "--cores", "1", "--configfile", *files)
+    assert fleet.shown("h100") == "fleets/f/h100"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"comparisons": {"a": DEMO}}, r"missing key 'fleet'"),
+        ({"fleet": "f", "comparisons": {}}, "comparisons: .* is empty"),
+        ({"fleet": "f", "comparisons": {"joined": DEMO}}, "'joined' is not allowed"),
+        ({"fleet": "../f", "comparisons": {"a": DEMO}}, "fleet: '../f' is not allowed"),
+        ({"fleet": "f", "comparisons": {"a": DEMO | {"resource": {}}}}, "unknown key 'comparisons.a.resource'"),
+        ({"fleet": "f", "comparisons": {"a": DEMO | {"resources": {"gpus": 0}}}}, "a.resources.gpus: 0 must be >= 1"),
+        ("fleet: f\ncomparisons: {a: {}, a: {}}", "'a' stands here twice"),
+        ({"fleet": "f", "comparisons": {"a": {"configfiles": ["nowhere.yaml"]}}}, "comparisons.a: .*nowhere.yaml cannot"),
+        ({"fleet": "f", "comparisons": {"a": {}}}, "comparisons.a: config.gpu is not said"),
+        ({"fleet": "f", "comparisons": {"a": {"config": {"gpu": "cpu", "blocsk": 3}}}}, "comparisons.a: .*'blocsk'"),
+        ({"fleet": "f", "comparisons": {"a": DEMO}, "keys": ["NO_SUCH_KEY"]}, "NO_SUCH_KEY, which this shell"),
+        ({"fleet": "f", "comparisons": {"a": DEMO, "b": {"config": WIDER}}},
+         "comparisons.a and comparisons.b make models/cpu/.* in two ways"),
+        ({"fleet": "f", "comparisons": {"a": {"config": OWN | {"server": {"env": {"HF_TOKEN": "hf_" + "x1" * 10}}}}}},
+         "comparisons.a: .*HF_TOKEN"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_with_its_key_before_anything_starts(tmp_path: Path, content: Any, said: str) -> None:
+    with pytest.raises(QuantbenchError, match=said) as raised:
+        fleet_of(tmp_path, content)
+    assert raised.value.remedy
+    assert "hf_" not in str(raised.value)
+
+
+def test_without_a_fleet_file_the_option_is_named() -> None:
+    with pytest.raises(QuantbenchError, match="--configfile fleet.yaml"):
+        comparisons.load(ROOT, [], {})
+
+
+def test_what_defines_a_comparison_changes_with_it_and_with_nothing_else(tmp_path: Path) -> None:
+    def definitions(**changes: Any) -> list[str]:
+        entries = {"a": {"config": {"gpu": "cpu"}}, "b": {"config": {"gpu": "cpu"} | changes}}
+        fleet = fleet_of(tmp_path, {"fleet": "f", "comparisons": entries})
+        return [fleet.definition(name) for name in entries]
+
+    first, changed = definitions(), definitions(blocks=9)
+    assert first[0] == first[1] == changed[0] != changed[1]
+
+
+def test_a_folder_is_the_project_by_links_with_results_of_its_own(tmp_path: Path) -> None:
+    root, place = tmp_path / "project", tmp_path / "project/fleets/f/a"
+    for name in ("workflow", ".venv", ".git", "results", "logs", "old"):
+        (root / name).mkdir(parents=True)
+    (root / "Snakefile").touch()
+    folder.prepare(root, place, {"blocks": 2})
+    (place / "results").mkdir()
+    (root / "old").rmdir()
+    (root / "mine.yaml").touch()
+    folder.prepare(root, place, {"blocks": 3})
+    links = {path.name for path in place.iterdir() if path.is_symlink()}
+    assert links == {"Snakefile", "workflow", "models", ".venv", "mine.yaml"}
+    assert (place / "results").is_dir()
+    assert yaml.safe_load((place / folder.OVERRIDES).read_text()) == {"blocks": 3}
+    assert (place / "models").resolve() == root / "models", "made once for all comparisons"
+    assert folder.as_seen_there(root, "mine.yaml") == "mine.yaml"
+    assert folder.as_seen_there(root, "results/my.yaml") == str(root / "results/my.yaml")
+    assert folder.as_seen_there(root, "../my.yaml") == str(tmp_path / "my.yaml")
+
+
+def test_a_run_has_the_keys_of_the_shell_and_is_nobodys_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv(owner.OWNER, "host:1:2")
+    assert inner.environment()["HF_TOKEN"] == "secret"
+    assert owner.OWNER not in inner.environment()
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        (None, ""),
+        ("", ""),
+        ("a\nboom\n\n", "boom"),
+        ("quantbench: 12 blocks\n\nquantbench: the run is not finished; 2 of 3.\nno\n  room\n",
+         "quantbench: the run is not finished; 2 of 3. no room"),
+    ],
+)  # fmt: skip
+def test_last_words_are_the_runs_own(tmp_path: Path, printed: str | None, said: str) -> None:
+    if printed is not None:
+        (tmp_path / folder.LOG).write_text(printed)
+    assert inner.last_words_of(tmp_path / folder.LOG) == said
+
+
+def test_a_run_that_fails_says_why_and_where_its_log_is(tmp_path: Path) -> None:
+    with pytest.raises(QuantbenchError, match=r"is not finished: .*no_such") as raised:
+        inner.run(tmp_path, ["snakemake", "--cores", "1", "-s", "no_such.smk"])
+    assert str(tmp_path / folder.LOG) in str(raised.value)
+
+
+def test_every_row_names_its_folder_and_every_blank_its_reason(tmp_path: Path) -> None:
+    for whole in (fleets.spring(), fleets.mixed()):
+        assert {row.folder for row in whole.rows} == {one.folder for one in whole.done}
+        for row in whole.rows:
+            said = dict(entry.split(": ", 1) for entry in row.missing)
+            figures = row.as_dict()
+            assert {name for name in pages.HEADS if figures[name] is None} <= set(said), row
+    path = tmp_path / "fleet.csv"
+    write_rows(path, fleets.spring().rows, columns_of(table.FleetRow))
+    assert read_rows(path, table.FleetRow) == list(fleets.spring().rows)
+
+
+def test_the_front_is_what_nothing_beats_in_both() -> None:
+    for pareto in pages.paretos(fleets.spring()):
+        assert (pareto.by, pareto.against) == ("cost", "quality")
+        for point in pareto.points:
+            beaten = any(p.x <= point.x and p.y <= point.y and (p.x, p.y) != (point.x, point.y) for p in pareto.points)
+            assert point.best is not beaten
+
+
+def test_the_interval_of_tokens_per_second_covers_its_mean() -> None:
+    """3 and 6 blocks, normal with a scatter of 5 %: 20 000 runs each; a 95 % interval."""
+    made = np.random.default_rng(12)
+    for blocks in (3, 6):
+        runs = made.normal(1000, 50, size=(20_000, blocks))
+        means, cvs = runs.mean(axis=1), runs.std(axis=1, ddof=1) / runs.mean(axis=1)
+        intervals = [table.interval(mean, cv, blocks) for mean, cv in zip(means, cvs, strict=True)]
+        covered = np.mean([low <= 1000 <= high for low, high in intervals])  # type: ignore[misc]
+        assert covered == pytest.approx(0.95, abs=0.006)
+    assert table.interval(1000, 0.05, 2) is None
+
+
+def test_the_files_of_a_fleet_lie_below_joined() -> None:
+    assert {os.path.dirname(path) for path in joined.paths("f").values()} == {"fleets/f/joined"}  # noqa: PTH120
