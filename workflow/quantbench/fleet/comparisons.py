@@ -20,6 +20,8 @@ from quantbench.records.fleet import Entry
 
 Json = dict[str, Any]
 SCHEMA: Final = settings.SCHEMA.with_name("fleet.schema.yaml")
+PROJECT: Final = Path(__file__).resolve().parents[3]
+"""The project whose pipeline runs: of this very library, also where a job sees copies of the rules elsewhere."""
 PLACE: Final = "QUANTBENCH_FLEETS"
 """Where the folders of comparisons are made, if not in fleets/: for jobs that see a disk of their own (containers)."""
 

@@ -28,7 +28,7 @@ OWN: Final = ("results", "logs", "fleets", OVERRIDES, DONE, LOG)
 
 def prepare(root: Path, folder: Path, overrides: Mapping[str, Any]) -> None:
     """Make the folder, or bring its links and its overrides up to date; results and all else in it stay."""
-    (root / MODELS).mkdir(exist_ok=True)
+    (root / MODELS).resolve().mkdir(parents=True, exist_ok=True)  # where it is a link to a disk that is empty, too
     folder.mkdir(parents=True, exist_ok=True)
     wanted = {path.name: path for path in root.iterdir() if _is_linked(path.name)}
     for link in folder.iterdir():

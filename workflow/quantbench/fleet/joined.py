@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,9 +33,10 @@ def paths(fleet: str) -> dict[str, str]:
     return {name: f"fleets/{fleet}/joined/{file}" for name, file in FILES.items()}
 
 
-def write(fleet: Fleet) -> list[str]:
-    """Write them of the comparisons that are done; returns lines for the person at the terminal."""
-    to = {name: Path(path) for name, path in paths(fleet.name).items()}
+def write(fleet: Fleet, outputs: Mapping[str, str] | None = None) -> list[str]:
+    """Write them of the comparisons that are done, plots beside them; returns lines for the person at the terminal."""
+    place = fleet.folder("joined")
+    to = {name: Path(path) for name, path in (outputs or {n: str(place / f) for n, f in FILES.items()}).items()}
     to["complete"].unlink(missing_ok=True)
     joined = join(fleet)
     results.write_rows(to["table"], joined.rows, results.columns_of(FleetRow))
@@ -43,7 +44,7 @@ def write(fleet: Fleet) -> list[str]:
     files.write_text(to["page"], render.page(pages.page(joined)))
     charts = {one.workload: plots.pareto(one) for one in pages.paretos(joined)}
     for workload, chart in charts.items():
-        plots.save(chart, to["page"].parent, f"pareto_{workload}")
+        plots.save(chart, place, f"pareto_{workload}")
     drawn = {workload: plots.svg_inline(chart) for workload, chart in charts.items()}
     files.write_text(to["report"], render.report(pages.report(joined, drawn)))
     if not joined.missing:
@@ -81,7 +82,7 @@ def run_of(fleet: Fleet, done: Done) -> Run:
 
 
 def _marker(fleet: Fleet, comparison: str) -> Path:
-    return Path(f"fleets/{fleet.name}/{comparison}/{folder.DONE}")
+    return fleet.folder(comparison) / folder.DONE
 
 
 def _done(fleet: Fleet) -> Iterator[Done]:
