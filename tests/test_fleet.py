@@ -51,6 +51,7 @@ def joined(box: Box) -> Joined:
     return read(box.path / "fleets/two/joined/fleet.json", Joined)
 
 
+@pytest.mark.timeout(1800)  # two whole runs and a half: minutes on a busy machine
 @pytest.mark.fault(
     "one comparison of a fleet is cancelled in mid-run",
     "it alone is missing, the page names it; the next run of the fleet measures only what it lacks",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,12 @@ import fleets
 import numpy as np
 import pytest
 import yaml
+from msgspec.structs import replace
 from quantbench.errors import QuantbenchError
 from quantbench.fleet import comparisons, folder, inner, joined, table
+from quantbench.quality import made_models
 from quantbench.records.fleet import Resources
+from quantbench.records.server import Provenance
 from quantbench.report import fleet as pages
 from quantbench.results import columns_of, read_rows, write_rows
 from quantbench.serving import owner
@@ -172,3 +177,36 @@ def test_the_interval_of_tokens_per_second_covers_its_mean() -> None:
 
 def test_the_files_of_a_fleet_lie_below_joined() -> None:
     assert {os.path.dirname(path) for path in joined.paths("f").values()} == {"fleets/f/joined"}  # noqa: PTH120
+
+
+PROGRAM = """
+import pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+folder.mkdir()
+(folder / "config.json").write_text('{"model_type": "fake"}')
+(folder / "model.safetensors").write_bytes((56).to_bytes(8, "little") + b"{}".ljust(56))
+with (folder.parent / "made").open("a") as log:
+    log.write("once ")
+time.sleep(0.3)
+"""
+
+
+@pytest.mark.fault(
+    "two comparisons of a fleet make the same model at once",
+    "one makes it, the other waits for its lock and takes what is made",
+)
+def test_a_model_that_two_comparisons_want_is_made_once(tmp_path: Path) -> None:
+    marker = tmp_path / "models/gpu/int8/provenance.json"
+    made = Provenance(model="int8", source="demo", inputs={"a": "1"})
+
+    def make(log: str) -> None:
+        made_models.build(marker, [sys.executable, "-c", PROGRAM], tmp_path / log, made)
+
+    with ThreadPoolExecutor(2) as both:
+        list(both.map(make, ("1.log", "2.log")))
+    marker.unlink()  # as snakemake does before a job of the second comparison, which was planned before it was made
+    make("3.log")
+    assert (marker.parents[1] / "made").read_text() == "once "
+    assert marker.exists()
+    made_models.build(marker, [sys.executable, "-c", PROGRAM], tmp_path / "4.log", replace(made, inputs={"a": "2"}))
+    assert (marker.parents[1] / "made").read_text() == "once once ", "another recipe is another model"

@@ -64,7 +64,7 @@ def test_a_failure_keeps_the_old_folder(tmp_path: Path, text: str, words: str) -
     assert "log" in str(error.value)
     assert "no weights" in words or "correct models.m (quantize.group_size" in error.value.remedy
     assert marker.exists()
-    assert [p.name for p in (tmp_path / "models").iterdir()] == ["m"]
+    assert {p.name for p in (tmp_path / "models").iterdir()} == {"m", ".m.made"}, "the folder and its lock"
 
 
 def test_a_missing_interpreter_is_named(tmp_path: Path) -> None:

@@ -49,9 +49,14 @@ def contracts() -> str:
         for kind in _with_parts(outer):
             if kind not in seen:
                 seen.add(kind)
-                meaning = " ".join((inspect.getdoc(kind) or "").split())
-                parts.append(f"**{kind.__name__}**: {meaning}<br>{_keys(kind)}")
+                parts.append(described(kind))
     return "\n\n".join(parts)
+
+
+def described(kind: type[msgspec.Struct]) -> str:
+    """One record: its name, its meaning, its keys."""
+    meaning = " ".join((inspect.getdoc(kind) or "").split())
+    return f"**{kind.__name__}**: {meaning}<br>{_keys(kind)}"
 
 
 def _keys(kind: type[msgspec.Struct]) -> str:

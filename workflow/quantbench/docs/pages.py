@@ -9,6 +9,7 @@ from typing import Final
 from quantbench.config import settings
 from quantbench.docs import contracts, modules, tables
 from quantbench.docs.markdown import fill
+from quantbench.records.fleet import FleetRow
 
 Block = Callable[[], str]
 BLOCKS: Final[Mapping[str, Mapping[str, Block]]] = {
@@ -19,6 +20,10 @@ BLOCKS: Final[Mapping[str, Mapping[str, Block]]] = {
         "gate": lambda: tables.gate_table(settings.read_yaml(settings.SCHEMA)),
     },
     "docs/files.md": {"columns": tables.tuple_columns_table, "contracts": contracts.contracts},
+    "docs/fleet.md": {
+        "keys": lambda: tables.keys_table(settings.read_yaml(settings.SCHEMA.with_name("fleet.schema.yaml"))),
+        "columns": lambda: contracts.described(FleetRow),
+    },
     "config/README.md": {"keys": lambda: tables.keys_table(settings.read_yaml(settings.SCHEMA))},
 }
 """{page: {block: how it is made}}."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -16,7 +17,7 @@ from quantbench.config import model_plan
 from quantbench.config.configuration import Plan
 from quantbench.errors import QuantbenchError
 from quantbench.observe import checkpoint, programs
-from quantbench.records.base import convert, read, write
+from quantbench.records.base import convert, line, parse, read, write
 from quantbench.records.server import Provenance, ServerSpec
 from quantbench.serving import identity, model_source
 
@@ -119,10 +120,19 @@ def build(marker: Path | str, command: Sequence[str], log: Path | str, made: Pro
 
     `marker` is the folder's provenance.json: `made` with the SHA-256 of every weight file and their bytes. The
     program's output goes to `log`. A folder that was made so already, of the same inputs, gets its record again.
+    One at a time: comparisons of a fleet share models/, and who comes later finds made what another one has made.
     Raises QuantbenchError when it fails or leaves no weights.
     """
-    folder, log = Path(marker).parent, Path(log)
-    kept = recorded(folder)
+    folder = Path(marker).parent
+    note = folder.with_name(f".{folder.name}.made")
+    note.parent.mkdir(parents=True, exist_ok=True)
+    with note.open("a+b") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        _build(folder, command, Path(log), made, remedy, note)
+
+
+def _build(folder: Path, command: Sequence[str], log: Path, made: Provenance, remedy: str, note: Path) -> None:
+    kept = recorded(folder) or _noted(note)
     if kept and made.inputs and replace(kept, weights_bytes=0, sha256={}) == made and _intact(folder, kept):
         write(folder / MARKER, kept)
         (folder / TWIN).unlink(missing_ok=True)
@@ -137,15 +147,26 @@ def build(marker: Path | str, command: Sequence[str], log: Path | str, made: Pro
             raise QuantbenchError(f"{folder}: the program left no weights or no config.json", log=log)
         hashes = {path.name: sha256(path) for path in weights}
         bytes_ = sum(path.stat().st_size for path in weights)
-        write(part / MARKER, replace(made, weights_bytes=bytes_, sha256=hashes))
+        record = replace(made, weights_bytes=bytes_, sha256=hashes)
+        write(part / MARKER, record)
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
+        note.write_bytes(line(record))  # in place: the lock is on this very file
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
 def _intact(folder: Path, record: Provenance) -> bool:
-    return all(sha256(folder / name) == digest for name, digest in record.sha256.items())
+    weights = {folder / name: digest for name, digest in record.sha256.items()}
+    return all(path.exists() and sha256(path) == digest for path, digest in weights.items())
+
+
+def _noted(note: Path) -> Provenance | None:
+    """The record of the folder as it was last made: snakemake removes that within it before a job makes it again."""
+    try:
+        return parse(note.read_bytes(), Provenance, note)
+    except QuantbenchError:
+        return None
 
 
 def require_quantized(folder: Path | str) -> None:
