@@ -58,7 +58,7 @@ onstart:
     owner.announce_blocks(len(blocks))
     agenda.announce(config, {arm: PLAN.lane_of(arm) for arm in ARMS}, blocks)
     LAST_WORDS.append(LastWords(blocks_kept, [Path(RESULTS.root)]))
-    LAST_WORDS[0].begin()
+    LAST_WORDS[0].begin(owner.end_jobs)
 
 
 onsuccess:

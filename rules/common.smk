@@ -72,7 +72,7 @@ config = PLAN.config | {
 # Servers belong to this run; what it uses of the machine is claimed for as long as it lives.
 GPU = PLAN.gpu
 RESULTS = Results(GPU)
-OWNER = owner.become_owner(PLAN.devices(), f"{RESULTS.root}/servers")
+OWNER = owner.become_owner(PLAN.devices(), f"{RESULTS.root}/servers", PLAN.ports())
 MODELS = PLAN.models
 ARMS = PLAN.arms
 BASELINE = PLAN.baseline

@@ -80,6 +80,7 @@ class Box:
         """What a run needs of the project, in a new folder."""
         self.path, self.state = path, path / "state"
         self.profile = ["--config", f"gpu={self.gpu}"]
+        self.shell: dict[str, str] = {}
         path.mkdir(parents=True)
         for part in PARTS:
             (shutil.copytree if (ROOT / part).is_dir() else shutil.copy2)(ROOT / part, path / part)
@@ -91,7 +92,7 @@ class Box:
 
     def environment(self) -> dict[str, str]:
         others = {k: v for k, v in os.environ.items() if not k.startswith("QUANTBENCH_")}
-        return {**others, owner.STATE: str(self.state)}
+        return {**others, owner.STATE: str(self.state), **self.shell}
 
     def command_line(self, *targets: str, cores: int = 1, options: Sequence[str] = ()) -> list[str]:
         return ["snakemake", "--cores", str(cores), "--nocolor", *options, *self.profile, "--", *targets]

@@ -25,6 +25,7 @@ RECORD: Final = "QUANTBENCH_CLEAN_UP_RECORD"
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
 CHAPTERS: Final = {
     "tests/test_lifecycle.py": "Whole runs",
+    "tests/slurm": "A fleet on SLURM (docs/fleet-slurm.md; these tests run only when asked for)",
     "tests/test_planted": "What guards see in a block",
     "tests/unit/judge": "What guards see in a block",
     "tests/unit/serving": "Servers, shared machines, the state folder",

@@ -646,6 +646,37 @@ def test_two_runs_at_once_wait_for_each_other(fresh: Box, tmp_path: Path) -> Non
     fresh.assert_none_left()
 
 
+@pytest.mark.fault(
+    "two comparisons of the same models at once on one host, each with the GPU that its job was given",
+    "they run side by side, on free ports; neither waits for the other or takes its servers",
+)
+def test_two_runs_on_devices_of_their_own_run_side_by_side(small: Box, tmp_path: Path) -> None:
+    other = Box(tmp_path / "other")
+    other.state = small.state
+    models = {name: {"port": None, "lane": "one"} for name in ("alpha", "beta", "gamma")}
+    for card, box in enumerate((small, other)):
+        box.configure(models=models, lanes={"one": {"devices": ["0"]}}, workloads={"chat": {"concurrency": [4]}})
+        box.shell = {"CUDA_VISIBLE_DEVICES": str(card)}
+    first = small.spawn("capacity")
+    small.wait_for(lambda: len(small.events("block begins")) >= 2)
+    os.killpg(first.pid, signal.SIGSTOP)  # in mid-run, while the other one goes from its beginning to its end
+    try:
+        other.run("capacity")
+    finally:
+        os.killpg(first.pid, signal.SIGCONT)
+    assert first.wait(180) == 0, small.out.read_text()[-3000:]
+    for box in (small, other):
+        assert sorted(box.started()) == ["alpha", "beta"], "nobody's server was taken away"
+        assert len(box.results("raw/*/chat/*/b*.json")) == 4
+    urls = [json.loads(box.file(f"servers/{m}/ready.json").read_text())["url"] for box in (small, other) for m in models
+            if m != "gamma"]  # fmt: skip
+    assert len(set(urls)) == 4
+    # On another card of its kind it is the same comparison: nothing is measured again.
+    other.shell = {"CUDA_VISIBLE_DEVICES": "3"}
+    assert not other.plan("capacity")
+    small.assert_none_left()
+
+
 def as_ordinary_user(*command: str) -> list[str]:
     """The command run by a user without rights; by this one, if it is not root. Skips where that cannot be had."""
     if os.getuid() != 0:
@@ -704,6 +735,7 @@ KEPT = "nothing left running, finished blocks kept, the next run completes"
             signal.SIGINT, True, marks=pytest.mark.fault("Ctrl-C in a block", f"one sentence says what is kept; {KEPT}")
         ),
         pytest.param(signal.SIGTERM, False, marks=pytest.mark.fault("SIGTERM to snakemake alone", KEPT)),
+        pytest.param(signal.SIGTERM, True, marks=pytest.mark.fault("SIGTERM to all processes of a run", KEPT)),
         pytest.param(signal.SIGKILL, False, marks=pytest.mark.fault("`kill -9` of snakemake in a block", KEPT)),
     ],
 )
@@ -720,9 +752,35 @@ def test_an_ended_run_leaves_nothing_and_the_next_completes(small: Box, number: 
     if number != signal.SIGKILL:
         last = small.out.read_text().strip().splitlines()[-1]
         assert re.search(r"[2-4] of 4 blocks are kept, and the same command goes on from there", last), last
-        assert ("interrupted" in last) == (number == signal.SIGINT)
+        assert "interrupted" in last
     assert set(finished) <= set(small.results("raw/*/chat/*/b*.json")), "finished blocks are kept"
     assert jobs(small.run("capacity"))["measure_block"] <= 4 - len(finished)
+    assert small.results("cells/*/chat/*.csv") == ONE_CELL_EACH
+    small.assert_none_left()
+
+
+@pytest.mark.fault(
+    "SIGTERM of a scheduler (30 s grace) to snakemake in a block of a minute, or while a server starts",
+    f"the jobs end at once, not after their minute; {KEPT}",
+)
+@pytest.mark.parametrize("mid", ["block", "start"])
+def test_a_schedulers_sigterm_does_not_wait_for_what_is_under_way(small: Box, mid: str) -> None:
+    slow = {"block": {"min_seconds": 60}} if mid == "block" else {"models": {"beta": misbehave(start_s=300)}}
+    usual = {"block": {"min_seconds": 0.2}} if mid == "block" else {"models": {"beta": misbehave()}}
+    small.configure(**slow)
+    run = small.spawn("capacity")
+    if mid == "block":
+        small.wait_for(lambda: small.events("block begins"))
+    else:
+        small.wait_for(lambda: any(state.is_dir() for state in small.state.glob("*/servers/beta-*")))
+    run.terminate()
+    struck = time.monotonic()
+    assert run.wait(25) != 0
+    small.assert_none_left(since=struck)
+    assert time.monotonic() - struck < 25, "a scheduler kills after 30 s"
+    assert "blocks are kept, and the same command goes on from there" in small.out.read_text()
+    small.configure(**usual)
+    small.run("capacity")
     assert small.results("cells/*/chat/*.csv") == ONE_CELL_EACH
     small.assert_none_left()
 

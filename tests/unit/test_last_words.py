@@ -45,16 +45,20 @@ def test_without_a_cause_of_ours_the_screen_has_it() -> None:
 
 
 RUN = """
-import os, signal, subprocess, sys
+import os, signal, subprocess, sys, time
 from quantbench.last_words import LastWords
 last = LastWords(lambda: "1 of 2 blocks")
-last.begin()
+last.begin(lambda: print("jobs are ended", file=sys.stderr))
 if sys.argv[1] == "told":
     for _ in range(2):
         tell = "from quantbench.last_words import tell; tell('why' + chr(10) + '  remedy: do it')"
         subprocess.run([sys.executable, "-c", tell])
 elif sys.argv[1] == "interrupted":
     os.kill(os.getpid(), signal.SIGINT)
+elif sys.argv[1] == "terminated":
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.2)
 elif sys.argv[1] == "well":
     last.end()
 print("snakemake says much", file=sys.stderr)
@@ -63,12 +67,18 @@ print("snakemake says much", file=sys.stderr)
 
 @pytest.mark.parametrize(
     ("how", "last"),
-    [("told", "  remedy: do it"), ("well", "snakemake says much"), ("interrupted", "goes on from there.")],
+    [
+        ("told", "  remedy: do it"),
+        ("well", "snakemake says much"),
+        ("interrupted", "goes on from there."),
+        ("terminated", "goes on from there."),
+    ],
 )
 def test_after_all_else_the_process_says_it_once(how: str, last: str) -> None:
     ran = subprocess.run([sys.executable, "-c", RUN, how], capture_output=True, text=True, check=False)
     assert ran.stderr.strip().endswith(last.strip()), ran.stderr
     assert ran.stderr.count("why\n") == (how == "told")
+    assert ran.stderr.count("jobs are ended") == (how == "terminated")
 
 
 def test_outside_of_a_run_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:

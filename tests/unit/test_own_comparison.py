@@ -249,8 +249,6 @@ def test_a_primary_cell_that_is_given_and_not_measured_is_a_fault(tmp_path: Path
 
 @pytest.mark.fault("a key at fault that stands in another file than one's own", "the message names that file")
 @pytest.mark.parametrize(("given", "words"), [
-    ({"models": {"int8": {"port": 8000}}},
-     "models.int8.port 8000 is already the port of models.bf16 (from config/gpus/cpu.yaml)"),
     ({"server": {"max_model_len": 32}}, "workloads.chat.max_tokens (from config/gpus/cpu.yaml) 32 leaves no room"),
     ({"workloads": {"chat": {"max_tokens": [3000]}}}, "(server.max_model_len (from config/gpus/cpu.yaml) 1024)"),
     ({"select": ["int8"]}, "baseline 'bf16' is not among"),

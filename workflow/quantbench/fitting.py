@@ -14,7 +14,7 @@ from typing import Final
 from quantbench.config import cross_checks
 from quantbench.config.configuration import Plan
 from quantbench.errors import QuantbenchError
-from quantbench.observe import checkpoint, gpu
+from quantbench.observe import checkpoint, given, gpu
 from quantbench.records.base import convert, read, write
 from quantbench.records.layout import Results
 from quantbench.records.server import ServerSpec, Unfit
@@ -101,7 +101,7 @@ def _sums(plan: Plan, name: str) -> Unfit | None:
     except (OSError, ValueError):
         return None  # `inputs` says what is wrong with that path
     weights = weights_gib(checkpoint.tensors(folder), full=settings.dtype == "float32") if folder else None
-    cards = [card.total_mib for device in spec.devices if (card := gpu.snapshot([device]))]
+    cards = [card.total_mib for device in spec.devices if (card := gpu.snapshot([given.real(device)]))]
     if weights is None or len(cards) < len(spec.devices):
         return None
     gib = {"weights_gib": round(weights, 3), "card_gib": round(min(cards) / 1024, 3)}

@@ -20,7 +20,7 @@ from quantbench.config.layers import naming_files, origin
 from quantbench.config.suites import items_key, left_out
 from quantbench.engines.choose import engine_of
 from quantbench.errors import QuantbenchError
-from quantbench.observe import checkpoint, gguf
+from quantbench.observe import checkpoint, gguf, given
 from quantbench.quality import suites
 from quantbench.records.base import convert
 from quantbench.records.cell import Cell
@@ -37,6 +37,7 @@ def check(plan: Plan, root: Path) -> list[str]:
     Raises QuantbenchError that names the key and the file. Returns what is allowed and yet may be a slip.
     """
     try:
+        _devices(plan)
         for name, workload in plan.config["workloads"].items():
             _workload(f"workloads.{name}", workload, root)
         slips = [slip for suite in plan.suites for slip in _quality(plan, suite, root)]
@@ -48,6 +49,15 @@ def check(plan: Plan, root: Path) -> list[str]:
     except QuantbenchError as error:
         raise QuantbenchError(naming_files(error.what, plan.layers), remedy=error.remedy) from None
     return slips + list(dict.fromkeys(_versions(plan))) + list(_slips(plan, Results(plan.gpu, root)))
+
+
+def _devices(plan: Plan) -> None:
+    """The GPUs of all lanes that serve models must be given to this run."""
+    if plan.config["server"]["platform"] != "cuda":
+        return
+    for lane in dict.fromkeys(plan.lane_of(name) for name, model in plan.models.items() if not model["endpoint"]):
+        for fault in filter(None, map(given.fault, plan.config["lanes"][lane]["devices"])):
+            raise QuantbenchError(f"lanes.{lane}.devices: {fault}", remedy=given.REMEDY)
 
 
 def _workload(key: str, workload: Mapping[str, Any], root: Path) -> None:

@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
@@ -32,18 +33,28 @@ class LastWords:
         self._told = os.memfd_create("quantbench-failures")
         os.environ[TELL] = f"/proc/{os.getpid()}/fd/{self._told}"
 
-    def begin(self) -> None:
-        """From now on this process's end is the run's end."""
+    def begin(self, end_jobs: Callable[[], None]) -> None:
+        """From now on this process's end is the run's end.
+
+        end_jobs: what SIGTERM is to do beside, as snakemake waits for its jobs, and the scheduler that sends it kills
+        what is left after half a minute.
+        """
         atexit.register(self._say)
-        before = signal.getsignal(signal.SIGINT)
+        self._note(signal.SIGINT, lambda: None)
+        self._note(signal.SIGTERM, threading.Thread(target=end_jobs, daemon=True, name="end jobs").start)
+
+    def _note(self, number: signal.Signals, also: Callable[[], None]) -> None:
+        before = signal.getsignal(number)
 
         def note(number: int, frame: FrameType | None) -> None:
-            self._interrupted = True
+            first, self._interrupted = not self._interrupted, True
             if callable(before):
                 before(number, frame)
+            if first:
+                also()
 
         with contextlib.suppress(ValueError):  # not the main thread: then nobody notes it, and the words are general
-            signal.signal(signal.SIGINT, note)
+            signal.signal(number, note)
 
     def end(self) -> None:
         """The run ended well: it has words of its own."""

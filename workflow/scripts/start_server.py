@@ -15,11 +15,11 @@ def main(job):
     served = kept.now(of_run(job.config).servers[spec.model], spec)
     if kept.take_back("start_server", (job.output.ready, job.output.serve_sh), served):
         return
-    if spec.endpoint:
-        script = f"#!/bin/sh\n# Not ours: {spec.endpoint} is already running.\n"
-    else:
-        script = engine_of(spec).serve_script(spec, mode_of(spec)[0])
     with lane.lease(spec, why="start rule") as lease:
+        if spec.endpoint:
+            script = f"#!/bin/sh\n# Not ours: {spec.endpoint} is already running.\n"
+        else:
+            script = engine_of(spec).serve_script(lease.answering, mode_of(spec)[0])
         facts = lease.ready or ready.of_endpoint(spec)
         served = lease.served(served)
     files.write_script(job.output.serve_sh, script)

@@ -231,7 +231,7 @@ def test_a_server_that_answers_otherwise_at_each_start_is_called_so(home):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(server, "stop", lambda *_: None)
         patch.setattr(lane, "_start_beside", lambda *_: third)
-        note = lane._start_anew(old, "alpha is not what it was", "sleep", [], "test").note
+        note = lane._start_anew(old.spec, old, "alpha is not what it was", "sleep", [], "test").note
     assert note.endswith("it answers otherwise again, so it is not deterministic")
 
 

@@ -20,7 +20,7 @@ from quantbench.engines.vllm.formats import ALL, Claim, Rule, Scheme
 from quantbench.errors import QuantbenchError
 from quantbench.observe import programs
 from quantbench.records.server import Tokenizer
-from quantbench.serving import lane, owner, preflight, registry, server
+from quantbench.serving import lane, owner, ports, preflight, registry, server
 from servers import PATIENCE_S, behave, fake_spec, gpu_spec, own_home
 
 CUDA = {"platform": "cuda", "mode": "auto"}
@@ -97,7 +97,7 @@ def test_a_server_that_is_not_what_was_to_start(home, rules, what, remedy):
     "the start fails at once and names that process and the key",
 )
 def test_a_port_that_another_process_took_is_told_although_it_answers_rightly(home, monkeypatch):
-    monkeypatch.setattr(server.preflight, "check_port", lambda _: None)  # it was free when we looked
+    monkeypatch.setattr(ports, "_keep_named", lambda *_: None)  # it was free when we looked
     body = json.dumps({"data": [{"id": "alpha"}]}).encode()
     reply = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
     with raw_server.server(raw_server.sends(reply)) as url:
@@ -491,8 +491,9 @@ def test_a_sweep_that_fails_says_so_and_goes_on(home, monkeypatch, capsys):
 def test_a_port_that_another_server_of_ours_has_is_named_with_that_server(home):
     with lane.lease(fake_spec(home)) as lease:
         assert lease.state is not None
-        with pytest.raises(QuantbenchError, match=r"the server of alpha in .*results/servers/alpha") as caught:
-            preflight.check_port(fake_spec(home, "beta", port=lease.spec.port))
+        beta = ports.held(fake_spec(home, "beta", port=lease.spec.port))
+        with pytest.raises(QuantbenchError, match=r"the server of alpha in .*results/servers/alpha") as caught, beta:
+            pass
     assert "lane sweep" in caught.value.remedy
 
 

@@ -66,6 +66,9 @@ def treasure(tmp_path: Path) -> Path:
     return tmp_path / "treasure"
 
 
+MARK = "0" * 32
+
+
 def dead_token() -> str:
     """Names no process: the first one of this machine started at another time."""
     return f"{processes.machine()}:1:0"
@@ -76,12 +79,13 @@ def plant(folder: Path, leader: int, scratch: Path, **changes: Any) -> State:
     spec = fake_spec(None, source="m")
     home = folder.parent / "results/servers" / spec.model
     known = State(
-        key=f"{spec.model}-{spec.hash}", spec=spec, mode="resident", host="here", owner=dead_token(), mark="0" * 32,
+        key=registry.key_of(spec, MARK), spec=spec, devices=("cpu",), mode="resident", host="here", owner=dead_token(),
+        mark=MARK,
         home=str(home), log=str(home / "server.log"), log_start=0, scratch=str(scratch), started_at="", started_unix=0,
         before_mib=None,
     )  # fmt: skip
     known = replace(known, **changes)
-    place = folder / processes.machine() / "servers" / f"{spec.model}-{spec.hash}"
+    place = folder / processes.machine() / "servers" / registry.key_of(spec, MARK)
     write(place / "state.json", known)
     launch = Launch(
         argv=("true",), env={}, unset=(), owner=known.owner, mark=known.mark, log=known.log, home=known.home,

@@ -5,7 +5,6 @@ A job's params hold only what its result depends on, so that a change of price n
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,7 +202,7 @@ class Plan:
             "devices": devices,
             "mode": self.config["lanes"][lane]["mode"],
             "endpoint": model["endpoint"],
-            "port": model["port"],
+            "port": model["port"] or 0,
             "source": self.source(name),
             "served_name": model["served_name"] or name,
             "platform": platform,
@@ -286,6 +285,10 @@ class Plan:
         text = str(self.config["models"][name]["label"] or name)
         return f"{text} (A/A)" if arm.endswith(AA_SUFFIX) else text
 
+    def ports(self) -> list[int]:
+        """Ports that the selected models name; those without get a free one when they start."""
+        return [model["port"] for model in self.models.values() if model["port"] and not model["endpoint"]]
+
     def devices(self) -> list[str]:
         """All devices that the selected models use, sorted; what a run claims."""
         lanes = {self.lane_of(name) for name in self.models if not self.config["models"][name]["endpoint"]}
@@ -318,19 +321,10 @@ def make_plan(config: Mapping[str, Any], config_schema: Mapping[str, Any], layer
     if not faults:
         wanted = filled["select_workloads"] or list(filled["workloads"])
         filled["workloads"] = {name: entry for name, entry in filled["workloads"].items() if name in wanted}
-        _give_ports(filled["models"])
         filled["primary"] = _fitting(filled["primary"], filled["workloads"], layers)
         faults = list(cross_checks.of_config(filled))
     schema.raise_for(fault._replace(what=naming_files(fault.what, layers)) for fault in faults)
     return plan
-
-
-def _give_ports(models: Json) -> None:
-    """Ports for those without one, whichever are selected: another selection moves no server."""
-    free = (port for port in itertools.count(8000) if port not in [model["port"] for model in models.values()])
-    for model in models.values():
-        if model["port"] is None:
-            model["port"] = next(free)
 
 
 def _fitting(primary: Json, workloads: Json, layers: Sequence[Layer]) -> Json:

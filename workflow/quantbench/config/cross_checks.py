@@ -219,7 +219,7 @@ def _shared(selected: list[str], models: Json) -> Iterator[Fault]:
                     f"models.{name} asks the same endpoint for the same served_name as models.{other}",
                     f"correct models.{name}.endpoint or models.{name}.served_name",
                 )
-        elif (other := ports.setdefault(port, name)) != name:
+        elif port and (other := ports.setdefault(port, name)) != name:
             yield Fault(
                 f"models.{name}.port {port} is already the port of models.{other}",
                 "give each selected model a port of its own",

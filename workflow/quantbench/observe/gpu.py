@@ -67,7 +67,10 @@ def session() -> Iterator[Any]:
 
 
 def handle_of(nvml: Any, device: int | str, missing: dict[str, str]) -> Any:
-    """NVML's handle of a device: its index (in PCI order, as a number or its digits) or its UUID. None for others."""
+    """NVML's handle of a device (as of `given.real`) by its index in PCI order, a number or its digits, or its UUID.
+
+    None for others.
+    """
     name = str(device)
     if name.isdecimal():
         return ask(missing, "device", nvml.nvmlDeviceGetHandleByIndex, int(name))
@@ -99,10 +102,23 @@ def available(visible: str | None = None) -> list[Card]:
     with session() as nvml:
         if nvml is None:
             return []
-        count = ask({}, "count", nvml.nvmlDeviceGetCount) or 0
-        gpus = [gpu for i in range(count) if (gpu := _describe(nvml, i))]
+        shown = ask({}, "count", nvml.nvmlDeviceGetCount) or 0
+        gpus = [gpu for i in range(shown) if (gpu := _describe(nvml, i))]
     wanted = os.environ.get("CUDA_VISIBLE_DEVICES") if visible is None else visible
     return gpus if wanted is None else _visible(gpus, wanted)
+
+
+def count() -> int | None:
+    """How many GPUs NVML shows; None where there is no NVML."""
+    with session() as nvml:
+        return None if nvml is None else ask({}, "count", nvml.nvmlDeviceGetCount)
+
+
+def uuid(device: str) -> str | None:
+    """The UUID of a device (as of `handle_of`); None where NVML does not tell."""
+    with session() as nvml:
+        handle = None if nvml is None else handle_of(nvml, device, {})
+        return None if handle is None else _text(ask({}, "uuid", nvml.nvmlDeviceGetUUID, handle))
 
 
 def _describe(nvml: Any, index: int) -> Card | None:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from quantbench.observe import cards, gpu
+from quantbench.observe import cards, given, gpu
 from quantbench.records.server import Peaks
 
 COPY_S: Final = 0.4
@@ -55,7 +55,7 @@ def of_devices(devices: Sequence[str]) -> Peaks:
 
 def _of_card(nvml: Any, device: str, missing: dict[str, str]) -> tuple[int | None, int | None, cards.Card | None]:
     """Bus width in bits, highest memory clock in MHz, and the card by the table; None for what is not known."""
-    handle = gpu.handle_of(nvml, device, missing)
+    handle = gpu.handle_of(nvml, given.real(device), missing)
     if handle is None:
         return None, None, None
     mode = gpu.ask({}, "mig", lambda: nvml.nvmlDeviceGetMigMode(handle))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from quantbench.observe import gpu
+from quantbench.observe import given, gpu
 from quantbench.records.block import ForeignProcess, Telemetry
 
 FIELDS = tuple(name for name in Telemetry.__struct_fields__ if name not in ("samples", "missing"))
@@ -50,7 +50,7 @@ class Reading:
 class Sampler:
     """Samples the devices between `start` and `stop`.
 
-    `devices`: as of `gpu.handle_of`; `own_pids`: our server's processes, all others on the card are foreign.
+    `devices`: as a spec names them; `own_pids`: our server's processes, all others on the card are foreign.
     `stop` may be called more than once. Costs well under 1 % of a core (measured: see tests/unit/test_telemetry.py).
     """
 
@@ -73,7 +73,7 @@ class Sampler:
         self._nvml = gpu.connect() if is_gpu else None
         self._handles: list[Any] = []
         if self._nvml is not None:
-            handles = [gpu.handle_of(self._nvml, d, self._missing) for d in devices]
+            handles = [gpu.handle_of(self._nvml, given.real(str(d)), self._missing) for d in devices]
             modes = [gpu.ask({}, "mig", self._nvml.nvmlDeviceGetMigMode, h) for h in handles if h is not None]
             if any(mode and mode[0] for mode in modes):
                 self._missing["device"] = gpu.MIG

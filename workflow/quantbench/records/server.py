@@ -42,7 +42,10 @@ class Claimed(Record, frozen=True, kw_only=True):
 
 
 class ServerSpec(Record, frozen=True, kw_only=True):
-    """All that defines a server, and nothing else (`Plan.server_spec`). devices: NVML indices, UUIDs, or `cpu`."""
+    """All that defines a server, and nothing else (`Plan.server_spec`).
+
+    devices: as its lane names them (`observe.given`). port: 0 where none is configured, until the server is started.
+    """
 
     model: str
     lane: str = ""
@@ -58,8 +61,9 @@ class ServerSpec(Record, frozen=True, kw_only=True):
 
     @property
     def hash(self) -> str:
-        """12 hex digits that name this exact server."""
-        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:12]
+        """12 hex digits that name this exact server, on whichever port it listens."""
+        told = {key: value for key, value in self.as_dict().items() if key != "port"}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def url(self) -> str:

@@ -19,14 +19,16 @@ Count = Annotated[int, Meta(ge=0, le=2**53)]
 class State(Record, frozen=True, kw_only=True):
     """`servers/{key}/state.json`: a server as the holder of its devices' lock has left it.
 
-    host: name of the machine, for people. home: where its log and events go. log_start: bytes of the log before this
-    start. scratch: the server's TMPDIR. start: which of the starts that blocks are divided over. started_unix: s;
-    before_mib: device memory in use before; start_s, ready: null until it is ready. freed_mib: what it gave back when
-    it went to sleep.
+    key: model, hash of the spec, beginning of the mark. spec: with the port that the server has. devices: as all runs
+    of the host know them (`observe.given.cards`). host: name of the machine, for people. home: where its log and events
+    go. log_start: bytes of the log before this start. scratch: the server's TMPDIR. start: which of the starts that
+    blocks are divided over. started_unix: s; before_mib: device memory in use before; start_s, ready: null until it is
+    ready. freed_mib: what it gave back when it went to sleep.
     """
 
     key: str
     spec: ServerSpec
+    devices: tuple[str, ...]
     mode: Mode
     host: str
     owner: Token
@@ -84,6 +86,15 @@ class Claim(Record, frozen=True, kw_only=True):
     """`devices/{device}.json`: the run that has the device until it ends, its folder, since when (Unix time in s)."""
 
     owner: Token
+    folder: str
+    since: float
+
+
+class PortClaim(Record, frozen=True, kw_only=True):
+    """`ports/{port}.json`: the run and the model that have the port until the run ends, its folder, since when (s)."""
+
+    owner: Token
+    model: str
     folder: str
     since: float
 

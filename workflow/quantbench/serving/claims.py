@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from quantbench.errors import QuantbenchError
+from quantbench.observe import given
 from quantbench.records.base import write
 from quantbench.records.serving import Claim
 from quantbench.serving import owner, processes, trust
@@ -27,15 +28,16 @@ def _folder() -> Path:
 
 
 def file_of(device: str, ending: str) -> Path:
-    """A file about a device."""
-    return _folder() / f"{re.sub(r'[^A-Za-z0-9.-]', '_', device)}.{ending}"
+    """A file about a device, by the name that all runs of this host know it by."""
+    [name] = given.cards([device])
+    return _folder() / f"{re.sub(r'[^A-Za-z0-9.-]', '_', name)}.{ending}"
 
 
 @contextlib.contextmanager
 def hold(devices: Iterable[str]) -> Iterator[None]:
     """Hold the locks of these devices, waiting for other leases; always taken in the same order."""
     with contextlib.ExitStack() as stack:
-        for device in sorted(set(devices)):
+        for device in sorted(given.cards(devices)):
             stack.enter_context(trust.locked(file_of(device, "lock")))
         yield
 
@@ -45,7 +47,7 @@ def try_hold(devices: Iterable[str]) -> Iterator[bool]:
     """Like `hold`, without waiting: yields False if one of them is taken."""
     with contextlib.ExitStack() as stack:
         try:
-            for device in sorted(set(devices)):
+            for device in sorted(given.cards(devices)):
                 stack.enter_context(trust.locked(file_of(device, "lock"), wait=False))
         except BlockingIOError:
             yield False
@@ -63,7 +65,8 @@ def claimed_by(device: str) -> Claim | None:
 
 def claim(devices: Iterable[str]) -> float:
     """Claim all these devices for this run's owner, waiting for other runs; returns the seconds waited."""
-    mine, wanted, start, announced = owner.current(), sorted(set(devices)), time.monotonic(), False
+    mine, named, start, announced = owner.current(), sorted(set(devices)), time.monotonic(), False
+    wanted = given.cards(named)
     while True:
         with trust.locked(_folder() / "claims.lock"):
             held = [c for c in map(claimed_by, wanted) if c and c.owner != mine]
@@ -75,7 +78,7 @@ def claim(devices: Iterable[str]) -> float:
         if not announced:
             announced = True
             who = f"another run (pid {processes.pid_of(held[0].owner)} in {held[0].folder})"
-            print(f"waiting for device {', '.join(wanted)}: {who} uses it", file=sys.stderr, flush=True)
+            print(f"waiting for device {', '.join(named)}: {who} uses it", file=sys.stderr, flush=True)
         time.sleep(_POLL_S)
 
 

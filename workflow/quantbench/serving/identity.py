@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from quantbench.engines.choose import engine_of
-from quantbench.observe import gpu
+from quantbench.observe import given, gpu
 from quantbench.records.base import OpenRecord, convert, read
 from quantbench.records.block import Hardware
 from quantbench.records.server import Identity, ServerSpec
@@ -84,7 +84,7 @@ def hardware(spec: ServerSpec) -> Hardware | None:
         return None
     if "cpu" in spec.devices:
         return Hardware(names=_cpu())
-    cards = gpu.available(",".join(spec.devices))
+    cards = gpu.available(",".join(map(given.real, spec.devices)))
     return Hardware(
         names=tuple(sorted(card["name"] for card in cards if card["name"])),
         uuids=tuple(sorted(card["uuid"] for card in cards if card["uuid"])),

@@ -27,6 +27,7 @@ from quantbench.serving import (
     memory,
     model_source,
     owner,
+    ports,
     preflight,
     processes,
     registry,
@@ -63,7 +64,7 @@ class Lease:
     @property
     def url(self) -> str:
         """The server's base URL."""
-        return self.spec.url
+        return self.answering.url
 
     @property
     def ready(self) -> Ready | None:
@@ -181,7 +182,7 @@ def _bring_up(spec: ServerSpec, why: str, start: Start) -> Lease:
         mine = None
     if mine and all(state.asleep for state in others) and server.awake_and_well(mine):
         return Lease(spec, "reused", *_mode(spec), mine)
-    if mine and not mine.asleep and not openai_api.healthy(spec.url, spec.served_name, timeout=10):
+    if mine and not mine.asleep and not openai_api.healthy(mine.spec.url, spec.served_name, timeout=10):
         server.stop(mine, "unwell")
         mine = None
     return _switch(spec, mine, others, why)
@@ -200,7 +201,7 @@ def _switch(spec: ServerSpec, mine: State | None, others: list[State], why: str)
                 try:
                     mine = server.wake(mine, why)
                 except server.AnswerChangedError as error:
-                    return _start_anew(mine, str(error), mode, others, why)
+                    return _start_anew(spec, mine, str(error), mode, others, why)
                 _note_lane(spec, None)
                 return Lease(spec, "woken", mode, note, mine)
             if others and (shortage := _gpu_shortage(spec)):
@@ -217,16 +218,16 @@ def _switch(spec: ServerSpec, mine: State | None, others: list[State], why: str)
     return Lease(spec, "started", mode, note, _start_beside(spec, others, why))
 
 
-def _start_anew(old: State, changed: str, mode: Mode, others: list[State], why: str) -> Lease:
+def _start_anew(spec: ServerSpec, old: State, changed: str, mode: Mode, others: list[State], why: str) -> Lease:
     """In place of a server whose answer a sleep has changed: what it would be measured with is not the model."""
     server.stop(old, changed)
-    new = _start_beside(old.spec, others, why)
+    new = _start_beside(spec, others, why)
     texts = [state.ready.test_completion.text if state.ready else None for state in (old, new)]
     # A start that gives a third answer acquits the sleep: this server answers otherwise each time.
     after = "as it did at first" if texts[0] == texts[1] else "otherwise again, so it is not deterministic"
     note = f"{changed}; started anew, it answers {after}"
     registry.add_event(new.home, "answer_changed", why=note)
-    return Lease(old.spec, "started", mode, note, new)
+    return Lease(spec, "started", mode, note, new)
 
 
 def _start_beside(spec: ServerSpec, others: list[State], why: str) -> State:
@@ -343,6 +344,8 @@ def sweep(why: str = "end of the run") -> list[str]:
                 stopped.append(state.spec.model)
     with _said("devices are not given back"):
         claims.release()
+    with _said("ports are not given back"):
+        ports.release()
     return stopped
 
 

@@ -14,7 +14,7 @@ import psutil
 from msgspec import structs
 
 from quantbench.errors import QuantbenchError
-from quantbench.observe import gpu
+from quantbench.observe import given, gpu
 from quantbench.records.server import Event, ServerSpec
 from quantbench.records.serving import State
 from quantbench.serving import processes
@@ -32,19 +32,19 @@ def snapshot(devices: Sequence[str]) -> gpu.CardUse | None:
     """`gpu.snapshot` of these devices; None for the CPU as well, and where CUDA would not see each of them."""
     if "cpu" in devices:
         return None
-    indices = [card["index"] for card in gpu.available(",".join(devices))]
+    indices = [card["index"] for card in gpu.available(",".join(map(given.real, devices)))]
     return gpu.snapshot(indices) if len(indices) == len(devices) else None
 
 
-def used_mib(spec: ServerSpec) -> float | None:
-    """Memory in use on the spec's devices in MiB; None as for `snapshot`."""
-    card = snapshot(spec.devices)
+def used_mib(devices: Sequence[str]) -> float | None:
+    """Memory in use on the devices in MiB; None as for `snapshot`."""
+    card = snapshot(devices)
     return float(card.used_mib) if card else None
 
 
-def held_mib(spec: ServerSpec, members: Sequence[int]) -> float | None:
-    """What the spec's devices hold now; on the CPU the resident memory of the server's processes."""
-    return processes.rss_mib(members) if spec.platform == "cpu" else used_mib(spec)
+def held_mib(state: State, members: Sequence[int]) -> float | None:
+    """What the server's devices hold now; on the CPU the resident memory of its processes."""
+    return processes.rss_mib(members) if state.spec.platform == "cpu" else used_mib(state.devices)
 
 
 def users(card: gpu.CardUse) -> str:
@@ -99,8 +99,8 @@ def check_gpu_memory(spec: ServerSpec) -> list[str]:
     Returns the arithmetic per GPU; empty on the CPU and without NVML, where nothing can be checked.
     """
     sums = []
-    for device in spec.devices:
-        card = snapshot([device])
+    for name in spec.devices:
+        card, device = snapshot([name]), given.real(name)
         if card is None:
             return []
         fit = gpu_fit(card.free_mib, card.total_mib, spec.settings.gpu_memory_utilization)
@@ -116,10 +116,10 @@ def check_gpu_memory(spec: ServerSpec) -> list[str]:
 # Whether a server gives it back
 
 
-def freed_mib(spec: ServerSpec, used: float, least: float) -> float | None:
+def freed_mib(devices: Sequence[str], used: float, least: float) -> float | None:
     """MiB that are free again, of `used`; waits up to FREED_S for `least`. None where NVML stops reporting."""
     end = time.monotonic() + FREED_S
-    while (now := used_mib(spec)) is not None and used - now < least and time.monotonic() < end:
+    while (now := used_mib(devices)) is not None and used - now < least and time.monotonic() < end:
         time.sleep(0.02)
     return None if now is None else used - now
 
@@ -142,7 +142,7 @@ def after_stop(stop: Event, state: State, held: float | None, left: Sequence[int
         reason, others = "it is not known what this server held itself", ()
     else:
         least = own / 2 if others and own is not None else held - before - SLACK_MIB
-        freed = freed_mib(state.spec, held, least)
+        freed = freed_mib(state.devices, held, least)
         after, reason = (None, NOT_REPORTED) if freed is None else (held - freed, None)
     returned = False if left else None if freed is None else freed >= least
     return structs.replace(

@@ -14,12 +14,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from quantbench.errors import QuantbenchError
 from quantbench.serving import processes, trust
 from quantbench.serving.trust import STATE
 
 BLOCKS = "QUANTBENCH_BLOCKS"
 OWNER, DEVICES, SERVERS = "QUANTBENCH_OWNER", "QUANTBENCH_DEVICES", "QUANTBENCH_SERVERS"
+PORTS = "QUANTBENCH_PORTS"
 IDLE = "QUANTBENCH_IDLE_S"
 SHARED = "QUANTBENCH_SHARED_FOLDER"
 """Set it to 1 where several runs share a folder on purpose, each with its own targets (one batch job per model)."""
@@ -28,16 +31,18 @@ _OF_A_RUN = (processes.MARK, processes.SUPERVISES, "QUANTBENCH_VERSIONS_")
 LIBRARY = Path(__file__).resolve().parents[2]
 
 
-def become_owner(devices: Sequence[str] = (), servers: Path | str = "logs/servers") -> str:
+def become_owner(devices: Sequence[str] = (), servers: Path | str = "logs/servers", ports: Sequence[int] = ()) -> str:
     """Called when the Snakefile is read: make this process the owner, unless a living parent already is.
 
     `devices` are all devices of the configuration (a run claims them together); `servers` is the folder, relative
-    to the working directory, where logs and events of each server go. Jobs inherit all of it, and the library's
+    to the working directory, where logs and events of each server go; `ports` are those that the configuration names,
+    which no server without one is given. Jobs inherit all of it, and the library's
     folder, through the environment. Returns the owner's token.
     """
     os.environ[OWNER] = current()
     os.environ[DEVICES] = ",".join(sorted(set(devices)))
     os.environ[SERVERS] = str(servers)
+    os.environ[PORTS] = ",".join(map(str, ports))
     os.environ["PYTHONPATH"] = library_path()
     return os.environ[OWNER]
 
@@ -73,6 +78,11 @@ def planned_blocks() -> int:
 def devices() -> list[str]:
     """Devices that this run claims, as set by `become_owner`."""
     return [name for name in os.environ.get(DEVICES, "").split(",") if name]
+
+
+def named_ports() -> list[int]:
+    """Ports that the configuration names, as set by `become_owner`."""
+    return [int(port) for port in os.environ.get(PORTS, "").split(",") if port.isdecimal()]
 
 
 def server_home(model: str) -> Path:
@@ -148,3 +158,31 @@ def end_with_owner() -> None:
     with contextlib.suppress(ValueError):  # not the main thread: the caller has its own handlers
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     threading.Thread(target=watch, daemon=True, name="end with owner").start()
+
+
+def end_jobs(patience_s: float = 8.0) -> None:
+    """End the jobs of this process, and those that it still starts: SIGTERM, and SIGKILL after a while. Never returns.
+
+    Servers are no jobs: they have sessions of their own, and the sweep at the end of the run stops them in order.
+    """
+    asked: dict[psutil.Process, float] = {}
+    while True:
+        for job in _jobs():
+            with contextlib.suppress(psutil.Error):
+                if job not in asked:
+                    asked[job] = time.monotonic()
+                    job.terminate()
+                elif time.monotonic() - asked[job] > patience_s:
+                    job.kill()
+        time.sleep(0.2)
+
+
+def _jobs() -> list[psutil.Process]:
+    """The processes below this one, in its session."""
+    jobs = []
+    with contextlib.suppress(psutil.Error):
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(OSError):
+                if os.getsid(process.pid) == os.getsid(0):
+                    jobs.append(process)
+    return jobs

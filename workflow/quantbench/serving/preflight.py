@@ -9,18 +9,25 @@ import psutil
 
 from quantbench.engines import openai_api
 from quantbench.errors import QuantbenchError
-from quantbench.observe import programs
+from quantbench.observe import given, programs
 from quantbench.records.server import HOST, ServerSpec
 from quantbench.serving import model_source, processes, registry
 
 
 def check(spec: ServerSpec) -> None:
-    """Command, model and port. Raises QuantbenchError."""
+    """Devices, command, model and loopback interface. Raises QuantbenchError."""
+    check_devices(spec)
     check_command(spec)
     model_source.check_source(spec)
     if error := loopback_fault():
         raise error
-    check_port(spec)
+
+
+def check_devices(spec: ServerSpec) -> None:
+    """They must be given to this run."""
+    fault = next(filter(None, map(given.fault, spec.devices)), "")
+    if fault and spec.platform == "cuda":
+        raise QuantbenchError(f"server of {spec.model}: lanes.{spec.lane}.devices: {fault}", remedy=given.REMEDY)
 
 
 def check_command(spec: ServerSpec) -> None:
@@ -44,20 +51,6 @@ def loopback_fault() -> QuantbenchError | None:
             remedy="bring it up (`ip link set lo up`, as root), or run where there is one: a container or a namespace "
             "without a network has none",
         )
-
-
-def check_port(spec: ServerSpec) -> None:
-    """The port must be free on the loopback interface."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, spec.port))
-        except OSError as error:
-            raise QuantbenchError(
-                f"server of {spec.model}: port {spec.port} is taken by {port_holder(spec.port)} ({error.strerror})",
-                remedy=f"end that process (a server of a dead run of yours: python -m quantbench lane sweep), or set "
-                f"another models.{spec.model}.port",
-            ) from error
 
 
 def port_holder(port: int) -> str:

@@ -138,7 +138,7 @@ def _memory(spec: ServerSpec, logged: Memory, page: Page) -> Memory:
 
 def _vram(state: State) -> Vram:
     """Memory before the start and now: NVML's device total, or the resident memory of the server's processes."""
-    card, before = memory.snapshot(state.spec.devices), state.before_mib
+    card, before = memory.snapshot(state.devices), state.before_mib
     if card and before is not None:
         after, delta = float(card.used_mib), round(card.used_mib - before, 1)
         return Vram(source="nvml", before_mib=before, after_mib=after, delta_mib=delta, total_mib=card.total_mib)

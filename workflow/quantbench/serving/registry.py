@@ -23,8 +23,9 @@ from typing import Any, BinaryIO, TypeVar
 from quantbench.config.secret_words import hidden
 from quantbench.errors import QuantbenchError
 from quantbench.files import damaged
+from quantbench.observe import given
 from quantbench.records import base
-from quantbench.records.server import Event, Session
+from quantbench.records.server import Event, ServerSpec, Session
 from quantbench.records.serving import Ended, Launch, ServerProcesses, State
 from quantbench.serving import owner, processes, trust
 
@@ -49,6 +50,11 @@ def _read(path: Path, kind: type[T]) -> T | None:
         return None
 
 
+def key_of(spec: ServerSpec, mark: str) -> str:
+    """The name of a server's folder: two runs of one host may have equal servers, on devices of their own."""
+    return f"{spec.model}-{spec.hash}-{mark[:8]}"
+
+
 def save(state: State) -> State:
     """Write a server's state."""
     base.write(trust.folder(folder(state.key)) / "state.json", state)
@@ -62,8 +68,8 @@ def forget(key: str) -> None:
 
 def servers(devices: Iterable[str] | None = None) -> list[State]:
     """States of all servers, or of those that use one of these devices, in order of their start."""
-    wanted = None if devices is None else set(devices)
-    chosen = [state for state in _known()[0] if wanted is None or wanted & set(state.spec.devices)]
+    wanted = None if devices is None else set(given.cards(devices))
+    chosen = [state for state in _known()[0] if wanted is None or wanted & set(state.devices)]
     return sorted(chosen, key=lambda state: state.started_unix)
 
 
@@ -92,7 +98,7 @@ def _state(place: Path) -> State:
     state = trust.read(path, State)
     home = Path(state.home)
     fits = {
-        "key": state.key == place.name == f"{state.spec.model}-{state.spec.hash}",
+        "key": state.key == place.name == key_of(state.spec, state.mark),
         "spec.endpoint": state.spec.endpoint is None,
         "home": home.is_absolute() and home.name == state.spec.model,
         "log": Path(state.log) == home / "server.log",

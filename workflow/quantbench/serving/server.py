@@ -21,11 +21,11 @@ from quantbench.engines import endings, openai_api
 from quantbench.engines.choose import engine_of
 from quantbench.engines.protocol import Diagnosis
 from quantbench.errors import QuantbenchError
-from quantbench.observe import programs
+from quantbench.observe import given, programs
 from quantbench.records.base import write
 from quantbench.records.server import Event, Mode, ServerSpec, Session
 from quantbench.records.serving import Launch, State
-from quantbench.serving import memory, owner, preflight, processes, registry, supervisor, trust
+from quantbench.serving import memory, owner, ports, preflight, processes, registry, supervisor, trust
 from quantbench.serving import ready as ready_facts
 
 GRACE_S = 3.0
@@ -69,10 +69,14 @@ def start(spec: ServerSpec, why: str) -> State:
     """
     preflight.check(spec)
     memory.check_gpu_memory(spec)
+    with ports.held(spec) as placed:
+        return _started(placed, why)
+
+
+def _started(spec: ServerSpec, why: str) -> State:
     idle_s, state, begin = owner.idle_s(), _prepare(spec), time.monotonic()
     try:
         # Before anything runs, so that whatever happens the server can be found by its mark.
-        registry.forget(state.key)
         registry.save(state)
         _launch(state, idle_s)
         _wait_ready(state)
@@ -86,6 +90,7 @@ def start(spec: ServerSpec, why: str) -> State:
 
 def _prepare(spec: ServerSpec) -> State:
     """Its state before anything runs; its log and its temporary folder are there."""
+    mark = uuid.uuid4().hex
     home, mode = owner.server_home(spec.model), mode_of(spec)[0]
     log = home / "server.log"
     argv, _ = engine_of(spec).command(spec, mode)
@@ -93,18 +98,19 @@ def _prepare(spec: ServerSpec) -> State:
     with registry.open_log(log) as handle:
         handle.write(f"\n# quantbench {started}: {shlex.join(argv)}\n".encode())
     return State(
-        key=f"{spec.model}-{spec.hash}",
+        key=registry.key_of(spec, mark),
         spec=spec,
+        devices=given.cards(spec.devices),
         mode=mode,
         host=socket.gethostname(),
         owner=owner.current(),
-        mark=uuid.uuid4().hex,
+        mark=mark,
         home=str(home),
         log=str(log),
         log_start=log.stat().st_size,
         started_at=started,
         started_unix=time.time(),
-        before_mib=memory.used_mib(spec),
+        before_mib=memory.used_mib(spec.devices),
         scratch=trust.make_scratch(),
     )
 
@@ -121,7 +127,7 @@ def _launch(state: State, idle_s: float) -> None:
         mark=state.mark,
         log=state.log,
         home=state.home,
-        devices=state.spec.devices,
+        devices=state.devices,
         scratch=state.scratch,
         idle_s=idle_s,
         grace_s=GRACE_S,
@@ -175,7 +181,7 @@ def _answers(state: State) -> bool:
     if holder := preflight.stranger_on(spec.port, registry.members(state)):
         raise QuantbenchError(
             f"server of {spec.model} lost its port {spec.port} to {holder} while it was starting",
-            remedy=f"end that process, or set another models.{spec.model}.port",
+            remedy=f"end that process, or set models.{spec.model}.port to another",
             log=ready_facts.display(state.log),
         ) from wrong
     if wrong is not None:
@@ -254,7 +260,7 @@ def sleep(state: State, why: str) -> State:
 
 def _sleep_mode(state: State) -> float | None:
     """Send it to sleep and see that it gave memory back: MiB, None where NVML does not tell."""
-    engine, spec, used = engine_of(state.spec), state.spec, memory.used_mib(state.spec)
+    engine, spec, used = engine_of(state.spec), state.spec, memory.used_mib(state.devices)
     try:
         engine.sleep(spec.url)
         if engine.is_sleeping(spec.url) is False:
@@ -264,7 +270,7 @@ def _sleep_mode(state: State) -> float | None:
     held = state.ready.vram.delta_mib if state.ready and state.ready.vram else None
     if used is None or not held:
         return None  # no NVML: the next start or wake-up is the test
-    freed = memory.freed_mib(spec, used, held / 2)
+    freed = memory.freed_mib(state.devices, used, held / 2)
     if freed is None:
         registry.add_event(state.home, "memory_not_reported", why=f"asleep, but {memory.NOT_REPORTED}")
         return None
@@ -294,7 +300,7 @@ def wake(state: State, why: str) -> State:
 
 def _wake_mode(state: State) -> None:
     spec, need = state.spec, state.freed_mib
-    card = memory.snapshot(spec.devices)
+    card = memory.snapshot(state.devices)
     if card and need and card.free_mib < need:
         raise SwitchError(
             f"{spec.model} needs {need} MiB to wake up, {card.free_mib} MiB are free; on the GPU: {memory.users(card)}"
@@ -322,15 +328,15 @@ def _check_answer(state: State) -> None:
 
 def stop(state: State, why: str) -> Event:
     """End the server and prove that its memory came back; returns the event that is also recorded."""
-    begin, spec = time.monotonic(), state.spec
-    held = memory.held_mib(spec, registry.members(state))
+    begin = time.monotonic()
+    held = memory.held_mib(state, registry.members(state))
     _end_supervisors(state.mark)
     supervisor.clean(registry.folder(state.key), state)
     left = registry.members(state)
     end = registry.ended(state.key)
     seconds = round(time.monotonic() - begin, 3)
     event = registry.new_event(state.home, "stop", seconds=seconds, why=why, returncode=end and end.returncode)
-    others = [s.spec.model for s in registry.servers(spec.devices) if s.key != state.key]
+    others = [s.spec.model for s in registry.servers(state.devices) if s.key != state.key]
     event = memory.after_stop(event, state, held, left, others)
     registry.forget(state.key)
     registry.append_event(state.home, event)

@@ -11,6 +11,7 @@ from quantbench.config.own_settings import DROPPED, argument
 from quantbench.config.secret_words import names_secret
 from quantbench.engines.protocol import Hub
 from quantbench.errors import QuantbenchError
+from quantbench.observe import given
 from quantbench.records.server import HOST, Mode, ServerSettings, ServerSpec
 
 UNSET: tuple[str, ...] = (
@@ -49,6 +50,8 @@ def command(spec: ServerSpec, mode: Mode) -> tuple[list[str], dict[str, str]]:
     env = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     # Each layer's quantization method in the log: the evidence that a variant is quantized.
     env |= {"VLLM_LOGGING_LEVEL": "INFO", "VLLM_LOG_MODEL_INSPECTION": "1"}
+    # What its processes tell each other stays on this machine: Gloo and NCCL listen where the host's name leads to.
+    env |= {"VLLM_HOST_IP": HOST, "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
     more, more_env = _cpu(settings) if spec.platform == "cpu" else _cuda(spec, mode)
     return [*argv, *more, *settings.args], env | more_env | settings.env
 
@@ -74,7 +77,7 @@ def _cpu(settings: ServerSettings) -> tuple[list[str], dict[str, str]]:
 
 def _cuda(spec: ServerSpec, mode: Mode) -> tuple[list[str], dict[str, str]]:
     settings = spec.settings
-    env = {"CUDA_VISIBLE_DEVICES": ",".join(spec.devices), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    env = {given.CUDA: ",".join(map(given.real, spec.devices)), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     argv = ["--gpu-memory-utilization", str(settings.gpu_memory_utilization)]
     if settings.tensor_parallel_size > 1:
         argv += ["--tensor-parallel-size", str(settings.tensor_parallel_size)]
