@@ -144,7 +144,7 @@ class Box:
         return list(self.path.glob(f"results/{self.gpu}/servers/*/events.jsonl"))
 
     def wait_for(self, condition: Callable[[], Any]) -> None:
-        assert processes.until(lambda: bool(condition()), 60), self.out.read_text()[-4000:]
+        assert processes.until(lambda: bool(condition()), 240), self.out.read_text()[-4000:]
 
     def file(self, path: str) -> Path:
         """A result file."""
