@@ -143,8 +143,8 @@ class Box:
     def _event_files(self) -> list[Path]:
         return list(self.path.glob(f"results/{self.gpu}/servers/*/events.jsonl"))
 
-    def wait_for(self, condition: Callable[[], Any], timeout_s: float = 60) -> None:
-        assert processes.until(lambda: bool(condition()), timeout_s), self.out.read_text()[-4000:]
+    def wait_for(self, condition: Callable[[], Any]) -> None:
+        assert processes.until(lambda: bool(condition()), 240), self.out.read_text()[-4000:]
 
     def file(self, path: str) -> Path:
         """A result file."""

@@ -142,7 +142,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"quality": {"suites": {"tasks": {"items": "t.jsonl"}}}}, "quality.suites.tasks: missing key 'kind'"),
     ({"quality": {"suites": {"tasks": {"kind": "exam"}}}}, "quality.suites.tasks.kind: 'exam' is not one of answers"),
     ({"quality": {"suites": {"tasks": TASKS | {"tokens": 8}}}},
-     "quality.suites.tasks.tokens is no setting of kind answers (items, limit, concurrency, floor_concurrency, "),
+     "quality.suites.tasks.tokens is no setting of kind answers (items, max_level, limit, concurrency, "),
     ({"quality": {"suites": {"tasks": {"kind": "answers"}}}}, "quality.suites.tasks of kind answers lacks items"),
     ({"quality": {"suites": {"j": {"kind": "judge", "items": "t.jsonl", "model": "m"}}}}, "of kind judge lacks url"),
     ({"quality": {"suites": {"prompts": TASKS}}}, "quality.suites.prompts: the suite of that name is quality.prompts"),

@@ -30,8 +30,8 @@ LAYERS: Final = (
 EDGES: Final = {
     "files", "results", "subjects", "preview", "inputs", "fitting", "iso_memory", "kept", "kept_items", "last_words",
     "block", "jobs", "ask_lane", "lane_writer", "lane_process", "further", "judgement", "__main__",
-    "records/base", "observe/checkpoint", "observe/gguf", "observe/gpu", "observe/host", "observe/peaks",
-    "observe/programs", "observe/telemetry", "config/settings", "config/report_plan",
+    "records/base", "observe/checkpoint", "observe/gguf", "observe/given", "observe/gpu", "observe/host",
+    "observe/peaks", "observe/programs", "observe/telemetry", "config/settings", "config/report_plan",
     "client/prompt_file", "client/load_phase", "client/load_checks", "client/load_progress", "client/load",
     "client/wire", "client/aiohttp_wire", "client/loop_lag", "client/truth_server", "client/calibration",
     "client/tables_io", "quality/ask", "quality/ask_likelihood", "quality/code_check", "quality/code_worker",
