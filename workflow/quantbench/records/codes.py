@@ -61,6 +61,9 @@ CODES: Final[Mapping[str, str]] = {
     "iso_longer": "REQUESTS_OF_{n}_TOKENS",
     "iso_preempted": "{n}_PREEMPTIONS",
     "start_is_unit": "START_IS_UNIT_OF_{n}",
+    "start_spread_unknown": "START_SPREAD_UNKNOWN",
+    "run_spread_given": "RUN_SPREAD_GIVEN",
+    "starts_not_told": "STARTS_NOT_TOLD",
 }
 
 
