@@ -190,11 +190,15 @@ def kept_run(path: PathLike) -> RunFacts:
     Raises QuantbenchError for a folder without blocks, and for a model without its server's record.
     """
     folder = Folder(Path(path).name, Path(path))
-    files = sorted(Path(path).glob(folder.path("block", arm="*", workload="*", concurrency="*", max_tokens="*", block="*")))
+    files = sorted(
+        Path(path).glob(folder.path("block", arm="*", workload="*", concurrency="*", max_tokens="*", block="*"))
+    )
     if not files:
         raise _no_blocks(Path(path))
     ready = by_model(Path(path).glob(folder.path("ready", model="*")), Ready)
-    if lacking := [name for name in dict.fromkeys(served_model(file.parents[2].name) for file in files) if name not in ready]:
+    if lacking := [
+        name for name in dict.fromkeys(served_model(file.parents[2].name) for file in files) if name not in ready
+    ]:
         raise QuantbenchError(
             f"{folder.file('ready', model=lacking[0])} is not there: nothing says how {lacking[0]} was served",
             remedy="keep the folder `servers` of a run beside `raw`",
@@ -202,7 +206,7 @@ def kept_run(path: PathLike) -> RunFacts:
     calibrations = [
         read(file, Calibration) for file in sorted(Path(path).glob(folder.path("calibration", concurrency="*")))
     ]
-    # What was declared is in no result file. Two runs that both draft tokens may be compared; if one does, that differs.
+    # What was declared is in no result file. Runs that both draft tokens may be compared; if one does, that differs.
     arms = {name: ArmPlan(gpus=len(r.devices) or 1, differs_in=("weights", "speculative")) for name, r in ready.items()}
     blocks = judged_blocks(files, ready, calibrations, None, arms)
     requests = [(b, f.with_suffix(".parquet")) for b, f in zip(blocks, files, strict=True) if _needs_requests(b)]
@@ -219,7 +223,9 @@ def kept_run(path: PathLike) -> RunFacts:
 
 def _needs_requests(block: BlockContext) -> bool:
     """Whether a compared p95 of the block is blank, so that its requests may be pooled with those of others."""
-    return any(metric.compared and metric.q == 95 and block.metrics.get(name) is None for name, metric in METRICS.items())
+    return any(
+        metric.compared and metric.q == 95 and block.metrics.get(name) is None for name, metric in METRICS.items()
+    )
 
 
 def _no_blocks(path: Path) -> QuantbenchError:
@@ -234,7 +240,7 @@ def _no_blocks(path: Path) -> QuantbenchError:
         return QuantbenchError(f"{path} is empty", remedy="give the folder of a run's results, results/{gpu}")
     return QuantbenchError(
         f"{path} has no measured blocks (raw/…/b1.json)",
-        remedy="give results/{gpu} of a run that measured, with its folder `raw`; tables and pages alone are not enough",
+        remedy="give results/{gpu} of a run that measured, with its folder `raw`; its tables alone are not enough",
     )
 
 

@@ -25,7 +25,14 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "weights": ("weights", "tokenizer", "templates", "quantization", "bits"),
     "prompts": ("prompts", "prompt_lengths", "answer_lengths"),
     "protocol": tuple(BlockKnobs.__struct_fields__),
-    "settings": (*ServerSettings.__struct_fields__, "kv_cache_dtype", "prefix_caching", "speculative", "platform", "mode"),
+    "settings": (
+        *ServerSettings.__struct_fields__,
+        "kv_cache_dtype",
+        "prefix_caching",
+        "speculative",
+        "platform",
+        "mode",
+    ),
 }
 """What `--varies` declares: the keys of each group. Keys of `made` are of the weights."""
 _OF_GUARD: Final[Mapping[str, str]] = {
@@ -147,7 +154,10 @@ def _guarded(
     """What guards of a pair and of a server say; graphs are the version's own choice."""
     arm = ArmPlan(differs_in=("engine",) if "vllm" in varies else ())
     pair = (result for result in evaluate_pair(a, b, old, new, ArmPlan(differs_in=()), arm) if result.id not in _NEVER)
-    if None not in (a.settings.speculative, b.settings.speculative) and a.settings.speculative != b.settings.speculative:
+    if (
+        None not in (a.settings.speculative, b.settings.speculative)
+        and a.settings.speculative != b.settings.speculative
+    ):
         yield "speculative", f"{a.settings.speculative} against {b.settings.speculative}", "fail"
     versions = [ready.versions for ready in (a, b)]
     if "vllm" in varies and versions[0] != versions[1]:  # with `engine` allowed, the guard is silent

@@ -1,7 +1,7 @@
-"""Two runs compared: the ratio new / old per model and cell, with the start of a server as the unit where that is known.
+"""Two runs compared: the ratio new / old per model and cell, with the start of a server as the unit where it is known.
 
-Nothing pairs the blocks of two runs, and those of one start are not independent of each other: what a restart changes is
-in all of them alike. A run's value is the mean of its starts' means; from two degrees of freedom between starts on (two
+Nothing pairs the blocks of two runs, and those of one start are not independent of each other: what a restart changes
+is in all of them alike. A run's value is the mean of its starts' means; from two degrees of freedom between starts on (two
 starts in each run, or one and three) the interval is Student's t over starts, with one variance for both runs, as a run
 of one start has none of its own; or Welch's t over blocks where that is wider. With fewer, nothing in the runs tells a
 restart from a change: then there is no verdict, unless the caller knows by how much an unchanged server differs from
@@ -103,13 +103,18 @@ def unpaired(
     units = [_over_blocks(sides)]
     if by_start:
         units.append((math.sqrt(_between(sides) / free * sum(1 / count for count in counts)), free))
-    error, df = max(units, key=lambda unit: unit[0] * t_quantile(0.5 + confidence / 2, unit[1]))
+    error, df = _wider(units, confidence)
     error = max(error, tail / t_quantile(0.5 + confidence / 2, df))
-    if spread and error:
+    if spread and error:  # Satterthwaite, the spread counts as known; never narrower than without it
         whole = error**2 + 2 * spread**2
-        error, df = math.sqrt(whole), df * (whole / error**2) ** 2  # Satterthwaite; the spread counts as known
+        error, df = _wider([(error, df), (math.sqrt(whole), df * (whole / error**2) ** 2)], confidence)
     ci = ratio_from_logs(mean, error * math.sqrt(n), n, confidence, df)
     return Unpaired(ci, by_start, unknown, start_sd)
+
+
+def _wider(units: Iterable[tuple[float, float]], confidence: float) -> tuple[float, float]:
+    """Of several (standard error, degrees of freedom) that whose t interval is the widest."""
+    return max(units, key=lambda unit: unit[0] * t_quantile(0.5 + confidence / 2, unit[1]))
 
 
 def _over_blocks(sides: Sequence[Layout]) -> tuple[float, float]:
@@ -131,7 +136,9 @@ def _start_sd(sides: Sequence[Layout]) -> float | None:
     if not several or any(square is None for square in within):
         return None
     free = sum(len(side.sizes) - 1 for side in several)
-    blocks = [(square or 0.0) * float(np.mean([1 / n for n in s.sizes])) for s, square in zip(several, within, strict=True)]
+    blocks = [
+        (square or 0.0) * float(np.mean([1 / n for n in s.sizes])) for s, square in zip(several, within, strict=True)
+    ]
     shares = sum(block * (len(s.sizes) - 1) for block, s in zip(blocks, several, strict=True))
     return math.sqrt(max(0.0, (_between(several) - shares) / free))
 
@@ -173,13 +180,16 @@ def compare_runs(
     for key, metric in ((key, metric) for key in both for metric in COMPARED):
         a, b = (of[key] for of in cells)
         seen = _of_model(_valid(a), _valid(b), metric, (old.samples, new.samples), run_spread)
+        seen = seen if seen.found else replace(seen, n=(len(_valid(a)), len(_valid(b))))
         rows.append(_row(key, metric, seen, margin, blockers[key], _refused(a, b), run_spread))
     for base, key in _variants(old, new, both):
         for metric in metrics:
             pairs = [pair_up(of[base], of[key]) for of in cells]
             either = tuple(dict.fromkeys((*blockers[base], *blockers[key])))
             seen = _of_pairs(pairs, metric, run_spread)
-            refused = tuple(but(i, model=f"{s} {i.model}") for s, p in zip(_SIDES, pairs, strict=True) for i in p.invalid)
+            refused = tuple(
+                but(i, model=f"{s} {i.model}") for s, p in zip(_SIDES, pairs, strict=True) for i in p.invalid
+            )
             row, ratio = _row(key, metric, seen, margin, either, refused, run_spread)
             rows.append((but(row, baseline=base[0]), ratio))
     judged = _tested(rows, metrics)
@@ -191,7 +201,7 @@ def compare_runs(
         varies=tuple(varies),
         absent=absent(varies, (difference for some in found.values() for difference in some)),
         differences=joined(found),
-        rows=tuple(row for row in judged if row.metric in metrics or row.ratio is not None),
+        rows=tuple(row for row in judged if row.ratio is not None or (row.baseline is None and row.metric in metrics)),
         only_old=tuple(f"{model} {cell.key}" for model, cell in cells[0] if (model, cell) not in cells[1]),
         only_new=tuple(f"{model} {cell.key}" for model, cell in cells[1] if (model, cell) not in cells[0]),
     )
@@ -231,7 +241,10 @@ def _of_model(
     values: list[list[Any]] = [[block.metrics.get(metric) for block in arm] for arm in arms]
     if METRICS[metric].q == 95 and any(None in of for of in values):
         return _pooled(arms, metric, samples, spread)
-    known = [[(block, v) for block, v in zip(arm, of, strict=True) if v is not None] for arm, of in zip(arms, values, strict=True)]
+    known = [
+        [(block, v) for block, v in zip(arm, of, strict=True) if v is not None]
+        for arm, of in zip(arms, values, strict=True)
+    ]
     if not all(known):
         return Seen(reasons=(codes.code("not_measured" if all(arms) else "no_values"),))
     if not all(0 < v < math.inf for of in known for _, v in of):

@@ -61,7 +61,7 @@ class RunRow(InCell, frozen=True, kw_only=True):
 
     baseline: None for the model itself; else the ratio is the change of model / baseline, each paired inside of its
     run. n_*: valid blocks (pairs); starts_*: starts of the server they are of, 0 where blocks do not tell. unit: of
-    the interval. start_sd: of a log-value from start to start, as the runs show it; run_spread: from run to run, as it was
+    the interval. start_sd: of a log-value from start to start, as the runs show it; run_spread: from run to run, as
     given. undone_by: a drift of the machine between the runs, as a ratio above 1, that would undo a
     decision. code, p-values and margin as in a Comparison; blockers: undeclared differences that refuse the row.
     """
@@ -95,6 +95,11 @@ class RunRow(InCell, frozen=True, kw_only=True):
     invalid_blocks: tuple[InvalidBlock, ...] = ()
 
     @property
+    def has_ci(self) -> bool:
+        """Whether there is an interval."""
+        return self.ci_low is not None and self.ci_high is not None
+
+    @property
     def excludes_one(self) -> bool:
         """Whether the row's own interval, before any correction, lies on one side of 1."""
         low, high = self.ci_low, self.ci_high
@@ -122,7 +127,7 @@ RUN_COLUMNS: Final = tuple(name for name in RunRow.__struct_fields__ if name != 
 
 
 class TwoRuns(Record, frozen=True, kw_only=True):
-    """`quantbench compare`: both runs, what differs, the rows, and cells that only one of them has ("int8 chat/c1_t32").
+    """`quantbench compare`: both runs, what differs, the rows, and cells of one only ("int8 chat/c1_t32").
 
     run_spread: as it was given, None where it was not. absent: what was declared to vary and does not.
     """
