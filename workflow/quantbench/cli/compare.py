@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="by how much an unchanged server differs from run to run (sd), as you know it: it widens the intervals, "
              "and stands in where the runs have too few starts",
     )  # fmt: skip
+    add("--subset", action="store_true", help="NEW may lack cells of OLD; else it is not decided where it does")
     add("--out", type=Path, metavar="FOLDER", help="write compare.csv, compare.md and compare.html there")
     add("--junit", type=Path, metavar="FILE", help="write a JUnit report: a test case per model and cell")
     add("--json", action="store_true", help="print the whole comparison as JSON, and no table")
@@ -65,7 +66,13 @@ def run(args: argparse.Namespace) -> int:
         )
     old, new = _both(args.old, args.new)
     found = compare_runs(
-        old, new, margin=args.margin, metrics=args.metrics, run_spread=args.run_spread, varies=args.varies
+        old,
+        new,
+        margin=args.margin,
+        metrics=args.metrics,
+        run_spread=args.run_spread,
+        varies=args.varies,
+        subset=args.subset,
     )
     found = words.worded(Speech(), found)
     _check(found)

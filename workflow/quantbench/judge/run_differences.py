@@ -140,7 +140,9 @@ def _devices(old: Sequence[BlockContext], new: Sequence[BlockContext]) -> Iterat
         if a.gpu != b.gpu:
             yield "gpu", f"profile {a.gpu} against {b.gpu}", "fail"
         return
-    if a.hardware.names == b.hardware.names and a.hardware.uuids != b.hardware.uuids:
+    if a.hardware.names != b.hardware.names:
+        yield "gpu", f"{', '.join(a.hardware.names)} against {', '.join(b.hardware.names)}", "fail"
+    elif a.hardware.uuids != b.hardware.uuids:
         yield "card", "another card of the same kind", "warn"
     if None not in (a.hardware.driver, b.hardware.driver) and a.hardware.driver != b.hardware.driver:
         yield "driver", f"{a.hardware.driver} against {b.hardware.driver}", "warn"
@@ -152,6 +154,8 @@ def _guarded(
     a: Ready, b: Ready, old: Sequence[BlockContext], new: Sequence[BlockContext], varies: Sequence[str]
 ) -> Iterator[tuple[str, str, Severity]]:
     """What guards of a pair and of a server say; graphs are the version's own choice."""
+    if None in (a.source_id, b.source_id) and a.source != b.source:
+        yield "weights", f"{a.source} against {b.source}, and not both runs know the digest of their files", "fail"
     arm = ArmPlan(differs_in=("engine",) if "vllm" in varies else ())
     pair = (result for result in evaluate_pair(a, b, old, new, ArmPlan(differs_in=()), arm) if result.id not in _NEVER)
     if (

@@ -1,13 +1,13 @@
 """Two runs compared: the ratio new / old per model and cell, with the start of a server as the unit where it is known.
 
 Nothing pairs the blocks of two runs, and those of one start are not independent of each other: what a restart changes
-is in all of them alike. A run's value is the mean of its starts' means; from two degrees of freedom between starts on (two
-starts in each run, or one and three) the interval is Student's t over starts, with one variance for both runs, as a run
-of one start has none of its own; or Welch's t over blocks where that is wider. With fewer, nothing in the runs tells a
-restart from a change: then there is no verdict, unless the caller knows by how much an unchanged server differs from
-run to run (`run_spread`), which is added. What the machine was on the one day and on the other is a draw of its own,
-in no interval but by that spread: each decision tells how much of it would undo it. The change of variant / baseline,
-each ratio paired inside of its run, is free of it.
+is in all of them alike. A run's value is the mean of its starts' means. From two degrees of freedom between starts on
+(two starts in each run, or one and three) the interval is Student's t over starts, with one variance for both runs, as
+a run of one start has none of its own; or Welch's t over blocks where that is wider. With fewer, nothing in the runs
+tells a restart from a change: then there is no verdict, unless the caller knows by how much an unchanged server differs
+from run to run (`run_spread`), which is added. What the machine was on the one day and on the other is a draw of its
+own, in no interval but by that spread: each decision tells how much of it would undo it. The change of variant /
+baseline, each ratio paired inside of its run, is free of it.
 """
 
 from __future__ import annotations
@@ -165,12 +165,13 @@ def compare_runs(
     metrics: Sequence[str] = GATED,
     run_spread: float | None = None,
     varies: Sequence[str] = (),
+    subset: bool = False,
 ) -> TwoRuns:
     """What differs, and a row per model, cell and metric that both runs have; then those of variant / baseline.
 
     margin: within 1 / (1 + margin) … 1 + margin a ratio does not matter. metrics: those that are tested; the others
     are described. run_spread: sd of a run's log-value from run to run of what has not changed; None where that is not
-    known. varies: what is expected to differ, names of `run_differences`.
+    known. varies: what is expected to differ, names of `run_differences`. subset: whether the new run may lack cells of the old one.
     """
     cells = old.cells(), new.cells()
     both = [key for key in cells[0] if key in cells[1]]
@@ -179,7 +180,7 @@ def compare_runs(
     rows: list[tuple[RunRow, Unpaired | None]] = []
     for key, metric in ((key, metric) for key in both for metric in COMPARED):
         a, b = (of[key] for of in cells)
-        seen = _of_model(_valid(a), _valid(b), metric, (old.samples, new.samples), run_spread)
+        seen = of_model(_valid(a), _valid(b), metric, (old.samples, new.samples), run_spread)
         seen = seen if seen.found else replace(seen, n=(len(_valid(a)), len(_valid(b))))
         rows.append(_row(key, metric, seen, margin, blockers[key], _refused(a, b), run_spread))
     for base, key in _variants(old, new, both):
@@ -199,15 +200,21 @@ def compare_runs(
         margin=margin,
         run_spread=run_spread,
         varies=tuple(varies),
+        subset=subset,
         absent=absent(varies, (difference for some in found.values() for difference in some)),
         differences=joined(found),
-        rows=tuple(row for row in judged if row.ratio is not None or (row.baseline is None and row.metric in metrics)),
+        rows=tuple(row for row in judged if row.code == "described" or _asked(row, metrics)),
         only_old=tuple(f"{model} {cell.key}" for model, cell in cells[0] if (model, cell) not in cells[1]),
         only_new=tuple(f"{model} {cell.key}" for model, cell in cells[1] if (model, cell) not in cells[0]),
     )
 
 
 _SIDES: Final = ("old", "new")
+
+
+def _asked(row: RunRow, metrics: Sequence[str]) -> bool:
+    """Whether a row is shown without a test too; of a change that cannot be had, its models' own rows say why."""
+    return row.metric in metrics and (row.baseline is None or row.ratio is not None)
 
 
 def _valid(blocks: Iterable[BlockContext]) -> list[BlockContext]:
@@ -229,14 +236,17 @@ def _variants(old: RunFacts, new: RunFacts, both: Sequence[Key]) -> Iterator[tup
                 yield (old.baseline, cell), (model, cell)
 
 
-def _of_model(
+def of_model(
     a: Sequence[BlockContext],
     b: Sequence[BlockContext],
     metric: str,
     samples: Sequence[Mapping[BlockKey, Samples]],
     spread: float | None,
 ) -> Seen:
-    """A metric of one model's valid blocks; p95s of blocks that are too short for one are pooled, as pairs' are."""
+    """A metric of one model's valid blocks, old (a) and new (b); samples: of each run.
+
+    p95s of blocks that are too short for one are pooled, as those of pairs are.
+    """
     arms = (a, b)
     values: list[list[Any]] = [[block.metrics.get(metric) for block in arm] for arm in arms]
     if METRICS[metric].q == 95 and any(None in of for of in values):

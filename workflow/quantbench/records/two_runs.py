@@ -129,7 +129,8 @@ RUN_COLUMNS: Final = tuple(name for name in RunRow.__struct_fields__ if name != 
 class TwoRuns(Record, frozen=True, kw_only=True):
     """`quantbench compare`: both runs, what differs, the rows, and cells of one only ("int8 chat/c1_t32").
 
-    run_spread: as it was given, None where it was not. absent: what was declared to vary and does not.
+    run_spread: as it was given, None where it was not. absent: what was declared to vary and does not. subset:
+    whether the new run may lack cells of the old one.
     """
 
     old: RunSide
@@ -137,6 +138,7 @@ class TwoRuns(Record, frozen=True, kw_only=True):
     margin: float
     run_spread: float | None = None
     varies: tuple[str, ...] = ()
+    subset: bool = False
     absent: tuple[str, ...] = ()
     differences: tuple[RunDifference, ...] = ()
     rows: tuple[RunRow, ...] = ()
@@ -150,8 +152,9 @@ class TwoRuns(Record, frozen=True, kw_only=True):
 
     @property
     def outcome(self) -> Outcome:
-        """worse goes before undecided, and whatever is refused or has no test is undecided."""
-        return outcome(self.gated)
+        """worse goes before undecided; what is refused, has no test or is gone from the new run is undecided."""
+        found = outcome(self.gated)
+        return "undecided" if found == "fine" and self.only_old and not self.subset else found
 
 
 def outcome(rows: list[RunRow]) -> Outcome:

@@ -17,7 +17,7 @@ def junit(found: TwoRuns) -> str:
     Messages are the words of the rows (`two_runs.worded`), metric by metric.
     """
     cases = grouped(found.gated, lambda row: (row.model, row.cell))
-    suite = ElementTree.Element("testsuite", name="quantbench compare", tests=str(len(cases)), errors="0")
+    suite = ElementTree.Element("testsuite", name="quantbench compare", errors="0")
     for (model, cell), rows in cases.items():
         case = ElementTree.SubElement(suite, "testcase", classname=f"{model}.{cell.workload}", name=cell.point)
         result = outcome(rows)
@@ -28,6 +28,12 @@ def junit(found: TwoRuns) -> str:
             ElementTree.SubElement(case, "skipped", message=_said([row for row in rows if not row.decided]))
         else:
             ElementTree.SubElement(case, "system-out").text = _said(rows, "\n")
+    for gone in () if found.subset else found.only_old:
+        model, _, place = gone.partition(" ")
+        workload, _, point = place.rpartition("/")
+        case = ElementTree.SubElement(suite, "testcase", classname=f"{model}.{workload}", name=point)
+        ElementTree.SubElement(case, "skipped", message="only in the old run")
+    suite.set("tests", str(len(suite)))
     for name in ("failures", "skipped"):
         suite.set(name, str(len(suite.findall(f"testcase/{name.removesuffix('s')}"))))
     ElementTree.indent(suite)

@@ -59,7 +59,8 @@ def row_words(say: Speech, row: RunRow) -> str:
 
 def why(say: Speech, row: RunRow) -> str:
     """Why a row is refused, or has no verdict."""
-    stopping = [reason for reason in row.reasons if codes.parse(reason).name not in _REMARKS]
+    remarks = _REMARKS if row.code == "invalid" or row.ratio is None else (*_REMARKS, "start_spread_unknown")
+    stopping = [reason for reason in row.reasons if codes.parse(reason).name not in remarks]
     return "; ".join(say.reasons(stopping, guards.meanings()))
 
 
@@ -70,7 +71,8 @@ def outcome(say: Speech, found: TwoRuns) -> str:
     count = {code: sum(row.code == code for row in rows) or None for code in ("better", "equivalent")}
     return say(
         "two_runs.outcome",
-        form=found.outcome,
+        form="lacking" if found.outcome == "undecided" and all(row.decided for row in rows) and rows else found.outcome,
+        gone=len(found.only_old),
         n=len(rows),
         cells=len({(row.model, row.cell) for row in rows}),
         worse=len(worse),
