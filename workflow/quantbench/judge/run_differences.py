@@ -22,19 +22,16 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
     "vllm": ("vllm", "attention_backend"),
     "gpu": ("gpu", "card", "clocks", "cpus"),
     "driver": ("driver",),
-    "weights": ("weights", "tokenizer", "templates", "quantization", "bits"),
+    "weights": ("weights", "tokenizer", "templates", "quantization"),
     "prompts": ("prompts", "prompt_lengths", "answer_lengths"),
     "protocol": tuple(BlockKnobs.__struct_fields__),
     "settings": (
-        *ServerSettings.__struct_fields__,
-        "kv_cache_dtype",
-        "prefix_caching",
-        "speculative",
-        "platform",
-        "mode",
+        *(name for name in ServerSettings.__struct_fields__ if name != "quantization"),
+        *("kv_cache_dtype", "speculative", "platform", "mode"),
     ),
 }
-"""What `--varies` declares: the keys of each group. Keys of `made` are of the weights."""
+"""What `--varies` declares: the keys of each group. Those of `made` and `claimed` are of the weights."""
+_OF_WEIGHTS: Final = ("made.", "claimed.")
 _OF_GUARD: Final[Mapping[str, str]] = {
     "weights": "weights",
     "execution_mode": "enforce_eager",
@@ -89,7 +86,7 @@ def differences(
 
 def group_of(key: str) -> str:
     """What declares a key; empty for what nothing does."""
-    if key.startswith("made."):
+    if key.startswith(_OF_WEIGHTS):
         return "weights"
     return next((group for group, keys in GROUPS.items() if key in keys), "")
 
@@ -97,7 +94,7 @@ def group_of(key: str) -> str:
 def unknown_names(varies: Iterable[str]) -> list[str]:
     """Names that declare nothing."""
     keys = {*GROUPS, *(key for keys in GROUPS.values() for key in keys)}
-    return [name for name in varies if name not in keys and not name.startswith("made.")]
+    return [name for name in varies if name not in keys and not name.startswith(_OF_WEIGHTS)]
 
 
 def absent(varies: Sequence[str], found: Iterable[RunDifference]) -> tuple[str, ...]:
@@ -150,12 +147,21 @@ def _devices(old: Sequence[BlockContext], new: Sequence[BlockContext]) -> Iterat
         yield "cpus", f"{a.host.cpus} against {b.host.cpus}", "warn"
 
 
+def _other_weights(a: Ready, b: Ready) -> Iterator[tuple[str, str, Severity]]:
+    """What tells two models apart, where not both runs know the digest of their files."""
+    sizes = a.memory.weights_gib, b.memory.weights_gib
+    if a.source != b.source:
+        yield "weights", f"{a.source} against {b.source}, and not both know the digest of their files", "fail"
+    elif sizes[0] and sizes[1] and len(a.devices) == len(b.devices) and not 0.98 < sizes[0] / sizes[1] < 1.02:
+        yield "weights", f"{sizes[0]} against {sizes[1]} GiB of them", "fail"
+
+
 def _guarded(
     a: Ready, b: Ready, old: Sequence[BlockContext], new: Sequence[BlockContext], varies: Sequence[str]
 ) -> Iterator[tuple[str, str, Severity]]:
-    """What guards of a pair and of a server say; graphs are the version's own choice."""
-    if None in (a.source_id, b.source_id) and a.source != b.source:
-        yield "weights", f"{a.source} against {b.source}, and not both runs know the digest of their files", "fail"
+    """What guards of a pair say, and which server is not what it claims; graphs are the version's own choice."""
+    if None in (a.source_id, b.source_id):
+        yield from _other_weights(a, b)
     arm = ArmPlan(differs_in=("engine",) if "vllm" in varies else ())
     pair = (result for result in evaluate_pair(a, b, old, new, ArmPlan(differs_in=()), arm) if result.id not in _NEVER)
     if (
@@ -166,6 +172,7 @@ def _guarded(
     versions = [ready.versions for ready in (a, b)]
     if "vllm" in varies and versions[0] != versions[1]:  # with `engine` allowed, the guard is silent
         yield "vllm", " against ".join(f"vLLM {v.vllm}, torch {v.torch}" for v in versions), "fail"
-    for result in (*pair, *evaluate_server(a), *evaluate_server(b)):
+    servers = (result for ready in (a, b) for result in evaluate_server(ready) if result.status == "fail")
+    for result in (*pair, *servers):
         if result.status == "fail" or result.status == "warn":
             yield _OF_GUARD.get(result.id, result.id), result.detail, result.status

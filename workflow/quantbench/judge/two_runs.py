@@ -171,7 +171,8 @@ def compare_runs(
 
     margin: within 1 / (1 + margin) … 1 + margin a ratio does not matter. metrics: those that are tested; the others
     are described. run_spread: sd of a run's log-value from run to run of what has not changed; None where that is not
-    known. varies: what is expected to differ, names of `run_differences`. subset: whether the new run may lack cells of the old one.
+    known. varies: what is expected to differ, names of `run_differences`. subset: whether the new run may lack
+    cells of the old one.
     """
     cells = old.cells(), new.cells()
     both = [key for key in cells[0] if key in cells[1]]
