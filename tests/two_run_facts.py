@@ -1,4 +1,4 @@
-"""Two small runs for `quantbench compare`: models with log-values start by start, in memory or as a folder of results."""
+"""Two small runs for `quantbench compare`: models with log-values start by start, in memory or as a folder."""
 
 from __future__ import annotations
 
@@ -83,28 +83,36 @@ def written(below: Path, run: RunFacts) -> Path:
 
 def compared() -> dict[str, TwoRuns]:
     """Comparisons for golden pages, by name: they show each verdict, each kind of difference, each remark."""
-    slow, noisy = shifted(STEADY, -0.2), ((0.0, 0.1, -0.1), (0.12, -0.05, 0.0))
+    noisy: Starts = ((0.0, 0.1, -0.1), (0.12, -0.05, 0.0))
+    other: Starts = ((0.003, -0.001, 0.0), (0.001, 0.005, -0.002))
     one, faster = ((0.0, 0.004, -0.003, 0.002),), ((0.2, 0.21, 0.19, 0.205),)
     drifting = ((0.0, 0.02, 0.04), (0.06, 0.08, 0.1))
     other_vllm: dict[str, Any] = {"ready": {"versions": Versions(vllm="0.33.0", torch="2.13.0")}}
     moved: dict[str, Any] = {"hardware": Hardware(names=CARD.names, uuids=("GPU-7",), driver="571.2")}
     old = {"bf16": STEADY, "int8": shifted(STEADY, 0.3), "int4": noisy, "fp8": STEADY}
-    new = {"bf16": STEADY, "int8": slow, "int4": shifted(noisy, 0.02), "fp8": shifted(STEADY, 0.1)}
+    new = {"bf16": STEADY, "int8": shifted(other, 0.1), "int4": shifted(noisy, 0.02), "fp8": shifted(other, 0.1)}
     gone = facts(old), facts({"bf16": STEADY}, 1, "results/b")
     single = [
-        facts({"bf16": starts, "awq": one, "fp8": one}, day, f"results/{day:g}")
-        for day, starts in enumerate((one, faster))
+        facts({"bf16": up, "int8": down, "awq": one, "fp8": one}, day, f"results/{day:g}")
+        for day, (up, down) in enumerate(((one, faster), (faster, one)))
     ]
     single[1].ready["awq"] = server("awq", versions=Versions(vllm="0.33.0"))
     single[1].ready["fp8"] = server("fp8", quantization=Quantization(claimed="fp8", verified=False))
     short = facts({"bf16": one, "fp8": ((0.0, 0.1),)}, 1, "results/b")
     pairs: dict[str, tuple[RunFacts, RunFacts, dict[str, Any]]] = {
-        "compare_starts": (facts(old), facts(new, 1, "results/b", **other_vllm, **moved), {"varies": ["vllm", "prompts"]}),
+        "compare_starts": (
+            facts(old), facts(new, 1, "results/b", **other_vllm, **moved), {"varies": ["vllm", "prompts"]}
+        ),
         "compare_same": (facts({"bf16": STEADY}), facts({"bf16": STEADY, "int8": STEADY}, 1, "results/b"), {}),
         "compare_lacking": (*gone, {}),
         "compare_one_start": (*single, {}),
         "compare_run_spread": (
             facts({"bf16": one, "fp8": one}), short, {"run_spread": 0.02, "metrics": ["throughput_tok_s"]}
+        ),
+        "compare_worse_alone": (
+            facts({"bf16": STEADY, "int8": STEADY, "int4": STEADY}),
+            facts({"bf16": STEADY, "int8": ((-0.025, -0.024, -0.026), (-0.035, -0.034, -0.036)), "int4": STEADY}, 1),
+            {},
         ),
         "compare_drift": (facts({"bf16": drifting}), facts({"bf16": STEADY}, 1, "results/b"), {}),
     }  # fmt: skip

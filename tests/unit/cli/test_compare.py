@@ -1,4 +1,4 @@
-"""`quantbench compare` from folders to exit code: what it prints and writes, and each way in which nothing can be said."""
+"""`quantbench compare` from folders to exit code: what it prints and writes, and each way to have nothing to say."""
 
 from __future__ import annotations
 
@@ -142,10 +142,10 @@ def test_folders_that_are_no_two_runs(folders, tmp_path, capsys):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "x").touch()
     assert "no measured blocks" in refused(capsys, old, tmp_path / "other")
-    (Path(new) / "servers" / "int8" / "ready.json").unlink()
-    assert "nothing says how int8 was served" in refused(capsys, old, new)
     (Path(new) / "raw/bf16/chat/c8_t128/b1.json").write_text("{")
     assert "b1.json is damaged" in refused(capsys, old, new)
+    (Path(new) / "servers" / "int8" / "ready.json").unlink()
+    assert "nothing says how int8 was served" in refused(capsys, old, new)
 
 
 def test_runs_without_a_cell_in_common(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""What differs between two runs: each difference is found, refuses or warns, and is declared by its group or its key."""
+"""What differs between two runs: each difference is found, refuses or warns, and is declared by group or key."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ KNOBS = BlockKnobs(
     min_requests=8, warmup_requests=0, warmup_max_tokens=None, timeout_s=300,
 )  # fmt: skip
 WITH = MeasuredWith(server=ServedWith(spec=SPEC, vllm="0.32.0", source_id="d1e5"), knobs=KNOBS, prompts="aa")
+PROBES = made.server("bf16").tokenizer
 SAME: dict[str, Any] = {"measured_with": WITH, "host": HostLoad(cpus=8)}
 
 
@@ -47,8 +48,8 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "cpus": ({"host": HostLoad(cpus=4)}, "gpu", "warn"),
     "weights": ({"measured_with": served(source_id="0b0b")}, "weights", "fail"),
     "made.seed": ({"measured_with": served(made={"seed": 2})}, "weights", "fail"),
-    "tokenizer": ({"ready": {"tokenizer": replace(made.server("x").tokenizer, probe_sha256="u")}}, "weights", "fail"),
-    "templates": ({"ready": {"tokenizer": replace(made.server("x").tokenizer, chat_probe_sha256="u")}}, "weights", "fail"),
+    "tokenizer": ({"ready": {"tokenizer": replace(PROBES, probe_sha256="u")}}, "weights", "fail"),
+    "templates": ({"ready": {"tokenizer": replace(PROBES, chat_probe_sha256="u")}}, "weights", "fail"),
     "prompts": ({"measured_with": replace(WITH, prompts="bb")}, "prompts", "fail"),
     "min_seconds": ({"measured_with": replace(WITH, knobs=replace(KNOBS, min_seconds=8))}, "protocol", "fail"),
     "protocol": ({"measured_with": replace(WITH, knobs=replace(KNOBS, protocol=2))}, "protocol", "fail"),

@@ -41,7 +41,7 @@ def layout(logs, sizes):
 
 @functools.cache
 def simulated(sizes, sd, run_sd=0.0, given_sd=None):
-    """(mean new - mean old, half-width, logs of the first pair of runs) as `unpaired` has them, vectorised."""
+    """(mean new - mean old, half-width, logs of the first pair of runs, one-sided p) as `unpaired` has them."""
     rng = np.random.default_rng(len(sizes[0]) * 10 + len(sizes[1]))
     logs, means, errors, between = [], [], [], []
     for of in sizes:
@@ -66,7 +66,7 @@ def simulated(sizes, sd, run_sd=0.0, given_sd=None):
     if given_sd:
         whole = error**2 + 2 * given_sd**2
         half = np.maximum(half, scipy_stats.t.ppf(0.975, df * (whole / error**2) ** 2) * np.sqrt(whole))
-    return mean, half, (logs[0][0], logs[1][0])
+    return mean, half, (logs[0][0], logs[1][0]), scipy_stats.t.sf(-mean / error, df)
 
 
 def covered(mean, half):
@@ -81,7 +81,7 @@ def worse(mean, half):
 @pytest.mark.parametrize("sizes", STARTS.values(), ids=STARTS)
 def test_a_run_is_called_worse_than_an_identical_one_in_one_of_forty_at_most(sizes, sd):
     """From two degrees of freedom between starts on, whatever a start is worth and however blocks are divided."""
-    mean, half, _ = simulated(sizes, sd)
+    mean, half, *_ = simulated(sizes, sd)
     assert covered(mean, half) > 0.95 - MONTE_CARLO
     assert worse(mean, half) < 0.025 + MONTE_CARLO
 
@@ -99,7 +99,7 @@ def test_blocks_of_one_start_each_would_call_identical_runs_worse_and_so_have_no
 @pytest.mark.parametrize("sd", [0.5, 1, 3])
 def test_a_spread_of_runs_that_is_known_makes_the_interval_hold(sizes, sd):
     """Also for what a day does to a machine, which starts within a run do not see; half of it is not enough."""
-    mean, half, _ = simulated(sizes, 0, sd, sd)
+    mean, half, *_ = simulated(sizes, 0, sd, sd)
     assert covered(mean, half) > 0.95 - MONTE_CARLO
     if sd == 3:
         assert covered(*simulated(sizes, 0, sd)[:2]) < 0.6, "without it"
@@ -109,7 +109,7 @@ def test_a_spread_of_runs_that_is_known_makes_the_interval_hold(sizes, sd):
 @pytest.mark.parametrize("spread", [None, 0.5])
 @pytest.mark.parametrize("sizes", [*STARTS.values(), ((6,), (6,)), ((4,), (6,)), ((3, 3), (6,))])
 def test_the_simulated_formulas_are_those_of_the_library(sizes, spread):
-    mean, half, logs = simulated(sizes, 1, 0.0, spread)
+    mean, half, logs, _ = simulated(sizes, 1, 0.0, spread)
     found = unpaired(layout(logs[0], sizes[0]), layout(logs[1], sizes[1]), spread)
     assert math.log(found.ci.ratio) == pytest.approx(mean[0])
     assert math.log(found.ci.high / found.ci.ratio) == pytest.approx(half[0])
@@ -264,3 +264,28 @@ def test_copies_of_blocks_are_seen():
     one = facts({"bf16": STEADY})
     assert shared_blocks(one, one) == 6
     assert shared_blocks(one, facts({"bf16": STEADY}, day=1)) == 0
+
+
+def test_a_row_that_is_worse_among_its_own_alone_fails_no_run():
+    """Among many rows some are worse by chance: what fails a run is corrected over all of them."""
+    worse = ((-0.025, -0.024, -0.026), (-0.035, -0.034, -0.036))
+    alone = compared(STEADY, worse, metrics=[SPEED])
+    assert (speed(alone).code, speed(alone).fails, alone.outcome) == ("worse", True, "worse")
+    models = ["bf16", *(f"m{n}" for n in range(12))]
+    old, new = (dict.fromkeys(models, STEADY) for _ in range(2))
+    found = compare_runs(facts(old), facts(new | {"m3": worse}, day=1), metrics=[SPEED])
+    row = speed(found, "m3")
+    assert (row.code, row.fails, found.outcome) == ("worse", False, "undecided")
+    assert row.p_run == pytest.approx(13 * row.p_value / 2)
+
+
+@pytest.mark.parametrize("rows", [6, 24])
+@pytest.mark.parametrize("sd", SPREADS)
+@pytest.mark.parametrize("sizes", [STARTS["2 + 2"], STARTS["3 + 3"]])
+def test_a_run_with_many_rows_is_failed_against_an_identical_one_in_one_of_twenty_at_most(sizes, sd, rows):
+    """Rows of models that have nothing to do with each other; where all of one start are alike it is less."""
+    p = simulated(sizes, sd)[3][: TRIALS // rows * rows].reshape(-1, rows)
+    failed = (rows * p.min(axis=1) < 0.05).mean()
+    assert failed < 0.05 + 3 * math.sqrt(0.05 * 0.95 / len(p))
+    if sd == 3:
+        assert (p < 0.025).any(axis=1).mean() > 0.1, "what rows alone would come to"

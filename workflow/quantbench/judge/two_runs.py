@@ -33,7 +33,7 @@ from quantbench.records.comparison import Code, InvalidBlock
 from quantbench.records.metric import COMPARED, METRICS, SPEED
 from quantbench.records.server import Ready
 from quantbench.records.two_runs import RunRow, RunSide, TwoRuns
-from quantbench.stats import PERCENTILE_NEEDS, RatioCI, percentile, ratio_from_logs, t_quantile, tost
+from quantbench.stats import PERCENTILE_NEEDS, RatioCI, holm, percentile, ratio_from_logs, t_quantile, tost
 
 MIN_BLOCKS: Final = 3
 """Blocks of each run, below which there is no interval."""
@@ -393,14 +393,28 @@ def _refusal(block: InvalidBlock) -> str:
 def _tested(rows: Sequence[tuple[RunRow, Unpaired | None]], metrics: Sequence[str]) -> list[RunRow]:
     """The rows with their codes: difference and equivalence, Holm-corrected within model, workload and metric.
 
-    The changes of variant / baseline are families of their own.
+    The changes of variant / baseline are families of their own. The outcome asks one question more, whether anything is
+    worse: for it all rows that decide are one family.
     """
     fit = [found.ci if found and not found.unknown and row.metric in metrics else None for row, found in rows]
     difference = [ci.p_value if ci else None for ci in fit]
     equivalence = [tost(ci, row.margin) if ci else None for ci, (row, _) in zip(fit, rows, strict=True)]
     families = [(row.baseline, row.model, row.workload, row.metric) for row, _ in rows]
     tests = corrected(difference, equivalence, families)
-    return [_decided(row, found, test, metrics) for (row, found), test in zip(rows, tests, strict=True)]
+    decided = [_decided(row, found, test, metrics) for (row, found), test in zip(rows, tests, strict=True)]
+    of_run = holm([_of_worse(row) if row.gated else None for row in decided])
+    return [
+        but(row, p_run=p, fails=row.code == "worse" and p is not None and p < ALPHA)
+        for row, p in zip(decided, of_run, strict=True)
+    ]
+
+
+def _of_worse(row: RunRow) -> float | None:
+    """One-sided p of a row's being worse."""
+    if row.p_value is None or row.ratio is None:
+        return None
+    half = row.p_value / 2
+    return 1 - half if METRICS[row.metric].is_better(row.ratio) else half
 
 
 def _decided(row: RunRow, found: Unpaired | None, test: Test, metrics: Sequence[str]) -> RunRow:

@@ -63,7 +63,9 @@ class RunRow(InCell, frozen=True, kw_only=True):
     run. n_*: valid blocks (pairs); starts_*: starts of the server they are of, 0 where blocks do not tell. unit: of
     the interval. start_sd: of a log-value from start to start, as the runs show it; run_spread: from run to run, as
     given. undone_by: a drift of the machine between the runs, as a ratio above 1, that would undo a
-    decision. code, p-values and margin as in a Comparison; blockers: undeclared differences that refuse the row.
+    decision. code, p-values and margin as in a Comparison; p_run: one-sided, of being worse,
+    corrected over all rows that decide; fails: worse by that, too, so that a run against an identical one is called
+    worse in at most 5 %; blockers: undeclared differences that refuse the row.
     """
 
     model: str
@@ -85,6 +87,8 @@ class RunRow(InCell, frozen=True, kw_only=True):
     p_value: float | None = None
     p_holm: float | None = None
     p_equivalence: float | None = None
+    p_run: float | None = None
+    fails: bool = False
     family: int = 1
     margin: float
     code: Code
@@ -159,6 +163,6 @@ class TwoRuns(Record, frozen=True, kw_only=True):
 
 def outcome(rows: list[RunRow]) -> Outcome:
     """What several rows come to."""
-    if any(row.code == "worse" for row in rows):
+    if any(row.fails for row in rows):
         return "worse"
-    return "fine" if rows and all(row.decided for row in rows) else "undecided"
+    return "fine" if rows and all(row.decided and row.code != "worse" for row in rows) else "undecided"

@@ -22,10 +22,12 @@ def junit(found: TwoRuns) -> str:
         case = ElementTree.SubElement(suite, "testcase", classname=f"{model}.{cell.workload}", name=cell.point)
         result = outcome(rows)
         if result == "worse":
-            worse = [row for row in rows if row.code == "worse"]
+            worse = [row for row in rows if row.fails]
             ElementTree.SubElement(case, "failure", message=_said(worse), type="worse").text = _said(rows, "\n")
         elif result == "undecided":
-            ElementTree.SubElement(case, "skipped", message=_said([row for row in rows if not row.decided]))
+            ElementTree.SubElement(
+                case, "skipped", message=_said([row for row in rows if row.code == "worse" or not row.decided])
+            )
         else:
             ElementTree.SubElement(case, "system-out").text = _said(rows, "\n")
     for gone in () if found.subset else found.only_old:

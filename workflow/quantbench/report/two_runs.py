@@ -8,6 +8,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from quantbench.judge import guards
+from quantbench.judge.run_differences import group_of
 from quantbench.judge.verdict import ALPHA
 from quantbench.records import codes
 from quantbench.records.metric import METRICS, SPEED
@@ -30,6 +31,10 @@ from quantbench.wording import number, percent
 
 _REMARKS: Final = ("start_is_unit", "run_spread_given", "p95_pooled", "starts_not_told")
 """Codes that say how a row was had, and not why it has no verdict."""
+
+
+_TITLES: Final = {name: title for name, title in guards.meanings().items() if not group_of(name)}
+"""Of guards whose id is no key of a difference."""
 
 
 def worded(say: Speech, found: TwoRuns) -> TwoRuns:
@@ -61,23 +66,24 @@ def why(say: Speech, row: RunRow) -> str:
     """Why a row is refused, or has no verdict."""
     remarks = _REMARKS if row.code == "invalid" or row.ratio is None else (*_REMARKS, "start_spread_unknown")
     stopping = [reason for reason in row.reasons if codes.parse(reason).name not in remarks]
-    return "; ".join(say.reasons(stopping, guards.meanings()))
+    return "; ".join(say.reasons(stopping, _TITLES))
 
 
 def outcome(say: Speech, found: TwoRuns) -> str:
     """The first sentence: what it comes to."""
     rows = found.gated
-    worse = [row for row in rows if row.code == "worse"]
+    worse = [row for row in rows if row.fails]
+    open_rows = [row for row in rows if not row.fails and (row.code == "worse" or not row.decided)]
     count = {code: sum(row.code == code for row in rows) or None for code in ("better", "equivalent")}
     return say(
         "two_runs.outcome",
-        form="lacking" if found.outcome == "undecided" and all(row.decided for row in rows) and rows else found.outcome,
+        form="lacking" if found.outcome == "undecided" and rows and not open_rows else found.outcome,
         gone=len(found.only_old),
         n=len(rows),
         cells=len({(row.model, row.cell) for row in rows}),
         worse=len(worse),
         where=[say("two_runs.place", model=r.model, cell=r.cell, metric=r.metric, by=r.ratio) for r in worse],
-        undecided=sum(not row.decided for row in rows) or None,
+        undecided=len(open_rows) or None,
         margin=found.margin,
         **count,
     )
@@ -179,12 +185,13 @@ def _rows(say: Speech, rows: Sequence[RunRow], note: str) -> Table:
 
 
 def _form(row: RunRow) -> str:
+    if row.code == "worse" and row.gated and not row.fails:
+        return "worse_alone"
     return row.likely if row.code == "undecided" and row.likely else row.code
 
 
 def _differences(say: Speech, found: TwoRuns) -> Iterator[Table | Paragraph]:
-    titles = guards.meanings()
-    lines = [(titles.get(d.key, d.key), d.detail, ", ".join(d.of), _effect(say, d)) for d in found.differences]
+    lines = [(_TITLES.get(d.key, d.key), d.detail, ", ".join(d.of), _effect(say, d)) for d in found.differences]
     notes = [
         say("two_runs.same") if not lines else "",
         say("two_runs.absent", names=list(found.absent)) if found.absent else "",
