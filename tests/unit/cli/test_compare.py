@@ -39,7 +39,7 @@ def folders(tmp_path):
     [
         (BOTH, 0, "Nothing got worse: 6 comparisons of 2 cells, each better or equivalent within 3.0 %."),
         (BOTH | {"int8": SLOW}, 1, "3 of 6 comparisons got worse: int8 chat/c8_t128 in tokens/sec (−39.3 %)"),
-        (BOTH | {"int8": ONE}, 2, "Not decided: 3 of 6 comparisons, none of them shown to be worse"),
+        (BOTH | {"int8": ONE}, 2, "Not decided: 3 of 6 comparisons, and nothing is shown to be worse"),
         ({"bf16": SLOW, "int8": ONE}, 1, "3 of 6 comparisons got worse"),
         ({"bf16": STEADY}, 2, "the new run lacks 1 cell of the old one"),
     ],
