@@ -97,7 +97,8 @@ def compared() -> dict[str, TwoRuns]:
         for day, (up, down) in enumerate(((one, faster), (faster, one)))
     ]
     single[1].ready["awq"] = server("awq", versions=Versions(vllm="0.33.0"))
-    single[1].ready["fp8"] = server("fp8", quantization=Quantization(claimed="fp8", verified=False))
+    for run, verified in zip(single, (True, False), strict=True):
+        run.ready["fp8"] = server("fp8", quantization=Quantization(claimed="fp8", verified=verified))
     short = facts({"bf16": one, "fp8": ((0.0, 0.1),)}, 1, "results/b")
     pairs: dict[str, tuple[RunFacts, RunFacts, dict[str, Any]]] = {
         "compare_starts": (
