@@ -14,9 +14,12 @@ from pathlib import Path
 import fleets
 import page_facts
 import pytest
+import two_run_facts
+from quantbench.cli.compare_output import printed
 from quantbench.judge import guards
 from quantbench.records.run import Run
-from quantbench.report import pages, plots, render
+from quantbench.report import pages, plots, render, two_runs
+from quantbench.report.junit import junit
 from quantbench.report.say import Speech, catalogue
 from report_fixture import KEPT, Scenario, facts, kept_facts
 
@@ -58,6 +61,8 @@ SCENARIOS = {
 }
 KEPT_RUN = "h100"
 FLEET = "fleet"
+COMPARED = two_run_facts.compared()
+"""Two runs each, for `quantbench compare`."""
 REPORTS = ("three_variants", KEPT_RUN)
 
 
@@ -71,6 +76,15 @@ def rendered(scenario: str) -> dict[str, str]:
         return {
             n.replace(".html", ".html.txt"): text_of(t) if n.endswith("html") else t for n, t in fleets.pages().items()
         }
+    if found := COMPARED.get(scenario):
+        shown = two_runs.page(found)
+        html_text = text_of(render.report(two_runs.report(found)))
+        more = (
+            {"compare.html.txt": html_text, "compare.txt": f"{printed(shown)}\n"}
+            if scenario == "compare_starts"
+            else {}
+        )
+        return {"compare.md": render.page(shown), "junit.xml": junit(found), **more}
     run = facts_of(scenario)
     made = {f"{name}.md": render.page(page(run)) for name, page in pages.PAGES.items()}
     if scenario in REPORTS:
@@ -90,7 +104,7 @@ def text_of(page: str) -> str:
     return "\n".join(line for line in lines if line) + "\n"
 
 
-@pytest.mark.parametrize("scenario", [*SCENARIOS, KEPT_RUN, FLEET])
+@pytest.mark.parametrize("scenario", [*SCENARIOS, KEPT_RUN, FLEET, *COMPARED])
 def test_pages_say_what_they_said(scenario: str, request: pytest.FixtureRequest) -> None:
     folder, made = GOLDENS / scenario, rendered(scenario)
     if request.config.getoption("--update-goldens"):
@@ -138,7 +152,7 @@ LENGTHS = {"decision.md": 400, "notes.md": 1700, "cost.md": 440, "best_practices
 
 
 def test_every_golden_has_its_scenario() -> None:
-    assert {path.name for path in GOLDENS.iterdir()} == {*SCENARIOS, KEPT_RUN, FLEET, FACTS.name}
+    assert {path.name for path in GOLDENS.iterdir()} == {*SCENARIOS, KEPT_RUN, FLEET, *COMPARED, FACTS.name}
 
 
 def test_what_a_single_fact_changes(request: pytest.FixtureRequest) -> None:
@@ -150,7 +164,7 @@ def test_what_a_single_fact_changes(request: pytest.FixtureRequest) -> None:
 
 def test_every_sentence_is_said() -> None:
     """By a scenario or by a fact."""
-    for scenario in [*SCENARIOS, KEPT_RUN, FLEET]:
+    for scenario in [*SCENARIOS, KEPT_RUN, FLEET, *COMPARED]:
         rendered(scenario)
     page_facts.differences()
     ids = {(id_, form) for id_, words in catalogue().items() for form in (words if isinstance(words, dict) else [""])}

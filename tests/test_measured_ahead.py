@@ -20,8 +20,6 @@ from quantbench.records.server import ServerSpec
 BLOCKS = [(model, f"chat/c4_t16/b{number}") for number in (1, 2, 3) for model in ("alpha", "beta")]
 LATE_S = 2
 """So long a job takes in the first test until it asks for its block."""
-START_S = 240
-"""Within so long two servers start, on a machine that has much else to do."""
 WRITING_S = 2
 """So long the second process of the lane takes in some tests to write a block."""
 
@@ -107,7 +105,7 @@ def test_what_cannot_be_written_fails_its_job_and_no_other(ahead: Box) -> None:
 def test_a_killed_writer_costs_its_block(ahead: Box) -> None:
     write_with(ahead, f"import time; time.sleep({WRITING_S})")
     run = ahead.spawn("capacity")
-    ahead.wait_for(lambda: len(ahead.events("block begins")) >= 3, START_S)
+    ahead.wait_for(lambda: len(ahead.events("block begins")) >= 3)
     os.kill(the(ahead, "lane_writer"), signal.SIGKILL)
     assert run.wait(60) != 0
     assert (
@@ -127,7 +125,7 @@ def test_a_killed_writer_costs_its_block(ahead: Box) -> None:
 def test_what_was_handed_over_outlives_the_process_that_measured_it(ahead: Box) -> None:
     write_with(ahead, f"import time; time.sleep({WRITING_S})")
     run = ahead.spawn("capacity")
-    ahead.wait_for(lambda: len(ahead.events("block begins")) >= 2, START_S)
+    ahead.wait_for(lambda: len(ahead.events("block begins")) >= 2)
     assert not ahead.results("raw/*/chat/*/b*.json"), "the first is still being written"
     os.kill(the(ahead, "lane_process"), signal.SIGKILL)
     assert run.wait(120) == 0, ahead.out.read_text()[-4000:]
@@ -143,7 +141,7 @@ def test_what_was_handed_over_outlives_the_process_that_measured_it(ahead: Box) 
 )
 def test_what_was_measured_ahead_of_a_killed_run_counts_for_nothing(ahead: Box) -> None:
     run = ahead.spawn("capacity")
-    ahead.wait_for(lambda: len(ahead.events("block begins")) >= 4, START_S)
+    ahead.wait_for(lambda: len(ahead.events("block begins")) >= 4)
     os.kill(run.pid, signal.SIGKILL)
     struck = time.monotonic()
     run.wait(60)

@@ -18,12 +18,15 @@ from quantbench.errors import QuantbenchError
 from quantbench.files import damaged, write_text
 from quantbench.judge import guards, iso_memory
 from quantbench.judge.pairing import BlockKey, Samples
+from quantbench.judge.two_runs import RunFacts
 from quantbench.judge.verdict import build_verdict
 from quantbench.records.base import Record, Row, convert, read
 from quantbench.records.block import BlockContext, Calibration, HostLoad, MeasuredWith
+from quantbench.records.cell import served_model
 from quantbench.records.comparison import Verdict
 from quantbench.records.cost import Cost
 from quantbench.records.decision import Decision
+from quantbench.records.layout import Folder
 from quantbench.records.measurement import Check, Measurement
 from quantbench.records.metric import METRICS, e2e_ms, ttft_ms
 from quantbench.records.plan import BASELINE, VARIANT, ArmPlan, ComparisonPlan, ReportPlan
@@ -32,6 +35,7 @@ from quantbench.records.run import Run
 from quantbench.records.server import MeasuredStarts, Ready, Session
 from quantbench.records.suite import SuiteScore
 from quantbench.records.tables import CapacityRow, ImpactRow, MemoryRow, StartupRow
+from quantbench.records.two_runs import KeptVerdict
 
 PathLike = Path | str
 CELL_COLUMNS: Final = ("model", "workload", "concurrency", "max_tokens")
@@ -178,6 +182,66 @@ def verdict_of(
         blocks, plan, verdict, ready=ready, longest=longest, samples=requests, pair_failures=failures
     )
     return replace(verdict, iso_memory=apart)
+
+
+def kept_run(path: PathLike) -> RunFacts:
+    """A run from the folder of its results, wherever that lies now; judged anew, without its configuration.
+
+    Raises QuantbenchError for a folder without blocks, and for a model without its server's record.
+    """
+    folder = Folder(Path(path).name, Path(path))
+    files = sorted(
+        Path(path).glob(folder.path("block", arm="*", workload="*", concurrency="*", max_tokens="*", block="*"))
+    )
+    if not files:
+        raise _no_blocks(Path(path))
+    ready = by_model(Path(path).glob(folder.path("ready", model="*")), Ready)
+    if lacking := [
+        name for name in dict.fromkeys(served_model(file.parents[2].name) for file in files) if name not in ready
+    ]:
+        raise QuantbenchError(
+            f"{folder.file('ready', model=lacking[0])} is not there: nothing says how {lacking[0]} was served",
+            remedy="keep the folder `servers` of a run beside `raw`",
+        )
+    calibrations = [
+        read(file, Calibration) for file in sorted(Path(path).glob(folder.path("calibration", concurrency="*")))
+    ]
+    # What was declared is in no result file. Runs that both draft tokens may be compared; if one does, that differs.
+    arms = {name: ArmPlan(gpus=len(r.devices) or 1, differs_in=("weights", "speculative")) for name, r in ready.items()}
+    blocks = judged_blocks(files, ready, calibrations, None, arms)
+    requests = [(b, f.with_suffix(".parquet")) for b, f in zip(blocks, files, strict=True) if _needs_requests(b)]
+    there = [(block, file) for block, file in requests if file.exists()]
+    verdict = folder.file("verdict")
+    return RunFacts(
+        folder=str(path),
+        blocks=blocks,
+        ready=ready,
+        baseline=read(verdict, KeptVerdict).baseline if verdict.exists() else None,
+        samples=samples([block for block, _ in there], [file for _, file in there]),
+    )
+
+
+def _needs_requests(block: BlockContext) -> bool:
+    """Whether a compared p95 of the block is blank, so that its requests may be pooled with those of others."""
+    return any(
+        metric.compared and metric.q == 95 and block.metrics.get(name) is None for name, metric in METRICS.items()
+    )
+
+
+def _no_blocks(path: Path) -> QuantbenchError:
+    """Why there is nothing to compare, and which folder may have been meant."""
+    if not path.is_dir():
+        return QuantbenchError(f"{path} is not a folder", remedy="give the folder of a run's results, results/{gpu}")
+    below = sorted(folder.parent for folder in (*path.glob("*/raw"), *path.glob("results/*/raw")))
+    if below:
+        names = " or ".join(map(str, below[:3]))
+        return QuantbenchError(f"{path} has no blocks itself", remedy=f"a run's results are in a folder of it: {names}")
+    if not any(path.iterdir()):
+        return QuantbenchError(f"{path} is empty", remedy="give the folder of a run's results, results/{gpu}")
+    return QuantbenchError(
+        f"{path} has no measured blocks (raw/…/b1.json)",
+        remedy="give results/{gpu} of a run that measured, with its folder `raw`; its tables alone are not enough",
+    )
 
 
 def longest_request(records: Iterable[PathLike], max_tokens: Mapping[str, int]) -> int | None:

@@ -20,6 +20,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "what a model claims and holds, and what it needs on which card",
     ),
     "calibrate": ("quantbench.cli.calibrate", "measure the load client itself against a known-truth server"),
+    "compare": (
+        "quantbench.cli.compare",
+        "two runs against each other: better, equivalent or worse, for people and CI",
+    ),
     "refine": ("quantbench.cli.refine", "add blocks until the comparisons are as precise as wanted"),
     "lane": ("quantbench.cli.lane", "list the servers of this machine, or stop those of dead runs"),
     "lm-eval-task": ("quantbench.cli.lm_eval_task", "make a task of lm-eval from a prompt file"),
@@ -28,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 2 for an error of the user's, 130 for Ctrl-C."""
+    """Run one command; 2 for an error of the user's (`ERROR` of a command for which 2 is an answer), 130 for Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="quantbench", description="Is the quantized model worth it?")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
@@ -38,13 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments[:1] == [name]:
             module = import_module(path)
             module.add_arguments(sub)
-    args = parser.parse_args(arguments)
+    error_code: int = getattr(module, "ERROR", 2)
+    try:
+        args = parser.parse_args(arguments)
+    except SystemExit as error:  # argparse ends with 2
+        raise SystemExit(error_code if error.code == 2 else error.code) from None
     assert module is not None, "argparse refuses unknown commands"
     try:
         code: int = module.run(args)
     except QuantbenchError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return error_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -42,24 +42,25 @@ def pooled_ratio(
         return RatioCI(None, None, None, k, None, None, code("percentile_needs", q=q, n=needs))
     if not all(0 < x < math.inf for x in (*pool_a, *pool_b)):
         return RatioCI(None, None, None, k, None, None, code("not_positive"))
-    mean = _log_quantile(pool_b, q) - _log_quantile(pool_a, q)
+    mean = log_quantile(pool_b, q) - log_quantile(pool_a, q)
     if k < MIN_PAIRS:
         return RatioCI(math.exp(mean), None, None, k, None, None, code("test_needs_pairs", n=MIN_PAIRS))
     if min(len(block) for block in (*a, *b)) < MIN_BLOCK:
         return RatioCI(math.exp(mean), None, None, k, None, None, code("block_needs", n=MIN_BLOCK))
-    sections = [_log_quantile(y, q) - _log_quantile(x, q) for x, y in zip(a, b, strict=True)]
+    sections = [log_quantile(y, q) - log_quantile(x, q) for x, y in zip(a, b, strict=True)]
     sd, df = spread(sections, first, mean, confidence)
-    tail = _order_half_width(pool_a, pool_b, q, confidence)
+    tail = order_half_width(pool_a, pool_b, q, confidence)
     if tail is None:
         return RatioCI(math.exp(mean), None, None, k, None, None, code("pooled_ci_needs_more", q=q))
     return ratio_from_logs(mean, max(sd, tail * math.sqrt(k) / t_quantile(0.5 + confidence / 2, df)), k, confidence, df)
 
 
-def _log_quantile(values: Sequence[float], q: int) -> float:
+def log_quantile(values: Sequence[float], q: int) -> float:
+    """ln of the q-th percentile of positive values."""
     return math.log(float(np.quantile(np.asarray(values, dtype=float), q / 100)))
 
 
-def _order_half_width(a: Sequence[float], b: Sequence[float], q: int, confidence: float) -> float | None:
+def order_half_width(a: Sequence[float], b: Sequence[float], q: int, confidence: float) -> float | None:
     """Larger side of the log-ratio's CI from the two order-statistic CIs, in quadrature."""
     low_a, mid_a, high_a = _log_limits(a, q, confidence)
     low_b, mid_b, high_b = _log_limits(b, q, confidence)
@@ -71,4 +72,4 @@ def _order_half_width(a: Sequence[float], b: Sequence[float], q: int, confidence
 def _log_limits(values: Sequence[float], q: int, confidence: float) -> tuple[float | None, float, float | None]:
     limits = percentile(values, q, confidence)
     low, high = (None if x is None else math.log(x) for x in (limits.low, limits.high))
-    return low, _log_quantile(values, q), high
+    return low, log_quantile(values, q), high

@@ -16,6 +16,8 @@ from quantbench.records.suite import CollectedWith
 _LONGEST = 40
 _NAMES_ONLY = ("env",)
 """Settings whose values may be nobody's business: only which of them differ is said."""
+_PLACES = ("model", "lane", "devices", "port", "source", "served_name", "command", "endpoint")
+"""Parts of a server's spec that say where it was, and not what."""
 _ASKED = ("floor", "thinking", "thinking_tokens")
 """How answers were asked for. Not `concurrency`: what was asked one by one is none the worse for it."""
 
@@ -43,6 +45,49 @@ def server_differences(kept: ServedWith, wanted: ServedWith) -> tuple[str, ...]:
     if None not in (kept.vllm, wanted.vllm) and kept.vllm != wanted.vllm:
         found.append(f"vLLM {kept.vllm}, now {wanted.vllm}")
     return (*found, *_files(kept.source_id, wanted.source_id))
+
+
+def run_differences(old: BlockContext, new: BlockContext) -> dict[str, str]:
+    """{key: "7 against 64"} of all that two blocks of two runs are known to be measured with.
+
+    `weights` is the model's files, `prompts` the prompt file, `vllm` the version. Not where servers and files lay, nor
+    by which command they were started: what that changes, other keys say.
+    """
+    return {key: f"{before} against {now}" for key, before, now in _known(old, new)}
+
+
+def _known(old: BlockContext, new: BlockContext) -> Iterator[tuple[str, str, str]]:
+    a, b = old.measured_with, new.measured_with
+    files = old.server.source_id, new.server.source_id
+    if a is None or b is None:
+        sides = [{"protocol": x.protocol, "style": x.style, "min_seconds": x.min_seconds} for x in (old, new)]
+    else:
+        sides = [_without_places(x) for x in (a, b)]
+        files = a.server.source_id or files[0], b.server.source_id or files[1]
+        if None not in (a.prompts, b.prompts) and a.prompts != b.prompts:
+            yield "prompts", f"SHA-256 {str(a.prompts)[:12]}", str(b.prompts)[:12]
+        if None not in (a.server.vllm, b.server.vllm) and a.server.vllm != b.server.vllm:
+            yield "vllm", str(a.server.vllm), str(b.server.vllm)
+    if None not in files and files[0] != files[1]:
+        yield "weights", str(files[0]), str(files[1])
+    for key in (key for key in sides[0] if key in sides[1]):
+        before, now = (_plain(side[key]) for side in sides)
+        if before != now:
+            yield key, *_both(key, before, now)
+
+
+def _without_places(kept: MeasuredWith) -> dict[str, Any]:
+    server = {key.removeprefix("settings."): value for key, value in _flat(kept.server.spec).items()}
+    made = {f"made.{key}": value for key, value in _flat(kept.server.made or {}).items()}
+    both = server | made | kept.knobs.as_dict()
+    return {key: value for key, value in both.items() if key not in _PLACES}
+
+
+def _both(key: str, before: Any, now: Any) -> tuple[str, str]:
+    if key in _NAMES_ONLY and isinstance(before, Mapping) and isinstance(now, Mapping):
+        names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        return f"one value of {', '.join(names)}", "another"
+    return _short(before), _short(now)
 
 
 def answer_differences(kept: AnsweredWith, wanted: AnsweredWith) -> tuple[str, ...]:

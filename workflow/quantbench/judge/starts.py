@@ -65,7 +65,7 @@ def layout(pairs: Pairs, metric: str) -> Layout | None:
 
     Pairs that share a server on either side are of one group: a start that both have is no second draw.
     """
-    logs = _logs(pairs, SPEED if metric == PER_GPU else metric)  # which differs by a constant
+    logs = logs_of(pairs, SPEED if metric == PER_GPU else metric)  # which differs by a constant
     of_pair = [(x.server.instance, y.server.instance) for x, y in zip(pairs.a, pairs.b, strict=True)]
     known = [(number, log) for number, log in enumerate(logs) if log is not None]
     if not known or any(None in of_pair[number] for number, _ in known):
@@ -84,7 +84,7 @@ def _groups(of_pair: Sequence[tuple[float | None, float | None]]) -> list[int]:
     return [sorted(set(groups)).index(group) for group in groups]
 
 
-def _logs(pairs: Pairs, metric: str) -> list[float | None]:
+def logs_of(pairs: Pairs, metric: str) -> list[float | None]:
     """ln(variant / baseline) of each pair; of a p95 that not all blocks have, of what their own requests give."""
     values = [(x.metrics.get(metric), y.metrics.get(metric)) for x, y in zip(pairs.a, pairs.b, strict=True)]
     if METRICS[metric].q == 95 and any(None in pair for pair in values):

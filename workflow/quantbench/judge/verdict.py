@@ -26,6 +26,7 @@ from quantbench.records.comparison import (
     Verdict,
 )
 from quantbench.records.metric import COMPARED, METRICS, PER_GPU, SPEED
+from quantbench.records.two_runs import RunRow
 from quantbench.stats import MIN_PAIRS, half_width, holm, shared, tost
 
 Arms = Mapping[str, Sequence[BlockContext]]
@@ -216,17 +217,25 @@ def tested(candidates: Sequence[Candidate], family_of: Callable[[Candidate], Has
     """
     raw = [c.measured.ci.p_value if c.usable else None for c in candidates]
     same = [tost(c.measured.ci, c.margin) if c.usable else None for c in candidates]
-    tests = [Test(p, q, 1, q) for p, q in zip(raw, same, strict=True)]
-    families: dict[Hashable, list[int]] = {}
-    for i, candidate in enumerate(candidates):
-        if not candidate.primary:
-            families.setdefault(family_of(candidate), []).append(i)
-    for members in families.values():
-        held = [holm([ps[i] for i in members]) for ps in (raw, same)]
-        size = sum(p is not None for p in held[0])
-        for i, difference, equivalence in zip(members, *held, strict=True):
-            tests[i] = Test(difference, equivalence, size, same[i])
+    tests = corrected(raw, same, [None if c.primary else (family_of(c),) for c in candidates])
     return list(zip(candidates, tests, strict=True))
+
+
+def corrected(
+    difference: Sequence[float | None], equivalence: Sequence[float | None], families: Sequence[Hashable | None]
+) -> list[Test]:
+    """Both p-values of each comparison, Holm-corrected within its family; None as a family: it is alone."""
+    tests = [Test(p, q, 1, q) for p, q in zip(difference, equivalence, strict=True)]
+    members_of: dict[Hashable, list[int]] = {}
+    for i, family in enumerate(families):
+        if family is not None:
+            members_of.setdefault(family, []).append(i)
+    for members in members_of.values():
+        held = [holm([ps[i] for i in members]) for ps in (difference, equivalence)]
+        size = sum(p is not None for p in held[0])
+        for i, p, q in zip(members, *held, strict=True):
+            tests[i] = Test(p, q, size, equivalence[i])
+    return tests
 
 
 def decide(candidate: Candidate, test: Test) -> Code:
@@ -245,7 +254,7 @@ def decide(candidate: Candidate, test: Test) -> Code:
     return "undecided"
 
 
-def likely(row: Comparison) -> Literal["gain", "loss"] | None:
+def likely(row: Comparison | RunRow) -> Literal["gain", "loss"] | None:
     """What the own CI of an undecided comparison suggests, where it excludes 1 but the corrected test does not.
 
     A CI within the margin suggests neither: if there is a difference, it is one that does not matter.

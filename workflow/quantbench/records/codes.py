@@ -62,6 +62,9 @@ CODES: Final[Mapping[str, str]] = {
     "iso_preempted": "{n}_PREEMPTIONS",
     "start_is_unit": "START_IS_UNIT_OF_{n}",
     "is_baseline": "IS_BASELINE",
+    "start_spread_unknown": "START_SPREAD_UNKNOWN",
+    "run_spread_given": "RUN_SPREAD_GIVEN",
+    "starts_not_told": "STARTS_NOT_TOLD",
 }
 
 

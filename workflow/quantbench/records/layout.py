@@ -78,3 +78,13 @@ class Results:
     def file(self, name: str, cell: Cell | None = None, **wildcards: str | int) -> Path:
         """The same, on the disk."""
         return self.below / self.path(name, cell, **wildcards)
+
+
+@dataclass(frozen=True)
+class Folder(Results):
+    """The same files in a folder of any name: results that were kept, copied or downloaded. `below` is the folder."""
+
+    @property
+    def root(self) -> str:
+        """The folder itself."""
+        return "."

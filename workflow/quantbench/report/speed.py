@@ -14,6 +14,7 @@ from quantbench.records.measurement import CellUse
 from quantbench.records.metric import METRICS, PER_GPU, SPEED, Style, focus
 from quantbench.records.run import Run
 from quantbench.records.tables import CapacityRow
+from quantbench.records.two_runs import RunRow
 from quantbench.report.document import Part, Section, Table, bullets, grouped, table
 from quantbench.report.marks import bold, code
 from quantbench.report.say import Speech
@@ -255,7 +256,7 @@ def per_gpu(run: Run, say: Speech, variant: str, cell: Cell | None) -> str:
     return say("speed.per_gpu", total=total.ratio, each=each.ratio, interval=interval, **counts)
 
 
-def figure(row: Comparison) -> str:
+def figure(row: Comparison | RunRow) -> str:
     """ "+19.7 % [+7.0, +33.9]": the change with its 95 % CI."""
     if not row.has_ci:
         return change(row.ratio)
