@@ -24,18 +24,21 @@ def say(lines):
         print(f"quantbench: {line}", file=sys.stderr, flush=True)
 
 
+# And not a job's process, which reads the Snakefile again.
+IS_OWNER = owner.is_owner_process()
+
 try:
     PLAN = settings.load(
         ROOT,
         workflow.config_settings.config,
         map(Path, workflow.config_settings.configfiles),
     )
-    PLAN = fitting.fitted(PLAN, Results(PLAN.gpu), look=owner.is_owner_process())
+    PLAN = fitting.fitted(PLAN, Results(PLAN.gpu), look=IS_OWNER)
     PLAN = iso_memory.planned(
-        PLAN, Results(PLAN.gpu), ROOT, look=owner.is_owner_process()
+        PLAN, Results(PLAN.gpu), ROOT, look=IS_OWNER
     )
     LANE_MODES = settings.lane_modes(PLAN, Results(PLAN.gpu))
-    if owner.is_owner_process():  # not again in every job's process
+    if IS_OWNER:
         from quantbench import inputs, preview
 
         owner.check_environment()
@@ -49,7 +52,7 @@ try:
         say(inputs.check(PLAN, ROOT))
         say(preview.notes(PLAN))
     KEPT = kept.Kept(PLAN, Results(PLAN.gpu))
-    if owner.is_owner_process():
+    if IS_OWNER:
         say(KEPT.words())
 except QuantbenchError as error:
     raise WorkflowError(str(error)) from None
@@ -122,7 +125,7 @@ def by_content(rule, path):
 
     def of(wildcards):
         names = dict(wildcards.items())
-        if owner.is_owner_process():
+        if IS_OWNER:
             workflow.dag.forcefiles.update(KEPT.demanded(rule, names))
         given = path(wildcards) if callable(path) else path
         return ancient(given) if KEPT.settles(rule, names) else given
