@@ -3,8 +3,8 @@
     PYTHONPATH=workflow:tests python benchmarks/scale.py FOLDER [--tuples 10 100 300 1000] [--blocks 6] [--profile]
 
 FOLDER is made, with one project per N. What a run measures is invented: blocks of docs/reference/h100, copied to the
-cells of a plan and to its models; all tables are made of them by the scripts of the rules. Then `snakemake` is timed as a
-user runs it: a dry run before anything is measured, a dry run and a run when all is there. Tables are timed in this
+cells of a plan and to its models; all tables are made of them by the scripts of the rules. Then `snakemake` is timed as
+a user runs it: a dry run before anything is measured, a dry run and a run when all is there. Tables are timed in this
 process, without the second in which Python and polars start. Printed are the fewest of several runs: seconds of the
 clock, and of CPU (user + system), which the load of the machine disturbs less.
 """
@@ -17,8 +17,6 @@ import io
 import os
 import random
 import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
