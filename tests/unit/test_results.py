@@ -50,8 +50,8 @@ def test_capacity_takes_blank_columns_and_refuses_strangers_and_copies(tmp_path:
 def test_tuples_are_parsed_together_and_faults_found_one_by_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paths, parsed = [_tuple(tmp_path, c) for c in range(1, 101)], []
-    monkeypatch.setattr(pl, "read_csv", lambda *a, parse=pl.read_csv, **more: (parsed.append(a), parse(*a, **more))[1])
+    paths, parsed, parse = [_tuple(tmp_path, c) for c in range(1, 101)], [], pl.read_csv
+    monkeypatch.setattr(pl, "read_csv", lambda *a, **more: parsed.append(a) or parse(*a, **more))
     assert results.combine_capacity(paths, "m", "chat").height == 100
     assert len(parsed) == 1
     _tuple(tmp_path, 70, p95="slow")

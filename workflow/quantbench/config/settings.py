@@ -32,8 +32,11 @@ _PATHS = (
 )
 
 
-class _Loader(yaml.SafeLoader):
-    """A key that stands twice in a mapping is a fault: plain YAML takes the last without a word."""
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """A key that stands twice in a mapping is a fault: plain YAML takes the last without a word.
+
+    libyaml's parser where PyYAML was built with it: a tenth of the time, and a fleet reads four files per comparison.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
