@@ -24,18 +24,19 @@ def say(lines):
         print(f"quantbench: {line}", file=sys.stderr, flush=True)
 
 
+# And not a job's process, which reads the Snakefile again.
+IS_OWNER = owner.is_owner_process()
+
 try:
     PLAN = settings.load(
         ROOT,
         workflow.config_settings.config,
         map(Path, workflow.config_settings.configfiles),
     )
-    PLAN = fitting.fitted(PLAN, Results(PLAN.gpu), look=owner.is_owner_process())
-    PLAN = iso_memory.planned(
-        PLAN, Results(PLAN.gpu), ROOT, look=owner.is_owner_process()
-    )
+    PLAN = fitting.fitted(PLAN, Results(PLAN.gpu), look=IS_OWNER)
+    PLAN = iso_memory.planned(PLAN, Results(PLAN.gpu), ROOT, look=IS_OWNER)
     LANE_MODES = settings.lane_modes(PLAN, Results(PLAN.gpu))
-    if owner.is_owner_process():  # not again in every job's process
+    if IS_OWNER:
         from quantbench import inputs, preview
 
         owner.check_environment()
@@ -49,15 +50,19 @@ try:
         say(inputs.check(PLAN, ROOT))
         say(preview.notes(PLAN))
     KEPT = kept.Kept(PLAN, Results(PLAN.gpu))
-    if owner.is_owner_process():
+    if IS_OWNER:
         say(KEPT.words())
 except QuantbenchError as error:
     raise WorkflowError(str(error)) from None
+# Of each model, once and not for each of its jobs.
+SPECS = {model: PLAN.measured_spec(model) for model in PLAN.config["models"]}
+DECLARED = report_plan.arms(PLAN)
+
 config = PLAN.config | {
     # Where the servers are; not in their params, where another port would measure everything again.
     "places": PLAN.places(),
     # What is declared of the models; not in the params of blocks, as it judges them and measures none again.
-    "arms": report_plan.arms(PLAN),
+    "arms": DECLARED,
     # For the pages that print it; here and not in their params, where it would make them again.
     "command": command_line.repeat(
         PLAN.gpu,
@@ -122,7 +127,7 @@ def by_content(rule, path):
 
     def of(wildcards):
         names = dict(wildcards.items())
-        if owner.is_owner_process():
+        if IS_OWNER:
             workflow.dag.forcefiles.update(KEPT.demanded(rule, names))
         given = path(wildcards) if callable(path) else path
         return ancient(given) if KEPT.settles(rule, names) else given
@@ -257,12 +262,12 @@ def ready_of(wildcards):
 
 def spec_of(wildcards):
     """All of a server that a result depends on; a change here, and only here, invalidates what it served."""
-    return PLAN.measured_spec(wildcards.get("arm") or wildcards.get("model"))
+    return SPECS[served_model(wildcards.get("arm") or wildcards.get("model"))]
 
 
 def declared_of(wildcards):
     """What is declared of the model of an arm: how many GPUs serve it, in what it may differ."""
-    return report_plan.arms(PLAN)[served_model(wildcards.arm)]
+    return DECLARED[served_model(wildcards.arm)]
 
 
 def identity_of(wildcards):
@@ -283,6 +288,8 @@ def knobs_of(wildcards):
 def on_lane(number):
     """One unit of a lane's resource for the jobs of that lane, none for others."""
     name = list(config["lanes"])[number]
+    if len(config["lanes"]) == 1:
+        return 1  # no function to call for each job
     return lambda wildcards: int(
         PLAN.lane_of(wildcards.get("arm") or wildcards.get("model")) == name
     )

@@ -98,6 +98,18 @@ def test_blocks_of_another_configuration_do_not_make_a_cell_longer() -> None:
     assert kept.Kept(plan_of(**SEVEN), TREE).blocks("beta", CELL) == 3
 
 
+def test_a_plan_looks_at_the_folder_of_a_cell_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(1)
+    looked, look = [], settings.blocks_on_disk
+    monkeypatch.setattr(settings, "blocks_on_disk", lambda *a: looked.append(a) or look(*a))
+    there = kept.Kept(plan_of(), TREE)
+    assert [there.blocks("beta", CELL) for _ in range(9)] == [1] * 9, "for each rule that rests on its blocks"
+    assert len(looked) == 1
+    keep(2)
+    there.look_again()
+    assert there.blocks("beta", CELL) == 2
+
+
 def test_what_is_missing_is_missed_only_where_a_result_had_it() -> None:
     missed = lambda: kept.Kept(plan_of(), TREE).again("measure_block", of())  # noqa: E731
     assert not missed(), "a run that has just begun"

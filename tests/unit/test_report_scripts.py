@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
+import pytest
 from quantbench.config import report_plan, settings
 from quantbench.files import read_json
 from quantbench.records.base import convert
@@ -65,3 +66,20 @@ def test_points_are_the_grid_and_what_lies_on_disk(tmp_path: Path) -> None:
     (extra.parent / "c1_t128.csv").touch()
     (extra.parent / "notes.csv").touch()
     assert report_plan.points(plan, "bf16", there) == [*plan.cells("bf16"), Cell.of("chat", 4, 64)]
+
+
+def test_points_are_found_in_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a grid that lies on disk whole: each cell was once compared with all others."""
+    loads, lengths = list(range(1, 21)), list(range(1, 16))
+    workloads = {"chat": {"concurrency": loads, "max_tokens": lengths}}
+    plan = settings.load(ROOT, {"gpu": "rtx2000-ada-16gb", "select_workloads": ["chat"], "workloads": workloads})
+    there = Results(plan.gpu, tmp_path)
+    for cell in plan.grid:
+        path = there.file("cell", cell, arm="bf16")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    compared = []
+    same = Cell.__eq__
+    monkeypatch.setattr(Cell, "__eq__", lambda *cells: compared.append(cells) or same(*cells))
+    assert len(report_plan.points(plan, "bf16", there)) == len(plan.grid) == 300
+    assert len(compared) < 4 * 300

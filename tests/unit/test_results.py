@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -44,6 +45,21 @@ def test_capacity_takes_blank_columns_and_refuses_strangers_and_copies(tmp_path:
         results.combine_capacity([one, _tuple(tmp_path, 8, model="007")], "m", "chat")
     with pytest.raises(QuantbenchError, match="twice"):
         results.combine_capacity([one, one], "m", "chat")
+
+
+def test_tuples_are_parsed_together_and_faults_found_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths, parsed, parse = [_tuple(tmp_path, c) for c in range(1, 101)], [], pl.read_csv
+    monkeypatch.setattr(pl, "read_csv", lambda *a, **more: parsed.append(a) or parse(*a, **more))
+    assert results.combine_capacity(paths, "m", "chat").height == 100
+    assert len(parsed) == 1
+    _tuple(tmp_path, 70, p95="slow")
+    with pytest.raises(QuantbenchError, match=r"/70\.csv.*column `p95_ttft_ms` holds text"):
+        results.combine_capacity(paths, "m", "chat")
+    paths[69].write_text(paths[68].read_text() + paths[69].read_text().splitlines()[1] + "\n")
+    with pytest.raises(QuantbenchError, match=r"/70\.csv.*2 rows"):
+        results.combine_capacity(paths, "m", "chat")
 
 
 def test_a_capacity_row_has_its_figures_and_reasons() -> None:

@@ -119,6 +119,7 @@ class Kept:
         self.plan, self.results = plan, results
         self.expected = expected(plan, results.below)
         self._found: dict[tuple[str, ...], Found] = {}
+        self._last: dict[tuple[str, Cell], int] = {}
         self._linked: list[dict[Path, Path]] = []
         self._markers: list[Path] = []
         self._models: dict[str, str] = {}
@@ -134,6 +135,7 @@ class Kept:
     def look_again(self) -> None:
         """Forget what was found: other blocks lie on the disk now."""
         self._found.clear()
+        self._last.clear()
 
     def settles(self, rule: str, wildcards: Mapping[str, Any]) -> bool:
         """Whether contents alone decide on a job: what is kept fits, and its model is not about to be made anew."""
@@ -176,8 +178,11 @@ class Kept:
 
     def blocks(self, arm: str, cell: Cell) -> int:
         """Highest number of a block of this configuration, or of one that does not tell; later ones are not counted."""
-        numbers = range(settings.blocks_on_disk(self.results, arm, cell), 0, -1)
-        return next((n for n in numbers if self.found("measure_block", _of(arm, cell, n)).state != "other"), 0)
+        if (arm, cell) not in self._last:  # every rule that rests on the blocks of a cell asks this again
+            numbers = range(settings.blocks_on_disk(self.results, arm, cell), 0, -1)
+            ours = (n for n in numbers if self.found("measure_block", _of(arm, cell, n)).state != "other")
+            self._last[arm, cell] = next(ours, 0)
+        return self._last[arm, cell]
 
     def words(self) -> Iterator[str]:
         """What a plan says before anything is done: how many blocks are of another configuration, and what differs."""

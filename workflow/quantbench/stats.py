@@ -262,6 +262,11 @@ def beta_quantile(a: float, b: float, p: float) -> float:
     return float(_special().betaincinv(a, b, p)) if b > 0 else 1.0
 
 
+def share_limits(count: float, n: float, tail: float = 0.025) -> tuple[float, float]:
+    """Clopper-Pearson limits of the share count / n, which need not be whole numbers; tail: the chance beyond each."""
+    return beta_quantile(count, n - count + 1, tail), beta_quantile(count + 1, n - count, 1 - tail)
+
+
 def f_tail(ratio: float, above: int, below: int) -> float:
     """Probability of a ratio of two mean squares, of these degrees of freedom, at least as large (Fisher's F)."""
     return float(_special().fdtrc(above, below, ratio))

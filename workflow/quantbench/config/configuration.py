@@ -113,8 +113,8 @@ class Plan:
         """The cells of one arm: the grid, and what `iso_memory` adds to it; the A/A arm has the primary cell only."""
         if arm.endswith(AA_SUFFIX):
             return [Cell.of_row(self.primary)]
-        own = [cells[arm] for cells in self.iso_cells.values()]
-        return [*self.grid, *(cell for cell in own if cell not in self.grid)]
+        grid, own = dict.fromkeys(self.grid), [cells[arm] for cells in self.iso_cells.values()]
+        return [*grid, *(cell for cell in own if cell not in grid)]
 
     @property
     def iso_cells(self) -> dict[str, dict[str, Cell]]:

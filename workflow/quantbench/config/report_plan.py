@@ -20,9 +20,10 @@ PAGES = ("notes", "cost", "best_practices", "decision", "answers")
 def points(plan: Plan, arm: str, results: Results) -> list[Cell]:
     """The grid of an arm, then every tuple that was asked for by name and lies on disk."""
     anywhere = results.path("cell", arm=arm, workload="*", concurrency="*", max_tokens="*")
-    grid, files = plan.cells(arm), sorted(results.below.glob(anywhere))
+    grid, files = dict.fromkeys(plan.cells(arm)), sorted(results.below.glob(anywhere))
     on_disk = [Cell.parse(f"{path.parent.name}/{path.stem}") for path in files]
-    return grid + [cell for cell in on_disk if cell and cell not in grid and cell.workload in plan.config["workloads"]]
+    more = [cell for cell in on_disk if cell and cell not in grid and cell.workload in plan.config["workloads"]]
+    return [*grid, *more]
 
 
 def comparison(plan: Plan) -> Json:

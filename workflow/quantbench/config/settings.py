@@ -32,8 +32,11 @@ _PATHS = (
 )
 
 
-class _Loader(yaml.SafeLoader):
-    """A key that stands twice in a mapping is a fault: plain YAML takes the last without a word."""
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """A key that stands twice in a mapping is a fault: plain YAML takes the last without a word.
+
+    libyaml's parser where PyYAML was built with it: a tenth of the time, and a fleet reads four files per comparison.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -41,7 +44,8 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode) and key.value in seen and key.value != "<<":
                 raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' stands here twice", key.start_mark)
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
-        return super().construct_mapping(node, deep)
+        values: dict[Any, Any] = super().construct_mapping(node, deep)
+        return values
 
 
 def require_project_dir(root: Path, folder: Path) -> None:

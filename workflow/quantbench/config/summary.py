@@ -14,7 +14,8 @@ def line(plan: Plan) -> str:
     what = f"{', '.join(plan.variants)} against {plan.baseline}" if plan.variants else f"{plan.baseline} alone"
     asked = ", ".join(_workload(plan, name) for name in plan.config["workloads"])
     shares = f"{plural(len(plan.models), 'model')} × {plural(len(points), 'point')} × {plan.config['blocks']}"
-    iso = sum(plan.blocks(cell) for model in plan.models for cell in plan.cells(model) if cell not in points)
+    grid = set(points)
+    iso = sum(plan.blocks(cell) for model in plan.models for cell in plan.cells(model) if cell not in grid)
     extra = sum(blocks[model] for model in plan.models) - len(plan.models) * len(points) * plan.config["blocks"] - iso
     more = (f" + {extra} more (extra_blocks)" if extra else "") + (f" + {iso} at what fits (iso_memory)" if iso else "")
     control = blocks.get(plan.baseline + AA_SUFFIX)

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from msgspec import to_builtins
 from msgspec.structs import replace
-from scipy.stats import binomtest
 
 from quantbench.errors import QuantbenchError
 from quantbench.quality.checks import answered
@@ -20,6 +19,7 @@ from quantbench.quality.pair import Pair, digest
 from quantbench.quality.prompt_set import Prompt, messages
 from quantbench.records.judge import Better, Judged, Judgement, JudgeSettings
 from quantbench.records.suite import Estimate, Preference, SuiteScore, SuiteSettings
+from quantbench.stats import share_limits
 
 FIELDS: Final = ("question", "first", "second")
 VERDICT: Final = re.compile(r"\[\[\s*(1|2|tie)\s*\]\]", re.IGNORECASE)
@@ -125,8 +125,8 @@ def share(wins: int, decided: int) -> Estimate | None:
     """Wins of the decided pairs, with the two-sided 95 % Clopper-Pearson interval; None where none is decided."""
     if not decided:
         return None
-    limits = binomtest(wins, decided).proportion_ci(0.95, method="exact")
-    return Estimate(value=wins / decided, low=float(limits.low), high=float(limits.high), n=decided)
+    low, high = share_limits(wins, decided)
+    return Estimate(value=wins / decided, low=low, high=high, n=decided)
 
 
 def family(name: str) -> frozenset[str]:

@@ -12,14 +12,13 @@ from typing import Final
 
 import numpy as np
 from msgspec.structs import replace
-from scipy.stats import beta
 
 from quantbench.quality.gate import prompts_suite
 from quantbench.records.codes import code
 from quantbench.records.natural import Natural, Rates
 from quantbench.records.quality import QualityDetails
 from quantbench.records.suite import PROMPTS, Answered, Estimate, Outcome, SuiteScore
-from quantbench.stats import NO_SPREAD, t_quantile
+from quantbench.stats import NO_SPREAD, share_limits, t_quantile
 
 MIN_CLUSTERS: Final = 10
 """Fewest clusters that an interval rests on."""
@@ -181,15 +180,9 @@ def share(holds: Sequence[bool], groups: np.ndarray) -> Estimate:
     n, value = len(values), float(values.mean())
     if len(np.unique(groups)) < MIN_CLUSTERS:
         return Estimate(value=value, n=n)
-    low, high = _limits(value, n / _design_effect(values, groups))
+    worth = n / _design_effect(values, groups)
+    low, high = share_limits(value * worth, worth)
     return Estimate(value=value, low=low, high=high, n=n)
-
-
-def _limits(value: float, n: float) -> tuple[float, float]:
-    """Clopper-Pearson limits of a share of n items, which need not be whole."""
-    k, tail = value * n, 1 - TWO_SIDED
-    low = float(beta.ppf(tail, k, n - k + 1)) if value > 0 else 0.0
-    return low, float(beta.ppf(TWO_SIDED, k + 1, n - k)) if value < 1 else 1.0
 
 
 def _difference(baseline: Sequence[bool], variant: Sequence[bool], groups: np.ndarray) -> Estimate:
@@ -204,7 +197,7 @@ def _difference(baseline: Sequence[bool], variant: Sequence[bool], groups: np.nd
         return Estimate(value=value, n=n)
     more, less = float((own > 0).mean()), float((own < 0).mean())
     worth = n / _design_effect(own, groups)
-    (more_low, more_high), (less_low, less_high) = _limits(more, worth), _limits(less, worth)
+    (more_low, more_high), (less_low, less_high) = share_limits(more * worth, worth), share_limits(less * worth, worth)
     low = value - math.hypot(more - more_low, less_high - less)
     high = value + math.hypot(more_high - more, less - less_low)
     return Estimate(value=value, low=max(-1.0, low), high=min(1.0, high), n=n)
