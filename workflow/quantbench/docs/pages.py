@@ -19,6 +19,7 @@ BLOCKS: Final[Mapping[str, Mapping[str, Block]]] = {
         "gate": lambda: tables.gate_table(settings.read_yaml(settings.SCHEMA)),
     },
     "docs/files.md": {"columns": tables.tuple_columns_table, "contracts": contracts.contracts},
+    "docs/export.md": {"columns": tables.export_columns_table, "metrics": tables.export_metrics_table},
     "config/README.md": {"keys": lambda: tables.keys_table(settings.read_yaml(settings.SCHEMA))},
 }
 """{page: {block: how it is made}}."""
