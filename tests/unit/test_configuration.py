@@ -142,7 +142,7 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"quality": {"suites": {"tasks": {"items": "t.jsonl"}}}}, "quality.suites.tasks: missing key 'kind'"),
     ({"quality": {"suites": {"tasks": {"kind": "exam"}}}}, "quality.suites.tasks.kind: 'exam' is not one of answers"),
     ({"quality": {"suites": {"tasks": TASKS | {"tokens": 8}}}},
-     "quality.suites.tasks.tokens is no setting of kind answers (items, limit, concurrency, floor_concurrency, "),
+     "quality.suites.tasks.tokens is no setting of kind answers (items, max_level, limit, concurrency, "),
     ({"quality": {"suites": {"tasks": {"kind": "answers"}}}}, "quality.suites.tasks of kind answers lacks items"),
     ({"quality": {"suites": {"j": {"kind": "judge", "items": "t.jsonl", "model": "m"}}}}, "of kind judge lacks url"),
     ({"quality": {"suites": {"prompts": TASKS}}}, "quality.suites.prompts: the suite of that name is quality.prompts"),
@@ -203,6 +203,8 @@ NO_THINKING = ["--default-chat-template-kwargs", '{"enable_thinking": false}']
      "quality.thinking is on, and --default-chat-template-kwargs in server.args is off", "let both say the same"),
     ({"quality": {"thinking": True, "thinking_tokens": 4096}},
      "quality.thinking_tokens 4096 leaves no room for a prompt (server.max_model_len 4096)", "lower it"),
+    ({"quality": {"thinking": True, "suites": {"own": {"kind": "lm_eval", "tasks": ["t"], "chat": False}}}},
+     "quality.thinking is on, and quality.suites.own.chat is false: without the chat template", "leave chat out"),
     ({"quality": {"thinking": "maybe"}}, "quality.thinking: wants boolean or null", "true or false"),
 ])  # fmt: skip
 def test_whether_models_think_is_declared_alike(changes: dict[str, Any], words: str, how: str) -> None:

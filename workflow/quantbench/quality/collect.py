@@ -50,7 +50,7 @@ def _filled(asked: Asked, server: Server, passes: Sequence[int], thought: answer
 
 
 def collect_likelihoods(asked: Asked) -> list[Likelihoods]:
-    """What one model says of the baseline's texts, as the only entry; text by text it is kept, and asked."""
+    """What one model says of the baseline's texts, as the only entry; reply by reply it is kept, text by text asked."""
     settings = asked.settings
     assert isinstance(settings, LikelihoodSettings)
     baseline: Likelihoods | None = asked.baseline[0] if asked.baseline else None
@@ -67,6 +67,7 @@ def collect_likelihoods(asked: Asked) -> list[Likelihoods]:
                 baseline=baseline,
                 key=server.key,
                 thought=answers.Thought(settings.thinking),
+                said=asked.kept,
             )
         for name, part in likelihood.parts(found).items():
             asked.kept[names[name]] = part
