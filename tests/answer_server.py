@@ -25,10 +25,13 @@ class Server:
     def __init__(self, **faults: Any) -> None:
         self.faults, self.bodies, self.open, self.most = faults, [], 0, 0
         self.tried: Counter[str] = Counter()
+        self.told: list[Any] = []
+        """`chat_template_kwargs` of each conversation."""
 
     async def tokenize(self, request: web.Request) -> web.Response:
         body = await request.json()
         if "messages" in body:
+            self.told.append(body.get("chat_template_kwargs"))
             ids = [BOS, *self.faults.get("frame", ()), *self.ids(body["messages"][-1]["content"])]
             ids = [BOS, *ids] if self.faults.get("double") else ids
         else:

@@ -56,11 +56,13 @@ class Model:
 
     def __init__(self, **faults: Any) -> None:
         self.faults, self.bodies, self.headers = faults, list[dict[str, Any]](), set[str | None]()
+        self.told: list[Any] = []
 
     def reply(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         if path == "/v1/models":
             return 200, {"data": [{"id": "m", "max_model_len": 200}]}
         if path == "/tokenize" and "messages" in body:
+            self.told.append(body.get("chat_template_kwargs"))
             said = TEMPLATE.format(body["messages"][-1]["content"]) + self.faults.get("opens", "")
             return 200, {"tokens": [BOS, *map(ord, said)]}
         if path == "/tokenize":
@@ -77,7 +79,7 @@ class Model:
             places = [{str(b): {"logprob": -abs(a - b), "rank": 1 + (a != b)}} for a, b in steps]
             return 200, {"choices": [{**choice, "text": "x", "prompt_logprobs": [None, *places]}], "usage": {}}
         text = "".join(map(chr, ids)).split("[a]")[0].split()[-1]
-        text = self.faults.get("thought", "") + text
+        text = self.faults.get("thought", "") + text + self.faults.get("after", "")
         return 200, {"choices": [{**choice, "text": text}], "usage": {"completion_tokens": len(text)}}
 
 
@@ -161,6 +163,25 @@ def test_a_thought_is_no_part_of_an_answer_and_one_without_an_end_leaves_nothing
     ended = asked(Model(thought="hm</think>"), tmp_path, tasks=("echo",))
     assert [item.passed for item in ended.items] == [True, True, False]
     assert not any(item.passed for item in asked(Model(opens="<think>"), tmp_path, tasks=("echo",)).items)
+
+
+def test_models_are_told_to_think_and_what_ends_an_answer_ends_no_thought(tmp_path: Path) -> None:
+    plain = asked(Model(), tmp_path, tasks=("echo",))
+    model = Model(thought="so. hm.</think>\n", after=". And more")
+    found = asked(model, tmp_path, tasks=("echo",), thinking=True, thinking_tokens=100)
+    assert {tuple(told) for told in model.told} == {("enable_thinking", "thinking")}
+    assert {(body["max_tokens"], body["stop"]) for body in model.bodies} == {(116, None)}
+    assert [item.passed for item in found.items] == [True, True, False], "cut at the full stop behind the thought"
+    assert found.version != plain.version
+    cut = asked(Model(opens="<think>"), tmp_path, tasks=("echo",), thinking=True)
+    assert {(item.passed, item.in_thought) for item in cut.items} == {(False, True)}
+    with pytest.raises(
+        QuantbenchError, match=r"(?s)letters compares likelihoods.*quality.thinking is true.*leave that"
+    ):
+        asked(Model(), tmp_path, thinking=True)
+    silent = Model()
+    asked(silent, tmp_path, thinking=False)
+    assert all(told == {"enable_thinking": False, "thinking": False} for told in silent.told)
 
 
 @pytest.mark.parametrize(("faults", "settings", "words"), [

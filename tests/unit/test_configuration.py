@@ -203,6 +203,8 @@ NO_THINKING = ["--default-chat-template-kwargs", '{"enable_thinking": false}']
      "quality.thinking is on, and --default-chat-template-kwargs in server.args is off", "let both say the same"),
     ({"quality": {"thinking": True, "thinking_tokens": 4096}},
      "quality.thinking_tokens 4096 leaves no room for a prompt (server.max_model_len 4096)", "lower it"),
+    ({"quality": {"thinking": True, "suites": {"own": {"kind": "lm_eval", "tasks": ["t"], "chat": False}}}},
+     "quality.thinking is on, and quality.suites.own.chat is false: without the chat template", "leave chat out"),
     ({"quality": {"thinking": "maybe"}}, "quality.thinking: wants boolean or null", "true or false"),
 ])  # fmt: skip
 def test_whether_models_think_is_declared_alike(changes: dict[str, Any], words: str, how: str) -> None:

@@ -34,11 +34,11 @@ from lm_eval import simple_evaluate
 from lm_eval.api.model import TemplateLM
 from lm_eval.loggers import EvaluationTracker
 from lm_eval.tasks import TaskManager
+from quantbench.quality import checks
 
 TRIES = 3
 TIMEOUT_S = 600
 DEFAULT_MAX_TOKENS = 256
-THOUGHT, THOUGHT_ENDS = "<think>", "</think>"
 SEED = 1234
 
 
@@ -54,9 +54,19 @@ class Served(TemplateLM):  # type: ignore[misc]
     """A model behind an OpenAI-compatible server that has vLLM's /tokenize, /detokenize and prompt_logprobs."""
 
     def __init__(
-        self, url: str, model: str, sampling: dict[str, Any], concurrency: int, max_tokens: int | None
+        self,
+        url: str,
+        model: str,
+        sampling: dict[str, Any],
+        concurrency: int,
+        max_tokens: int | None,
+        thinking_tokens: int,
+        template_kwargs: dict[str, bool],
     ) -> None:
         super().__init__()
+        self.thinking_tokens = thinking_tokens
+        self.template = {"chat_template_kwargs": template_kwargs} if template_kwargs else {}
+        self.thinks = any(template_kwargs.values())
         self.url, self.model, self.sampling = url.rstrip("/"), model, sampling
         self.concurrency, self.max_tokens = concurrency, max_tokens
         self.key = os.environ.get("OPENAI_API_KEY", "")
@@ -114,7 +124,7 @@ class Served(TemplateLM):  # type: ignore[misc]
         """The conversation as text, for lm-eval to hold; its ids are kept and are what is sent."""
         body = {
             "model": self.model, "messages": chat_history, "add_generation_prompt": add_generation_prompt,
-            "continue_final_message": not add_generation_prompt,
+            "continue_final_message": not add_generation_prompt, **self.template,
         }  # fmt: skip
         ids = list(self._send("POST", "/tokenize", body)["tokens"])
         text = str(self._send("POST", "/detokenize", {"model": self.model, "tokens": ids})["prompt"])
@@ -156,19 +166,27 @@ class Served(TemplateLM):  # type: ignore[misc]
     def _kwargs(self, kwargs: dict[str, Any]) -> tuple[list[str], int]:
         until = kwargs.get("until") or []
         limit = self.max_tokens or kwargs.get("max_gen_toks") or kwargs.get("max_tokens") or DEFAULT_MAX_TOKENS
-        return ([until] if isinstance(until, str) else list(until)), int(limit)
+        return ([until] if isinstance(until, str) else list(until)), int(limit) + self.thinking_tokens
 
     def _answer(self, text: str, ids: list[int], until: list[str], limit: int, task: str) -> str:
-        body = {"model": self.model, "prompt": ids, "max_tokens": limit, "stop": until or None, **self.sampling}
+        stop = None if self.thinks else until or None  # a thought is not ended by what ends an answer
+        body = {"model": self.model, "prompt": ids, "max_tokens": limit, "stop": stop, **self.sampling}
         reply = self._send("POST", "/v1/completions", body)
         choice = reply["choices"][0]
         self._came_back(task, ids, choice)
         output, cut = choice["text"], choice["finish_reason"] == "length"
-        self.asked[text, ""] = {"ids": _sha(ids), "tokens": reply["usage"]["completion_tokens"], "cut": cut}
-        opened = text.rstrip().endswith(THOUGHT) or output.lstrip().startswith(THOUGHT)
-        if THOUGHT_ENDS in output:
-            return str(output.rpartition(THOUGHT_ENDS)[2].lstrip())
-        return "" if opened else str(output)
+        whole = ("<think>" if checks.opens_thought(text) else "") + output
+        thought, answer = checks.thought(whole), checks.answered(whole)
+        self.asked[text, ""] = {
+            "ids": _sha(ids),
+            "tokens": reply["usage"]["completion_tokens"],
+            "cut": cut,
+            "in_thought": thought == "open",
+        }
+        answer = answer if thought == "none" else answer.lstrip()
+        for end in until if self.thinks else ():
+            answer = answer.partition(end)[0]
+        return answer
 
     def _loglikelihood_tokens(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         ready = [(context, more, a, b) for (context, more), a, b in requests]
@@ -183,7 +201,7 @@ class Served(TemplateLM):  # type: ignore[misc]
         self._came_back(context[:60], a + b, choice)
         places = choice["prompt_logprobs"][len(a) :]
         own = [place[str(token)] for place, token in zip(places, b, strict=True)]
-        self.asked[context, more] = {"ids": _sha(a + b), "tokens": 0, "cut": False}
+        self.asked[context, more] = {"ids": _sha(a + b), "tokens": 0, "cut": False, "in_thought": False}
         return sum(p["logprob"] for p in own), all(p["rank"] == 1 for p in own)
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
@@ -197,7 +215,7 @@ class Served(TemplateLM):  # type: ignore[misc]
             raise TaskError(
                 f"{where}: a prompt of {prompt} tokens and {answer} for the answer are more than the {self.longest} "
                 "that the server takes",
-                "raise server.max_model_len, or lower the suite's num_fewshot or max_tokens",
+                "raise server.max_model_len, or lower the suite's num_fewshot, max_tokens or quality.thinking_tokens",
             )
 
     def _came_back(self, where: str, ids: list[int], choice: dict[str, Any]) -> None:
@@ -228,6 +246,7 @@ class Served(TemplateLM):  # type: ignore[misc]
             "prompt_ids_sha256": hashlib.sha256("".join(s["ids"] for s in seen).encode()).hexdigest(),
             "tokens": sum(s["tokens"] for s in seen),
             "cut": any(s["cut"] for s in seen),
+            "in_thought": any(s["in_thought"] for s in seen),
         }
 
 
@@ -295,7 +314,17 @@ def run(job: dict[str, Any]) -> None:
     loaded: dict[str, Any] = {}
     for name in job["tasks"]:
         loaded |= load(manager, name)
-    model = Served(job["url"], job["model"], job["sampling"], job["concurrency"], job["max_tokens"])
+    for name, task in loaded.items() if job["thinking"] else ():
+        if task.get_config("output_type") != "generate_until":
+            raise TaskError(
+                f"task {name} compares likelihoods of given answers, before which nothing is thought, and "
+                "quality.thinking is true",
+                "leave that task out, take one that generates, or set quality.thinking to false or null",
+            )
+    model = Served(
+        job["url"], job["model"], job["sampling"], job["concurrency"], job["max_tokens"], job["thinking_tokens"],
+        job["template_kwargs"],
+    )  # fmt: skip
     results = simple_evaluate(
         model=model, tasks=job["tasks"], task_manager=manager, num_fewshot=job["num_fewshot"], limit=job["limit"],
         apply_chat_template=job["chat"], fewshot_as_multiturn=job["chat"], log_samples=True, bootstrap_iters=0,

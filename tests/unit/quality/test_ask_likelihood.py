@@ -155,6 +155,44 @@ def test_a_server_that_cannot_be_believed_ends_the_suite(name: str) -> None:
 
 
 @pytest.mark.fault(
+    "a job is killed, or its server dies, in the middle of a likelihood suite",
+    "what was said stays, text by text and look by look; only the rest is asked, and the result is the same",
+)
+def test_what_a_server_has_said_is_not_asked_again(first: Likelihoods, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: dict[str, Any] = {}
+    for least in (5, 17, 30):
+        server = Server()
+        monkeypatch.setattr(server, "complete", _dies_after(server, least - len(said)))
+        with pytest.raises(QuantbenchError, match="HTTP 500"), serving(server) as url:
+            ask.collect(url, "m", PROMPTS, tokens=TOKENS, said=said)
+        assert len(said) >= least
+    kept, server = len(said), Server()
+    with serving(server) as url:
+        assert ask.collect(url, "m", PROMPTS, tokens=TOKENS, said=said) == first
+        assert len(server.bodies) == 3 * len(PROMPTS) - kept
+        assert ask.collect(url, "m", PROMPTS, tokens=TOKENS, said=said) == first
+        assert len(server.bodies) == 3 * len(PROMPTS) - kept
+
+
+def test_what_cannot_be_believed_is_asked_again_where_the_server_was_mended(first: Likelihoods) -> None:
+    said: dict[str, Any] = {}
+    with serving(Server(drawn_off=0.3)) as url, pytest.raises(QuantbenchError, match="other logprobs"):
+        ask.collect(url, "m", PROMPTS, tokens=TOKENS, said=said)
+    with serving(Server()) as url:
+        assert ask.collect(url, "m", PROMPTS, tokens=TOKENS, said=said) == first
+
+
+def _dies_after(server: Server, answers: int) -> Any:
+    """Its completions, of which only the first so many are answered."""
+    complete = server.complete
+
+    async def dying(request: web.Request) -> web.Response:
+        return await complete(request) if len(server.bodies) < answers else web.Response(status=500, text="dead")
+
+    return dying
+
+
+@pytest.mark.fault(
     "Two models of a likelihood suite tokenize a prompt differently",
     "the suite stops and names the prompt, and what to compare",
 )

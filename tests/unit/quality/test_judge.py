@@ -211,6 +211,16 @@ def test_thoughts_are_not_shown_and_long_answers_are_cut(tmp_path: Path) -> None
     assert "x" * 51 not in text
 
 
+@pytest.mark.parametrize(("a", "b", "outcome"), [
+    ("<think>4</think>4", "<think>hm, 4", "baseline"), ("<think>hm", "no", "variant"), ("<think>a", "<think>b", "tie"),
+    ("<think>a</think>4", "<think>b</think>4", "tie"),
+])  # fmt: skip
+def test_an_answer_that_ends_in_its_thought_never_wins(tmp_path: Path, a: str, b: str, outcome: str) -> None:
+    judge, judged = asked(lambda *_: "[[tie]]", [(a, b), ("x", "yy")], tmp_path)
+    assert judgements.outcome(judged.pairs[0]) == outcome
+    assert len(judge.bodies) == 2, "nobody is asked about it"
+
+
 @pytest.mark.fault(
     "a judge that is one of the judged models, by its name or its server",
     "refused before anything is asked; one of the same family is said on the screen and in the result",

@@ -20,7 +20,9 @@ from quantbench.records.judge import Judged, Judgement, JudgeSettings
 from quantbench.records.likelihood import Likelihoods, ScoredText, WrittenText
 from quantbench.records.lm_eval import LmEvalAnswers, LmEvalItem, LmEvalSettings
 from quantbench.records.suite import LikelihoodSettings, SuiteSettings
+from source import ROOT
 
+TEMPLATE = str(ROOT / "config/prompts/judge.txt")
 SERVED = ServedWith(spec={"source": "m"}, source_id="1")
 ITEMS = [{"id": c, "class": "fact", "prompt": f"say {c}", "max_tokens": 8, "checks": []} for c in "abc"]
 
@@ -30,6 +32,7 @@ class Bench:
 
     def __init__(self, folder: Path, settings: SuiteSettings) -> None:
         self.folder, self.settings, self.leases = folder, settings, 0
+        self.server = Server()
 
     def collect(
         self, model: str, items: Sequence[dict[str, Any]] = ITEMS, baseline: Sequence[Any] | None = None, **more: Any
@@ -43,7 +46,7 @@ class Bench:
             if not isinstance(self.settings, JudgeSettings):  # who asks is a stand-in
                 yield Place("http://127.0.0.1:9", model)
                 return
-            with serving(Server()) as url:
+            with serving(self.server) as url:
                 yield Place(url, model)
 
         asked = Asked("s", model, self.settings, items, kept, lease, baseline=baseline, baseline_name="bf16", **more)
@@ -79,6 +82,51 @@ def test_a_judge_is_asked_once_about_both_answers(tmp_path: Path, monkeypatch: p
     assert bench.score(base, own).preference.variant_wins == 3
     with pytest.raises(QuantbenchError, match="the judge said nothing of int8"):
         bench.score(base, base)
+
+
+@pytest.mark.fault(
+    "a server has no answer to single items of a suite of kind `judge`",
+    "these pairs are kept as failed with the reason and named as unanswered, the others are judged; where more than a "
+    "twentieth is missing the suite ends, and asks only the rest when it is run again",
+)
+def test_an_item_without_an_answer_costs_a_judge_that_pair_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replies = []
+    monkeypatch.setattr(judge_model, "_reply", lambda judge, text: replies.append(text) or "[[tie]]")
+    bench = Bench(tmp_path, JudgeSettings(items="x", url="http://127.0.0.1:9", model="R", template=TEMPLATE))
+    base = bench.collect("bf16")
+    bench.server = Server(odd={"b": 400})
+    more: dict[str, Any] = {"baseline": base, "log": tmp_path / "log"}
+    own = bench.collect("int8", **more)
+    assert [bool(answer.error) for answer in own[0].answers] == [False, True, False]
+    assert [one.fault[:18] for one in own[0].judged.pairs] == ["", "no answer to judge", ""]
+    score = bench.score(base, own)
+    assert (score.unanswered, score.preference.failed, score.preference.pairs) == (("b",), 1, 2)
+    bench.server = Server(odd={"a": 400, "b": 400, "c": 400})
+    with pytest.raises(QuantbenchError, match="of 3 prompts got no answer"):
+        bench.collect("other", **more)
+    bench.server = Server()
+    assert not any(answer.error for answer in bench.collect("int8", **more)[0].answers), "asked again, it answers"
+
+
+def test_models_of_a_judge_are_told_to_think_and_have_room_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, limits, versions = [], [], set()
+    for thinking, tokens in ((None, 0), (True, 100), (False, 0)):
+        settings = JudgeSettings(
+            items="x", url="http://j", model="R", template=TEMPLATE, thinking=thinking, thinking_tokens=tokens
+        )
+        bench = Bench(tmp_path, settings)
+        (found,) = bench.collect("bf16")
+        told.append(bench.server.told[0])
+        limits.append({body["max_tokens"] for body in bench.server.bodies})
+        assert {answer.thinking for answer in found.answers} == {thinking}
+        versions.add(suites.version(settings, ITEMS))
+    assert told == [None, {"enable_thinking": True, "thinking": True}, {"enable_thinking": False, "thinking": False}]
+    assert limits == [{8}, {108}, {8}], "each was asked anew, with tokens for the thought"
+    assert len(versions) == 3
 
 
 def test_lm_eval_is_run_once_for_what_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

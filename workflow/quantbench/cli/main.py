@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "two runs against each other: better, equivalent or worse, for people and CI",
     ),
     "refine": ("quantbench.cli.refine", "add blocks until the comparisons are as precise as wanted"),
+    "export": ("quantbench.cli.export", "results as one tidy parquet, and as OpenMetrics text for a dashboard"),
     "lane": ("quantbench.cli.lane", "list the servers of this machine, or stop those of dead runs"),
     "lm-eval-task": ("quantbench.cli.lm_eval_task", "make a task of lm-eval from a prompt file"),
     "docs": ("quantbench.cli.docs", "make the tables of docs/ and config/README.md anew from the code"),

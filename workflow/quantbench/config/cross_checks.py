@@ -198,6 +198,13 @@ def _thinking(config: Json, selected: list[str]) -> Iterator[Fault]:
             f"quality.thinking is {say[declared]}, and --default-chat-template-kwargs in server.args is {say[said]}",
             "let both say the same, or leave the argument out",
         )
+    for name, suite in quality["suites"].items() if declared and quality["prompts"] else ():
+        if suite and suite["kind"] == "lm_eval" and not suite.get("chat", True):
+            yield Fault(
+                f"quality.thinking is on, and quality.suites.{name}.chat is false: without the chat template no model "
+                "can be told to think",
+                f"leave chat out, or set quality.suites.{name} to null",
+            )
     limit = longest_context(config, selected)
     if declared and quality["prompts"] and limit and quality["thinking_tokens"] >= limit[1]:
         yield Fault(

@@ -11,6 +11,8 @@ THINKING: Final = ("thinking", "thinking_tokens")
 SHARED: Final = {
     "answers": ("concurrency", "floor_concurrency", "floor_repeat", *THINKING),
     "likelihood": THINKING[:1],
+    "lm_eval": THINKING,
+    "judge": THINKING,
 }
 """Settings that a suite takes from `quality.*` where it does not say them itself, by kind."""
 

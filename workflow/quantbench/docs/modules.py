@@ -20,7 +20,7 @@ LAYERS: Final = (
     "quality",
     "judge",
     "results",
-    "report",
+    "report export",
     "judgement subjects preview inputs fitting iso_memory kept kept_items order block jobs lane_writer "
     "lane_process further docs",
     "fleet",
@@ -38,6 +38,7 @@ EDGES: Final = {
     "quality/collect", "quality/gguf_source", "quality/judge_model", "quality/lm_eval",
     "quality/made_models",
     "fleet/comparisons", "fleet/folder", "fleet/inner", "fleet/done", "fleet/joined",
+    "export/folders",
     "report/render", "report/say", "report/plots", "report/ending", "docs/modules", "docs/pages",
 }  # fmt: skip
 """Modules that may read a disk, a clock or a network, beside those of `WORLDLY`. All others are pure: values in, values

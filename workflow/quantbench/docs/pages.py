@@ -24,6 +24,7 @@ BLOCKS: Final[Mapping[str, Mapping[str, Block]]] = {
         "keys": lambda: tables.keys_table(settings.read_yaml(settings.SCHEMA.with_name("fleet.schema.yaml"))),
         "columns": lambda: contracts.described(FleetRow),
     },
+    "docs/export.md": {"columns": tables.export_columns_table, "metrics": tables.export_metrics_table},
     "config/README.md": {"keys": lambda: tables.keys_table(settings.read_yaml(settings.SCHEMA))},
 }
 """{page: {block: how it is made}}."""

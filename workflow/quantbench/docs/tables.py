@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from itertools import groupby
 from typing import Any, Final
 
 from quantbench.docs.markdown import table
+from quantbench.export import openmetrics
+from quantbench.export.figures import FIGURES
 from quantbench.judge.guards import GUARDS
 from quantbench.judge.summary import columns
 from quantbench.quality import gate
+from quantbench.records import export
+from quantbench.records.layout import PATHS
 from quantbench.records.metric import METRICS
 from quantbench.wording import percent
 
@@ -68,6 +73,24 @@ def tuple_columns_table() -> str:
     """Every column of the tuple CSV of a batch workload, which has the most."""
     rows = ((column.name, (column.unit, column.meaning)) for column in columns("batch"))
     return _grouped(("column", "unit", "meaning"), rows)
+
+
+def export_columns_table() -> str:
+    """`columns` of docs/export.md: every column of the parquet."""
+    kinds = {str: "text", int: "int64", float: "float64", bool: "bool", datetime: "timestamp (µs, UTC)"}
+    rows = ((f"`{c.name}`", kinds[c.kind], "yes" if c.nullable else "no", c.meaning) for c in export.described())
+    return table(("column", "type", "null", "meaning"), rows)
+
+
+def export_metrics_table() -> str:
+    """`metrics` of docs/export.md: every metric, by the file that it is of, with its gauge."""
+    head, parts = ("metric", "unit", "gauge", "meaning"), []
+    for file, some in groupby(sorted(FIGURES.values(), key=lambda f: list(PATHS).index(f.file)), key=lambda f: f.file):
+        rows = [(f"`{f.name}`", f.unit, f"`{f.gauge()}`", f.meaning.format(of="`{of}`")) for f in some]
+        parts.append(f"### Of `{PATHS[file]}`\n\n{table(head, rows)}")
+    others = [(f"`{family.name}`", family.help) for family in openmetrics.OTHERS]
+    parts.append(f"### Gauges besides\n\n{table(('gauge', 'meaning'), others)}")
+    return "\n\n".join(parts)
 
 
 def _grouped(header: tuple[str, ...], rows: Iterable[tuple[str, tuple[str, ...]]]) -> str:

@@ -11,6 +11,8 @@ from quantbench.quality.checks import CodeRunner, run_checks
 from quantbench.quality.pair import Pair, Side, digest
 from quantbench.quality.prompt_set import Prompt, messages, shown
 from quantbench.records.base import convert
+from quantbench.records.judge import JudgeSettings
+from quantbench.records.lm_eval import LmEvalSettings
 from quantbench.records.quality import Answer, CheckResult
 from quantbench.records.suite import PROMPTS, Answered, AnswersSettings, Outcome, SuiteScore, SuiteSettings
 
@@ -40,24 +42,29 @@ UNTOLD: Final = Thought()
 def asks(settings: SuiteSettings, items: Sequence[Prompt]) -> Any:
     """All that is asked of a server; neither checks nor names of items are part of it."""
     assert isinstance(settings, AnswersSettings)
-    told = _told(thought_of(settings))
+    told = said_of(thought_of(settings))
     return [GREEDY, [[messages(item), item["max_tokens"]] for item in items], *told]
 
 
-def thought_of(settings: AnswersSettings) -> Thought:
+def thought_of(settings: AnswersSettings | JudgeSettings | LmEvalSettings) -> Thought:
     """What a suite tells of thinking."""
     return Thought(settings.thinking, settings.thinking_tokens if settings.thinking else 0)
 
 
-def _told(thought: Thought) -> list[Any]:
-    """Nothing where nothing is told: answers from before it could be are those."""
+def template_kwargs(thought: Thought) -> dict[str, bool]:
+    """What a chat template is told, by all the names that it may have for it."""
+    return {} if thought.thinking is None else dict.fromkeys(SWITCHES, thought.thinking)
+
+
+def said_of(thought: Thought) -> list[Any]:
+    """What names of answers say of it: nothing where nothing is told, as answers from before it could be are those."""
     return [] if thought == UNTOLD else [list(thought)]
 
 
 def key(prompt: Prompt, number: int, concurrency: int, thought: Thought = UNTOLD) -> str:
     """Names one answer by what was asked. number: 0 for the first pass, whose concurrency does not count."""
     at_once = concurrency if number else None
-    return digest([GREEDY, messages(prompt), prompt["max_tokens"], number, at_once, *_told(thought)])
+    return digest([GREEDY, messages(prompt), prompt["max_tokens"], number, at_once, *said_of(thought)])
 
 
 def keys(prompts: Sequence[Prompt], passes: Sequence[int], thought: Thought = UNTOLD) -> Iterator[str]:

@@ -26,7 +26,7 @@ from quantbench.client.http1 import HttpError
 from quantbench.engines import api_key, openai_api
 from quantbench.errors import QuantbenchError
 from quantbench.quality import answers as kind
-from quantbench.quality.answers import GREEDY, SWITCHES, UNTOLD, Reply, Thought
+from quantbench.quality.answers import GREEDY, UNTOLD, Reply, Thought
 from quantbench.quality.checks import opens_thought
 from quantbench.quality.prompt_set import Prompt, messages
 from quantbench.records.base import convert
@@ -75,8 +75,8 @@ class Server:
         needs: str = NEEDS,
     ) -> None:
         self.session, self.url, self.model, self.key, self.needs = session, url.rstrip("/"), model, key, needs
-        told = dict.fromkeys(SWITCHES, thought.thinking)
-        self.template = {} if thought.thinking is None else {"chat_template_kwargs": told}
+        told = kind.template_kwargs(thought)
+        self.template = {"chat_template_kwargs": told} if told else {}
         self.thought = thought
 
     async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:

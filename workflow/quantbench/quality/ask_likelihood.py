@@ -8,17 +8,20 @@ that stands there (`prompt_logprobs`). An answer that ends is kept to its end-of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 import numpy as np
+from msgspec import to_builtins
 
 from quantbench.errors import QuantbenchError
 from quantbench.quality.answers import GREEDY, UNTOLD, Thought
 from quantbench.quality.ask import Server, connected, rendered
 from quantbench.quality.likelihood import asked, draw_z, seed, token_sha256
+from quantbench.quality.pair import digest
 from quantbench.quality.prompt_set import Prompt
+from quantbench.records.base import convert
 from quantbench.records.likelihood import TOP, Likelihoods, Likely, ScoredText, WrittenText, pack, unpack
 
 NEEDS = (
@@ -47,18 +50,42 @@ def collect(
     baseline: Likelihoods | None = None,
     key: str | None = None,
     thought: Thought = UNTOLD,
+    said: MutableMapping[str, Any] | None = None,
 ) -> Likelihoods:
     """What one server says of the texts.
 
     baseline: what the baseline's server gave for the same prompts; None where this is the baseline, which writes them.
     Its second look is with one request in flight, or with 4 where the first was. thought: what the
-    chat template is told.
+    chat template is told. said: what this server has said so far, by what it was asked: it is not asked again, and each
+    reply is put there as it comes.
 
     Raises QuantbenchError where the server does not answer, gives no lists of log-probabilities, was sent other ids
     than it reports, draws from another distribution than it tells, or tokenizes otherwise than the baseline.
     """
     with_server = connected(url, model, key, thought, NEEDS)
-    return asyncio.run(_collect(with_server, prompts, tokens, concurrency, baseline))
+    return asyncio.run(
+        _collect(with_server, prompts, tokens, concurrency, baseline, _Said({} if said is None else said))
+    )
+
+
+class _Said:
+    """What a server has said, by the request and the look that it was for: plain data, None where it is forgotten."""
+
+    def __init__(self, kept: MutableMapping[str, Any]) -> None:
+        self.kept, self.names = kept, list[str]()
+
+    async def once(self, look: str, body: Mapping[str, Any], ask: Callable[[], Awaitable[Any]]) -> Any:
+        """The reply to this request: the one that is kept, else what `ask` makes of it."""
+        name = digest([look, body])
+        self.names.append(name)
+        if self.kept.get(name) is None:
+            self.kept[name] = await ask()
+        return self.kept[name]
+
+    def forget(self) -> None:
+        """Nothing of it is to be believed."""
+        for name in self.names:
+            self.kept[name] = None
 
 
 async def _collect(
@@ -67,15 +94,16 @@ async def _collect(
     tokens: int,
     concurrency: int,
     baseline: Likelihoods | None,
+    said: _Said,
 ) -> Likelihoods:
     async with connection as server:
         ids = await rendered(server, prompts)
         if baseline is None:
-            written = await _at_once(concurrency, list(zip(prompts, ids, strict=True)), _writer(server, tokens))
+            written = await _at_once(concurrency, list(zip(prompts, ids, strict=True)), _writer(server, tokens, said))
             texts, drawn = [text for text, _ in written], np.concatenate([logprobs for _, logprobs in written])
         else:
             texts, drawn = _same_prompts(server, prompts, ids, tokens, baseline), None
-        scored = await _at_once(concurrency, texts, lambda text: _score(server, text))
+        scored = await _at_once(concurrency, texts, lambda text: _score(server, text, said, "scored"))
         if drawn is None:
             return Likelihoods(
                 role="variant",
@@ -84,9 +112,13 @@ async def _collect(
                 system_fingerprint=scored[0][1],
                 scored=tuple(text for text, _ in scored),
             )
-        _require_own_draws(server, texts, drawn, [unpack(text.likely) for text, _ in scored])
+        try:
+            _require_own_draws(server, texts, drawn, [unpack(text.likely) for text, _ in scored])
+        except QuantbenchError:
+            said.forget()
+            raise
         other = 1 if concurrency > 1 else 4
-        again = await _at_once(other, texts, lambda text: _score(server, text))
+        again = await _at_once(other, texts, lambda text: _score(server, text, said, f"again {other}"))
     return Likelihoods(
         role="baseline",
         tokens=tokens,
@@ -111,13 +143,17 @@ async def _at_once(most: int, items: Sequence[_T], ask: Callable[[_T], Awaitable
 
 
 def _writer(
-    server: Server, tokens: int
+    server: Server, tokens: int, said: _Said
 ) -> Callable[[tuple[Prompt, list[int]]], Awaitable[tuple[WrittenText, np.ndarray]]]:
     """Asks for the text of one prompt: the text, and the logprobs that it was drawn with."""
 
     async def write(item: tuple[Prompt, list[int]]) -> tuple[WrittenText, np.ndarray]:
         prompt, ids = item
         body = {"prompt": ids, **DRAWN, "max_tokens": tokens, "seed": seed(prompt)}
+        text, logprobs = await said.once("written", body, lambda: draw(prompt, ids, body))
+        return convert(text, WrittenText), np.array(logprobs, float)
+
+    async def draw(prompt: Prompt, ids: list[int], body: dict[str, Any]) -> list[Any]:
         reply = await server.post("/v1/completions", body)
         with server.expected("/v1/completions"):
             choice = reply["choices"][0]
@@ -134,15 +170,21 @@ def _writer(
                 token_ids=drawn,
                 finish_reason=str(choice["finish_reason"]),
             )
-        return text, np.array(logprobs, float)
+        return [to_builtins(text), list(logprobs)]
 
     return write
 
 
-async def _score(server: Server, text: WrittenText) -> tuple[ScoredText, str | None]:
+async def _score(server: Server, text: WrittenText, said: _Said, look: str) -> tuple[ScoredText, str | None]:
     """What the server says of a text, and its fingerprint."""
-    ids = [*text.prompt_token_ids, *text.token_ids]
-    reply = await server.post("/v1/completions", {"prompt": ids, **SCORED})
+    body = {"prompt": [*text.prompt_token_ids, *text.token_ids], **SCORED}
+    scored, fingerprint = await said.once(look, body, lambda: _look(server, text, body))
+    return convert({**scored, "id": text.id}, ScoredText), fingerprint
+
+
+async def _look(server: Server, text: WrittenText, body: dict[str, Any]) -> list[Any]:
+    ids = body["prompt"]
+    reply = await server.post("/v1/completions", body)
     with server.expected("/v1/completions"):
         choice = reply["choices"][0]
         _require_sent(server, choice, ids, text.id)
@@ -158,7 +200,8 @@ async def _score(server: Server, text: WrittenText) -> tuple[ScoredText, str | N
             f"{server.url}: what it tells of {text.id} are no log-probabilities of a raw distribution",
             remedy="serve with vLLM's own --logprobs-mode raw_logprobs",
         )
-    return ScoredText(id=text.id, sha256=token_sha256(text), likely=pack(likely)), reply.get("system_fingerprint")
+    scored = ScoredText(id=text.id, sha256=token_sha256(text), likely=pack(likely))
+    return [to_builtins(scored), reply.get("system_fingerprint")]
 
 
 def _ranked(server: Server, entry: dict[str, Any], name: str) -> list[tuple[int, float]]:

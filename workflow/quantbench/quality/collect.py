@@ -19,7 +19,7 @@ from quantbench.quality import (
     lm_eval,
     lm_eval_samples,
 )
-from quantbench.quality.asked import Asked
+from quantbench.quality.asked import Asked, Server
 from quantbench.quality.pair import digest
 from quantbench.records.base import Record, convert
 from quantbench.records.judge import Judged, JudgedAnswers, JudgeSettings
@@ -39,21 +39,18 @@ def collect_answers(asked: Asked) -> list[Answer]:
     thought = answers.thought_of(asked.settings)
     if any(name not in asked.kept for name in answers.keys(asked.items, passes, thought)):
         with asked.server() as server:
-            failed = ask.fill(
-                server.url,
-                server.name,
-                asked.items,
-                passes,
-                asked.kept,
-                key=server.key,
-                spare=SPARE,
-                thought=thought,
-            )
+            failed = _filled(asked, server, passes, thought)
     return answers.assembled(asked.items, passes, asked.kept, failed, thought)
 
 
+def _filled(asked: Asked, server: Server, passes: Sequence[int], thought: answers.Thought) -> dict[str, str]:
+    """Ask for each answer that is not kept: {id of an item without one: why}."""
+    url, name, key = server.url, server.name, server.key
+    return ask.fill(url, name, asked.items, passes, asked.kept, key=key, spare=SPARE, thought=thought)
+
+
 def collect_likelihoods(asked: Asked) -> list[Likelihoods]:
-    """What one model says of the baseline's texts, as the only entry; text by text it is kept, and asked."""
+    """What one model says of the baseline's texts, as the only entry; reply by reply it is kept, text by text asked."""
     settings = asked.settings
     assert isinstance(settings, LikelihoodSettings)
     baseline: Likelihoods | None = asked.baseline[0] if asked.baseline else None
@@ -70,6 +67,7 @@ def collect_likelihoods(asked: Asked) -> list[Likelihoods]:
                 baseline=baseline,
                 key=server.key,
                 thought=answers.Thought(settings.thinking),
+                said=asked.kept,
             )
         for name, part in likelihood.parts(found).items():
             asked.kept[names[name]] = part
@@ -100,15 +98,14 @@ def collect_judged(asked: Asked) -> list[JudgedAnswers]:
     """One model's answers, and of a variant's what the judge says of them beside the baseline's, as the only entry."""
     settings = asked.settings
     assert isinstance(settings, JudgeSettings)
-    passes = [settings.concurrency, *asked.floor]
-    known = digest(["known as", asked.model])
-    if known not in asked.kept or any(name not in asked.kept for name in answers.keys(asked.items, passes)):
+    passes, known, failed = [settings.concurrency, *asked.floor], digest(["known as", asked.model]), dict[str, str]()
+    thought = answers.thought_of(settings)
+    if known not in asked.kept or any(name not in asked.kept for name in answers.keys(asked.items, passes, thought)):
         with asked.server() as server:
-            ask.fill(server.url, server.name, asked.items, passes, asked.kept, key=server.key)
+            failed = _filled(asked, server, passes, thought)
             asked.kept[known] = [server.name, server.url]
-    own = JudgedAnswers(
-        answers=tuple(answers.assembled(asked.items, passes, asked.kept, {})), known_as=tuple(asked.kept[known])
-    )
+    found = answers.assembled(asked.items, passes, asked.kept, failed, thought)
+    own = JudgedAnswers(answers=tuple(found), known_as=tuple(asked.kept[known]))
     if not asked.baseline:
         return [own]
     (base,) = asked.baseline

@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from quantbench import files
 from quantbench.engines import api_key, openai_api
 from quantbench.errors import QuantbenchError
 from quantbench.quality import checks, judgements
-from quantbench.records.judge import Judged, Judgement, JudgeSettings
+from quantbench.quality.answers import whole
+from quantbench.records.judge import Better, Judged, Judgement, JudgeSettings
 from quantbench.records.quality import Answer
 
 WAIT_S = 2.0
@@ -26,12 +27,17 @@ WAIT_S = 2.0
 
 
 class Pair(NamedTuple):
-    """Two answers to one prompt, as the judge is shown them."""
+    """Two answers to one prompt, as the judge is shown them: without their thoughts.
+
+    cut: whose answer ends inside its thought; fault: why there is nothing to judge.
+    """
 
     id: str
     prompt: str
     baseline: str
     variant: str
+    cut: Literal["baseline", "variant"] | None = None
+    fault: str = ""
 
 
 class _Judge(NamedTuple):
@@ -68,9 +74,10 @@ def collect(
     repeats = [answer for answer in baseline[1] if answer.again]
     lines: list[dict[str, Any]] = []
     pairs = _ask_all(judge, _pairs(baseline, variant), lines)
-    control = _ask_all(judge, [_pair(a, a.output, a.again[0].output) for a in repeats], lines)
+    control = _ask_all(judge, [_pair(a, whole(a, a.output), whole(a, a.again[0].output)) for a in repeats], lines)
     files.write_text(log, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    asked = [one for one in pairs if not one.identical]
+    without = {answer.id for answer in (*baseline[1], *variant[1]) if answer.error}
+    asked = [one for one in pairs if not one.identical and not one.cut and one.id not in without]
     if asked and all(one.fault for one in asked):
         raise QuantbenchError(
             f"the judge {settings.model} at {settings.url} said nothing of {len(asked)} pairs: {asked[0].fault}",
@@ -93,19 +100,17 @@ def _pairs(baseline: tuple[str, Sequence[Answer]], variant: tuple[str, Sequence[
         raise QuantbenchError(
             f"the answers of {baseline[0]} and {variant[0]} are to other prompts", remedy="delete them and rerun"
         )
-    return [
-        Pair(a.id, a.prompt, _plain(a, a.output), _plain(b, b.output))
-        for a, b in zip(baseline[1], variant[1], strict=True)
-    ]
+    both = zip(baseline[1], variant[1], strict=True)
+    return [_pair(a, whole(a, a.output), whole(b, b.output), a.error or b.error) for a, b in both]
 
 
-def _pair(answer: Answer, first: str, second: str) -> Pair:
-    return Pair(answer.id, answer.prompt, _plain(answer, first), _plain(answer, second))
-
-
-def _plain(answer: Answer, output: str) -> str:
-    """Without the thought, which is no part of an answer."""
-    return checks.answered(("<think>" if answer.thought_opened else "") + output).strip()
+def _pair(answer: Answer, baseline: str, variant: str, fault: str = "") -> Pair:
+    """Two answers to the prompt of one. Where both end inside a thought nothing is left of either, and they tie."""
+    cut: list[Literal["baseline", "variant"]] = []
+    cut += ["baseline"] if checks.thought(baseline) == "open" else []
+    cut += ["variant"] if checks.thought(variant) == "open" else []
+    first, second = (checks.answered(text).strip() for text in (baseline, variant))
+    return Pair(answer.id, answer.prompt, first, second, cut[0] if len(cut) == 1 else None, fault)
 
 
 def _version(settings: JudgeSettings, template: str, answers: Sequence[Answer]) -> str:
@@ -122,6 +127,11 @@ def _ask_all(judge: _Judge, pairs: Sequence[Pair], lines: list[dict[str, Any]]) 
 
 def _judge_pair(judge: _Judge, pair: Pair) -> tuple[Judgement, list[dict[str, Any]]]:
     """One pair in both orders, and what the judge replied. Never raises for what the judge does."""
+    if pair.fault:
+        return Judgement(id=pair.id, fault=f"no answer to judge: {pair.fault}"), []
+    if pair.cut:
+        other: Better = "variant" if pair.cut == "baseline" else "baseline"
+        return Judgement(id=pair.id, first=other, second=other, cut=pair.cut), []
     if pair.baseline == pair.variant:
         return Judgement(id=pair.id, identical=True), []
     found, said, fault = {}, [], ""

@@ -14,6 +14,7 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from quantbench.errors import QuantbenchError
+from quantbench.quality import answers
 from quantbench.quality.checks import answered
 from quantbench.quality.pair import Pair, digest
 from quantbench.quality.prompt_set import Prompt, messages
@@ -77,18 +78,21 @@ def asks(settings: SuiteSettings, items: Sequence[Prompt]) -> Any:
     assert isinstance(settings, JudgeSettings)
     asked = to_builtins(settings)
     judge = {key: asked[key] for key in ("url", "model", "template", "max_tokens", "longest")}
-    return [judge, [[messages(item), item["max_tokens"]] for item in items]]
+    told = answers.said_of(answers.thought_of(settings))
+    return [judge, [[messages(item), item["max_tokens"]] for item in items], *told]
 
 
 def score_pair(pair: Pair) -> SuiteScore:
     """`score` of what was collected of a pair."""
-    (answers,) = pair.variant.collected
-    if answers.judged is None:
+    (base,), (own,) = pair.baseline.collected, pair.variant.collected
+    if own.judged is None:
         raise QuantbenchError(
             f"suite {pair.suite}: the judge said nothing of {pair.variant.model}",
             remedy="delete its file and run again",
         )
-    return replace(score(pair.suite, answers.judged), version=digest(asks(pair.settings, pair.items)))
+    without = tuple(a.id for a, b in zip(base.answers, own.answers, strict=True) if a.error or b.error)
+    version = digest(asks(pair.settings, pair.items))
+    return replace(score(pair.suite, own.judged), version=version, unanswered=without)
 
 
 def score(suite: str, judged: Judged) -> SuiteScore:

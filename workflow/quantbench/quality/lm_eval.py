@@ -25,7 +25,7 @@ from quantbench.engines import api_key
 from quantbench.errors import QuantbenchError
 from quantbench.observe import programs
 from quantbench.quality import lm_eval_samples, lm_eval_tasks, prompt_set
-from quantbench.quality.answers import GREEDY
+from quantbench.quality.answers import GREEDY, said_of, template_kwargs, thought_of
 from quantbench.records.lm_eval import LmEvalAnswers, LmEvalItem, LmEvalSettings, LmEvalTask
 from quantbench.serving import processes
 
@@ -87,7 +87,7 @@ def job(
     url: str, model: str, settings: LmEvalSettings, concurrency: int, folder: Path, prompts: Path | None
 ) -> dict[str, Any]:
     """What the program is told, no secret in it. prompts: the folder of a task made of a prompt file."""
-    own = [prompts.name] if prompts else []
+    own, thought = [prompts.name] if prompts else [], thought_of(settings)
     return {
         "url": url,
         "model": model,
@@ -100,12 +100,16 @@ def job(
         "max_tokens": settings.max_tokens,
         "concurrency": concurrency,
         "sampling": GREEDY,
+        "thinking": thought.thinking,
+        "thinking_tokens": thought.tokens,
+        "template_kwargs": template_kwargs(thought),
     }
 
 
 def version_of(settings: LmEvalSettings, version: str, tasks: Sequence[LmEvalTask], items: Sequence[LmEvalItem]) -> str:
     """Hash of what was asked and how: the data of each item, the tasks, and each setting that an answer depends on."""
     how = [settings.limit, settings.num_fewshot, settings.chat, settings.max_tokens, GREEDY, version]
+    how += said_of(thought_of(settings))
     what = [[t.name, t.version, t.metric, t.filter, t.num_fewshot] for t in tasks]
     data = [[item.id, item.doc_hash] for item in items]
     return hashlib.sha256(json.dumps([how, what, data], sort_keys=True).encode()).hexdigest()

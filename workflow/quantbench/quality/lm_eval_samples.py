@@ -14,6 +14,7 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from quantbench.errors import QuantbenchError
+from quantbench.quality.answers import said_of, thought_of
 from quantbench.quality.pair import Pair, digest
 from quantbench.quality.prompt_set import Prompt
 from quantbench.records.lm_eval import LmEvalAnswers, LmEvalItem, LmEvalSettings
@@ -114,9 +115,11 @@ def items(task: str, samples: Sequence[Sample], by: Decides, classes: Mapping[st
             doc_hash=sample["doc_hash"],
             kind=_class(task, doc, classes),
             cluster=str(doc.get("cluster") or "") if isinstance(doc, dict) else "",
-            passed=bool(_bit(sample[by.metric])),
+            # Some metrics pass an empty answer, which is all that a cut thought leaves.
+            passed=bool(_bit(sample[by.metric])) and not asked.get("in_thought", False),
             tokens=asked["tokens"],
             cut=asked["cut"],
+            in_thought=asked.get("in_thought", False),
             prompt_ids_sha256=asked["prompt_ids_sha256"],
         )
     return list(found.values())
@@ -133,7 +136,9 @@ def asks(settings: SuiteSettings, items: Sequence[Prompt]) -> Any:
     """All that one model's items and their passes depend on: the checks of a prompt file are run there, too."""
     assert isinstance(settings, LmEvalSettings)
     asked = to_builtins(settings)
-    return [{key: value for key, value in asked.items() if key not in ("concurrency", "classes")}, list(items)]
+    others = ("concurrency", "classes", "thinking", "thinking_tokens")
+    told = said_of(thought_of(settings))
+    return [{key: value for key, value in asked.items() if key not in others}, list(items), *told]
 
 
 def score_pair(pair: Pair) -> SuiteScore:
@@ -181,4 +186,4 @@ def score(suite: str, baseline: LmEvalAnswers, variant: LmEvalAnswers) -> SuiteS
 
 
 def _answered(item: LmEvalItem) -> Answered:
-    return Answered(passed=item.passed, tokens=item.tokens, cut=item.cut)
+    return Answered(passed=item.passed, tokens=item.tokens, cut=item.cut, in_thought=item.in_thought)

@@ -13,12 +13,15 @@ Better = Literal["baseline", "variant", "tie"]
 class JudgeSettings(Record, frozen=True, kw_only=True, tag_field="kind", tag="judge"):
     """How a suite of kind `judge` asks. url: an OpenAI-compatible server, with or without its /v1; model: its name
     there; key_env: the variable that holds its API key; items: the prompts whose answers it compares, as many as
-    `limit`; template: file with the question to the judge; longest: characters of an answer that it is shown.
+    `limit`; thinking, thinking_tokens: as of suites of kind `answers`; template: file with the question to the judge;
+    longest: characters of an answer that it is shown.
     """
 
     needs_baseline: ClassVar[bool] = True
     items: str
     limit: int | None = None
+    thinking: bool | None = None
+    thinking_tokens: int = 0
     url: str
     model: str
     key_env: str | None = None
@@ -33,14 +36,15 @@ class JudgeSettings(Record, frozen=True, kw_only=True, tag_field="kind", tag="ju
 class Judgement(Record, frozen=True, kw_only=True):
     """One pair in both orders: who is better where the baseline is shown first, and where it is second; None: no word.
 
-    In a control pair `variant` is the baseline's own repeat. identical: equal texts, not asked; fault: why there is no
-    word.
+    In a control pair `variant` is the baseline's own repeat. identical: equal texts, not asked; cut: whose answer ends
+    inside its thought, which loses without a question; fault: why there is no word.
     """
 
     id: str
     first: Better | None = None
     second: Better | None = None
     identical: bool = False
+    cut: Literal["baseline", "variant"] | None = None
     fault: str = ""
 
 

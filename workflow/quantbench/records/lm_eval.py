@@ -13,7 +13,8 @@ class LmEvalSettings(Record, frozen=True, kw_only=True, tag_field="kind", tag="l
 
     tasks: names of lm-eval's tasks, or of your own below `include_path` (a folder of YAML files). items: a prompt file
     of quantbench whose items become a task. limit: items per task, from the front. chat: apply the chat template.
-    max_tokens: longest answer; None takes each task's own. metrics: task to "metric,filter", where the rule of
+    max_tokens: longest answer; None takes each task's own. thinking: what models are told of it, None: nothing;
+    thinking_tokens: tokens for a thought, beside an answer's own. metrics: task to "metric,filter", where the rule of
     `quality/lm_eval_samples` is not wanted. classes: task to the class that the gate knows its items by.
     """
 
@@ -25,6 +26,8 @@ class LmEvalSettings(Record, frozen=True, kw_only=True, tag_field="kind", tag="l
     num_fewshot: int | None = None
     chat: bool = True
     max_tokens: int | None = None
+    thinking: bool | None = None
+    thinking_tokens: int = 0
     concurrency: int = 8
     metrics: Mapping[str, str] = {}
     classes: Mapping[str, str] = {}
@@ -32,7 +35,8 @@ class LmEvalSettings(Record, frozen=True, kw_only=True, tag_field="kind", tag="l
 
 class LmEvalItem(Record, frozen=True, kw_only=True, rename={"kind": "class"}):
     """One item of a task. doc_hash: of its data, as lm-eval hashes it; cluster: items that share a passage or template;
-    tokens, cut: of the answer, 0 and False where likelihoods were compared; prompt_ids_sha256: of the token ids sent.
+    tokens, cut: of the answer, 0 and False where likelihoods were compared; in_thought: it ends inside a thought,
+    and never passes; prompt_ids_sha256: of the token ids sent.
     """
 
     id: str
@@ -43,6 +47,7 @@ class LmEvalItem(Record, frozen=True, kw_only=True, rename={"kind": "class"}):
     passed: bool
     tokens: int = 0
     cut: bool = False
+    in_thought: bool = False
     prompt_ids_sha256: str
 
 

@@ -1,0 +1,1 @@
+"""Results for other programs: one tidy table, and gauges for a dashboard."""
