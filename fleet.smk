@@ -4,6 +4,7 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
+include: "rules/fleet_config.smk"
 include: "rules/fleet.smk"
 
 

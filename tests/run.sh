@@ -22,6 +22,7 @@ python_code() {
 
 workflow() {
   snakefmt --check Snakefile fleet.smk rules && snakemake --lint --config gpu=cpu || return
+  snakemake --lint -s fleet.smk --config fleet=lint 'comparisons={a: {config: {gpu: cpu}}}' || return
   for profile in config/gpus/*.yaml; do
     snakemake --dry-run --quiet all --cores 1 --configfile "$profile" >/dev/null || { echo "dry run of $profile failed" >&2; return 1; }
     echo "dry run of $profile: ok" >&2

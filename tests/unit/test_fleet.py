@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import fleets
 import numpy as np
+import psutil
 import pytest
 import yaml
 from msgspec.structs import replace
@@ -20,7 +22,7 @@ from quantbench.records.fleet import Resources
 from quantbench.records.server import Provenance
 from quantbench.report import fleet as pages
 from quantbench.results import columns_of, read_rows, write_rows
-from quantbench.serving import owner
+from quantbench.serving import owner, processes
 from source import ROOT
 
 OWN = {
@@ -210,3 +212,49 @@ def test_a_model_that_two_comparisons_want_is_made_once(tmp_path: Path) -> None:
     assert marker.exists()
     made_models.build(marker, [sys.executable, "-c", PROGRAM], tmp_path / "4.log", replace(made, inputs={"a": "2"}))
     assert (marker.parents[1] / "made").read_text() == "once once ", "another recipe is another model"
+
+
+HANDS_ON = """
+import signal, subprocess, sys, threading
+from quantbench.fleet import signals
+signals.hand_on()
+lock = threading.Lock()
+signal.signal(signal.SIGTERM, lambda *_: lock.acquire())  # as Snakemake's handler, which may wait forever
+child = subprocess.Popen(["sleep", "60"])
+with lock:
+    print("up", flush=True)
+    child.wait()
+"""
+
+
+@pytest.mark.fault(
+    "a scheduler's SIGTERM reaches a Snakemake that only waits for its jobs, or is frozen by its own handler",
+    "the job gets it all the same, and has the scheduler's grace to stop its servers",
+)
+def test_sigterm_goes_on_to_jobs_whatever_the_handler_does() -> None:
+    with subprocess.Popen([sys.executable, "-c", HANDS_ON], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == b"up\n"
+            [child] = psutil.Process(process.pid).children()
+            process.terminate()
+            assert processes.until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 20)
+        finally:
+            process.kill()
+
+
+@pytest.mark.fault("`kill -9` of the job of a comparison", "its run ends with it")
+def test_a_run_does_not_outlive_its_job(tmp_path: Path) -> None:
+    (tmp_path / "Snakefile").write_text("import pathlib, time\npathlib.Path('up').touch()\ntime.sleep(60)\n")
+    code = f"""
+from pathlib import Path
+from quantbench.fleet import inner
+inner.run(Path({str(tmp_path)!r}), ["snakemake", "--cores", "1"])
+"""
+    with subprocess.Popen([sys.executable, "-c", code]) as job:
+        try:
+            assert processes.until((tmp_path / "up").exists, 60)
+            [run] = psutil.Process(job.pid).children()
+        finally:
+            job.kill()
+    assert processes.until(lambda: not run.is_running(), 20)

@@ -40,21 +40,26 @@ class LastWords:
         what is left after half a minute.
         """
         atexit.register(self._say)
-        self._note(signal.SIGINT, lambda: None)
-        self._note(signal.SIGTERM, threading.Thread(target=end_jobs, daemon=True, name="end jobs").start)
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def _note(self, number: signal.Signals, also: Callable[[], None]) -> None:
-        before = signal.getsignal(number)
+        def hand_on(number: int, frame: FrameType | None) -> None:
+            if callable(handler := before[signal.Signals(number)]):
+                handler(number, frame)
 
-        def note(number: int, frame: FrameType | None) -> None:
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            self._interrupted = True
+            hand_on(number, frame)
+
+        def terminate(number: int, frame: FrameType | None) -> None:
             first, self._interrupted = not self._interrupted, True
-            if callable(before):
-                before(number, frame)
+            # Not here: snakemake's handler waits for a lock, which the thread that is interrupted may hold.
+            threading.Thread(target=hand_on, args=(number, None), daemon=True, name="terminate").start()
             if first:
-                also()
+                threading.Thread(target=end_jobs, daemon=True, name="end jobs").start()
 
         with contextlib.suppress(ValueError):  # not the main thread: then nobody notes it, and the words are general
-            signal.signal(number, note)
+            signal.signal(signal.SIGINT, interrupt)
+            signal.signal(signal.SIGTERM, terminate)
 
     def end(self) -> None:
         """The run ended well: it has words of its own."""

@@ -16,10 +16,10 @@ from quantbench import last_words
 from quantbench.config.command_line import text
 from quantbench.errors import QuantbenchError
 from quantbench.fleet.folder import LOG
-from quantbench.serving import owner
+from quantbench.serving import owner, processes
 from quantbench.wording import clipped
 
-_OF_ANOTHER_RUN: Final = (owner.OWNER, owner.DEVICES, owner.SERVERS, owner.BLOCKS, last_words.TELL)
+_OF_ANOTHER_RUN: Final = (owner.OWNER, owner.DEVICES, owner.SERVERS, owner.PORTS, owner.BLOCKS, last_words.TELL)
 """Variables with which a run tells its jobs whose they are: this one is nobody's job."""
 _BEGIN: Final = re.compile(r"^quantbench: (?:the run is not finished|the run ended early|interrupted)", re.MULTILINE)
 _BEGUN: Final = "Select jobs to execute..."
@@ -35,8 +35,9 @@ MOST: Final = 1_000
 def run(folder: Path, command: Sequence[str]) -> None:
     """Run the pipeline in `folder` to its end; all that it prints goes to its log.
 
-    A signal that ends this process is passed on as ctrl-C, upon which a run stops its servers and keeps its blocks;
-    this process ends after it. Raises QuantbenchError with the run's last words if it does not succeed.
+    The first signal to end is passed on as ctrl-C, upon which a run stops its servers and keeps its blocks; this
+    process ends after it. If this process is killed, the run is, and its servers end by themselves. Raises
+    QuantbenchError with the run's last words if it does not succeed.
     """
     log = folder / LOG
     with log.open("wb") as out:
@@ -48,10 +49,14 @@ def run(folder: Path, command: Sequence[str]) -> None:
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # a signal to the group would come twice
+            preexec_fn=processes.die_with_parent,  # noqa: PLW1509
         )
+        signals: list[int] = []
 
         def pass_on(number: int, frame: FrameType | None) -> None:
-            with_group(process, signal.SIGINT)
+            signals.append(number)
+            if len(signals) == 1:  # after a second ctrl-C Snakemake does not clean up
+                with_group(process, signal.SIGINT)
 
         before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -43,8 +43,13 @@ def become_owner(devices: Sequence[str] = (), servers: Path | str = "logs/server
     os.environ[DEVICES] = ",".join(sorted(set(devices)))
     os.environ[SERVERS] = str(servers)
     os.environ[PORTS] = ",".join(map(str, ports))
-    os.environ["PYTHONPATH"] = library_path()
+    share_library()
     return os.environ[OWNER]
+
+
+def share_library() -> None:
+    """Processes that are started from now on find this library."""
+    os.environ["PYTHONPATH"] = library_path()
 
 
 def library_path() -> str:
