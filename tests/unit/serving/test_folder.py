@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def test_who_is_in_the_folder_stands_in_its_lock_until_that_run_ends(tmp_path: P
 
 
 @pytest.mark.fault(
-    "a run of another host is in the working folder (shared disk), or was when that host went down",
+    "a run of another host is in the working folder (shared disk), by an older version that gives no sign of life",
     "refused: names the host, its process and since when; the remedy names the file to delete if that host is down",
 )
 def test_a_run_of_another_host_is_not_taken_for_dead(tmp_path: Path, lock: Path) -> None:
@@ -54,6 +55,65 @@ def test_a_run_of_another_host_is_not_taken_for_dead(tmp_path: Path, lock: Path)
     assert f"rm {lock}" in caught.value.remedy
     lock.unlink()
     folder.enter(tmp_path, tmp_path / "results")
+
+
+HOLDER = "import time; folder.BEAT_S = 0.1; folder.enter(Path(), Path('results')); print(flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def elsewhere(lock: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
+    """A run in this folder, which looks to us as if it were on another host."""
+    other = "import socket; from quantbench.serving import processes; "
+    other += "socket.gethostname = lambda: 'web1'; processes.boot = lambda: '0ther'; "
+    code = other + ENTER.partition("folder.enter")[0] + HOLDER
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout
+    process.stdout.readline()
+    monkeypatch.setattr(folder, "LOST_S", 1.0)
+    monkeypatch.setattr(folder, "LOOK_S", 0.2)
+    # Over a network this host would not see that the other holds the kernel's lock.
+    monkeypatch.setattr(folder, "_lock", lambda *_, **__: None)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.fault(
+    "a run of another host is in the working folder (shared disk)",
+    "refused after at most 150 s, as it gives a sign of life; names the host, its process and since when",
+)
+def test_a_living_run_of_another_host_is_seen_to_live(tmp_path: Path, elsewhere: subprocess.Popen[bytes]) -> None:
+    with pytest.raises(QuantbenchError, match="a run on web1 is in this folder since"):
+        folder.enter(tmp_path, tmp_path / "results")
+    assert elsewhere.poll() is None
+
+
+@pytest.mark.fault(
+    "the host of a run is lost (shared disk), and the run is started on another one",
+    "after 150 s without a sign of life the run goes on there, from the blocks that are kept",
+)
+def test_a_lost_run_of_another_host_is_followed(
+    tmp_path: Path, lock: Path, elsewhere: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere.kill()
+    elsewhere.wait()
+    folder.enter(tmp_path, tmp_path / "results")
+    assert f'"pid":{os.getpid()}' in lock.read_text()
+    assert "the run on web1 is lost" in capsys.readouterr().err
+
+
+@pytest.mark.fault(
+    "a run that was taken for lost was frozen, and wakes up beside the one that has followed it",
+    "it sees that within a quarter of a minute, and ends",
+)
+def test_a_frozen_run_that_was_followed_ends(
+    tmp_path: Path, elsewhere: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere.send_signal(signal.SIGSTOP)
+    folder.enter(tmp_path, tmp_path / "results")
+    assert "the run on web1 is lost" in capsys.readouterr().err
+    elsewhere.send_signal(signal.SIGCONT)
+    assert elsewhere.wait(20) == -signal.SIGTERM
 
 
 def test_results_on_a_disk_that_two_folders_share_are_held_too(tmp_path: Path, lock: Path) -> None:

@@ -107,9 +107,14 @@ class Fallback(Record, frozen=True, kw_only=True):
 
 
 class FolderLock(Record, frozen=True, kw_only=True):
-    """`.snakemake/quantbench.lock` of a working folder: the run that is in it. boot: of the machine's kernel."""
+    """`.snakemake/quantbench.lock` of a working folder: the run that is in it. boot: of the machine's kernel.
+
+    every_s: so often it gives a sign of life, 0: never (older versions); beats: how many it has given.
+    """
 
     pid: int
     host: str
     boot: str
     since: str
+    every_s: float = 0.0
+    beats: int = 0
