@@ -19,9 +19,14 @@ rule fleet:
         rules.join_fleet.output,
 
 
-# One comparison that fails costs the others nothing. Here, as profiles/default is of the runs inside, too.
 onstart:
+    # One comparison that fails costs the others nothing. Here, as profiles/default is of the runs inside, too.
     workflow.scheduler.keepgoing = True
+    # A second fleet of this name waits, and then does what the first has left.
+    try:
+        joined.enter(FLEET)
+    except QuantbenchError as error:
+        raise WorkflowError(str(error)) from None
 
 
 # The rule of the pages needs all comparisons; a reader wants those that are done, and the names of the others.

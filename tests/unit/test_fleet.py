@@ -258,3 +258,28 @@ inner.run(Path({str(tmp_path)!r}), ["snakemake", "--cores", "1"])
         finally:
             job.kill()
     assert processes.until(lambda: not run.is_running(), 20)
+
+
+ENTER = """
+import os, sys
+from pathlib import Path
+from quantbench.fleet import comparisons, joined
+os.execv = lambda *_: print("again")
+joined.enter(comparisons.Fleet(Path(sys.argv[1]), "f", {}))
+print("in", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.fault("two fleets of one name in one folder", "the second waits, and then does what the first has left")
+def test_a_second_fleet_of_one_name_waits(tmp_path: Path) -> None:
+    pipe = subprocess.PIPE
+    line = [sys.executable, "-c", ENTER, str(tmp_path)]
+    with subprocess.Popen(line, stdin=pipe, stdout=pipe, text=True) as first:
+        assert first.stdout
+        assert first.stdout.readline() == "in\n"
+        with subprocess.Popen(line, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as second:
+            assert second.stderr
+            assert f"waiting for the run with process id {first.pid}" in second.stderr.readline()
+            first.communicate("\n")
+            assert second.communicate("\n")[0] == "again\nin\n"

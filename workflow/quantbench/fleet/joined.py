@@ -18,6 +18,7 @@ from quantbench.records.plan import ReportPlan
 from quantbench.records.run import Run
 from quantbench.report import fleet as pages
 from quantbench.report import plots, render
+from quantbench.serving import folder as lock
 
 FILES: Final = {
     "table": "fleet.csv",
@@ -31,6 +32,13 @@ FILES: Final = {
 def paths(fleet: str) -> dict[str, str]:
     """The files of a fleet, by what they are; `complete` is there only where no comparison is missing."""
     return {name: f"fleets/{fleet}/joined/{file}" for name, file in FILES.items()}
+
+
+def enter(fleet: Fleet) -> None:
+    """Hold the fleet's folder until this process ends. Raises QuantbenchError if another host has it."""
+    place = fleet.folder("joined")
+    place.mkdir(parents=True, exist_ok=True)
+    lock.enter(place.parent, place)
 
 
 def write(fleet: Fleet, outputs: Mapping[str, str] | None = None) -> list[str]:
