@@ -26,7 +26,33 @@ class InvalidBlock(Record, frozen=True, kw_only=True):
     guards: tuple[str, ...]
 
 
-class Comparison(InCell, frozen=True, kw_only=True):
+class RatioInterval:
+    """What the interval of a ratio says, for records with these fields."""
+
+    __slots__ = ()
+    ci_low: float | None
+    ci_high: float | None
+    margin: float
+
+    @property
+    def has_ci(self) -> bool:
+        """Whether there is an interval."""
+        return self.ci_low is not None and self.ci_high is not None
+
+    @property
+    def excludes_one(self) -> bool:
+        """Whether the row's own interval, before any correction, lies on one side of 1."""
+        low, high = self.ci_low, self.ci_high
+        return low is not None and high is not None and not low <= 1 <= high
+
+    @property
+    def within_margin(self) -> bool:
+        """Whether the interval lies within the margin."""
+        low, high, bound = self.ci_low, self.ci_high, 1 + self.margin
+        return low is not None and high is not None and low > 1 / bound and high < bound
+
+
+class Comparison(InCell, RatioInterval, frozen=True, kw_only=True):
     """One metric of one variant in one cell, set against the baseline.
 
     ratio is variant / baseline with its 95 % CI over n_pairs paired blocks, from `sd`, the standard deviation of one
@@ -71,23 +97,6 @@ class Comparison(InCell, frozen=True, kw_only=True):
     same_lane: bool = True
     blockers: tuple[str, ...] = ()
     invalid_blocks: tuple[InvalidBlock, ...] = ()
-
-    @property
-    def has_ci(self) -> bool:
-        """Whether there is an interval."""
-        return self.ci_low is not None and self.ci_high is not None
-
-    @property
-    def excludes_one(self) -> bool:
-        """Whether the row's own interval, before any correction, lies on one side of 1."""
-        low, high = self.ci_low, self.ci_high
-        return low is not None and high is not None and not low <= 1 <= high
-
-    @property
-    def within_margin(self) -> bool:
-        """Whether the interval lies within the margin."""
-        low, high, bound = self.ci_low, self.ci_high, 1 + self.margin
-        return low is not None and high is not None and low > 1 / bound and high < bound
 
     @property
     def by_start(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from quantbench.records.base import OpenRecord, Record
 from quantbench.records.cell import InCell
-from quantbench.records.comparison import DECIDED, Code, InvalidBlock
+from quantbench.records.comparison import DECIDED, Code, InvalidBlock, RatioInterval
 
 Outcome = Literal["fine", "worse", "undecided"]
 Unit = Literal["start", "block"]
@@ -56,7 +56,7 @@ class RunDifference(Record, frozen=True, kw_only=True):
         return self.severity == "fail" and not self.declared
 
 
-class RunRow(InCell, frozen=True, kw_only=True):
+class RunRow(InCell, RatioInterval, frozen=True, kw_only=True):
     """One metric of one model in one cell: new / old with its 95 % CI, unpaired.
 
     baseline: None for the model itself; else the ratio is the change of model / baseline, each paired inside of its
@@ -97,23 +97,6 @@ class RunRow(InCell, frozen=True, kw_only=True):
     reasons: tuple[str, ...] = ()
     blockers: tuple[str, ...] = ()
     invalid_blocks: tuple[InvalidBlock, ...] = ()
-
-    @property
-    def has_ci(self) -> bool:
-        """Whether there is an interval."""
-        return self.ci_low is not None and self.ci_high is not None
-
-    @property
-    def excludes_one(self) -> bool:
-        """Whether the row's own interval, before any correction, lies on one side of 1."""
-        low, high = self.ci_low, self.ci_high
-        return low is not None and high is not None and not low <= 1 <= high
-
-    @property
-    def within_margin(self) -> bool:
-        """Whether the interval lies within the margin."""
-        low, high, bound = self.ci_low, self.ci_high, 1 + self.margin
-        return low is not None and high is not None and low > 1 / bound and high < bound
 
     @property
     def gated(self) -> bool:
