@@ -1,13 +1,16 @@
 """Coverage, errors and power of verdicts, simulated: the tables of docs/measurement.md.
 
     python benchmarks/verdict_power.py --trials 10000
+    python benchmarks/verdict_power.py --of results/cpu/comparison/verdict.json
 
-Sessions of five cells, as tests/power_simulation.py makes them; takes minutes.
+Sessions of five cells, as tests/power_simulation.py makes them; takes minutes. With `--of`, the answers of a run
+instead: how many of them would be decided, were they true, on machines whose blocks scatter more or less.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator
 from itertools import chain
@@ -18,6 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import numpy as np
 from power_simulation import SCENES, corrected, covered, pair_logs, rounds_until_decided, shared_rows
+from quantbench.judge.rounds import ROUND, asked
+from quantbench.records.base import read
+from quantbench.records.comparison import Verdict
 from scipy.special import stdtr, stdtrit
 
 CELLS = 5
@@ -63,10 +69,35 @@ def rounds(trials: int, seed: int) -> Iterator[str]:
                 )
 
 
+def how_quiet(verdict: Verdict, trials: int, seed: int) -> Iterator[str]:
+    """The run's ratios as the truth, four planned pairs, and time for 0, 2 and 6 further rounds of all cells."""
+    rows = sorted((row for row in asked(verdict) if row.ratio), key=lambda row: not row.primary)
+    true = np.log([[row.ratio] for row in rows])
+    margin = math.log1p(rows[0].margin)
+    yield f"| a pair scatters by | decided of {len(rows)}: planned blocks | with 2 further rounds of all | with 6 |"
+    yield "|---:|---:|---:|---:|"
+    for scatter in (0.01, 0.02, 0.03, 0.05, 0.08, 0.12, 0.2):
+        shares = []
+        for n in (0, 2, 6):
+            logs = pair_logs(
+                np.random.default_rng(seed), trials, len(rows), 4 + ROUND * min(n * len(rows), 18), SCENES["plain"]
+            )
+            found = rounds_until_decided(
+                None, trials, n, margin=margin / scatter, cells=len(rows), logs=logs + true / scatter
+            )
+            shares.append(found.decided)
+        yield f"| {scatter:.0%} | " + " | ".join(f"{share:.0%}" for share in shares) + " |"
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=10_000, help="sessions per line (a third with rounds)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--of", type=Path, help="a run's verdict.json")
     args = parser.parse_args()
-    for line in chain(intervals(args.trials, args.seed), [""], rounds(args.trials // 3, args.seed)):
+    if args.of:
+        lines: Iterator[str] = how_quiet(read(args.of, Verdict), args.trials // 3, args.seed)
+    else:
+        lines = chain(intervals(args.trials, args.seed), [""], rounds(args.trials // 3, args.seed))
+    for line in lines:
         print(line.replace("%", " %"), flush=True)

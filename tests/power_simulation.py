@@ -167,13 +167,15 @@ def rounds_until_decided(
 
 
 def _given(more: Any, effect: Floats, sd: Floats, df: Floats, n: Any, left: Any, margin: float, at: float) -> Any:
-    """Which cells get a round, as `next_round` decides it at equal prices."""
+    """Which cells get a round, as `next_round` decides it at equal prices; the first is the declared one."""
     gap = np.maximum(margin - effect, 1e-12)
     ways = ((stdtrit(df, 1 - at / 2) * sd / effect) ** 2, (stdtrit(df, 1 - at) * sd / gap) ** 2)
     need = np.where(more, np.maximum(1, np.ceil((np.minimum(*ways) - n) / ROUND)), np.inf)
-    order = np.argsort(need, axis=1, kind="stable")
+    order = np.argsort(np.where(np.arange(need.shape[1]) == 0, 0, need), axis=1, kind="stable")
     ranked = np.take_along_axis(need, order, 1)
-    reached = np.cumsum(ranked, axis=1) <= left[:, None]
+    far = ranked[:, 0] > left  # the declared one, out of reach, takes nothing from the others
+    reached = np.cumsum(np.where(far[:, None] & (order == 0), 0, ranked), axis=1) <= left[:, None]
+    reached[:, 0] &= ~far
     chosen = np.where(reached.any(axis=1, keepdims=True), reached, np.isfinite(ranked))
     chosen &= np.cumsum(chosen, axis=1) <= left[:, None]
     give = np.zeros_like(chosen)

@@ -27,6 +27,14 @@ def rounds(*rows, measured=SIX, left=1e9, cost=COST):
     return next_round(runs.verdict(rows), measured, left, cost)
 
 
+def rounds_of(answer):
+    """Rounds until one answer is beyond doubt: the least time in which it is reached, so that a far one gets none."""
+    far = row(C16, 0.01, 0.5)
+    cost = {answer.cell.key: 1.0, C16.key: 1.0}
+    reached = (n for n in range(2, 1000) if rounds(far, answer, left=n, cost=cost, measured={}) == {answer.cell.key: 2})
+    return next(reached)
+
+
 @pytest.mark.parametrize("log", [0.2, 0.0001])
 def test_a_cell_is_left_alone_where_its_difference_or_its_equivalence_is_beyond_doubt(log):
     sure, unsure = row(C1, log, 0.004), row(C1, log / 4, 0.04)
@@ -52,6 +60,18 @@ def test_what_is_cheapest_to_decide_comes_first_and_what_is_out_of_reach_last():
     assert rounds(far, left=130) == {C1.key: 2}, "nothing is in reach, so the time goes where it is open"
     assert rounds(near, far, left=130) == {C8.key: 2} | {C1.key: 2}
     assert rounds(near, far, left=30) == {}
+
+
+def test_the_declared_cell_comes_before_cheaper_ones_if_the_time_suffices_for_it():
+    near, declared = row(C8, 0.03, 0.015), row(C1, 0.03, 0.02, primary=True)
+    needed = 60 * rounds_of(declared)
+    assert rounds(near, declared, left=needed) == {C1.key: 2}
+    assert rounds(near, declared, left=needed - 1) == {C8.key: 2}, "one out of reach takes nothing from one in reach"
+
+
+def test_a_variant_that_is_out_of_reach_does_not_keep_another_of_its_cell_from_an_answer():
+    near, hopeless, other = row(C8, 0.03, 0.015), row(C8, 0.01, 0.05, variant="gptq"), row(C1, 0.03, 0.02)
+    assert rounds(near, hopeless, other, left=60 * rounds_of(near)) == {C8.key: 2}
 
 
 def test_other_metrics_and_refused_comparisons_ask_for_nothing():

@@ -32,20 +32,21 @@ def next_round(
 
     measured: blocks on disk per cell, valid or not, of the arm that has fewest. seconds_per_round: what ROUND more
     blocks of a cell cost, all arms together. A cell without a price gets none, nor does one with
-    `verdict.precision.most_blocks`. The cells that are cheapest to decide come first; one that the time does not
-    suffice for gets a round only if it suffices for none.
+    `verdict.precision.most_blocks`. The declared cell comes first, then those that are cheapest to decide; one that the
+    time does not suffice for gets a round only if it suffices for none.
     """
+    declared = {row.cell.key for row in verdict.rows if row.primary}
     prices = {
         key: rounds * seconds_per_round[key]
         for key, rounds in _needs(verdict).items()
         if key in seconds_per_round and measured.get(key, 0) + ROUND <= verdict.precision.most_blocks
     }
-    nearest = sorted(prices, key=lambda key: (prices[key], key))
+    nearest = sorted(prices, key=lambda key: (key not in declared, prices[key], key))
     reached, total = [], 0.0
     for key in nearest:
-        total += prices[key]
-        if total <= seconds_left:
+        if total + prices[key] <= seconds_left:
             reached.append(key)
+            total += prices[key]
     chosen: dict[str, int] = {}
     for key in reached or nearest:
         if seconds_per_round[key] <= seconds_left:
@@ -84,11 +85,14 @@ def asked(verdict: Verdict) -> Iterator[Comparison]:
 
 
 def _needs(verdict: Verdict) -> dict[str, int]:
-    """{cell key: rounds until all its answers are beyond doubt}, without the cells where they are."""
+    """{cell key: rounds until another of its answers is beyond doubt}, without the cells where they all are.
+
+    One variant that is like the baseline, and would take hundreds of blocks, is no reason to leave the others open.
+    """
     needs: dict[str, int] = {}
     for row in asked(verdict):
         if rounds := _rounds(row):
-            needs[row.cell.key] = max(needs.get(row.cell.key, 0), rounds)
+            needs[row.cell.key] = min(needs.get(row.cell.key, rounds), rounds)
     return needs
 
 
