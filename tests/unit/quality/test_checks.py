@@ -201,7 +201,8 @@ ADD = ["def add(a, b):", "    return a + b"]
     "\n".join(["```bash", "pip install nothing", "```", "Then:", "```python", *ADD, "```"]),
     "\n".join(["```python", "import math", "```", "```python", *ADD, "```", "```python", "print(add(1, 2) + )", "```"]),
     "\n".join([
-        "```python", ADD[0], '    """Adds; not ```a``` alone.', "    ```", "    add(1, 2)", "    ```", '    """', ADD[1], "```",
+        "```python", ADD[0], '    """Adds; not ```a``` alone.', "    ```", "    add(1, 2)", "    ```", '    """',
+        ADD[1], "```",
     ]),
     "\n".join([
         "```python", *ADD[:1], f"{ADD[1]}```", "which adds, unlike", "```python", "def add(a, b): return a - b", "```",
