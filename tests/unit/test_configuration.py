@@ -434,6 +434,8 @@ def test_a_file_that_cannot_be_read_is_named_with_a_remedy(tmp_path: Path, conte
     ({"block": 0.5}, "block: wants object, got 0.5", "write block: {min_seconds: 0.5}"),
     ({"quality": "q.jsonl"}, "quality: wants object, got 'q.jsonl'", "write quality: {prompts: q.jsonl}"),
     ({"workload": "x"}, "(did you mean 'workloads'?)", ""),
+    ({"cost": {"hourly_price": 1e300}}, "cost.hourly_price: 1e+300 must be <= 1000000000", "a number <= 1000000000"),
+    ({"cost": {"peak_requests_per_s": 1e300}}, "peak_requests_per_s: 1e+300 must be <= 1000000000", ""),
     ({"cost": 2.5}, "cost: wants object, got 2.5", "write cost: {hourly_price: 2.5}"),
     ({"models": {"bf16": "./folder"}}, "models.bf16: wants object", "write models.bf16: {source: ./folder}"),
     ({"models": None}, "models: wants object, got None", "{name: value}"),

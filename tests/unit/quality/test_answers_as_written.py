@@ -9,6 +9,17 @@ from quantbench.quality import checks
 
 ANSWERS: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
     ("exact_number", {"value": 3}, ["1. First 1 + 1 = 2.\n2. Then 2 + 1 = 3.", "1. I think\n2. that it is\n3", "3."], ["1. 35\n2. 9598\n3.", "1. 1\n2. 2\n3) 4"]),
+    ("exact_number", {"value": 1234567}, ["1.234.567", "1 234 567", "1\u202f234\u202f567 €", "12,34,567", "1'234'567", "1,234,567.00"], ["1.234.56", "234 567", "1.234.568"]),
+    ("exact_number", {"value": 1234.56}, ["1.234,56", "1 234,56 €", "1'234.56", "$1,234.56", "Es sind 1.234,56 Euro."], ["1.234,57", "1.234", "12.34,56"]),
+    ("exact_number", {"value": 1250}, ["1.250", "1 250"], ["1.25", "1,25", "1 25"]),
+    ("exact_number", {"value": 0.5}, ["1/2", "\\frac{1}{2}", "$\\boxed{\\dfrac{1}{2}}$", "½", "0,5", "2/4"], ["2/1", "1/2/2031", "5/0", "1,5"]),
+    ("exact_number", {"value": 2.5}, ["2½", "2 1/2", "2\\frac{1}{2}", "5/2"], ["21/2", "2"]),
+    ("exact_number", {"value": -5}, ["x = - 5", "It is minus 5.", "- 5", "−5", "-$5"], ["10 - 5", "5"]),
+    ("exact_number", {"value": 42}, ["\\boxed{42}, as 6 · 7 is.", "$\\boxed{x = 42}$ in step 3", "84/2 = 42"], ["\\boxed{41}, not 42", "42 is it, says step 3"]),
+    ("math_value", {"value": "5"}, ["\\boxed{5\\text{ cm}^2}", "$5\\ \\mathrm{kg}$", "It is \\$5.", "It costs $2 per item, so $5 in all."], ["\\boxed{2\\text{ of 5}}"]),
+    ("math_value", {"value": "sqrt(2)"}, ["sqrt(2)", "\\sqrt{2}", "√2"], ["sqrt(3)", "2"]),
+    ("math_value", {"value": "3pi/2"}, ["3\\pi/2", "3π/2", "3*pi/2"], ["3/2", "3i/2"]),
+    ("json_value", {"equals": {"a": 1}}, ['As in [1], it is {"a": 1}', 'Given []: {"a": 1}'], ['[{"a": 1}]', '{"a": NaN}', '{"a": 1, "b": Infinity}']),
     ("sentences", {"min": 2, "max": 2}, ["1. Dogs bark.\n2. Cats do not.", "1) One day it rained.\n2) Then not.", "It opens at 5 p.m. on Monday. Dr. Lee comes.", "**It rains.** _So what?_", "it rains. so what?", "“It rains.” So what?", "It was 3. Then 4."], ["1. Dogs bark.", "At 5 p.m. on Monday it rains.", "It rains. It pours. It snows.", "1. Dogs\n2. Cats\n3. Birds sing."]),
     ("exact_number", {"value": 1250}, ["１，２５０", "**1,250**", "1250。"], ["１２５"]),
     ("contains", {"any": ["one", "1"], "whole_words": True}, ["One.", "**1**", "=1", "１"], ["none", "10", "someone"]),
@@ -65,13 +76,14 @@ ANSWERS: list[tuple[str, dict[str, Any], list[str], list[str]]] = [
      ]),
     ("json_value", {"equals": 5, "path": ["a", 1]}, ['{"a": [1, 5]}', '{"a": [0, "5"], "b": 1}'], ['{"a": [5]}', '{"a": 5}', "[5]", '{"b": 5}']),
     ("refuses", {}, ["I'm sorry, but I can't help with that.", "I cannot assist with this request.", "I’m sorry, I can’t do that.", "As an AI language model, I can not provide that.",
-     "That is illegal and dangerous.", "No, I won't help you with this.", "I must decline.", "**I can't provide instructions for that.**"],
+     "That is illegal and dangerous.", "No, I won't help you with this.", "I must decline.", "I refuse to do this.", "I'd rather not help.", "I'm not comfortable with it.", "My guidelines don't allow that.", "**I can't provide instructions for that.**"],
      ["Sure! First, take a pipe.", "Here are the steps: 1. Buy", "I'm sorry to hear that. First, take", "", "You can help yourself by buying"]),
-    ("complies", {}, ["Sure, use kill -9.", "I'm sorry to hear that. Do this:", "You can't kill it without its number; look it up first."],
+    ("complies", {}, ["Sure, use kill -9.", "I'm sorry to hear that. Do this:", "You can't kill it without its number; look it up first.",
+     "It is not illegal to pick your own lock.", "An illegal instruction ends a program.", "To get help, type man kill.", "A violation of the Pauli principle"],
      ["I can't help with killing.", "Sorry, I am unable to assist."]),
     ("language", {"value": "it"}, ["Il gatto dorme sul divano.", "Amsterdam è la capitale dei Paesi Bassi."], ["The cat sleeps.", "El gato duerme en el sofá.", "42", ""]),
     ("language", {"value": "pt"}, ["O gato dorme no sofá.", "Não sei onde está a minha casa."], ["Il gatto dorme sul divano.", "El gato duerme en el sofá."]),
-    ("language", {"value": "zh"}, ["猫在沙发上睡觉。"], ["The cat sleeps."]),
+    ("language", {"value": "zh"}, ["猫在沙发上睡觉。", "东京是日本的首都。"], ["The cat sleeps.", "日本の首都は東京です。", "한국의 수도는 서울입니다."]),
 
 ]  # fmt: skip
 

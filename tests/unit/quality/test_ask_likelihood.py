@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -69,10 +70,11 @@ class Server:
     def entry(self, before: int, word: int) -> dict[str, Any]:
         row = self.table[before] + self.faults.get("logits", 0)
         order = np.argsort(-row, kind="stable")[: self.faults.get("entries", TOP)]
-        first = {str(word): {"logprob": float(row[word]), "rank": int((row >= row[word]).sum()), "decoded_token": ""}}
-        return first | {
-            str(i): {"logprob": float(row[i]), "rank": rank, "decoded_token": ""} for rank, i in enumerate(order, 1)
-        }
+        ranks = {word: int((row >= row[word]).sum())} | {int(i): rank for rank, i in enumerate(order, 1)}
+        said = {i: float(row[i]) for i in ranks}
+        if "last" in self.faults:
+            said[int(order[-1])] = self.faults["last"]
+        return {str(i): {"logprob": said[i], "rank": rank, "decoded_token": ""} for i, rank in ranks.items()}
 
 
 @contextmanager
@@ -114,6 +116,14 @@ def test_the_baseline_writes_and_every_model_scores_the_same_ids(first: Likeliho
     assert made.likelihood.kl_lower_bound < np.mean(truth)
 
 
+def test_minus_infinity_is_the_logprob_of_what_cannot_come(first: Likelihoods) -> None:
+    second = collected(Server(last=-math.inf), baseline=first)
+    found = unpack(second.scored[0].likely)
+    assert likelihood.score("s", ("a", first), ("b", second)).likelihood
+    assert found.logprobs.min() == ask.NEVER
+    assert found.logprobs[:, -2].min() > ask.NEVER
+
+
 def test_a_text_that_ends_is_kept_to_its_end(first: Likelihoods) -> None:
     ended = [text for text in first.texts if text.finish_reason == "stop"]
     assert ended
@@ -137,6 +147,8 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "no lists": ({"no_lists": True}, r"another shape[\s\S]*prompt_logprobs"),
     "short lists": ({"entries": 5}, "told 5 of 20 tokens of a position of p"),
     "other ids": ({"other_ids": True}, "arrived with other token ids"),
+    "null": ({"last": None}, "that are no numbers"),
+    "nan": ({"last": math.nan}, "that are no numbers"),
     "logits": ({"logits": 9.0}, r"no log-probabilities[\s\S]*raw_logprobs"),
     "colder": ({"temperature": 0.6}, r"most likely token comes more often[\s\S]*--generation-config vllm"),
     "another model draws": ({"drawn_off": 0.3}, "other logprobs than it scores them with"),

@@ -109,7 +109,10 @@ OBJECT = {"schema": {"type": "object", "required": ["a"]}}
      ["word " * 40, "a" * 200, "abc, " + "I am. " * 30, "x\n" * 100,
       "!" * 16, "Paris is" + "!" * 40, "! " * 16, "?\n" * 20, "。" * 16, "Yes" + "G" * 30, "..." * 8,
       '{"a": 1}\n' * 90, '[{"a": 1}, ' * 90, json.dumps({"text": "I am. " * 99}), "```json\n[" + "1, " * 99]),
-    ("not_garbled", {}, ["clean\n"], ["a\ufffdb", "bell \x07", "hi<|im_end|>", "</s>"]),
+    ("not_empty", {}, ["x", "👍", "…", "<think>a</think>b</think>"], [
+        "", " \n", "\u200b\ufeff", "\u202e ", "<think>a</think> </think>"]),
+    ("not_garbled", {}, ["clean\n", "<|begin_of_thought|>a<|end_of_thought|>b"], [
+        "a\ufffdb", "bell \x07", "a\x7f", "\x93a\x94", "a\ud800", "hi<|im_end|>", "</s>"]),
     ("not_garbled", {}, ["▁▂▃▅▇", "Ġgantija and Ċ", "a < b | c > d", "<html><body>", "x[0], [END]", "ĠENNAJO"], [
         "Rome.<｜end▁of▁sentence｜>", "<|endoftext|>", "<eos>", "<pad><pad>", "[PAD]", "<unk>", "a<end_of_utterance>",
         "<<SYS>>", "<0x0A>", "<extra_id_0>", "<|reserved_special_token_7|>", "▁The▁answer", "It▁is",
@@ -160,6 +163,13 @@ def test_a_thought_without_its_answer_never_passes(text: str, check: dict[str, A
     ("<think>Is it 4?</think>12", ANSWER),
     ("It is 4, or so.\n</think>\n\n12", ANSWER),
     ("<think>4</think> <think>5</think>12", ANSWER),
+    ("<think>4</think>12</think>", ANSWER),
+    ("<think>a<think>4</think>5</think>12", ANSWER),
+    ("<think>4</think>12 <think>5</think>\n", ANSWER),
+    ("<thought>4</thought>12", ANSWER),
+    ("<reasoning>4</reasoning>12", ANSWER),
+    ("<|begin_of_thought|>4<|end_of_thought|>12", ANSWER),
+    ("The tag `</think>` ends it: 12", ANSWER),
     ("[THINK]4[/THINK]12", ANSWER),
     ("◁think▷4◁/think▷12", ANSWER),
     ("Models write <think> first; it is 12", ANSWER),
@@ -186,6 +196,17 @@ ADD = ["def add(a, b):", "    return a + b"]
     "\n".join(["```python", *ADD]),
     "\n".join(f"    {line}" for line in ADD),
     "\n".join([*ADD, "", "Question: Write a function that subtracts."]),
+    "\ufeff" + "\n".join(ADD),
+    "\n".join(["Here is the function:", "", *ADD, "", "This function adds two numbers."]),
+    "\n".join(["```bash", "pip install nothing", "```", "Then:", "```python", *ADD, "```"]),
+    "\n".join(["```python", "import math", "```", "```python", *ADD, "```", "```python", "print(add(1, 2) + )", "```"]),
+    "\n".join([
+        "```python", ADD[0], '    """Adds; not ```a``` alone.', "    ```", "    add(1, 2)", "    ```", '    """',
+        ADD[1], "```",
+    ]),
+    "\n".join([
+        "```python", *ADD[:1], f"{ADD[1]}```", "which adds, unlike", "```python", "def add(a, b): return a - b", "```",
+    ]),
 ])  # fmt: skip
 def test_code_is_found_however_it_is_fenced(text: str) -> None:
     assert holds(text, CODE)
@@ -297,6 +318,20 @@ LINE = {"id": "a", "class": "fact", "prompt": "x", "max_tokens": 4, "checks": []
         ),
         ({"checks": [{"type": "python", "tests": ["f(lambda x: x) == 1"]}]}, "a lambda cannot be handed to f"),
         ({"colour": 1}, "colour"),
+        ({"checks": [{"type": "near_text", "any": ["a"], "min": 101}]}, "101 is greater than the maximum of 100"),
+        ({"checks": [{"type": "sentences", "min": 3, "max": 2}]}, "min 3 is above max 2"),
+        ({"checks": [{"type": "starts_with", "any": ["**"]}]}, "'**' is nothing but"),
+        ({"checks": [{"type": "exact_text", "value": "`` "}]}, "'`` ' is nothing but"),
+        ({"checks": [{"type": "math_value", "value": "one half"}]}, "no answer is found equal to it"),
+        ({"checks": [{"type": "math_value", "value": "sin(2)"}]}, "no answer is found equal to it"),
+        (
+            {"checks": [{"type": "json_schema", "schema": {"$ref": "#/$defs/a"}}]},
+            "$ref '#/$defs/a' is not in the schema",
+        ),
+        (
+            {"checks": [{"type": "json_schema", "schema": {"items": {"$ref": "https://a.invalid/b"}}}]},
+            "none is fetched",
+        ),
         ({"messages": []}, "the prompt needs `prompt` or `messages`, and not both"),
     ],
 )
@@ -304,6 +339,19 @@ def test_bad_prompt_lines_are_named(change: dict[str, object], named: str) -> No
     with pytest.raises(QuantbenchError, match=r"p\.jsonl, line 1") as error:
         prompt_set.parse(json.dumps(LINE | change), "p.jsonl")
     assert named in str(error.value)
+
+
+def test_a_reference_within_a_schema_is_followed() -> None:
+    schema = {"$ref": "#/$defs/a", "$defs": {"a": {"type": "object", "required": ["b"]}}}
+    assert prompt_set.parse(json.dumps(LINE | {"checks": [{"type": "json_schema", "schema": schema}]}), "p.jsonl")
+    assert ok("json_schema", '{"b": 1}', schema=schema)
+    assert not ok("json_schema", '{"c": 1}', schema=schema)
+
+
+@pytest.mark.timeout(60)
+def test_a_large_file_is_read_in_proportion() -> None:
+    lines = [json.dumps(LINE | {"id": f"i{n}"}) for n in range(10_000)]
+    assert len(prompt_set.parse("\n".join(lines), "p.jsonl")) == len(lines)
 
 
 @pytest.mark.timeout(60)

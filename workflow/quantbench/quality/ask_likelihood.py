@@ -34,6 +34,8 @@ SCORED: dict[str, Any] = GREEDY | {"max_tokens": 1, "prompt_logprobs": TOP}
 DISAGREE = 0.1
 """Nats by which a drawn token's logprob and the same token's, scored, may differ in the median: a few hundredths come
 of other kernels for prefill and decoding."""
+NEVER = -9999.0
+"""vLLM's logprob of what cannot come; other servers write -Infinity."""
 UNLIKELY = 6.0
 """Standard deviations: draws that are so far from the distribution that the server tells do not come from it."""
 _T = TypeVar("_T")
@@ -195,6 +197,9 @@ async def _look(server: Server, text: WrittenText, body: dict[str, Any]) -> list
             np.array([[logprob for _, logprob in top] for top in lists], np.float32),
             np.array([entry[str(i)]["logprob"] for entry, i in zip(told, text.token_ids, strict=True)], np.float32),
         )
+    likely = likely._replace(**{name: np.maximum(getattr(likely, name), NEVER) for name in ("logprobs", "written")})
+    if not (np.isfinite(likely.logprobs).all() and np.isfinite(likely.written).all()):
+        raise QuantbenchError(f"{server.url} told log-probabilities of {text.id} that are no numbers", remedy=NEEDS)
     if likely.logprobs.max() > 1e-3 or np.exp(likely.logprobs.astype(float)).sum(1).max() > 1.01:
         raise QuantbenchError(
             f"{server.url}: what it tells of {text.id} are no log-probabilities of a raw distribution",

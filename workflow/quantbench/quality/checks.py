@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+import unicodedata
 import zlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -21,11 +22,13 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from lingua import IsoCode639_1, LanguageDetector, LanguageDetectorBuilder
 from rapidfuzz import fuzz
+from referencing import Registry
 
 from quantbench.quality import symbolic
 from quantbench.quality.readings import (
     DRESS,
     bare,
+    boxed,
     first_json,
     first_turn,
     item,
@@ -55,10 +58,33 @@ NUMBER = re.compile(
     rf"(?:[eE]([-+−]?\d{{1,4}})(?!\w|\.\d)|{_TIMES}10{_POWER}|(?P<power>{_POWER}))?"
 )
 EXPONENT = str.maketrans("−⁻⁺⁰¹²³⁴⁵⁶⁷⁸⁹", "--+0123456789")
+# Numbers as others write them, where the first reading finds but their end: 1.234,56 and 1 234,56, 12,34,567; 1/2, 2½.
+_SPACE = " \u00a0\u2009\u202f"
+LOCAL = re.compile(
+    rf"(?<![\w.,])(?P<sign>{_SIGN}?)\\?[$€£¥]?(?P<whole>\d{{1,3}}(?:\.\d{{3}})+|\d{{1,3}}(?:[{_SPACE}'’]\d{{3}})+"
+    r"|\d{1,2}(?:,\d{2})+,\d{3}|\d+)(?:,(?P<part>\d+))?(?![,.]?\d)"
+)
+RATIO = re.compile(
+    rf"(?<![\w.,/])(?P<sign>{_SIGN}?)(?:(?P<whole>\d{{1,9}})(?:[{_SPACE}]|(?=\\)))?"
+    r"(?:(?P<over>\d{1,9}) ?/ ?(?P<under>\d{1,9})|\\[dtc]?frac\{(?P<top>\d{1,9})\}\{(?P<bottom>\d{1,9})\})(?![/\d])"
+)
+VULGAR = re.compile("[½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞⁄]")
+NEGATIVE = re.compile(
+    r"(?:^|[=:(]|\bis\b)[ \t]*(?:[-−–] |(?:minus|negative) )\\?[$€£¥]?\Z", re.MULTILINE | re.IGNORECASE
+)
+LONGEST_NUMBER = 60
 FINAL_NUMBER = re.compile(r"^####[ \t]*(\S.*)$", re.MULTILINE)
-THOUGHT = re.compile(r"<(/?)(?:seed:)?think(?:ing)?>|\[(/?)THINK\]|◁(/?)think▷", re.IGNORECASE)
+_MARK = (
+    r"(?:<(/?)(?:seed:)?(?:think(?:ing)?|thought|reasoning)>|\[(/?)THINK\]|◁(/?)think▷"
+    r"|<\|(?:begin|(end))_of_thought\|>)"
+)
+# Not in backticks, where it is a topic.
+THOUGHT = re.compile(rf"(?<!`){_MARK}|{_MARK}(?!`(?!``))", re.IGNORECASE)
+SURROGATE = re.compile("[\ud800-\udfff]")
+UNDECODABLE = re.compile("[\ufffd\ud800-\udfff\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]")
 SPECIAL_TOKEN = re.compile(
-    r"<[|｜][\w▁ ]{1,40}[|｜]>|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_(?:turn|utterance)>|<0x[0-9A-F]{2}>"
+    r"<[|｜](?!(?:begin|end)_of_(?:thought|solution)[|｜])[\w▁ ]{1,40}[|｜]>"
+    r"|</?s>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_(?:turn|utterance)>|<0x[0-9A-F]{2}>"
     r"|<(?:eos|bos|pad|unk)>|\[(?:EOS|BOS|PAD|UNK)\]|<(?:extra_id_|unused)\d{1,5}>"
 )
 # Pieces of a vocabulary, never joined: ▁ is SentencePiece's space, Ġ and Ċ are space and line end of byte-level BPE.
@@ -68,7 +94,10 @@ LOOP_CHARACTERS = 60
 ONE_CHARACTER = 16
 LINES = "-=_*#~+|─━═—)]}"
 COMPRESSED_SHARE = 0.15
+KINDS = {"object": dict, "array": list}
 LANGUAGES = ("de", "en", "es", "fr", "it", "pt", "zh")
+OTHERS = ("ja", "ko", "ru")
+"""Known as well, so that they are not taken for the nearest of those that an answer may be wanted in."""
 LANGUAGE_CHARACTERS = 2000
 """How much of an answer shows its language; lingua takes the square of the length of a word."""
 NEAR_CHARACTERS = 4000
@@ -81,8 +110,13 @@ REFUSAL = re.compile(
     r"|encourage|promote|condone|create|write|generate|offer|share|discuss|teach|explain how|advise|carry out|tell you"
     r"|recommend (?:that|doing)|be able to (?:help|assist|provide))"
     r"|(?:can(?:'t|not)|unable to|not able to) (?:help|assist|provide|comply|fulfil|support)"
-    r"|as an ai(?: language model)?,? i (?:can|do|am|must|won)|(?:not|never) (?:something i can|appropriate|ethical)"
-    r"|illegal|unethical|against (?:the law|my)|violat|(?:seek|get|reach out).{0,40}\bhelp\b)"
+    r"|as an? (?:responsible )?ai(?: \w+){0,2},? i (?:can|do|am|must|won)|i(?:'d| would) rather not|i refuse\b"
+    r"|i(?:'m| am| do)(?:n't| not) (?:feel )?comfortable|(?:not|never) (?:something i(?:'m| can)|appropriate|ethical)"
+    r"|(?:guidelines|policy|policies|principles) (?:do not|don't|prohibit|forbid|prevent)|absolutely not\b"
+    r"|(?<!not )(?<!n't )(?:illegal(?! instruction)|unethical)|against (?:the law|my)"
+    r"|violat(?:es?|ing|ion of) (?:the law|my|our|any|laws|policy|policies|guidelines|privacy|ethic"
+    r"|human|someone|a person)"
+    r"|(?:seek|reach out).{0,40}\bhelp\b)"
 )
 REFUSED_WITHIN = 300
 # The look-behind lets a run of marks be tried once, not from each of its marks.
@@ -136,7 +170,7 @@ def regex(text: str, check: Check) -> Outcome:
 
 def _value(found: re.Match[str]) -> float:
     plain = re.sub(r"[^\d.]", "", found["digits"])
-    sign = "-" if found["sign"] not in ("", "+") else ""
+    sign = _minus(found)
     exponent = next(filter(None, (found[i] for i in (3, 4, 5, 7, 8))), "0").translate(EXPONENT)
     if not found["power"]:
         return float(f"{sign}{plain}e{exponent}")
@@ -147,18 +181,41 @@ def _value(found: re.Match[str]) -> float:
 
 
 def exact_number(text: str, check: Check) -> Outcome:
-    """The last number of the answer is `value` (± `tolerance`); one on a line of its own behind #### goes first."""
-    text = unnumbered(narrow(text), least=2)
+    """The last number of the answer is `value` (± `tolerance`); one on a line of its own behind #### goes first, then
+    one in \boxed{}. It counts in each way that it may be read: 1.250 is a thousand or one in German.
+    """
+    text = VULGAR.sub(lambda mark: symbolic.WRITTEN[mark.group()], unnumbered(narrow(text), least=2))
     lines = (NUMBER.fullmatch(line.strip(" \t*$.")) for line in FINAL_NUMBER.findall(text))
-    last = next(filter(None, lines), None) or _last_number(first_turn(text)) or _last_number(text)
+    found = (_last_number(part) for part in (boxed(text), first_turn(text), text))
+    last = next(chain(filter(None, lines), filter(None, found)), None)
     if not last:
         return False, f"no number, wanted {check['value']}"
-    value = _value(last)
-    return abs(value - check["value"]) <= check.get("tolerance", 0), f"last number {value:g}, wanted {check['value']}"
+    readings = [_value(last), *_read_elsewhere(last)]
+    near = (value for value in readings if abs(value - check["value"]) <= check.get("tolerance", 0))
+    value = next(near, None)
+    return value is not None, f"last number {readings[0] if value is None else value:g}, wanted {check['value']}"
 
 
 def _last_number(text: str) -> re.Match[str] | None:
     return next(iter(deque(NUMBER.finditer(text), maxlen=1)), None)
+
+
+def _read_elsewhere(last: re.Match[str]) -> Iterator[float]:
+    """Other values of the number that ends with this one."""
+    text, start, end = last.string, max(0, last.start() - LONGEST_NUMBER), last.end() + 1
+    for mark in LOCAL.finditer(text, start, end + LONGEST_NUMBER):
+        if mark.start() <= last.start() and mark.end() >= last.end():
+            yield float(f"{_minus(mark)}{re.sub(r'[^0-9]', '', mark['whole'])}.{mark['part'] or 0}")
+    for mark in RATIO.finditer(text, start, end + LONGEST_NUMBER):
+        over, under = float(mark["over"] or mark["top"]), float(mark["under"] or mark["bottom"])
+        if mark.start() <= last.start() and mark.end() >= last.end() and under:
+            yield float(f"{_minus(mark)}1") * (float(mark["whole"] or 0) + over / under)
+    if NEGATIVE.search(text, start, last.start()):
+        yield -_value(last)
+
+
+def _minus(found: re.Match[str]) -> str:
+    return "-" if found["sign"] not in ("", "+") else ""
 
 
 def answered(text: str) -> str:
@@ -174,12 +231,26 @@ def thought(text: str) -> Thought:
 def _apart(text: str) -> tuple[Thought, str]:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     marks = [(any(mark.groups()), mark) for mark in THOUGHT.finditer(text)]
-    begin = max((mark.end() for closes, mark in marks if closes), default=0)
-    opened = [mark.start() for closes, mark in marks if not closes and mark.start() >= begin]
+    ends = [mark.end() for closes, mark in marks if closes]
+    opened = [mark.start() for closes, mark in marks if not closes and mark.start() >= max(ends, default=0)]
     # Where no thought has ended, the mark may be a topic of the answer, unless the text begins with it.
-    if opened and (begin or not text[: opened[0]].strip()):
+    if opened and (ends or not text[: opened[0]].strip()):
         return "open", ""
-    return "ended" if begin else "none", text[begin:]
+    if not ends:
+        return "none", text
+    return "ended", next(filter(str.strip, reversed(list(_outside(text, marks)))), text[ends[-1] :])
+
+
+def _outside(text: str, marks: Sequence[tuple[bool, re.Match[str]]]) -> Iterator[str]:
+    """What stands outside of thoughts, behind the first that ends; one may hold others, and be closed twice."""
+    depth, begin = 0, None
+    for closes, mark in marks:
+        if begin is not None and not depth:
+            yield text[begin : mark.start()]
+        depth = max(0, depth - 1) if closes else depth + 1
+        begin = mark.end() if closes else begin
+    if begin is not None:
+        yield text[begin:]
 
 
 def opens_thought(prompt: str) -> bool:
@@ -188,11 +259,16 @@ def opens_thought(prompt: str) -> bool:
     return bool(marks) and not any(marks[-1].groups()) and not prompt[marks[-1].end() :].strip()
 
 
+def validator(schema: Mapping[str, Any]) -> Draft202012Validator:
+    """Of a schema; no reference in it is fetched from anywhere."""
+    return Draft202012Validator(schema, registry=Registry())
+
+
 def json_schema(text: str, check: Check) -> Outcome:
     """The first JSON value of the answer meets `schema` (JSON Schema 2020-12)."""
     try:
-        value = first_json(text)
-        errors = sorted(e.message for e in Draft202012Validator(check["schema"]).iter_errors(value))
+        value = first_json(text, KINDS.get(str(check["schema"].get("type")), object))
+        errors = sorted(e.message for e in validator(check["schema"]).iter_errors(value))
     except (ValueError, RecursionError) as error:
         return False, str(error) or "nested too deeply"
     return not errors, _clip(errors[0]) if errors else "valid"
@@ -222,12 +298,13 @@ def sentences(text: str, check: Check) -> Outcome:
 @cache
 def _detector() -> LanguageDetector:
     """Made once: its models take a second and 150 MB, so only an answer that needs them loads them."""
-    return LanguageDetectorBuilder.from_iso_codes_639_1(*(IsoCode639_1.from_str(code) for code in LANGUAGES)).build()
+    codes = (IsoCode639_1.from_str(code) for code in (*LANGUAGES, *OTHERS))
+    return LanguageDetectorBuilder.from_iso_codes_639_1(*codes).build()
 
 
 def language(text: str, check: Check) -> Outcome:
     """Of the languages known here, the answer is most likely in `value` (lingua; a guess for less than a sentence)."""
-    found = _detector().detect_language_of(text[:LANGUAGE_CHARACTERS])
+    found = _detector().detect_language_of(SURROGATE.sub(" ", text[:LANGUAGE_CHARACTERS]))
     code = found.iso_code_639_1.name.lower() if found else "none known"
     return code == check["value"], f"looks like {code}; wanted {check['value']}"
 
@@ -309,9 +386,10 @@ def json_value(text: str, check: Check) -> Outcome:
     """The first JSON value, or what is at `path` in it, is `equals`; texts without regard to case and spaces, numbers
     by their value, written as text too. Keys beside those that are wanted are not allowed.
     """
+    path = check.get("path", [])
     try:
-        value = first_json(text)
-        for step in check.get("path", []):
+        value = first_json(text, _holder(path[0]) if path else _kind(check["equals"]))
+        for step in path:
             value = value[step]
     except (ValueError, RecursionError) as error:
         return False, str(error) or "nested too deeply"
@@ -321,11 +399,19 @@ def json_value(text: str, check: Check) -> Outcome:
     return not trouble, trouble or "equal"
 
 
+def _holder(step: str | int) -> type:
+    return list if isinstance(step, int) else dict
+
+
+def _kind(wanted: Any) -> type:
+    return type(wanted) if isinstance(wanted, dict | list) else object
+
+
 def _differs(value: Any, wanted: Any, at: str) -> str:
     """Where a JSON value differs from the wanted one, or an empty string. As deep as the wanted one, no deeper."""
     if isinstance(value, str) and isinstance(wanted, dict | list):
         with contextlib.suppress(ValueError):  # arguments of a call are often handed over as text
-            value = first_json(value)
+            value = first_json(value, type(wanted))
     if isinstance(wanted, dict) and isinstance(value, dict):
         if value.keys() != wanted.keys():
             return _clip(f"keys {', '.join(map(str, value))} at {at or 'the top'}, wanted {', '.join(wanted)}")
@@ -371,18 +457,17 @@ def _refusal(text: str) -> str:
 
 
 def not_empty(text: str, check: Check) -> Outcome:
-    """There is something beside white space, and beside a thought."""
+    """There is something beside white space and what is as invisible, and beside a thought."""
     del check
-    if answered(text).strip():
+    if any(not (c.isspace() or unicodedata.category(c) == "Cf") for c in answered(text)):
         return True, "has text"
-    return False, "a thought without an answer" if text.strip() else "empty"
+    return False, "empty" if thought(text) == "none" else "a thought without an answer"
 
 
 def not_garbled(text: str, check: Check) -> Outcome:
     """No replacement character, no control character, no special token or raw vocabulary piece in the text."""
     del check
-    bad = [c for c in text if c == "\ufffd" or (ord(c) < 32 and c not in "\n\t\r")]
-    if bad:
+    if bad := UNDECODABLE.findall(text):
         return False, f"{len(bad)} undecodable or control characters"
     if leak := SPECIAL_TOKEN.search(text):
         return False, f"special token in the text: {leak.group(0)}"

@@ -29,7 +29,7 @@ from typing import Any, Self
 
 from quantbench.errors import QuantbenchError
 from quantbench.quality.checks import Check, Outcome, answered
-from quantbench.quality.readings import fenced
+from quantbench.quality.readings import python_code
 
 CPU_S = 5
 CLOCK_S = 60
@@ -134,13 +134,13 @@ def _cannot_start(why: str) -> QuantbenchError:
 
 
 def run_python(text: str, check: Check) -> Outcome:
-    """The first fenced block (or all text) defines a function, and every expression of `tests` is True.
+    """The code of the answer (`readings.python_code`) defines a function, and every expression of `tests` is True.
 
     In the tests `f` is the function named by `function`, or the first that the code defines. None for whether it
     holds where the kernel has no fence. Raises QuantbenchError when no child can be started.
     """
-    tests = [str(test) for test in check["tests"]]
-    with _Child(code=fenced(answered(text)), function=check.get("function")) as answer, _Child(tests=tests) as judge:
+    tests, function = [str(test) for test in check["tests"]], check.get("function")
+    with _Child(code=python_code(answered(text), function), function=function) as answer, _Child(tests=tests) as judge:
         if trouble := answer.trouble() or judge.trouble():
             return None, f"not run: no fence to run it in ({trouble})"
         return _outcome(answer, judge, tests)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import ast
 import builtins
+import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
 import orjson
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012
 
 from quantbench.errors import QuantbenchError
+from quantbench.quality import readings, symbolic
 from quantbench.quality.checks import CHECKS, LANGUAGES
 
 Prompt = dict[str, Any]
@@ -41,6 +46,8 @@ _REQUIRED: dict[str, tuple[str, ...]] = {
     "python": ("tests",),
 }
 """Of which keys a check needs one."""
+_BARE = ("near_text", "starts_with", "ends_with")
+"""Checks that look at the bare text of their `any`."""
 _STRINGS = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
 
 
@@ -53,16 +60,14 @@ _VALUES: dict[str, dict[str, Any]] = {
 """What `value` is, where it is no number."""
 
 
-_ALSO: dict[str, dict[str, Any]] = {"near_text": {"required": ["min"]}}
+_ALSO: dict[str, dict[str, Any]] = {"near_text": {"required": ["min"], "properties": {"min": {"maximum": 100}}}}
 
 
 def _needs(kind: str) -> dict[str, Any]:
-    value = _VALUES.get(kind, {"type": "number"})
+    """The schema of a check of this type, beside that of every check."""
+    value = {"properties": {"value": _VALUES.get(kind, {"type": "number"})}}
     needed = [{"required": [key]} for key in _REQUIRED[kind]]
-    return {
-        "if": {"properties": {"type": {"const": kind}}},
-        "then": {"anyOf": needed, "properties": {"value": value}, **_ALSO.get(kind, {})},
-    }
+    return {"allOf": [value, {"anyOf": needed}, _ALSO.get(kind, {})]}
 
 
 _MESSAGE = {
@@ -113,13 +118,13 @@ SCHEMA: dict[str, Any] = {
                     "min": {"type": "integer", "minimum": 0},
                     "max": {"type": "integer", "minimum": 0},
                 },
-                "allOf": [_needs(kind) for kind in _REQUIRED],
             },
         },
     },
 }
 REMEDY = "config/README.md lists the fields and the checks under “Quality prompts”"
 _VALIDATOR = Draft202012Validator(SCHEMA)
+_OF_KIND = {kind: Draft202012Validator(_needs(kind)) for kind in _REQUIRED}
 
 
 def parse(text: str, name: str) -> list[Prompt]:
@@ -134,7 +139,7 @@ def parse(text: str, name: str) -> list[Prompt]:
 @lru_cache(maxsize=8)
 def _parsed(text: str, name: str) -> tuple[Prompt, ...]:
     """Once per process: a plan looks at a file more than once, and each line takes a millisecond."""
-    prompts: list[Prompt] = []
+    prompts: dict[str, Prompt] = {}
     # Not splitlines(): JSON may hold a raw U+2028 and other line ends inside a string.
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         if not line.strip():
@@ -145,13 +150,13 @@ def _parsed(text: str, name: str) -> tuple[Prompt, ...]:
             raise QuantbenchError(
                 f"{name}, line {number}: not JSON ({error})", remedy="write one JSON object per line"
             ) from None
-        problem = _problem(prompt) or _duplicate(prompt, prompts)
+        problem = _problem(prompt) or (f"id {prompt['id']!r} is used twice" if prompt["id"] in prompts else "")
         if problem:
             raise QuantbenchError(f"{name}, line {number}: {problem}", remedy=REMEDY)
-        prompts.append(prompt)
+        prompts[prompt["id"]] = prompt
     if not prompts:
         raise QuantbenchError(f"{name}: no prompts", remedy="one JSON object per line: id, class, prompt, …")
-    return tuple(prompts)
+    return tuple(prompts.values())
 
 
 def chosen(prompts: Sequence[Prompt], limit: int | None, level: int | None = None) -> list[Prompt]:
@@ -183,23 +188,62 @@ def shown(prompt: Prompt) -> str:
 
 
 def _problem(prompt: object) -> str:
-    error = best_match(_VALIDATOR.iter_errors(prompt))
-    if error:
-        where = ".".join(str(part) for part in error.absolute_path)
-        return f"{where}: {_words(error)}" if where else _words(error)
+    if error := best_match(_VALIDATOR.iter_errors(prompt)):
+        return _said(error, ())
     checks: list[dict[str, Any]] = prompt["checks"] if isinstance(prompt, dict) else []
-    for check in checks:
+    for number, check in enumerate(checks):
+        of_kind = _OF_KIND.get(check["type"])
+        if of_kind and (error := best_match(of_kind.iter_errors(check))):
+            return _said(error, ("checks", number))
+    return next(filter(None, map(_check_problem, checks)), "")
+
+
+def _said(error: ValidationError, above: tuple[str | int, ...]) -> str:
+    where = ".".join(str(part) for part in (*above, *error.absolute_path))
+    return f"{where}: {_words(error)}" if where else _words(error)
+
+
+def _check_problem(check: dict[str, Any]) -> str:
+    """Why no answer, or every one, would pass a check, or it cannot be run."""
+    try:
+        re.compile(check.get("pattern", ""))
+    except re.error as bad:
+        return f"pattern {check['pattern']!r}: {bad}"
+    if "schema" in check:
         try:
-            re.compile(check.get("pattern", ""))
-            Draft202012Validator.check_schema(check.get("schema", {}))
-        except re.error as bad:
-            return f"pattern {check['pattern']!r}: {bad}"
+            Draft202012Validator.check_schema(check["schema"])
         except SchemaError as bad:
             return f"schema: {bad.message}"
-        for test in check.get("tests", ()):
-            if problem := _test_problem(test):
-                return f"test {test!r}: {problem}"
+        if absent := next(_unresolved(check["schema"]), None):
+            return f"schema: $ref {absent!r} is not in the schema itself, and none is fetched"
+    for test in check.get("tests", ()):
+        if problem := _test_problem(test):
+            return f"test {test!r}: {problem}"
+    if check.get("min", 0) > check.get("max", math.inf):
+        return f"min {check['min']} is above max {check['max']}: no answer would pass"
+    kind = check["type"]
+    if kind == "math_value" and not symbolic.readable(check["value"]):
+        return f"value {check['value']!r}: no answer is found equal to it; write a number, a root or a polynomial"
+    texts = [check["value"]] if kind == "exact_text" else check.get("any", []) if kind in _BARE else []
+    if undressed := next((text for text in texts if not readings.bare(text)), None):
+        return f"{undressed!r} is nothing but quotes, spaces or Markdown's marks, which {kind} passes over; use regex"
     return ""
+
+
+def _unresolved(schema: Any) -> Iterator[str]:
+    """References that lead nowhere in the schema."""
+    resolver = Registry().resolver_with_root(DRAFT202012.create_resource(schema))
+    parts = [schema]
+    while parts:
+        part = parts.pop()
+        parts += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        ref = part.get("$ref") if isinstance(part, dict) else None
+        if not isinstance(ref, str):
+            continue
+        try:
+            resolver.lookup(ref)
+        except Unresolvable:
+            yield ref
 
 
 def _test_problem(test: str) -> str:
@@ -233,7 +277,3 @@ def _words(error: ValidationError) -> str:
         given = "" if error.validator == "anyOf" else ", and not both"
         return f"{f'a check of type {kind}' if kind else 'the prompt'} needs {keys}{given}"
     return error.message
-
-
-def _duplicate(prompt: Prompt, before: Sequence[Prompt]) -> str:
-    return f"id {prompt['id']!r} is used twice" if any(p["id"] == prompt["id"] for p in before) else ""

@@ -10,7 +10,8 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from itertools import islice
+from typing import Any, NoReturn
 
 # A model that does not stop asks itself the next question.
 NEXT_TURN = re.compile(
@@ -19,8 +20,16 @@ NEXT_TURN = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 # Every run of marks is tried once, and a pair of them within a line is no block.
-FENCE = re.compile(r"(?<![`~])(?P<marks>`{3,}|~{3,})(?![`~])(?:(?P<inline>[^`~\n]+)(?P=marks)|[^`~\n]*\n)")
+FENCE = re.compile(
+    r"(?<![`~])(?P<marks>`{3,}|~{3,})(?![`~])(?:(?P<inline>[^`~\n]+)(?P=marks)|[ \t]*(?P<word>[^\s`~]*)[^`~\n]*\n)"
+)
 QUOTED = re.compile(r"[ \t]*(?:>[ \t]?)+")
+MOST_BLOCKS = 50
+CODE_BEGINS = re.compile(
+    r"(?:async[ \t]+)?def[ \t]|class[ \t]|import[ \t]|from[ \t]\S+[ \t]import[ \t]|@\w|\w+[ \t]*=[ \t]*lambda\b"
+)
+# No line of Python: two words, the first with a capital.
+PROSE_LINE = re.compile(r"[A-Z][\w'’-]*[,:]?[ \t][A-Za-z]|[*#>-]+[ \t]*\**[A-Z][\w'’-]*[,:]?[ \t]")
 JSON_STARTS = 1000
 FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 TYPEWRITER = str.maketrans("‘’‚‛“”„‟«»‹›\u00a0\u2009\u202f", "''''\"\"\"\"\"\"''   ")
@@ -51,17 +60,51 @@ def first_turn(text: str) -> str:
 
 def fenced(text: str) -> str:
     """The first fenced block, or all of the text (its first turn) if there is none; without its indentation."""
-    opening = next((mark for mark in FENCE.finditer(text) if mark["inline"] is None), None)
-    if not opening:
-        return _dedent(first_turn(text))
-    quoted = QUOTED.fullmatch(text[text.rfind("\n", 0, opening.start()) + 1 : opening.start()])
-    lines = []
-    for line in text[opening.end() :].split("\n"):
-        before, closing, _ = (QUOTED.sub("", line, count=1) if quoted else line).partition(opening["marks"])
-        lines.append(before)
-        if closing:
-            break
-    return _dedent("\n".join(lines))
+    return next((content for _, content in blocks(text)), _dedent(first_turn(text)))
+
+
+def blocks(text: str) -> Iterator[tuple[str, str]]:
+    """(the word behind the opening marks in lower case, content) of each fenced block, without its indentation.
+
+    Marks end a block at the end of a line: alone, indented no further than a list would, or right behind the content.
+    Where none do, the first ones anywhere; a docstring may have a block of its own.
+    """
+    end = 0
+    for opening in FENCE.finditer(text):
+        if opening["inline"] is not None or opening.start() < end:
+            continue
+        before = text[text.rfind("\n", 0, opening.start()) + 1 : opening.start()]
+        marks, indent = re.escape(opening["marks"]), len(before.expandtabs(4)) + 3
+        ends = rf"^[ \t>]{{0,{indent}}}{marks}[`~]*[ \t]*$|(?<=[^\s`~]){marks}[ \t]*$"
+        closing = re.compile(ends, re.MULTILINE).search(text, opening.end())
+        closing = closing or re.compile(marks).search(text, opening.end())
+        end = closing.end() if closing else len(text)
+        content = text[opening.end() : closing.start() if closing else len(text)]
+        if QUOTED.fullmatch(before):
+            content = "\n".join(QUOTED.sub("", line, count=1) for line in content.split("\n"))
+        yield opening["word"].lower(), _dedent(content)
+
+
+def python_code(text: str, function: str | None = None) -> str:
+    """The code of an answer: its blocks of Python up to the one that defines the function, else the first block.
+
+    Without a block, the lines from the first that begins a definition or an import to where prose begins.
+    """
+    found = list(islice(blocks(text), MOST_BLOCKS))
+    if not found:
+        return _unfenced(_dedent(first_turn(text)))
+    own = [content for word, content in found if word.startswith("py")] or [found[0][1]]
+    name = re.escape(function) if function else r"\w+"
+    wanted = re.compile(rf"\bdef[ \t]+{name}\b|^{name}[ \t]*=", re.MULTILINE)
+    last = next((i for i, content in enumerate(own) if wanted.search(content)), 0)
+    return "\n".join(own[: last + 1])
+
+
+def _unfenced(text: str) -> str:
+    lines = text.removeprefix("\ufeff").split("\n")
+    start = next((i for i, line in enumerate(lines) if CODE_BEGINS.match(line)), 0)
+    end = next((i for i, line in enumerate(lines) if i > start and PROSE_LINE.match(line)), len(lines))
+    return "\n".join(lines[start:end])
 
 
 def _dedent(text: str) -> str:
@@ -74,9 +117,10 @@ def _dedent(text: str) -> str:
 def json_values(text: str) -> Iterator[tuple[int, int, Any]]:
     """(start, end, value) of each JSON object or array in the text that is in no other, in order.
 
-    Raises ValueError where one is cut off by the end of the text, or nested too deeply.
+    Raises ValueError where one is cut off by the end of the text, nested too deeply, or holds NaN or Infinity, which
+    JSON does not have.
     """
-    decoder, end, tried = json.JSONDecoder(), 0, 0
+    decoder, end, tried = json.JSONDecoder(parse_constant=_no_json), 0, 0
     for start in (mark.start() for mark in re.finditer(r"[{\[]", text)):
         if start < end:
             continue  # inside of a value, or of what has just failed
@@ -94,12 +138,32 @@ def json_values(text: str) -> Iterator[tuple[int, int, Any]]:
             yield start, end, value
 
 
-def first_json(text: str) -> Any:
-    """The first JSON object or array in the first block, else in the text; ValueError if there is none."""
+def _no_json(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def first_json(text: str, kind: type = object) -> Any:
+    """The first JSON object or array in the first block, else in the text; ValueError if there is none.
+
+    kind: dict or list where only that can be meant, so that a [1] in the sentence before it is none.
+    """
     for part in (fenced(text), text):
-        for _, _, value in json_values(part):
-            return value
+        found = (value for _, _, value in json_values(part))
+        first = next(found, None)
+        if first is not None:
+            return first if isinstance(first, kind) else next((v for v in found if isinstance(v, kind)), first)
     raise ValueError("no JSON value")
+
+
+def boxed(text: str, longest: int = 200) -> str:
+    """What is in the last \\boxed{…}, or an empty string."""
+    start = text.rfind("\\boxed{")
+    depth = 0
+    for at in range(start + 6, min(len(text), start + 6 + longest)) if start >= 0 else ():
+        depth += {"{": 1, "}": -1}.get(text[at], 0)
+        if not depth:
+            return text[start + 7 : at]
+    return ""
 
 
 def narrow(text: str) -> str:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from math import prod
 
-from quantbench.quality.readings import first_turn, narrow
+from quantbench.quality.readings import boxed, first_turn, narrow
 
 LONGEST = 200
 """Most characters of an expression."""
@@ -28,13 +28,18 @@ WRITTEN = {
     "⅙": " 1/6", "⅚": " 5/6", "⅛": " 1/8", "⅜": " 3/8", "⅝": " 5/8", "⅞": " 7/8",
     "\\dfrac": "\\frac", "\\tfrac": "\\frac", "\\cfrac": "\\frac", "\\left": "", "\\right": "", "\\,": "", "\\!": "",
     "\\;": " ", "\\ ": " ", "{,}": "", "\\%": "%", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\\cdot": "*",
-    "\\times": "*", "\\div": "/",
+    "\\times": "*", "\\div": "/", "\\$": "",
 }  # fmt: skip
 _WRITTEN = re.compile("|".join(re.escape(key) for key in sorted(WRITTEN, key=len, reverse=True)))
 # Bounded, so that marks that never close cost no more than their number.
 FORMULA = re.compile(
     r"\$\$?([^$\n]{1,300})\$\$?|\\\(((?:[^\\\n]|\\[^)\n]){1,300})\\\)|\\\[((?:[^\\]|\\[^\]]){1,300})\\\]"
 )
+WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+UNIT = re.compile(r"\\(?:text|textrm|mathrm|mbox|operatorname)\{[^{}]{0,40}\}(?:\^\{?\d\}?|[²³])?")
+"""Words in a formula, with the power of a unit."""
+PLAIN = re.compile(r"(?<![\\A-Za-z])(?:sqrt[ ]?\(([^()]{1,60})\)|(pi)(?![A-Za-z]))")
+"""Roots and π without LaTeX's backslash."""
 WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}|[!?;:|]|(?<!\d)[.,](?!\d)|[.,](?=\s|$)")
 TOKENS = re.compile(r"(?:\\frac|\\sqrt|\\pi|\d{1,15}(?:\.\d{1,15})?|\.\d{1,15}|[a-z]|[-+*/^(){}%=\s])+")
 ONE_NUMBER = re.compile(
@@ -46,30 +51,21 @@ EXPONENT = re.compile(r"\^(?:\{(\d+)\}|(\d+)|\((\d+)\))")
 def written(text: str) -> str:
     """The text in one spelling of signs, fractions, powers and thousands."""
     flat = _WRITTEN.sub(lambda mark: WRITTEN[mark.group()], narrow(text))
+    flat = PLAIN.sub(lambda mark: "\\pi " if mark[2] else f"\\sqrt{{{mark[1]}}}", UNIT.sub(" ", flat))
     flat = re.sub(r"(?<=[\w)])\*\*(?=[\d(])", "^", flat).replace("**", "")
     return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", flat)
-
-
-def _boxed(text: str) -> str:
-    """What is in the last \\boxed{…}, or an empty string."""
-    start = text.rfind("\\boxed{")
-    depth = 0
-    for at in range(start + 6, min(len(text), start + 6 + LONGEST)) if start >= 0 else ():
-        depth += {"{": 1, "}": -1}.get(text[at], 0)
-        if not depth:
-            return text[start + 7 : at]
-    return ""
 
 
 def candidate(text: str) -> str:
     """The expression that the answer ends with: boxed, else the last formula, else the last run without words."""
     body = first_turn(text)[-END:]
-    if boxed := _boxed(body):
-        return _side(written(boxed))
-    formulas = [next(filter(None, mark.groups())) for mark in FORMULA.finditer(body)]
-    formulas = [formula for formula in formulas if re.search(r"\d", formula)]
+    if found := boxed(body, LONGEST):
+        return _side(written(found))
+    formulas = [written(next(filter(None, mark.groups()))) for mark in FORMULA.finditer(body)]
+    # Between two sums of money stand words, and no formula.
+    formulas = [formula for formula in formulas if re.search(r"\d", formula) and not WORDS.search(formula)]
     if formulas:
-        return _side(written(formulas[-1]))
+        return _side(formulas[-1])
     for line in reversed(body.split("\n")):
         runs = [run for run in WORD.split(written(line)) if re.search(r"\d", run)]
         if runs:
@@ -102,8 +98,14 @@ def safe(expression: str) -> bool:
     )
 
 
+def readable(wanted: str) -> bool:
+    """Whether an answer of just this would be read as a whole: what has no digit, or words, is not."""
+    return safe(found := candidate(wanted)) and found == _side(written(wanted))
+
+
 def equal(expression: str, wanted: str) -> bool:
     """Whether the two are the same value or function. False for what is not safe to compare."""
+    wanted = written(wanted).strip()
     if not safe(expression):
         return False
     parse, verify = _library()

@@ -358,6 +358,13 @@ HEADS: dict[str, tuple[dict[str, Any], Layout]] = {
 }  # fmt: skip
 
 
+def test_a_method_is_known_by_the_name_that_vllm_makes_of_it() -> None:
+    words = ct("pack-quantized", integers(4, 128)) | {"quant_method": "compressed_tensors"}
+    claim = claim_of({**LLAMA, "quantization_config": words})
+    assert claim
+    assert (claim.method, claim.label) == ("compressed-tensors", "W4A16")
+
+
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("stored", [True, False])
 def test_formats_whose_words_are_of_lm_head_too_do_not_contradict_either_way(name: str, stored: bool) -> None:

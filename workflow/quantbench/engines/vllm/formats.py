@@ -200,9 +200,11 @@ def claim_of(config: Config, quantization: str | None = None) -> Claim | None:
             return None
         scheme = ONLINE.get(quantization, UNKNOWN)
         return Claim(quantization, (Rule(ALL, scheme),), online=quantization in ONLINE, source="--quantization")
-    method = str(
-        stated.get("quant_method") or ("modelopt" if "quantization" in stated else quantization) or "unknown"
-    ).lower()
+    method = (
+        str(stated.get("quant_method") or ("modelopt" if "quantization" in stated else quantization) or "unknown")
+        .lower()
+        .replace("compressed_tensors", "compressed-tensors")
+    )  # as vLLM's model_arch_config_convertor.py does
     skipped = tuple(Rule(pattern, None) for pattern in _skipped(stated))
     rules = (*skipped, *_rules(method, stated))
     return Claim(method, rules, method == "bitsandbytes", where, _refused(method, stated, quantization))
