@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
+unset PYTHONDONTWRITEBYTECODE # where it is set, each process of a test compiles what it imports
 workers=$(($(nproc) + 1)) # the life-cycle tests wait half of their time; with more they were no faster
 
 # stage NAME COMMAND...: says what begins, and how long it took.
