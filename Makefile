@@ -10,8 +10,10 @@ export PYTHON VLLM
 run: setup
 	@.venv/bin/snakemake --cores $(CORES) $(ARGS)
 
-test: setup-test
-	@tests/run.sh
+# The checks need no vLLM, whose environment is the large one: it is made beside them.
+test:
+	@envs/setup.sh vllm & vllm=$$!; envs/setup.sh pipeline test && tests/run.sh check; checked=$$?; \
+	wait $$vllm && [ $$checked -eq 0 ] && tests/run.sh tests
 
 setup:
 	@envs/setup.sh pipeline vllm

@@ -62,6 +62,9 @@ onstart:
 
 
 onsuccess:
+    # Here, as it loads polars and what judges, a fifth of the time of a plan, which ends without it.
+    from quantbench.report import ending
+
     lane.sweep("run finished")
     KEPT.put_back()
     agenda.forget()

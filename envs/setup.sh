@@ -139,6 +139,8 @@ for what in "${wanted[@]}"; do
 done
 failed=0
 for job in "${jobs[@]}"; do wait "$job" || failed=1; done
+# Images of containers set PYTHONDONTWRITEBYTECODE, and then every job would compile all of our own code anew.
+if [ -x .venv/bin/python ]; then .venv/bin/python -m compileall -q workflow >/dev/null 2>&1 || true; fi
 if [ $failed -ne 0 ]; then
   echo "setup: an installation failed; the lines above say why. Run the same command again when it is fixed." >&2
   exit 1

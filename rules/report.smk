@@ -1,7 +1,6 @@
 import time
 
 from quantbench.last_words import LastWords
-from quantbench.report import ending
 
 # Of this run, once it has begun.
 STARTED, LAST_WORDS = [], []

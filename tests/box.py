@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from ports import free_ports
 from quantbench.config.schema import deep_merge
 from quantbench.serving import owner, processes
 from servers import FAKE, left_over
-from source import ROOT
+from source import copy_part
 
 PARTS = ("Snakefile", "fleet.smk", "rules", "workflow", "config", "data", "profiles", "envs")
 GPU = "fake"
@@ -83,7 +82,7 @@ class Box:
         self.shell: dict[str, str] = {}
         path.mkdir(parents=True)
         for part in PARTS:
-            (shutil.copytree if (ROOT / part).is_dir() else shutil.copy2)(ROOT / part, path / part)
+            copy_part(part, path)
 
     def configure(self, **changes: Any) -> None:
         """Merge these values into the configuration, which is this box's profile."""

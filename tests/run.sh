@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Every check of the project, cheapest first.   tests/run.sh [check|unit|all]
+# Every check of the project, cheapest first.   tests/run.sh [check|unit|tests|all]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PWD/.venv/bin:$PATH"
+unset PYTHONDONTWRITEBYTECODE # where it is set, each process of a test compiles what it imports
 workers=$(($(nproc) + 1)) # the life-cycle tests wait half of their time; with more they were no faster
 
 # stage NAME COMMAND...: says what begins, and how long it took.
@@ -37,13 +38,18 @@ checks() {
   [ -z "$failed" ]
 }
 
+tests() {
+  stage "unit and property tests, life cycle, making models" pytest tests -m "not alone" -n "$workers" --dist worksteal
+  stage "planted faults and real vLLM: timing is judged, so one by one" pytest tests -m alone
+}
+
 case "${1:-all}" in
   check) stage "formats, types, lint, dry runs" checks ;;
   unit) stage "unit and property tests, golden pages" pytest tests/unit tests/test_goldens.py -n "$workers" ;;
+  tests) tests ;;
   all)
     stage "formats, types, lint, dry runs" checks
-    stage "unit and property tests, life cycle, making models" pytest tests -m "not alone" -n "$workers" --dist worksteal
-    stage "planted faults and real vLLM: timing is judged, so one by one" pytest tests -m alone
+    tests
     ;;
-  *) echo "tests/run.sh: unknown '$1'; use check, unit or all" >&2; exit 2 ;;
+  *) echo "tests/run.sh: unknown '$1'; use check, unit, tests or all" >&2; exit 2 ;;
 esac

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,11 @@ def imported(path: Path) -> set[str]:
     prefix = "quantbench."
     parts = {name.removeprefix(prefix).replace(".", "/") for name in names(path) if name.startswith(prefix)}
     return parts & set(modules())
+
+
+def copy_part(part: str, folder: Path) -> None:
+    """A file or folder of the project below another folder, without what a process beside is just compiling."""
+    if (ROOT / part).is_dir():
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("*.pyc.*"))
+    else:
+        shutil.copy2(ROOT / part, folder / part)

@@ -1,6 +1,7 @@
 """The whole pipeline as it is shipped, on real vLLM (CPU build): a real model in a package, and copies made of it here.
 
-All models and all quality prompts of config/gpus/cpu.yaml; fewer tokens and tasks, and an A/A control.
+All models and all quality prompts of config/gpus/cpu.yaml; one load of each workload, as
+tests/test_lifecycle.py has more, fewer tokens and tasks, and an A/A control.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from source import ROOT, VLLM_PYTHON
 pytestmark = [pytest.mark.vllm, pytest.mark.alone, pytest.mark.timeout(1200)]
 MODELS = ("bf16", "int8", "int4")
 SOURCE = settings.load(ROOT, {"gpu": "cpu"}).config["models"]["bf16"]["source"]
-CELLS = ("chat/c2_t16", "chat/c4_t16", "batch_summarize/c4_t24")
+CELLS = ("chat/c4_t16", "batch_summarize/c4_t24")
 W8 = "int8_per_channel_weight_only"
 SPEC_COLUMNS = (
     "gpu_name,model,workload,concurrency,max_tokens,p50_ttft_ms,p95_ttft_ms,p50_e2e_ms,p95_e2e_ms,throughput_tok_s,"
@@ -51,7 +52,7 @@ class DemoBox(Box):
             server={"command": [str(VLLM_PYTHON), "-m", "vllm.entrypoints.cli.main"]},
             models={name: {"port": port} for name, port in zip(MODELS, free_ports(3), strict=True)},
             workloads={
-                "chat": {"concurrency": [2, 4], "max_tokens": [16]},
+                "chat": {"concurrency": [4], "max_tokens": [16]},
                 "batch_summarize": {"concurrency": [4], "max_tokens": [24]},
             },
             primary={"concurrency": 4},
@@ -122,7 +123,7 @@ def test_every_tuple_has_its_row_with_the_columns_of_the_spec(finished: DemoBox)
             assert (row.values["failures"], row.blocks) == (0, 3)
             assert row.values["throughput_tok_s"] > 0
             assert row.values["tokens_out"] == row.max_tokens * row.values["n"], "ignore_eos: exactly max_tokens each"
-        assert len(read_capacity([finished.file(f"capacity/chat_{model}.csv")])) == 2
+        assert len(read_capacity([finished.file(f"capacity/chat_{model}.csv")])) == 1
         (batch,) = read_capacity([finished.file(f"capacity/batch_summarize_{model}.csv")])
         assert {"p50_latency_ms", "p95_latency_ms"} <= set(batch.values)
 
@@ -212,8 +213,8 @@ def test_once_made_nothing_is_fetched_again_and_offline_all_works(finished: Demo
     planned = finished.plan()
     assert not {"unpack_model", "quantize_model"} & set(planned)
     assert planned["start_server"] == len(MODELS)
-    finished.run("results/cpu/raw/int8/chat/c2_t16/b1.json")
-    assert finished.file("raw/int8/chat/c2_t16/b1.json").exists()
+    finished.run("results/cpu/raw/int8/chat/c4_t16/b1.json")
+    assert finished.file("raw/int8/chat/c4_t16/b1.json").exists()
     finished.assert_none_left()
 
 
@@ -222,7 +223,7 @@ def test_a_variant_that_is_not_really_quantized_stops_before_anything_is_measure
     bf16, fake8 = ({"source": "models/cpu/bf16", "port": port} for port in free_ports(2))
     finished.config["models"] = {"bf16": bf16, "fake8": fake8 | {"quantization": W8, "quantize_flag": W8, "bits": 8}}
     finished.configure()
-    printed = finished.run("results/cpu/cells/fake8/chat/c2_t16.csv", ok=False)
+    printed = finished.run("results/cpu/cells/fake8/chat/c4_t16.csv", ok=False)
     assert f"server of fake8 is not what the config says ({W8})" in printed
     assert "remedy: do not measure it" in printed
     assert not finished.file("raw/fake8").exists()

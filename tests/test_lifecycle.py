@@ -503,8 +503,7 @@ def test_a_suite_asks_only_what_is_new_and_is_scored_without_a_server(with_tasks
     assert box.plan(TASKS_SCORE) == {}
 
     write_items(box, item("a"), item("b", prompt="Say it."), item("c", checks=[]), item("d"))
-    assert box.plan(TASKS_SCORE) == {"collect_suite": 2, "score_suite": 1}
-    box.run(TASKS_SCORE)
+    assert jobs(box.run(TASKS_SCORE)) == {"collect_suite": 2, "score_suite": 1}
     assert asked(box) == 2 * 4, "b was changed and d is new; of c only the check is another one"
     assert [answer.id for answer in read(box.path / TASKS.format("beta"), list[Answer])] == list("abcd")
 
@@ -862,8 +861,7 @@ def test_further_blocks_are_measured_until_nothing_is_open_and_stay_part_of_the_
         with (undecided.path / path).open() as table:
             row = next(csv.DictReader(table))
             assert int(row["blocks"]) + int(row["blocks_invalid"]) == 5, "a busy machine may have some refused"
-    assert not undecided.plan("capacity")
-    assert not undecided.plan(target)
+    assert not undecided.plan("capacity", target)
     undecided.configure(budget="none")
     assert not undecided.plan("capacity"), "what was measured stays, whatever the budget is now"
     undecided.assert_none_left()

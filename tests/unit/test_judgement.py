@@ -55,7 +55,9 @@ def test_a_change_is_new_judgement_where_it_judges(copy: Path, judges: bool, pat
         (copy / path).write_text(text + "\n")
         assert (judgement.judgement(copy) != before) is judges, path
         (copy / path).write_text(text)
-    assert judgement.judgement(copy) == before
+    (copy / "quantbench/report/__pycache__").mkdir(exist_ok=True)
+    (copy / "quantbench/report/__pycache__/pages.cpython-311.pyc.1234").touch()
+    assert judgement.judgement(copy) == before, "what an import writes beside it is no code"
 
 
 def test_a_file_that_comes_goes_or_moves_is_new_judgement(copy: Path) -> None:

@@ -19,7 +19,7 @@ from quantbench.config.configuration import Plan
 from quantbench.config.layers import Layer
 from quantbench.errors import QuantbenchError
 from quantbench.observe import gpu
-from source import ROOT
+from source import ROOT, copy_part
 
 CHAT = {"concurrency": [1, 4]}
 TICKETS = {"prompts": "config/prompts/chat.jsonl", "concurrency": [2, 32], "max_tokens": [9]}
@@ -348,7 +348,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clone") / "quantbench"
     folder.mkdir()
     for part in ("Snakefile", "rules", "workflow", "config", "data", "profiles", "envs"):
-        (shutil.copytree if (ROOT / part).is_dir() else shutil.copy2)(ROOT / part, folder / part)
+        copy_part(part, folder)
     for name in ("my/model", "my/model-int8"):
         shutil.copytree(ROOT / "data/demo-model", folder / name)
     shutil.copy(ROOT / "config/prompts/chat.jsonl", folder / "my/prompts.jsonl")

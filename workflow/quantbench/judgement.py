@@ -40,7 +40,7 @@ JUDGING = (
 def files(workflow: Path = WORKFLOW) -> list[Path]:
     """Every file that judges or words, sorted by its path."""
     paths = {path for pattern in JUDGING for path in workflow.glob(pattern)}
-    return sorted(path for path in paths if path.is_file() and path.suffix != ".pyc")
+    return sorted(path for path in paths if "__pycache__" not in path.parts and path.is_file())
 
 
 def judgement(workflow: Path = WORKFLOW) -> str:

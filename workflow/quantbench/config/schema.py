@@ -8,13 +8,14 @@ import difflib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple, Union
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Union
 
 import msgspec
-from jsonschema import Draft202012Validator, FormatChecker
-from jsonschema.exceptions import ValidationError
 
 from quantbench.errors import QuantbenchError
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
 
 Json = dict[str, Any]
 
@@ -31,7 +32,6 @@ class Fault(NamedTuple):
 
 _TYPES: Final[dict[str, Any]] = {"integer": int, "number": int | float, "boolean": bool, "null": None}
 _NO_TEXT: Final = "has a character that no file and no program takes"
-_FORMATS = FormatChecker(formats=["date"])
 
 
 def deep_merge(*layers: Mapping[str, Any]) -> Json:
@@ -98,7 +98,9 @@ def filled(config: Mapping[str, Any], schema: Mapping[str, Any]) -> tuple[Json, 
 
 def faults_of(value: Any, schema: Mapping[str, Any]) -> list[Fault]:
     """Where a value does not meet a schema."""
-    found = Draft202012Validator(schema, format_checker=_FORMATS).iter_errors(value)
+    from jsonschema import Draft202012Validator, FormatChecker  # here, as a job needs none of it, and there are many
+
+    found = Draft202012Validator(schema, format_checker=FormatChecker(formats=["date"])).iter_errors(value)
     return [_explain(fault, schema) for fault in sorted(found, key=lambda fault: list(map(str, fault.path)))]
 
 
