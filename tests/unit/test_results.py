@@ -124,6 +124,18 @@ def test_kept_blocks_give_the_kept_verdict_again() -> None:
     assert {check.of for check in results.other_guards(blocks, ready, sessions, "bf16")} == {*ready, "run"}
 
 
+@pytest.mark.fault(
+    "a results folder is mixed from two runs: the requests of a block lie beside the record of another",
+    "named, with what differs; nothing is computed from the two",
+)
+def test_requests_of_another_block_are_named() -> None:
+    one, other = BLOCKS[:2]
+    block = results.read_block(one)
+    assert len(results.requests_of(block, one.with_suffix(".parquet"))) == block.metrics["n"]
+    with pytest.raises(QuantbenchError, match=r"b2\.parquet is damaged: it is of another block.*duration_s"):
+        results.samples([block], [other.with_suffix(".parquet")])
+
+
 def test_the_longest_request_is_the_longest_prompt_of_any_block_and_the_tokens_of_its_workload(tmp_path: Path) -> None:
     def records(workload: str, *lengths: int | None) -> Path:
         path = tmp_path / "raw/bf16" / workload / "c1_t8/b1.parquet"
