@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -45,6 +46,22 @@ def test_capacity_takes_blank_columns_and_refuses_strangers_and_copies(tmp_path:
         results.combine_capacity([one, _tuple(tmp_path, 8, model="007")], "m", "chat")
     with pytest.raises(QuantbenchError, match="twice"):
         results.combine_capacity([one, one], "m", "chat")
+
+
+@pytest.mark.parametrize("value", ["NaN", "inf", "-inf", "1e999", "-5"])
+def test_what_no_measurement_gives_is_named(tmp_path: Path, value: str) -> None:
+    path = _tuple(tmp_path, 8, p95=value)
+    for read_it in (lambda: results.read_capacity([path]), lambda: results.combine_capacity([path], "m", "chat")):
+        with pytest.raises(QuantbenchError, match=r"8\.csv is damaged: column `p95_ttft_ms`"):
+            read_it()
+
+
+def test_a_record_of_another_model_is_named(tmp_path: Path) -> None:
+    shutil.copytree(KEPT / "raw/fp8", tmp_path / "raw/fp8")
+    (tmp_path / "servers/fp8").mkdir(parents=True)
+    shutil.copy(KEPT / "servers/bf16/ready.json", tmp_path / "servers/fp8/ready.json")
+    with pytest.raises(QuantbenchError, match=r"fp8/ready\.json is damaged: it is not of fp8"):
+        results.kept_run(tmp_path)
 
 
 def test_tuples_are_parsed_together_and_faults_found_one_by_one(

@@ -216,8 +216,10 @@ def kept_run(path: PathLike) -> RunFacts:
     if lacking := [
         name for name in dict.fromkeys(served_model(file.parents[2].name) for file in files) if name not in ready
     ]:
+        if (own := folder.file("ready", model=lacking[0])).exists():
+            raise damaged(own, f"it is not of {lacking[0]}")
         raise QuantbenchError(
-            f"{folder.file('ready', model=lacking[0])} is not there: nothing says how {lacking[0]} was served",
+            f"{own} is not there: nothing says how {lacking[0]} was served",
             remedy="keep the folder `servers` of a run beside `raw`",
         )
     calibrations = [
@@ -359,6 +361,9 @@ def _tuples(header: bytes, files: Sequence[tuple[PathLike, bytes]]) -> pl.DataFr
 
 
 def _capacity_row(path: PathLike, row: Row) -> CapacityRow:
+    for name, value in row.items():
+        if (name in METRICS or name in CELL_COLUMNS) and not isinstance(value, str | None) and value < 0:
+            raise damaged(path, f"column `{name}` is {value}, below zero")
     own = _fields(CapacityRow).keys() - {"values"}
     values = {name: value for name, value in row.items() if name not in own}
     for name, value in values.items():
@@ -452,4 +457,7 @@ def _parsed(path: PathLike, content: bytes, text: Sequence[str], needed: Sequenc
         raise damaged(path, f"not a readable CSV: {error}") from None
     if lacking := [name for name in needed if name not in frame.columns]:
         raise damaged(path, f"without the columns {', '.join(lacking)}")
+    for column in frame:
+        if column.dtype.is_float() and not column.is_finite().all():  # what is blank is not looked at
+            raise damaged(path, f"column `{column.name}` holds NaN or infinity")
     return frame

@@ -296,6 +296,8 @@ class BlockContext(InCell, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if strangers := set(self.metrics) - BLOCK_METRICS:
             raise ValueError(f"unknown metric {', '.join(sorted(strangers))}")
+        if negative := [name for name, value in self.metrics.items() if value is not None and value < 0]:
+            raise ValueError(f"metric {negative[0]} is below zero")
 
     @property
     def arm(self) -> str:
