@@ -12,8 +12,11 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 from snakemake.exceptions import WorkflowError
 
+from quantbench import terminal
 from quantbench.config import settings
 from quantbench.errors import QuantbenchError
+
+terminal.outlive()
 
 try:
     settings.require_project_dir(ROOT, Path.cwd())

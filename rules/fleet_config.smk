@@ -4,6 +4,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 
 from snakemake.exceptions import WorkflowError
 
+from quantbench import terminal
 from quantbench.errors import QuantbenchError
 from quantbench.fleet import comparisons, joined, signals
 from quantbench.judgement import judgement
@@ -24,6 +25,7 @@ except QuantbenchError as error:
 
 owner.share_library()  # with the scripts
 signals.hand_on()
+terminal.outlive()
 config = {
     "fleet": {
         "fleet": FLEET.name,

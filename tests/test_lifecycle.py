@@ -800,6 +800,23 @@ def test_a_killed_server_costs_one_block_at_most(small: Box, when: str) -> None:
     small.assert_none_left()
 
 
+@pytest.mark.fault(
+    "the terminal or pipe that a run speaks to goes away (a lost connection, `| head`)",
+    "the run goes on to its end; what it says is lost",
+)
+def test_a_run_outlives_whoever_listens(small: Box) -> None:
+    heard, said = os.pipe()
+    line = [sys.executable, "-m", *small.command_line("capacity")]
+    where: dict[str, Any] = {"cwd": small.path, "env": small.environment(), "start_new_session": True}
+    run = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=said, stderr=said, **where)
+    os.close(said)
+    small.wait_for(lambda: small.events("block begins"))
+    os.close(heard)
+    assert run.wait(240) == 0
+    assert not small.plan("capacity")
+    small.assert_none_left()
+
+
 @pytest.mark.fault("`kill -9` of the process that measures on a lane, in a block", f"the last line says so; {KEPT}")
 def test_a_killed_lane_process_costs_its_block(small: Box) -> None:
     run = small.spawn("capacity")

@@ -88,6 +88,11 @@ def test_a_copy_of_a_block_is_no_second_block() -> None:
     assert len(judged_blocks([record], {}, [])) == 1
     with pytest.raises(QuantbenchError, match="it is b1 of beta"):
         judged_blocks([record, copy], {}, [])
+    elsewhere = record.parents[1] / "c1_t16" / record.name
+    elsewhere.parent.mkdir()
+    elsewhere.write_bytes(record.read_bytes())
+    with pytest.raises(QuantbenchError, match="it is b1 of beta, chat/c4_t16"):
+        judged_blocks([elsewhere], {}, [])
 
 
 def test_blocks_of_another_configuration_do_not_make_a_cell_longer() -> None:

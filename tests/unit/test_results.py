@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -45,6 +46,22 @@ def test_capacity_takes_blank_columns_and_refuses_strangers_and_copies(tmp_path:
         results.combine_capacity([one, _tuple(tmp_path, 8, model="007")], "m", "chat")
     with pytest.raises(QuantbenchError, match="twice"):
         results.combine_capacity([one, one], "m", "chat")
+
+
+@pytest.mark.parametrize("value", ["NaN", "inf", "-inf", "1e999", "-5"])
+def test_what_no_measurement_gives_is_named(tmp_path: Path, value: str) -> None:
+    path = _tuple(tmp_path, 8, p95=value)
+    for read_it in (lambda: results.read_capacity([path]), lambda: results.combine_capacity([path], "m", "chat")):
+        with pytest.raises(QuantbenchError, match=r"8\.csv is damaged: column `p95_ttft_ms`"):
+            read_it()
+
+
+def test_a_record_of_another_model_is_named(tmp_path: Path) -> None:
+    shutil.copytree(KEPT / "raw/fp8", tmp_path / "raw/fp8")
+    (tmp_path / "servers/fp8").mkdir(parents=True)
+    shutil.copy(KEPT / "servers/bf16/ready.json", tmp_path / "servers/fp8/ready.json")
+    with pytest.raises(QuantbenchError, match=r"fp8/ready\.json is damaged: it is not of fp8"):
+        results.kept_run(tmp_path)
 
 
 def test_tuples_are_parsed_together_and_faults_found_one_by_one(
@@ -122,6 +139,18 @@ def test_kept_blocks_give_the_kept_verdict_again() -> None:
         assert (row.p_value is None) == (row.code == "described")
     assert len(rows) == len(kept) == 21
     assert {check.of for check in results.other_guards(blocks, ready, sessions, "bf16")} == {*ready, "run"}
+
+
+@pytest.mark.fault(
+    "a results folder is mixed from two runs: the requests of a block lie beside the record of another",
+    "named, with what differs; nothing is computed from the two",
+)
+def test_requests_of_another_block_are_named() -> None:
+    one, other = BLOCKS[:2]
+    block = results.read_block(one)
+    assert len(results.requests_of(block, one.with_suffix(".parquet"))) == block.metrics["n"]
+    with pytest.raises(QuantbenchError, match=r"b2\.parquet is damaged: it is of another block.*duration_s"):
+        results.samples([block], [other.with_suffix(".parquet")])
 
 
 def test_the_longest_request_is_the_longest_prompt_of_any_block_and_the_tokens_of_its_workload(tmp_path: Path) -> None:

@@ -68,8 +68,8 @@ def ask(lane: str, request: Mapping[str, Any]) -> int:
     with contextlib.suppress(subprocess.TimeoutExpired):  # it lives where the one that writes has ended
         code = process.wait(WAIT_S) if process else code
     words = ENDED.format(lane=lane, code=code)
-    print(words, file=sys.stderr, flush=True)
     tell(words)
+    print(words, file=sys.stderr, flush=True)
     return 1
 
 

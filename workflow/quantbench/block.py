@@ -204,9 +204,11 @@ class Heard:
     def _server_facts(self, records: Sequence[RequestRecord]) -> ServerFacts:
         engine, pages = engine_of(self.block.spec), self.pages
         before, after = (engine.snapshot(page) for page in (pages.before, pages.after))
+        cached = [record.cached_tokens for record in records if record.ok and record.cached_tokens is not None]
         return replace(
             self.server,
             process_start_time=after.process_start_time,
+            cached_tokens=sum(cached) if cached else None,
             fingerprints=tuple(sorted({record.fingerprint for record in records if record.fingerprint})),
             before=before,
             after=after,

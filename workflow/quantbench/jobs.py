@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from quantbench import last_words
+from quantbench import last_words, terminal
 from quantbench.config import configuration
 from quantbench.config.secret_words import hidden
 from quantbench.errors import QuantbenchError
@@ -27,6 +27,7 @@ def run(job: Any, main: Callable[[Any], None]) -> None:
     error is ours: the log gets the traceback, stderr its last line.
     """
     owner.end_with_owner()
+    terminal.outlive()
     log = Path(str(job.log[0])) if len(job.log) else None
     if not attempt(log, lambda: main(job)):
         sys.exit(1)
@@ -60,10 +61,10 @@ def spec(job: Any) -> ServerSpec:
 
 def _fail(log: Path | None, whole: str, short: str) -> None:
     said = visible(hidden(short, os.environ))
-    print(said, file=sys.stderr, flush=True)
     last_words.tell(said)
     if log:
         _write(log, hidden(whole, os.environ) + "\n")
+    print(said, file=sys.stderr, flush=True)
 
 
 def _write(log: Path, text: str) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from quantbench import block, jobs, kept
+from quantbench import block, jobs, kept, terminal
 from quantbench.config.expected import of_run
 from quantbench.lane_writer import Measured, Writer, answer, ends_with
 from quantbench.observe import gpu
@@ -190,6 +190,7 @@ def serve(lane_name: str, listening: socket.socket) -> None:
 def main(lane_name: str, handle: str) -> None:
     """Serve until the run ends."""
     owner.end_with_owner()
+    terminal.outlive()
     with contextlib.suppress(KeyboardInterrupt), socket.socket(fileno=int(handle)) as listening:
         serve(lane_name, listening)
 

@@ -20,8 +20,11 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from quantbench import block, jobs
+import psutil
+
+from quantbench import block, jobs, terminal
 from quantbench.client import tables_io
 from quantbench.judge import guards
 from quantbench.records.base import read, write
@@ -57,7 +60,8 @@ class Measured:
         tables_io.write_records(records_path, records)
         ready = read(Results(asked.gpu).file("ready", model=asked.spec.model), Ready)
         write(context_path, guards.judged(context, ready, None, asked.wanted, self.declared))
-        block.say_progress(asked, context, self.progress)
+        with contextlib.suppress(OSError, psutil.Error):  # what is written is not lost for a word on it
+            block.say_progress(asked, context, self.progress)
 
 
 class Writer:
@@ -68,14 +72,19 @@ class Writer:
 
     def take(self, job: socket.socket, measured: Measured) -> None:
         """Have a block written and its job answered. Does not wait for that."""
-        if self._process.poll() is not None:
-            self._line.close()
-            self._start()
         # In memory, so that nobody waits for the other: a pipe holds less than a block.
         with os.fdopen(os.memfd_create("quantbench-block"), "wb") as file:
             pickle.dump(measured, file, pickle.HIGHEST_PROTOCOL)
             file.flush()
-            socket.send_fds(self._line, [b"\n"], [job.fileno(), file.fileno()])
+            try:
+                self._hand_over(job, file)
+            except ConnectionError:
+                self._line.close()
+                self._start()
+                self._hand_over(job, file)
+
+    def _hand_over(self, job: socket.socket, file: BinaryIO) -> None:
+        socket.send_fds(self._line, [b"\n"], [job.fileno(), file.fileno()])
 
     def _start(self) -> None:
         self._line, other = socket.socketpair()
@@ -128,6 +137,7 @@ def serve(line: socket.socket) -> None:
 def main(handle: str) -> None:
     """Serve until the run ends."""
     owner.end_with_owner()
+    terminal.outlive()
     os.nice(NICE)
     with contextlib.suppress(KeyboardInterrupt, ConnectionError), socket.socket(fileno=int(handle)) as line:
         serve(line)

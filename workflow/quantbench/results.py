@@ -14,6 +14,7 @@ import polars as pl
 from msgspec.structs import replace
 
 from quantbench.client import tables_io
+from quantbench.client.metrics import figure
 from quantbench.config.expected import Expected
 from quantbench.errors import QuantbenchError
 from quantbench.files import damaged, write_text
@@ -31,7 +32,9 @@ from quantbench.records.layout import Folder
 from quantbench.records.measurement import Check, Measurement
 from quantbench.records.metric import METRICS, e2e_ms, ttft_ms
 from quantbench.records.plan import BASELINE, VARIANT, ArmPlan, ComparisonPlan, ReportPlan
+from quantbench.records.pool import Measured, Pool
 from quantbench.records.quality import QualityDetails
+from quantbench.records.request import RequestRecord
 from quantbench.records.run import Run
 from quantbench.records.server import MeasuredStarts, Ready, Session
 from quantbench.records.suite import SuiteScore
@@ -46,6 +49,8 @@ HOST_COLUMNS: Final = HostLoad.__struct_fields__
 """Columns of a tuple CSV that tell of the client's host have the names of its facts."""
 _COUNTS: Final = ("n_used", "throughput_cv", "p99_ttft_ms", "p99_e2e_ms")
 _SHARES: Final = ("bandwidth_share", "compute_share")
+_SUMS: Final = ("n", "failures", "tokens_out", "duration_s")
+"""Metrics of a block that are sums over its requests, and tell those of another block: the last is kept to the ns."""
 
 
 R = TypeVar("R", bound=Record)
@@ -90,9 +95,20 @@ def read_block(path: PathLike) -> BlockContext:
 def _read_in_place(path: PathLike) -> BlockContext:
     """The same. QuantbenchError for a copy under the name of another block: it would count twice."""
     block, own = read_block(path), Path(path)
-    if (own.stem, own.parents[2].name) != (f"b{block.block}", block.arm):
-        raise damaged(path, f"it is b{block.block} of {block.arm}")
+    name = f"{block.arm}/{block.cell.key}/b{block.block}"
+    if "/".join((*own.parts[-4:-1], own.stem)) != name:
+        raise damaged(path, f"it is b{block.block} of {block.arm}, {block.cell.key}")
     return block
+
+
+def requests_of(block: BlockContext, path: PathLike) -> list[RequestRecord]:
+    """The requests of a block. QuantbenchError for a file of another block's: figures would rest on both."""
+    records = tables_io.read_records(path)
+    pool = Pool([Measured(records)])
+    pairs = ((name, block.metrics.get(name), figure(METRICS[name], pool)) for name in _SUMS)
+    if others := [f"{name} {own} there, {found} here" for name, own, found in pairs if own not in (None, found)]:
+        raise damaged(path, f"it is of another block than {Path(path).stem}.json beside it ({', '.join(others)})")
+    return records
 
 
 def judged_blocks(
@@ -148,7 +164,7 @@ def samples(blocks: Iterable[BlockContext], records: Iterable[PathLike]) -> dict
     """
     times_of: dict[BlockKey, Samples] = {}
     for block, path in zip(blocks, records, strict=True):
-        good = [record for record in tables_io.read_records(path) if record.ok]
+        good = [record for record in requests_of(block, path) if record.ok]
         times = {"ttft_ms": map(ttft_ms, good), "e2e_ms": map(e2e_ms, good)}
         key = (block.arm, block.cell, block.block)
         times_of[key] = {name: [t for t in values if t is not None] for name, values in times.items()}
@@ -200,8 +216,10 @@ def kept_run(path: PathLike) -> RunFacts:
     if lacking := [
         name for name in dict.fromkeys(served_model(file.parents[2].name) for file in files) if name not in ready
     ]:
+        if (own := folder.file("ready", model=lacking[0])).exists():
+            raise damaged(own, f"it is not of {lacking[0]}")
         raise QuantbenchError(
-            f"{folder.file('ready', model=lacking[0])} is not there: nothing says how {lacking[0]} was served",
+            f"{own} is not there: nothing says how {lacking[0]} was served",
             remedy="keep the folder `servers` of a run beside `raw`",
         )
     calibrations = [
@@ -343,6 +361,9 @@ def _tuples(header: bytes, files: Sequence[tuple[PathLike, bytes]]) -> pl.DataFr
 
 
 def _capacity_row(path: PathLike, row: Row) -> CapacityRow:
+    for name, value in row.items():
+        if (name in METRICS or name in CELL_COLUMNS) and not isinstance(value, str | None) and value < 0:
+            raise damaged(path, f"column `{name}` is {value}, below zero")
     own = _fields(CapacityRow).keys() - {"values"}
     values = {name: value for name, value in row.items() if name not in own}
     for name, value in values.items():
@@ -436,4 +457,7 @@ def _parsed(path: PathLike, content: bytes, text: Sequence[str], needed: Sequenc
         raise damaged(path, f"not a readable CSV: {error}") from None
     if lacking := [name for name in needed if name not in frame.columns]:
         raise damaged(path, f"without the columns {', '.join(lacking)}")
+    for column in frame:
+        if column.dtype.is_float() and not column.is_finite().all():  # what is blank is not looked at
+            raise damaged(path, f"column `{column.name}` holds NaN or infinity")
     return frame

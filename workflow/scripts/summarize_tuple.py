@@ -15,7 +15,7 @@ def main(job):
     arm, expected = convert(job.params.arm, ArmPlan), of_config(job.config)
     declared = {ready.model: arm}
     blocks = results.judged_blocks(job.input.contexts, {ready.model: ready}, [calibration], expected, declared)
-    records = [tables_io.read_records(path) for path in job.input.records]
+    records = [results.requests_of(block, path) for block, path in zip(blocks, job.input.records, strict=True)]
     row = tuple_row(job.params.gpu_name, list(zip(records, blocks, strict=True)), calibration, arm.gpus, ready)
     tables_io.write_rows(job.output.csv, [row])
 

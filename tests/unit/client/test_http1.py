@@ -92,6 +92,7 @@ def test_one_length_said_twice_is_one_length() -> None:
         b"HTTP/1.1 200 OK\n",
         HEAD + b"Content-Length: 9\r\nContent-Length: 2\r\n\r\nab",
         HEAD + b"Content-Length: 0000000000000000002\r\n\r\nab",
+        HEAD + b"Content-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
         HEAD + b"Transfer-Encoding: notchunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
         HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
         HEAD + b"Content-Length: -4\r\n\r\n",

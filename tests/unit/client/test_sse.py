@@ -68,6 +68,19 @@ def test_a_clean_stream(chat: bool) -> None:
     assert seen.fingerprint == "fp"
 
 
+def test_an_empty_text_beside_a_delta_hides_no_output() -> None:
+    def said(word: str, finish: str | None = None) -> bytes:
+        choice = {"index": 0, "text": "", "delta": {"reasoning": word}, "finish_reason": finish}
+        return message(choices=[choice], id="x", object="chat.completion.chunk", created=1, model="m")
+
+    seen = judge([said("a"), said("b", "stop"), message(choices=[], usage=usage(2)), DONE], expected=2)
+    assert (seen.reason, seen.chunks, seen.first_ns) == (None, 2, 100)
+
+
+def test_a_done_may_have_blanks_as_any_json_may() -> None:
+    assert judge([*stream()[:-1], b"data: [DONE] \n\n"]).ok
+
+
 def test_tokens_are_credited_per_read() -> None:
     parts = [chunk(4, tokens=4) + chunk(6, tokens=2), chunk(8, tokens=2, finish="stop"), *stream(8)[-2:]]
     seen = judge(parts)
@@ -152,6 +165,7 @@ FAILURES: dict[str, tuple[list[bytes], dict[str, Any], str]] = {
     "bare error line": ([*stream()[:2], b'{"error": "x"}\n', *stream()[2:]], {}, "in_band_error"),
     "finish_reason error": ([chunk(1, finish="error"), *stream()[1:]], {}, "in_band_error"),
     "finish_reason abort": ([chunk(1, finish="abort"), *stream()[1:]], {}, "in_band_error"),
+    "finish_reason cancelled": ([chunk(1, finish="CANCELLED"), *stream()[1:]], {}, "in_band_error"),
     "error beside choices": ([chunk(1, error={"message": "x"}), *stream()[1:]], {}, "in_band_error"),
     "code and message beside no choices": ([*stream()[:2], CODED, *stream()[2:]], {}, "in_band_error"),
     "errors": ([*stream()[:2], message(errors=[{"message": "x"}], choices=[]), *stream()[2:]], {}, "in_band_error"),

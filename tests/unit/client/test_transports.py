@@ -114,6 +114,15 @@ def test_a_stream_without_end_is_given_up(transport: str, monkeypatch: pytest.Mo
     assert [r.reason for r in result.records] == ["too_long"]
 
 
+@BOTH
+@pytest.mark.fault("a server or proxy compresses the stream, though asked not to", "a failed request that says so")
+def test_a_compressed_stream_is_named(transport: str) -> None:
+    head = WHOLE.partition(b"\r\n\r\n")[0].partition(b"Content-Length")[0] + b"Content-Encoding: gzip\r\n\r\n"
+    with server(sends(head + gzip.compress(BODY), last=True)) as url:
+        [record] = ask(url, transport, min_requests=1).records
+    assert (record.reason, "Content-Encoding" in (record.detail or "")) == ("bad_stream", True)
+
+
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 ENDLESS = {
     "a line": (HEAD + b"\r\n", b"data: " + b"x" * 65536, "too_long"),

@@ -120,6 +120,8 @@ class AiohttpConnection:
         try:
             async with asyncio.timeout(timeout_s), post as reply:
                 status, left = reply.status, most_bytes
+                if (coding := reply.headers.get("Content-Encoding", "").strip().lower()) not in ("", "identity"):
+                    raise HttpError(f"Content-Encoding {coding[:40]!r}, which nobody asked for")
                 if 300 <= status < 400:
                     detail = redirection(self._url, reply.headers.get("Location"))
                 async for piece in reply.content.iter_any():

@@ -155,6 +155,8 @@ class ReplyParser:
 
     def _begin_body(self, code: int, headers: dict[bytes, list[bytes]]) -> None:
         """Choose the framing of the body (RFC 9112, section 6.3)."""
+        if strange := [word for word in headers.get(b"content-encoding", []) if word not in (b"", b"identity")]:
+            raise HttpError(f"Content-Encoding {b', '.join(strange)[:40]!r}, which nobody asked for")
         coding, lengths = headers.get(b"transfer-encoding"), set(headers.get(b"content-length", []))
         length = min(lengths, default=b"")
         if code in (204, 304):

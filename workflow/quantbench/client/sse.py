@@ -31,6 +31,8 @@ _SAYS = frozenset((
 ))  # fmt: skip
 """What of a chat delta is made of tokens, by the names that servers use; all else accompanies them."""
 _ERRORS = ("error", "err_", "exception", "traceback")
+_GIVEN_UP = frozenset(("error", "abort", "aborted", "cancelled", "canceled", "timeout"))
+"""Finish reasons of a reply that its server did not bring to its end, in whatever case they are written."""
 _LABELS = frozenset(("id", "type", "index", "role", "format", "signature"))
 _FIELDS = (b"data", b"event", b"id", b"retry", b":")
 _LF, _CR, _BACKSLASH = b"\n\r\\"  # as numbers: bytes are searched for a number ten times faster than for bytes
@@ -232,7 +234,7 @@ def _take_plain(seen: _Seen, read: int, data: bytes) -> bool:
     if seen.fingerprint is None:
         seen.fingerprint = chunk.system_fingerprint
     output, delta = choice.text, choice.delta
-    if output is None and delta is not None:
+    if not output and delta is not None:
         output = delta.content or delta.reasoning or delta.reasoning_content
     seen.messages.append(Message(read, bool(output), len(choice.token_ids or ()), total))
     return True
@@ -240,7 +242,7 @@ def _take_plain(seen: _Seen, read: int, data: bytes) -> bool:
 
 def _take(seen: _Seen, read: int, name: bytes, data: bytes) -> None:
     """Fold one event into `seen`. An event with a name of its own (`ping`) counts only if it is a chunk or an error."""
-    if data == b"[DONE]" and name not in {b"error", UNTERMINATED, UNKNOWN_FIELD}:
+    if data.strip() == b"[DONE]" and name not in {b"error", UNTERMINATED, UNKNOWN_FIELD}:
         seen.done = True
         return
     try:
@@ -291,9 +293,9 @@ def _has_output(choice: dict[str, Any]) -> bool:
     What providers add to the chunk of the role (names, ids, fields of their own) is none, nor is an empty part.
     """
     text = choice.get("text")
-    if text is not None:
-        return bool(text) and isinstance(text, str | list)
-    delta = choice.get("delta")
+    if text and isinstance(text, str | list):
+        return True
+    delta = choice.get("delta")  # some have an empty `text` beside it
     if type(delta) is not dict:
         return False
     return any(key in _SAYS and _says(value) for key, value in delta.items())
@@ -323,7 +325,7 @@ def _is_error(message: dict[str, Any]) -> bool:
     for choice in choices if type(choices) is list else ():
         if type(choice) is not dict:
             continue
-        if choice.get("finish_reason") in ("error", "abort") or choice.get("error") is not None:
+        if str(choice.get("finish_reason")).lower() in _GIVEN_UP or choice.get("error") is not None:
             return True
         delta = choice.get("delta")
         if type(delta) is dict and delta.get("error") is not None:

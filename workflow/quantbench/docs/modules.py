@@ -21,7 +21,7 @@ LAYERS: Final = (
     "judge",
     "results",
     "report export",
-    "judgement subjects preview inputs fitting iso_memory kept kept_items order block jobs lane_writer "
+    "judgement subjects preview inputs fitting iso_memory kept kept_items order block terminal jobs lane_writer "
     "lane_process further docs",
     "fleet",
     "cli __main__",
@@ -29,7 +29,7 @@ LAYERS: Final = (
 """Packages, and modules outside of any, from the bottom: each imports from its own layer and those above it here."""
 EDGES: Final = {
     "files", "results", "subjects", "preview", "inputs", "fitting", "iso_memory", "kept", "kept_items", "last_words",
-    "block", "jobs", "ask_lane", "lane_writer", "lane_process", "further", "judgement", "__main__",
+    "block", "jobs", "ask_lane", "lane_writer", "lane_process", "further", "judgement", "terminal", "__main__",
     "records/base", "observe/checkpoint", "observe/gguf", "observe/given", "observe/gpu", "observe/host",
     "observe/peaks", "observe/programs", "observe/telemetry", "config/settings", "config/report_plan",
     "client/prompt_file", "client/load_phase", "client/load_checks", "client/load_progress", "client/load",

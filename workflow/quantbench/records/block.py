@@ -151,6 +151,7 @@ class ServerFacts(Record, frozen=True, kw_only=True):
     """The server that answered the block: which one (its lease says so), its counters, its log.
 
     started_unix: when this server was started, s; of one that is not ours only `process_start_time` may tell.
+    cached_tokens: prompt tokens that the ok replies' usage calls cached; null where none of them tells.
     """
 
     spec_hash: str | None = None
@@ -158,6 +159,7 @@ class ServerFacts(Record, frozen=True, kw_only=True):
     started_unix: float | None = None
     process_start_time: float | None = None
     fingerprints: tuple[str, ...] = ()
+    cached_tokens: int | None = None
     before: Page = Page()
     after: Page = Page()
     delta: Delta = Delta()
@@ -294,6 +296,8 @@ class BlockContext(InCell, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if strangers := set(self.metrics) - BLOCK_METRICS:
             raise ValueError(f"unknown metric {', '.join(sorted(strangers))}")
+        if negative := [name for name, value in self.metrics.items() if value is not None and value < 0]:
+            raise ValueError(f"metric {negative[0]} is below zero")
 
     @property
     def arm(self) -> str:
