@@ -187,8 +187,19 @@ def down() -> None:
 
 
 def queue() -> list[str]:
-    """Living jobs, as `id state comment`."""
-    return ask("squeue", "--noheader", "--format=%A %T %k").splitlines()
+    """Living jobs, as `id comment folder`."""
+    return ask("squeue", "--noheader", "--format=%A %k %Z").splitlines()
+
+
+def told() -> list[str]:
+    """All that SLURM tells of jobs: their records and steps, every column of the queue, and their scripts."""
+    scripts = [ask("scontrol", "write", "batch_script", job.split()[0], "-") for job in queue()]
+    return [
+        ask("scontrol", "show", "job", "--details", "--details"),
+        ask("scontrol", "show", "step"),
+        ask("squeue", "--format=%all"),
+        *scripts,
+    ]
 
 
 def node_state() -> str:

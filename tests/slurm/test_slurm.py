@@ -14,10 +14,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import keyed
 import pytest
 import yaml
 from box import Box
@@ -48,12 +49,13 @@ HERE = (
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment with the executors, as `envs/fleet.txt` pins them."""
+    """The interpreter of an environment with the pipeline and the executors, as `make setup-fleet` makes it."""
     if given := os.environ.get("QUANTBENCH_SLURM_PYTHON"):
         return Path(given)
     folder = tmp_path_factory.mktemp("fleet-env")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    subprocess.run([folder / "bin/pip", "install", "-q", "-r", ROOT / "envs/fleet.txt"], check=True)
+    pinned = [word for name in ("pipeline", "fleet") for word in ("-r", ROOT / f"envs/{name}.txt")]
+    subprocess.run([folder / "bin/pip", "install", "-q", *pinned], check=True)
     return folder / "bin/python"
 
 
@@ -70,6 +72,8 @@ class FleetBox(Box):
     """A copy of the project with a fleet file; one GPU and one CPU for each comparison."""
 
     fleet = "proof"
+    keys: Sequence[str] = ()
+    """Names of variables that the fleet hands on."""
 
     def __init__(self, path: Path, python: Path) -> None:
         self.copy_project(path)
@@ -81,7 +85,8 @@ class FleetBox(Box):
         self.entries[name] = deep_merge(self.entries.get(name, {}), config)
         resources = {"gpus": 1, "cpus": 1, "mem_mb": 4000}
         entries = {key: {"config": values, "resources": resources} for key, values in self.entries.items()}
-        (self.path / "fleet.yaml").write_text(yaml.safe_dump({"fleet": self.fleet, "comparisons": entries}))
+        asked = {"fleet": self.fleet, "keys": list(self.keys), "comparisons": entries}
+        (self.path / "fleet.yaml").write_text(yaml.safe_dump(asked))
 
     def fleet_line(self, *options: str) -> list[str]:
         given = ["--profile", "profiles/slurm", "--configfile", "fleet.yaml", "--nocolor", *HERE, *options]
@@ -120,8 +125,12 @@ class FleetBox(Box):
 
     def job(self, name: str) -> str | None:
         """SLURM's number of the living job of a comparison."""
-        comment = f"rule_run_comparison_wildcards_{name}"
-        return next((line.split()[0] for line in cluster.queue() if line.split()[-1] == comment), None)
+        return self.jobs().get(f"rule_run_comparison_wildcards_{name}")
+
+    def jobs(self) -> dict[str, str]:
+        """{comment: number} of the living jobs of this folder."""
+        split = (line.split() for line in cluster.queue())
+        return {comment: number for number, comment, folder in split if folder == str(self.path)}
 
     def of(self, name: str) -> dict[int, str]:
         """Living processes of a comparison, its servers and all that its job has started: by their working folder."""
@@ -165,9 +174,9 @@ class FleetBox(Box):
         for fleet in self.running:
             fleet.kill()
             fleet.wait()
-        if jobs := [line.split()[0] for line in cluster.queue()]:
+        if jobs := self.jobs().values():
             subprocess.run(["scancel", *jobs], check=False)
-        cluster.until(lambda: not cluster.queue(), cluster.KILL_WAIT_S + 15)
+        cluster.until(lambda: not self.jobs(), cluster.KILL_WAIT_S + 15)
         super().clean_up()
 
 
@@ -293,19 +302,28 @@ def run_out(number: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "how",
+    ("how", "words"),
     [
         pytest.param(
             kill,
+            inner.KILLED,
             marks=pytest.mark.fault(
                 "a scheduler ends a comparison in mid-cell by SIGKILL at once",
                 "nothing of it is left running; the next plain run measures the missing blocks only",
             ),
         ),
-        run_out,
+        pytest.param(
+            run_out,
+            "quantbench: interrupted; ",
+            marks=pytest.mark.fault(
+                "the time limit of a comparison's job is over in mid-cell (SLURM: SIGTERM, SIGKILL 30 s later)",
+                "its servers stop within the 30 s and its last words say what is kept; the next plain run measures the "
+                "missing blocks only",
+            ),
+        ),
     ],
 )
-def test_ended_by_the_scheduler(box: FleetBox, how: Callable[[str], None]) -> None:
+def test_ended_by_the_scheduler(box: FleetBox, how: Callable[[str], None], words: str) -> None:
     box.add("one", **on_stand_ins(box.path))
     box.begin()
     box.until(lambda: box.in_mid_cell("one", 2), "in mid cell")
@@ -317,6 +335,7 @@ def test_ended_by_the_scheduler(box: FleetBox, how: Callable[[str], None]) -> No
     box.assert_none_left()
     kept = box.blocks("one")
     assert 2 <= len(kept) < 12
+    assert box.last_words("one").startswith(words)
     assert not box.done("one")
     box.begin()
     box.end(ok=True)
@@ -348,6 +367,10 @@ def test_a_lost_node(box: FleetBox) -> None:
     box.assert_none_left()
 
 
+@pytest.mark.fault(
+    "one of three comparisons of a fleet on SLURM fails (its servers run out of memory)",
+    "the two others are done; it alone is missing, with its remedy; mended, the next plain run runs it alone",
+)
 def test_one_of_three_fails(box: FleetBox) -> None:
     for name in ("one", "two"):
         box.add(name, **on_stand_ins(box.path))
@@ -365,3 +388,25 @@ def test_one_of_three_fails(box: FleetBox) -> None:
     assert_complete(box, "bad", models=2, blocks=3)
     assert box.idle()
     box.assert_none_left()
+
+
+@pytest.mark.fault(
+    "others read what SLURM tells of a job (`scontrol show job`, its script, the queue) and all command lines of the "
+    "node, while a fleet with keys (of its servers, of a judge) runs",
+    "no key in any of it, nor in a file of the fleet; SLURM's own copy of a job's environment is its user's and root's",
+)
+def test_no_job_shows_a_key(box: FleetBox) -> None:
+    box.shell, box.keys = keyed.KEYS, sorted(keyed.KEYS)
+    with keyed.comparison(box.path) as config:
+        box.add("one", **config)
+        with keyed.Onlooker(cluster.told) as onlooker:
+            box.begin()
+            box.until(lambda: onlooker.saw("ask_lane"), "measuring")
+            copies = keyed.files_with_key(cluster.HOME)
+            box.end(ok=True)  # whoever lacks a key is refused
+    assert not onlooker.leaks
+    for words in ("fleet.smk", "srun", "quantbench.cli.snakemake", "JobId=", "StepId=", "#!/bin/"):
+        assert onlooker.saw(words), words
+    assert not keyed.files_with_key(box.path)
+    assert {path.name for path in copies} == {"environment"}
+    assert all(path.stat().st_mode & 0o077 == 0 for path in copies if path.exists())

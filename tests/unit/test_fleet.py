@@ -131,6 +131,9 @@ def test_a_run_has_the_keys_of_the_shell_and_is_nobodys_job(monkeypatch: pytest.
         ("a\nboom\n\n", "boom"),
         ("quantbench: 12 blocks\n\nquantbench: the run is not finished; 2 of 3.\nno\n  room\n",
          "quantbench: the run is not finished; 2 of 3. no room"),
+        ('quantbench: 4 blocks\nWorkflowError in file "/a/common.smk", line 56:\nconfig: p.jsonl: no class\n'
+         '  remedy: add one\n  File "/a/common.smk", line 56, in <module>\n',
+         "config: p.jsonl: no class remedy: add one"),
     ],
 )  # fmt: skip
 def test_last_words_are_the_runs_own(tmp_path: Path, printed: str | None, said: str) -> None:
