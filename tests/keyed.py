@@ -18,6 +18,8 @@ from aiohttp import web
 from answer_server import running
 from ports import free_ports
 from quantbench.engines.openai_api import ClientError, models
+from quantbench.records.base import read
+from quantbench.records.suite import SuiteScore
 from quantbench.serving import processes
 from servers import FAKE
 from source import ROOT
@@ -36,8 +38,8 @@ def comparison(folder: Path) -> Iterator[dict[str, Any]]:
     judge = web.Application()
     judge.add_routes([web.post("/v1/chat/completions", _judged)])
     with contextlib.ExitStack() as stack:
-        for port in ports.values():
-            stack.enter_context(_stand_in(port))
+        for name, port in ports.items():
+            stack.enter_context(_stand_in(name, port))
         url = stack.enter_context(running(judge))
         suite = {"kind": "judge", "items": str(prompts), "url": url, "model": "Referee", "key_env": "JUDGE_KEY"}
         yield {
@@ -59,13 +61,14 @@ def comparison(folder: Path) -> Iterator[dict[str, Any]]:
 async def _judged(request: web.Request) -> web.Response:
     if request.headers.get("Authorization") != f"Bearer {KEYS['JUDGE_KEY']}":
         return web.json_response({"error": "Unauthorized"}, status=401)
-    return web.json_response({"choices": [{"message": {"content": "tie"}, "finish_reason": "stop"}]})
+    return web.json_response({"choices": [{"message": {"content": "[[tie]]"}, "finish_reason": "stop"}]})
 
 
 @contextmanager
-def _stand_in(port: int) -> Iterator[None]:
+def _stand_in(name: str, port: int) -> Iterator[None]:
+    """Its answers are its name, as a judge is not asked about two that are alike."""
     key = KEYS["OPENAI_API_KEY"]
-    env = {**os.environ, "FAKE_VLLM": json.dumps({"key": key})}
+    env = {**os.environ, "FAKE_VLLM": json.dumps({"key": key, "words": f" {name}"})}
     line = [sys.executable, str(FAKE), "serve", "any", "--served-model-name", "m", "--port", str(port)]
     with subprocess.Popen(line, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
@@ -79,6 +82,13 @@ def _answers(port: int, key: str) -> bool:
     with contextlib.suppress(ClientError):
         return bool(models(f"http://127.0.0.1:{port}/v1/models", key))
     return False
+
+
+def asked_the_judge(comparison: Path) -> bool:
+    """Whether a finished comparison has the judge's word on every pair."""
+    [path] = comparison.glob("results/*/suites/referee/beta.score.json")
+    preference = read(path, SuiteScore).preference
+    return preference is not None and preference.ties == preference.pairs == 2 and not preference.identical
 
 
 def forms(secret: str) -> list[bytes]:

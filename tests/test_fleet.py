@@ -107,6 +107,4 @@ def test_no_command_line_and_no_file_of_a_fleet_has_a_key(box: Box) -> None:
     for program in ("fleet.smk", "run_comparison", "quantbench.cli.snakemake", "ask_lane", "lane_process"):
         assert onlooker.saw(program), program
     assert not keyed.files_with_key(box.path)
-    [judged] = box.path.glob("fleets/keyed/one/results/mine/suites/referee/beta*.json")
-    assert json.loads(judged.read_text())
-    assert joined(box).rows
+    assert keyed.asked_the_judge(box.path / "fleets/keyed/one")

@@ -123,6 +123,18 @@ def test_a_run_has_the_keys_of_the_shell_and_is_nobodys_job(monkeypatch: pytest.
     assert owner.OWNER not in inner.environment()
 
 
+def test_a_run_gets_keys_by_its_environment_and_no_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "sk-Pl4nt3d")
+    shown = "from pathlib import Path\nfor name in ('environ', 'cmdline'):\n"
+    shown += "    Path(name).write_bytes(Path(f'/proc/self/{name}').read_bytes())\nrule all:\n"
+    (tmp_path / "shown.smk").write_text(shown)
+    inner.run(tmp_path, ["snakemake", "--cores", "1", "-s", "shown.smk"])
+    assert b"JUDGE_KEY=sk-Pl4nt3d" in (tmp_path / "environ").read_bytes()
+    line = (tmp_path / "cmdline").read_bytes()
+    assert b"shown.smk" in line
+    assert b"sk-Pl4nt3d" not in line
+
+
 @pytest.mark.parametrize(
     ("printed", "said"),
     [
