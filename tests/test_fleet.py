@@ -92,6 +92,7 @@ def test_a_cancelled_comparison_costs_only_itself_and_is_resumed(box: Box) -> No
     box.assert_none_left()
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.fault(
     "another user reads all command lines of the machine while a fleet with keys (of its servers, of a judge) runs",
     "no command line, file, page or log has a key, plain or in base64; servers and judge get theirs",
@@ -104,7 +105,7 @@ def test_no_command_line_and_no_file_of_a_fleet_has_a_key(box: Box) -> None:
         with keyed.Onlooker() as onlooker:
             box.run()  # whoever lacks a key is refused
     assert not onlooker.leaks
-    for program in ("fleet.smk", "run_comparison", "quantbench.cli.snakemake", "ask_lane", "lane_process"):
+    for program in ("fleet.smk", "run_comparison", "quantbench.cli.snakemake", "measure_block", "lane_process"):
         assert onlooker.saw(program), program
     assert not keyed.files_with_key(box.path)
     assert keyed.asked_the_judge(box.path / "fleets/keyed/one")
