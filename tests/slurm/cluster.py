@@ -141,8 +141,15 @@ def start_node() -> None:
 def lose_node() -> None:
     """As a host that is gone looks to the rest: slurmd and the steps that it started end at once, without a word."""
     end(read_pid("slurmd"), signal.SIGKILL)
+    kill_steps()
     for pid in steps():
-        for child in [*descendants(pid), pid]:
+        end(pid, signal.SIGKILL)
+
+
+def kill_steps() -> None:
+    """SIGKILL to all that jobs run, as for memory. (`scancel --signal=KILL` is no such thing: SIGTERM comes before.)"""
+    for pid in steps():
+        for child in descendants(pid):
             end(child, signal.SIGKILL)
 
 

@@ -248,7 +248,7 @@ def test_two_comparisons_on_vllm_one_cancelled_and_resumed(box: FleetBox, models
     print(f"nothing left of `one` {time.monotonic() - cancelled:.1f} s after scancel")
     kept = box.blocks("one")
     assert box.of("two"), "the other goes on"
-    printed = box.end(ok=False)
+    printed = box.end(ok=False, seconds=1500)
     assert "quantbench: one is not done" in printed
     assert box.last_words("one").startswith("quantbench: interrupted; ")
     assert not box.done("one")
@@ -257,7 +257,7 @@ def test_two_comparisons_on_vllm_one_cancelled_and_resumed(box: FleetBox, models
     of_two = box.blocks("two")
 
     box.begin()
-    box.end(ok=True)
+    box.end(ok=True, seconds=1500)
     assert kept.items() <= box.blocks("one").items(), "finished blocks are kept as they were"
     assert box.blocks("two") == of_two
     for name in ("one", "two"):
@@ -269,7 +269,10 @@ def test_two_comparisons_on_vllm_one_cancelled_and_resumed(box: FleetBox, models
 def assert_complete(box: FleetBox, name: str, models: int, blocks: int) -> None:
     rows = box.rows(name)
     assert len(rows) == models * 2
-    assert {(int(row["blocks"]), row["failures"]) for row in rows} == {(blocks, "0")}
+    assert len(box.blocks(name)) == len(rows) * blocks
+    assert {row["failures"] for row in rows} == {"0"}
+    # Fewer only where a guard has refused one: on a busy machine a server stands still for half of a second.
+    assert all(int(row["blocks"]) == blocks or "stalled" in row["reasons"].split(";") for row in rows)
     assert all(float(row["throughput_tok_s"]) > 0 for row in rows)
     [verdict] = box.place(name).glob("results/*/comparison/verdict.json")
     assert {row.concurrency for row in read(verdict, Verdict).rows} == {1, 2}
@@ -292,8 +295,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def kill(number: str) -> None:
-    """What comes 30 s after `scancel`'s SIGTERM, at once."""
-    subprocess.run(["scancel", "--full", "--signal=KILL", number], check=True)
+    """All its processes at once, without a SIGTERM before."""
+    cluster.kill_steps()
 
 
 def run_out(number: str) -> None:
@@ -308,7 +311,7 @@ def run_out(number: str) -> None:
             kill,
             inner.KILLED,
             marks=pytest.mark.fault(
-                "a scheduler ends a comparison in mid-cell by SIGKILL at once",
+                "all processes of a comparison's job get SIGKILL at once in mid-cell (as for memory)",
                 "nothing of it is left running; the next plain run measures the missing blocks only",
             ),
         ),
@@ -331,7 +334,7 @@ def test_ended_by_the_scheduler(box: FleetBox, how: Callable[[str], None], words
     assert number
     how(number)
     box.until(lambda: box.job("one") != number, "ended by the scheduler", 150)
-    box.end(ok=False, seconds=120)
+    box.end(ok=False)
     box.assert_none_left()
     kept = box.blocks("one")
     assert 2 <= len(kept) < 12
