@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import keyed
 import pytest
 import yaml
 from box import GPU, Box
@@ -89,3 +90,22 @@ def test_a_cancelled_comparison_costs_only_itself_and_is_resumed(box: Box) -> No
     (box.path / "fleet.yaml").write_text(yaml.safe_dump(fleet))
     assert box.plan() == {"fleet": 1, "join_fleet": 1, "run_comparison": 1}, "the changed one alone"
     box.assert_none_left()
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.fault(
+    "another user reads all command lines of the machine while a fleet with keys (of its servers, of a judge) runs",
+    "no command line, file, page or log has a key, plain or in base64; servers and judge get theirs",
+)
+def test_no_command_line_and_no_file_of_a_fleet_has_a_key(box: Box) -> None:
+    box.shell = keyed.KEYS
+    with keyed.comparison(box.path) as config:
+        fleet = {"fleet": "keyed", "keys": sorted(keyed.KEYS), "comparisons": {"one": {"config": config}}}
+        (box.path / "fleet.yaml").write_text(yaml.safe_dump(fleet))
+        with keyed.Onlooker() as onlooker:
+            box.run()  # whoever lacks a key is refused
+    assert not onlooker.leaks
+    for program in ("fleet.smk", "run_comparison", "quantbench.cli.snakemake", "measure_block", "lane_process"):
+        assert onlooker.saw(program), program
+    assert not keyed.files_with_key(box.path)
+    assert keyed.asked_the_judge(box.path / "fleets/keyed/one")

@@ -141,8 +141,15 @@ def start_node() -> None:
 def lose_node() -> None:
     """As a host that is gone looks to the rest: slurmd and the steps that it started end at once, without a word."""
     end(read_pid("slurmd"), signal.SIGKILL)
+    kill_steps()
     for pid in steps():
-        for child in [*descendants(pid), pid]:
+        end(pid, signal.SIGKILL)
+
+
+def kill_steps() -> None:
+    """SIGKILL to all that jobs run, as for memory. (`scancel --signal=KILL` is no such thing: SIGTERM comes before.)"""
+    for pid in steps():
+        for child in descendants(pid):
             end(child, signal.SIGKILL)
 
 
@@ -187,8 +194,19 @@ def down() -> None:
 
 
 def queue() -> list[str]:
-    """Living jobs, as `id state comment`."""
-    return ask("squeue", "--noheader", "--format=%A %T %k").splitlines()
+    """Living jobs, as `id comment folder`."""
+    return ask("squeue", "--noheader", "--format=%A %k %Z").splitlines()
+
+
+def told() -> list[str]:
+    """All that SLURM tells of jobs: their records and steps, every column of the queue, and their scripts."""
+    scripts = [ask("scontrol", "write", "batch_script", job.split()[0], "-") for job in queue()]
+    return [
+        ask("scontrol", "show", "job", "--details", "--details"),
+        ask("scontrol", "show", "step"),
+        ask("squeue", "--format=%all"),
+        *scripts,
+    ]
 
 
 def node_state() -> str:

@@ -14,10 +14,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import keyed
 import pytest
 import yaml
 from box import Box
@@ -48,12 +49,13 @@ HERE = (
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment with the executors, as `envs/fleet.txt` pins them."""
+    """The interpreter of an environment with the pipeline and the executors, as `make setup-fleet` makes it."""
     if given := os.environ.get("QUANTBENCH_SLURM_PYTHON"):
         return Path(given)
     folder = tmp_path_factory.mktemp("fleet-env")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    subprocess.run([folder / "bin/pip", "install", "-q", "-r", ROOT / "envs/fleet.txt"], check=True)
+    pinned = [word for name in ("pipeline", "fleet") for word in ("-r", ROOT / f"envs/{name}.txt")]
+    subprocess.run([folder / "bin/pip", "install", "-q", *pinned], check=True)
     return folder / "bin/python"
 
 
@@ -70,6 +72,8 @@ class FleetBox(Box):
     """A copy of the project with a fleet file; one GPU and one CPU for each comparison."""
 
     fleet = "proof"
+    keys: Sequence[str] = ()
+    """Names of variables that the fleet hands on."""
 
     def __init__(self, path: Path, python: Path) -> None:
         self.copy_project(path)
@@ -81,7 +85,8 @@ class FleetBox(Box):
         self.entries[name] = deep_merge(self.entries.get(name, {}), config)
         resources = {"gpus": 1, "cpus": 1, "mem_mb": 4000}
         entries = {key: {"config": values, "resources": resources} for key, values in self.entries.items()}
-        (self.path / "fleet.yaml").write_text(yaml.safe_dump({"fleet": self.fleet, "comparisons": entries}))
+        asked = {"fleet": self.fleet, "keys": list(self.keys), "comparisons": entries}
+        (self.path / "fleet.yaml").write_text(yaml.safe_dump(asked))
 
     def fleet_line(self, *options: str) -> list[str]:
         given = ["--profile", "profiles/slurm", "--configfile", "fleet.yaml", "--nocolor", *HERE, *options]
@@ -120,8 +125,12 @@ class FleetBox(Box):
 
     def job(self, name: str) -> str | None:
         """SLURM's number of the living job of a comparison."""
-        comment = f"rule_run_comparison_wildcards_{name}"
-        return next((line.split()[0] for line in cluster.queue() if line.split()[-1] == comment), None)
+        return self.jobs().get(f"rule_run_comparison_wildcards_{name}")
+
+    def jobs(self) -> dict[str, str]:
+        """{comment: number} of the living jobs of this folder."""
+        split = (line.split() for line in cluster.queue())
+        return {comment: number for number, comment, folder in split if folder == str(self.path)}
 
     def of(self, name: str) -> dict[int, str]:
         """Living processes of a comparison, its servers and all that its job has started: by their working folder."""
@@ -165,9 +174,9 @@ class FleetBox(Box):
         for fleet in self.running:
             fleet.kill()
             fleet.wait()
-        if jobs := [line.split()[0] for line in cluster.queue()]:
+        if jobs := self.jobs().values():
             subprocess.run(["scancel", *jobs], check=False)
-        cluster.until(lambda: not cluster.queue(), cluster.KILL_WAIT_S + 15)
+        cluster.until(lambda: not self.jobs(), cluster.KILL_WAIT_S + 15)
         super().clean_up()
 
 
@@ -230,7 +239,7 @@ def test_two_comparisons_on_vllm_one_cancelled_and_resumed(box: FleetBox, models
         box.add(name, **on_vllm(models))
     box.begin()
     box.until(lambda: box.of("one") and box.of("two"), "both at once")
-    box.until(lambda: box.in_mid_cell("one", 2), "in mid cell")
+    box.until(lambda: box.in_mid_cell("one", 2), "in mid cell", 1200)  # two cores for four servers that compile
     number = box.job("one")
     assert number
     cancelled = time.monotonic()
@@ -239,16 +248,16 @@ def test_two_comparisons_on_vllm_one_cancelled_and_resumed(box: FleetBox, models
     print(f"nothing left of `one` {time.monotonic() - cancelled:.1f} s after scancel")
     kept = box.blocks("one")
     assert box.of("two"), "the other goes on"
-    printed = box.end(ok=False)
+    printed = box.end(ok=False, seconds=1500)
     assert "quantbench: one is not done" in printed
-    assert "are kept" in box.last_words("one")
+    assert box.last_words("one").startswith("quantbench: interrupted; ")
     assert not box.done("one")
     assert box.done("two")
     box.assert_none_left()
     of_two = box.blocks("two")
 
     box.begin()
-    box.end(ok=True)
+    box.end(ok=True, seconds=1500)
     assert kept.items() <= box.blocks("one").items(), "finished blocks are kept as they were"
     assert box.blocks("two") == of_two
     for name in ("one", "two"):
@@ -260,7 +269,10 @@ def test_two_comparisons_on_vllm_one_cancelled_and_resumed(box: FleetBox, models
 def assert_complete(box: FleetBox, name: str, models: int, blocks: int) -> None:
     rows = box.rows(name)
     assert len(rows) == models * 2
-    assert {(int(row["blocks"]), row["failures"]) for row in rows} == {(blocks, "0")}
+    assert len(box.blocks(name)) == len(rows) * blocks
+    assert {row["failures"] for row in rows} == {"0"}
+    # Fewer only where a guard has refused one: on a busy machine a server stands still for half of a second.
+    assert all(int(row["blocks"]) == blocks or "stalled" in row["reasons"].split(";") for row in rows)
     assert all(float(row["throughput_tok_s"]) > 0 for row in rows)
     [verdict] = box.place(name).glob("results/*/comparison/verdict.json")
     assert {row.concurrency for row in read(verdict, Verdict).rows} == {1, 2}
@@ -283,8 +295,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def kill(number: str) -> None:
-    """What comes 30 s after `scancel`'s SIGTERM, at once."""
-    subprocess.run(["scancel", "--full", "--signal=KILL", number], check=True)
+    """All its processes at once, without a SIGTERM before."""
+    cluster.kill_steps()
 
 
 def run_out(number: str) -> None:
@@ -293,19 +305,28 @@ def run_out(number: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "how",
+    ("how", "words"),
     [
         pytest.param(
             kill,
+            inner.KILLED,
             marks=pytest.mark.fault(
-                "a scheduler ends a comparison in mid-cell by SIGKILL at once",
+                "all processes of a comparison's job get SIGKILL at once in mid-cell (as for memory)",
                 "nothing of it is left running; the next plain run measures the missing blocks only",
             ),
         ),
-        run_out,
+        pytest.param(
+            run_out,
+            "quantbench: interrupted; ",
+            marks=pytest.mark.fault(
+                "the time limit of a comparison's job is over in mid-cell (SLURM: SIGTERM, SIGKILL 30 s later)",
+                "its servers stop within the 30 s and its last words say what is kept; the next plain run measures the "
+                "missing blocks only",
+            ),
+        ),
     ],
 )
-def test_ended_by_the_scheduler(box: FleetBox, how: Callable[[str], None]) -> None:
+def test_ended_by_the_scheduler(box: FleetBox, how: Callable[[str], None], words: str) -> None:
     box.add("one", **on_stand_ins(box.path))
     box.begin()
     box.until(lambda: box.in_mid_cell("one", 2), "in mid cell")
@@ -313,10 +334,11 @@ def test_ended_by_the_scheduler(box: FleetBox, how: Callable[[str], None]) -> No
     assert number
     how(number)
     box.until(lambda: box.job("one") != number, "ended by the scheduler", 150)
-    box.end(ok=False, seconds=120)
+    box.end(ok=False)
     box.assert_none_left()
     kept = box.blocks("one")
     assert 2 <= len(kept) < 12
+    assert box.last_words("one").startswith(words)
     assert not box.done("one")
     box.begin()
     box.end(ok=True)
@@ -348,6 +370,10 @@ def test_a_lost_node(box: FleetBox) -> None:
     box.assert_none_left()
 
 
+@pytest.mark.fault(
+    "one of three comparisons of a fleet on SLURM fails (its servers run out of memory)",
+    "the two others are done; it alone is missing, with its remedy; mended, the next plain run runs it alone",
+)
 def test_one_of_three_fails(box: FleetBox) -> None:
     for name in ("one", "two"):
         box.add(name, **on_stand_ins(box.path))
@@ -365,3 +391,26 @@ def test_one_of_three_fails(box: FleetBox) -> None:
     assert_complete(box, "bad", models=2, blocks=3)
     assert box.idle()
     box.assert_none_left()
+
+
+@pytest.mark.fault(
+    "others read what SLURM tells of a job (`scontrol show job`, its script, the queue) and all command lines of the "
+    "node, while a fleet with keys (of its servers, of a judge) runs",
+    "no key in any of it, nor in a file of the fleet; SLURM's own copy of a job's environment is its user's and root's",
+)
+def test_no_job_shows_a_key(box: FleetBox) -> None:
+    box.shell, box.keys = keyed.KEYS, sorted(keyed.KEYS)
+    with keyed.comparison(box.path) as config:
+        box.add("one", **config)
+        with keyed.Onlooker(cluster.told) as onlooker:
+            box.begin()
+            box.until(lambda: box.blocks("one"), "measuring")
+            copies = keyed.files_with_key(cluster.HOME)
+            box.end(ok=True)  # whoever lacks a key is refused
+    assert not onlooker.leaks
+    for words in ("fleet.smk", "srun", "quantbench.cli.snakemake", "JobId=", "StepId=", "#!/bin/"):
+        assert onlooker.saw(words), words
+    assert not keyed.files_with_key(box.path)
+    assert keyed.asked_the_judge(box.place("one"))
+    assert {path.name for path in copies} == {"environment"}
+    assert all(path.stat().st_mode & 0o077 == 0 for path in copies if path.exists())

@@ -123,6 +123,18 @@ def test_a_run_has_the_keys_of_the_shell_and_is_nobodys_job(monkeypatch: pytest.
     assert owner.OWNER not in inner.environment()
 
 
+def test_a_run_gets_keys_by_its_environment_and_no_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "sk-Pl4nt3d")
+    shown = "from pathlib import Path\nfor name in ('environ', 'cmdline'):\n"
+    shown += "    Path(name).write_bytes(Path(f'/proc/self/{name}').read_bytes())\nrule all:\n"
+    (tmp_path / "shown.smk").write_text(shown)
+    inner.run(tmp_path, ["snakemake", "--cores", "1", "-s", "shown.smk"])
+    assert b"JUDGE_KEY=sk-Pl4nt3d" in (tmp_path / "environ").read_bytes()
+    line = (tmp_path / "cmdline").read_bytes()
+    assert b"shown.smk" in line
+    assert b"sk-Pl4nt3d" not in line
+
+
 @pytest.mark.parametrize(
     ("printed", "said"),
     [
@@ -131,6 +143,9 @@ def test_a_run_has_the_keys_of_the_shell_and_is_nobodys_job(monkeypatch: pytest.
         ("a\nboom\n\n", "boom"),
         ("quantbench: 12 blocks\n\nquantbench: the run is not finished; 2 of 3.\nno\n  room\n",
          "quantbench: the run is not finished; 2 of 3. no room"),
+        ('quantbench: 4 blocks\nWorkflowError in file "/a/common.smk", line 56:\nconfig: p.jsonl: no class\n'
+         '  remedy: add one\n  File "/a/common.smk", line 56, in <module>\n',
+         "config: p.jsonl: no class remedy: add one"),
     ],
 )  # fmt: skip
 def test_last_words_are_the_runs_own(tmp_path: Path, printed: str | None, said: str) -> None:

@@ -306,7 +306,7 @@ CASES = [
     *both("clock_set", CLIENT + "clock_step_s", ok=-1.0, bad=-1.01),
     # a block: engine
     *both("prefix_cache", DELTA + "prefix_cache_hits", ok=0, bad=1),
-    *both("prefix_cache", "context.server.cached_tokens", ok=100_000, bad=100_001,
+    *both("prefix_cache", "context.server.cached_tokens", ok=500_000, bad=500_001,
           context__server__delta__prefix_cache_hits=None),
     Case("prefix_cache", "ok", {"context.server.cached_tokens": 1_000_000}),
     planted("jit_compilation", {"context.server.incidents": incident("jit")}),

@@ -22,6 +22,8 @@ from quantbench.wording import clipped
 _OF_ANOTHER_RUN: Final = (owner.OWNER, owner.DEVICES, owner.SERVERS, owner.PORTS, owner.BLOCKS, last_words.TELL)
 """Variables with which a run tells its jobs whose they are: this one is nobody's job."""
 _BEGIN: Final = re.compile(r"^quantbench: (?:the run is not finished|the run ended early|interrupted)", re.MULTILINE)
+_REFUSED: Final = re.compile(r"^WorkflowError in file .*\n((?:(?!  File ).*\n)+)", re.MULTILINE)
+"""How a plan is refused: ours are the lines between two in which Snakemake names its file."""
 _BEGUN: Final = "Select jobs to execute..."
 """What Snakemake prints before its first job: from then on only a run that is killed ends without last words."""
 KILLED: Final = (
@@ -88,8 +90,8 @@ def with_group(process: subprocess.Popen[bytes], number: int) -> None:
 def last_words_of(log: Path) -> str:
     """Why a run ended, as it has said itself; else `KILLED`, or its last line if it had not begun. Empty: no line."""
     printed = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    begins = [match.start() for match in _BEGIN.finditer(printed)]
+    said = [printed[match.start() :] for match in _BEGIN.finditer(printed)] or _REFUSED.findall(printed)
     lines = [line.strip() for line in printed.splitlines() if line.strip()]
-    if not begins and _BEGUN in lines:
+    if not said and _BEGUN in lines:
         return KILLED
-    return clipped(" ".join(printed[begins[-1] :].split()) if begins else lines[-1] if lines else "", MOST)
+    return clipped(" ".join(said[-1].split()) if said else lines[-1] if lines else "", MOST)
