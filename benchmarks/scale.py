@@ -18,7 +18,7 @@ import os
 import random
 import resource
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,14 +114,15 @@ def measure(box: Box, plan: Plan, tree: Results) -> None:
     write(tree.file("further"), Further(budget_s=600, spent_s=0, blocks={}, decided=0, answers=0))
 
 
-def derive(plan: Plan, tree: Results) -> Counter[str]:
+def derive(plan: Plan, tree: Results) -> Mapping[str, float]:
     """All tables of what was measured; seconds of CPU of each script of the rules, all its jobs together."""
-    report, run, took = convert(report_plan.report(plan), ReportPlan), report_fixture.run, Counter[str]()
+    report, run = convert(report_plan.report(plan), ReportPlan), report_fixture.run
+    took: dict[str, float] = defaultdict(float)
 
     def timed(script: str, *files: Any, **wildcards: str) -> None:
         before = clocks()[1]
         run(script, *files, **wildcards)
-        took[script] += clocks()[1] - before  # type: ignore[assignment]
+        took[script] += clocks()[1] - before
 
     with contextlib.redirect_stderr(io.StringIO()), mock.patch.object(report_fixture, "run", timed):
         report_fixture.derive(tree, report, report_plan.comparison(plan), report_plan.prices(plan), ["snakemake"])
@@ -170,7 +171,7 @@ def one(folder: Path, tuples: int, blocks: int, runs: int) -> Iterator[str]:
     yield f"dry run, nothing measured: {fewest(snakemake(box, '--dry-run'), runs, children)}"
     measure(box, plan, tree)
     took = derive(plan, tree)
-    each = ", ".join(f"{script} {seconds:.2f}" for script, seconds in took.most_common())
+    each = ", ".join(f"{script} {seconds:.2f}" for script, seconds in sorted(took.items(), key=lambda entry: -entry[1]))
     yield f"all tables, without pages: {sum(took.values()):.1f} CPU ({each})"
     for name, work in pages(plan, tree).items():
         yield f"{name}: {fewest(work, 1)}"
