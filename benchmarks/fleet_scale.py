@@ -5,8 +5,9 @@
 
 FOLDER is made, with the project and a fleet file. `snakemake -s fleet.smk --profile profiles/slurm` runs there as a
 user runs it, with the real executor; `sbatch`, `sacct` and the others on its PATH are one shell script that notes its
-call. A job is over `--takes` seconds after it was sent, and its marker is there then: nothing is measured, and so the
-page is not joined. Printed are how often each command was called, and what the process of Snakemake has used by itself.
+call. A job is over `--takes` seconds after it was sent, and an empty marker is there then: nothing is measured that
+could be joined, so the run ends with an error after the last marker. Printed are how often each command was called, and
+what the process of Snakemake has used by itself.
 """
 
 from __future__ import annotations
