@@ -1,6 +1,6 @@
 """How planning, joining and the page grow with the number of tuples: finished runs of N tuples, faked, and timed.
 
-    PYTHONPATH=workflow:tests python benchmarks/scale.py FOLDER [--tuples 10 100 300 1000] [--blocks 6] [--profile]
+    PYTHONPATH=workflow:tests python benchmarks/scale.py FOLDER [--tuples 10 100 300 1000] [--blocks 6]
 
 FOLDER is made, with one project per N. What a run measures is invented: blocks of docs/reference/h100, copied to the
 cells of a plan and to its models; all tables are made of them by the scripts of the rules. Then `snakemake` is timed as
@@ -18,10 +18,12 @@ import os
 import random
 import resource
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import report_fixture
 from box import Box
@@ -112,11 +114,19 @@ def measure(box: Box, plan: Plan, tree: Results) -> None:
     write(tree.file("further"), Further(budget_s=600, spent_s=0, blocks={}, decided=0, answers=0))
 
 
-def derive(plan: Plan, tree: Results) -> None:
-    """All tables and pages of what was measured."""
-    report = convert(report_plan.report(plan), ReportPlan)
-    with contextlib.redirect_stderr(io.StringIO()):
+def derive(plan: Plan, tree: Results) -> Mapping[str, float]:
+    """All tables of what was measured; seconds of CPU of each script of the rules, all its jobs together."""
+    report, run = convert(report_plan.report(plan), ReportPlan), report_fixture.run
+    took: dict[str, float] = defaultdict(float)
+
+    def timed(script: str, *files: Any, **wildcards: str) -> None:
+        before = clocks()[1]
+        run(script, *files, **wildcards)
+        took[script] += clocks()[1] - before
+
+    with contextlib.redirect_stderr(io.StringIO()), mock.patch.object(report_fixture, "run", timed):
         report_fixture.derive(tree, report, report_plan.comparison(plan), report_plan.prices(plan), ["snakemake"])
+    return took
 
 
 def pages(plan: Plan, tree: Results) -> Mapping[str, Callable[[], Any]]:
@@ -160,9 +170,9 @@ def one(folder: Path, tuples: int, blocks: int, runs: int) -> Iterator[str]:
     children = resource.RUSAGE_CHILDREN
     yield f"dry run, nothing measured: {fewest(snakemake(box, '--dry-run'), runs, children)}"
     measure(box, plan, tree)
-    began = clocks()
-    derive(plan, tree)
-    yield f"all tables, without pages: {clocks()[1] - began[1]:.1f} CPU"
+    took = derive(plan, tree)
+    each = ", ".join(f"{script} {seconds:.2f}" for script, seconds in sorted(took.items(), key=lambda entry: -entry[1]))
+    yield f"all tables, without pages: {sum(took.values()):.1f} CPU ({each})"
     for name, work in pages(plan, tree).items():
         yield f"{name}: {fewest(work, 1)}"
     size = tree.file("report").stat().st_size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -92,10 +92,9 @@ class Cell:
     def __lt__(self, other: Cell) -> bool:
         return self.order < other.order
 
-    def label(self, among: Iterable[Cell]) -> str:
-        """ "c=8", with max_tokens where `among` differ in it: "c=8 (max_tokens=128)"."""
-        several = len({cell.max_tokens for cell in among}) > 1
-        return f"{self.load.label} (max_tokens={self.max_tokens})" if several else self.load.label
+    def label(self, *, with_tokens: bool) -> str:
+        """ "c=8", or "c=8 (max_tokens=128)" where cells differ in it."""
+        return f"{self.load.label} (max_tokens={self.max_tokens})" if with_tokens else self.load.label
 
 
 class InCell(Record, frozen=True, kw_only=True):

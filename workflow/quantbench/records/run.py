@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 
 from quantbench.records.cell import Cell
 from quantbench.records.comparison import Comparison, Verdict
@@ -84,13 +85,27 @@ class Run:
         """interactive or batch."""
         return self.plan.workloads[workload].style
 
-    def cells(self, workload: str) -> list[Cell]:
+    def cells(self, workload: str) -> Sequence[Cell]:
         """Cells of a workload that any model has, by max_tokens and load."""
-        return sorted({row.cell for row in self.capacity if row.workload == workload})
+        return self._cells_of.get(workload, ())
+
+    def lengths(self, workload: str) -> Sequence[int]:
+        """The max_tokens of a workload's cells, rising."""
+        return self._lengths_of.get(workload, ())
 
     def place(self, cell: Cell) -> str:
         """ "c=8", with max_tokens where the workload has several."""
-        return cell.label(self.cells(cell.workload))
+        return cell.label(with_tokens=len(self.lengths(cell.workload)) > 1)
+
+    # What pages ask for once per cell is looked up, not searched for.
+    @cached_property
+    def _cells_of(self) -> dict[str, tuple[Cell, ...]]:
+        cells = sorted({row.cell for row in self.capacity})
+        return {name: tuple(some) for name, some in groupby(cells, key=lambda cell: cell.workload)}
+
+    @cached_property
+    def _lengths_of(self) -> dict[str, list[int]]:
+        return {name: sorted({cell.max_tokens for cell in cells}) for name, cells in self._cells_of.items()}
 
     def deciding_cell(self, workload: str) -> Cell | None:
         """The declared primary cell; elsewhere the grid's highest concurrency, at its lowest max_tokens."""
@@ -126,6 +141,22 @@ class Run:
         """The comparison that says whether a variant is faster: per GPU where another number of them serves it."""
         return self.row(variant, cell, PER_GPU) or self.row(variant, cell, SPEED)
 
+    @cached_property
+    def _use_of(self) -> dict[tuple[str, Cell | None], CellUse]:
+        return {(use.model, use.cell): use for use in self.measurement.cells}
+
+    @cached_property
+    def _cost_of(self) -> dict[tuple[str, Cell | None], CostRow]:
+        return {(row.model, row.cell): row for row in self.cost.rows} if self.cost else {}
+
+    @cached_property
+    def _saving_of(self) -> dict[tuple[str, Cell | None], Saving]:
+        return {(row.variant, row.cell): row for row in self.cost.savings} if self.cost else {}
+
+    @cached_property
+    def _correct_of(self) -> dict[tuple[str, Cell | None], CorrectCost]:
+        return {(row.variant, row.cell): row for row in self.cost.correct} if self.cost else {}
+
     def capacity_row(self, model: str, cell: Cell | None) -> CapacityRow | None:
         """The tuple of one model and cell."""
         return self._capacity_of.get((model, cell))
@@ -141,7 +172,7 @@ class Run:
 
     def measured_cell(self, model: str, cell: Cell | None) -> CellUse | None:
         """How one model's cell was measured."""
-        return next((use for use in self.measurement.cells if use.model == model and use.cell == cell), None)
+        return self._use_of.get((model, cell))
 
     def ceiling(self, variant: str, cell: Cell | None) -> float | None:
         """How many times faster than the baseline a variant could be, by the least that their steps need."""
@@ -157,13 +188,11 @@ class Run:
 
     def cost_row(self, model: str, cell: Cell | None) -> CostRow | None:
         """What a model's tokens cost in a cell."""
-        rows = self.cost.rows if self.cost else ()
-        return next((row for row in rows if row.model == model and row.cell == cell), None)
+        return self._cost_of.get((model, cell))
 
     def saving(self, variant: str, cell: Cell | None) -> Saving | None:
         """What a variant saves in a cell."""
-        rows = self.cost.savings if self.cost else ()
-        return next((row for row in rows if row.variant == variant and row.cell == cell), None)
+        return self._saving_of.get((variant, cell))
 
     def natural(self, variant: str) -> Natural | None:
         """How a variant's answers end, where they were compared."""
@@ -172,5 +201,4 @@ class Run:
 
     def correct_cost(self, variant: str, cell: Cell | None) -> CorrectCost | None:
         """What a correct answer of a variant costs in a cell."""
-        rows = self.cost.correct if self.cost else ()
-        return next((row for row in rows if row.variant == variant and row.cell == cell), None)
+        return self._correct_of.get((variant, cell))

@@ -127,7 +127,7 @@ def _speed(run: Run, say: Speech, row: Comparison | None) -> str:
     """What happened to the deciding metric: "improved at c=16 (+19.7 % [+7.0, +33.9])"; why it has no verdict."""
     if row is None:
         return say("decision.not_compared")
-    words = speed.clause(say, [row], run.cells(row.workload))
+    words = speed.clause(run, say, [row])
     because = speed.why(say, row) if row.code in ("invalid", "no_test") else []
     return f"{words}, as {listing(because)}" if because else words
 

@@ -185,5 +185,5 @@ def _caption(run: Run, say: Speech, name: str) -> str:
     if name == "throughput_ratio":
         margin = max((row.margin for row in run.compared(metric=SPEED)), default=run.plan.margin)
         return say("chart.caption", form="ratio", margin=margin)
-    lengths = sorted({cell.max_tokens for cell in run.cells(workload)})
+    lengths = run.lengths(workload)
     return say("chart.caption", form=kind, workload=workload, tokens=lengths[0] if len(lengths) > 1 else None)

@@ -137,7 +137,7 @@ def forest(run: Run) -> Chart | None:
 
 def _cell_name(run: Run, row: Comparison) -> str:
     """ "chat c=16", with max_tokens where a workload has several."""
-    several = len({cell.max_tokens for cell in run.cells(row.workload)}) > 1
+    several = len(run.lengths(row.workload)) > 1
     return f"{row.workload} {row.cell.load.label}" + (f", {row.max_tokens} tokens" if several else "")
 
 
@@ -151,7 +151,7 @@ def _names(names: list[str], field: str) -> alt.Y:
 
 def _lines(run: Run, workload: str, metrics: dict[str, str]) -> list[dict[str, Any]]:
     """Values of the cells with the fewest max_tokens; those that rest on no valid block are left out."""
-    tokens = min((cell.max_tokens for cell in run.cells(workload)), default=None)
+    tokens = min(run.lengths(workload), default=None)
     rows = [
         row
         for model in run.models

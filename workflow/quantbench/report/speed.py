@@ -264,18 +264,18 @@ def figure(row: Comparison | RunRow) -> str:
     return f"{change(row.ratio)} [{low}, {high}]"
 
 
-def clause(say: Speech, rows: Sequence[Comparison], among: Sequence[Cell]) -> str:
+def clause(run: Run, say: Speech, rows: Sequence[Comparison]) -> str:
     """What happened to a metric, cells with the same outcome joined: "improved at c=1 and c=16 (+18.8 % to +19.7 %)".
 
     One cell has its figure with CI, several the range of theirs; what is not shown has none, as tables have it.
-    Cells are not named where all of `among`, the workload's, have the same outcome.
+    Cells are not named where all of the workload, which must be one, have the same outcome.
     """
-    words = []
+    words, among = [], {cell for row in rows[:1] for cell in run.cells(row.workload)}
     groups = grouped(rows, outcome)
     for name in filter(groups.__contains__, OUTCOMES):
         some = groups[name]
-        everywhere = len(some) == len(rows) > 1 and {*among} == {row.cell for row in rows}
-        at = "" if everywhere else listing(row.cell.label(among) for row in some)
+        everywhere = len(some) == len(rows) > 1 and among == {row.cell for row in rows}
+        at = "" if everywhere else listing(run.place(row.cell) for row in some)
         by = extent(some) if name in (*DECIDED, "described", "no_test") else ""
         words.append(say("speed.outcome", form=name, at=at, by=by, margin=max(row.margin for row in some)))
     return "; ".join(words)
@@ -301,17 +301,17 @@ def _of_variant(run: Run, say: Speech, workload: str, variant: str) -> Iterator[
         ]
         yield say("speed.ratios", series="; ".join(series))
     if rows:
-        words = clause(say, rows, run.cells(workload))
-        yield say("speed.clause", metrics=[SPEED], words="; ".join(filter(None, [words, _most(say, compared)])))
+        words = clause(run, say, rows)
+        yield say("speed.clause", metrics=[SPEED], words="; ".join(filter(None, [words, _most(run, say, compared)])))
     if per_gpu := list(run.compared(workload, variant, PER_GPU)):
-        yield say("speed.clause", metrics=[PER_GPU], words=clause(say, per_gpu, run.cells(workload)))
+        yield say("speed.clause", metrics=[PER_GPU], words=clause(run, say, per_gpu))
     yield _tails(run, say, workload, variant)
     yield _mainly(run, say, workload, variant)
     yield sentence(ceiling(run, say, variant, run.deciding_cell(workload)))
     yield _surprises(run, say, workload, variant)
 
 
-def _most(say: Speech, rows: Sequence[Comparison]) -> str:
+def _most(run: Run, say: Speech, rows: Sequence[Comparison]) -> str:
     """At which load the difference is largest, where there are several loads and one difference is shown."""
     shown = [row for row in rows if row.code in ("better", "worse")]
     if not shown or len({row.concurrency for row in rows}) == 1:
@@ -321,7 +321,7 @@ def _most(say: Speech, rows: Sequence[Comparison]) -> str:
     alone = all(row.has_ci for row in rows) and all(
         high < ends[top.cell][0] for cell, (_, high) in ends.items() if cell != top.cell
     )
-    return say("speed.most", form="alone" if alone else "overlapping", at=top.cell.label(row.cell for row in rows))
+    return say("speed.most", form="alone" if alone else "overlapping", at=run.place(top.cell))
 
 
 def _log(value: float | None) -> float:
@@ -335,7 +335,7 @@ def _tails(run: Run, say: Speech, workload: str, variant: str) -> str:
         by_metric = ([*run.compared(workload, variant, f"{q}_{time}_ms")] for q in ("p95", "p50"))
         known = ([row for row in rows if row.ratio is not None] for rows in by_metric)
         if rows := next(filter(None, known), None):
-            subjects.setdefault(clause(say, rows, run.cells(workload)), []).append(rows[0].metric)
+            subjects.setdefault(clause(run, say, rows), []).append(rows[0].metric)
     return " ".join(say("speed.clause", metrics=names, words=words) for words, names in subjects.items())
 
 
@@ -366,15 +366,14 @@ def _surprises(run: Run, say: Speech, workload: str, variant: str) -> str:
         "tail": cells("p95_e2e_ms", "worse") & cells(SPEED, "better"),
         "first_token": cells("p95_ttft_ms", "worse") - cells("p95_e2e_ms", "worse"),
     }
-    rows = list(run.compared(workload, variant, SPEED))
     surprises = [
-        say("speed.odd", form=form, at=[cell.label(row.cell for row in rows) for cell in sorted(places)])
+        say("speed.odd", form=form, at=[run.place(cell) for cell in sorted(places)])
         for form, places in odd.items()
         if places
     ]
     if surprises:
         return say("speed.surprises", odd=surprises)
-    return say("speed.no_surprises") if any(row.decided for row in rows) else ""
+    return say("speed.no_surprises") if any(row.decided for row in run.compared(workload, variant, SPEED)) else ""
 
 
 def limited(run: Run, say: Speech, workload: str) -> str:

@@ -193,8 +193,12 @@ class PairFacts:
     def cells(self) -> dict[Cell, tuple[list[BlockContext], list[BlockContext]]]:
         """The blocks of both arms in each cell of the baseline. Raises Missing where an arm has no blocks."""
         a, b = self.arms
-        cells = dict.fromkeys(block.cell for block in a)
-        return {cell: ([c for c in a if c.cell == cell], [c for c in b if c.cell == cell]) for cell in cells}
+        cells: dict[Cell, tuple[list[BlockContext], list[BlockContext]]] = {block.cell: ([], []) for block in a}
+        for side, blocks in enumerate((a, b)):
+            for block in blocks:
+                if block.cell in cells:
+                    cells[block.cell][side].append(block)
+        return cells
 
     def equal(self, *reads: Callable[[Ready], object]) -> Seen:
         """Settings that must be known and equal in both arms. One that differs decides, known or not the others."""
