@@ -111,7 +111,9 @@ def raise_for(faults: Iterable[Fault], of: str = "config") -> None:
 
 def hint(word: str, known: Iterable[str]) -> str:
     """The known word that may have been meant, in brackets with a space before; empty if none is near."""
-    near = difflib.get_close_matches(word, list(known), n=1)
+    known = sorted(known)
+    begun = [name for name in known if len(word) > 2 and name.startswith(word)]
+    near = begun or difflib.get_close_matches(word, known, n=1)
     return f" (did you mean '{near[0]}'?)" if near else ""
 
 
