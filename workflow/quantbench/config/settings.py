@@ -162,7 +162,7 @@ def _is(kind: Callable[[Path], bool], path: Path) -> bool:
         return False
 
 
-_UNNAMED: Final = 'in "<unicode string>", '
+_UNNAMED: Final = '"<unicode string>", '
 """How PyYAML calls what it was given as text."""
 
 
