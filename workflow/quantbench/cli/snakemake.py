@@ -46,7 +46,9 @@ def check(words: Sequence[str]) -> None:
                 raise _misplaced(option, value, f"{value} is no key=value")
             if not key.isidentifier():
                 above, _, below = key.partition(".")
-                remedy = f"write {option} '{above}={{{below}: {given}}}'" if below else "write a key of config/README.md"
+                remedy = (
+                    f"write {option} '{above}={{{below}: {given}}}'" if below else "write a key of config/README.md"
+                )
                 raise QuantbenchError(f"{option} {value}: {key} is no key at the top", remedy=remedy)
         elif not value.endswith(_SUFFIXES):
             raise _misplaced(option, value, f"{value} is no configuration file (.yaml, .yml, .json)")

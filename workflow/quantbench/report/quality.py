@@ -126,12 +126,6 @@ def _pair_lines(run: Run, say: Speech, variant: str) -> Iterator[str]:
                 failed=judged.failed,
                 false=judged.false_preference,
             )
-    if variant in run.quality:
-        details = run.quality[variant]
-        lines = list(_prompt_lines(say, details))
-        if lines and every and every.n > len(details.details):  # further suites count above, and not here
-            yield say("quality_page.prompts_alone", n=len(details.details))
-        yield from lines
     few = [
         say("quality_page.few_of", use=say("gate.use", form=verdict.use), n=verdict.n, needed=verdict.needed)
         for verdict in _gates(run)[variant]
@@ -139,6 +133,12 @@ def _pair_lines(run: Run, say: Speech, variant: str) -> Iterator[str]:
     ]
     if few:
         yield say("quality_page.few", uses=few)
+    if variant in run.quality:
+        details = run.quality[variant]
+        lines = list(_prompt_lines(say, details))
+        if lines and every and every.n > len(details.details):  # further suites count above, and not here
+            yield say("quality_page.prompts_alone", n=len(details.details))
+        yield from lines
 
 
 def likelihood(say: Speech, measured: Likelihood, floor: Likelihood | None) -> str:
