@@ -45,6 +45,7 @@ try:
             identity.recorded(Results(PLAN.gpu).file("ready", model=model))
         targets.check(PLAN, sys.argv[1:])  # snakemake itself knows them only later
         print(f"quantbench: {summary.line(PLAN)}", file=sys.stderr, flush=True)
+        say(settings.notes(PLAN, ROOT))
         say(fitting.notes(PLAN))
         say(iso_memory.notes(PLAN, Results(PLAN.gpu), ROOT))
         say(inputs.check(PLAN, ROOT))

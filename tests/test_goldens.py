@@ -28,8 +28,9 @@ FACTS = GOLDENS / "facts.md"
 ELSEWHERE = {
     "answers.unshown",
     "decision.worse_apart",
+    "fleet.action.use",
 }
-"""Sentences that only unit tests have a case for: of quality/, of long answers, of decision.md."""
+"""Sentences that only unit tests have a case for: of quality/, of long answers, of decision.md, of a fleet's page."""
 SCENARIOS = {
     "win": Scenario(variants=("fp8",), lost=0),
     "awq": Scenario(),

@@ -416,6 +416,10 @@ def test_a_file_that_cannot_be_read_is_named_with_a_remedy(tmp_path: Path, conte
     with pytest.raises(QuantbenchError, match=f"my.yaml.*{words}") as caught:
         settings.read_yaml(path)
     assert caught.value.remedy
+    path.write_text("models:\n  a: {}\n   b: {}\n")
+    with pytest.raises(QuantbenchError, match="line 3, column 4") as caught:
+        settings.read_yaml(path)
+    assert "unicode string" not in caught.value.what, "it has a name"
     path.write_text("")
     assert settings.read_yaml(path) == {}
     path.write_text("a: &a {x: 1, y: 2}\nb: &b {z: 3}\nc:\n  <<: *a\n  x: 5\n")

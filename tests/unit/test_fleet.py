@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from quantbench.quality import made_models
 from quantbench.records.fleet import Resources
 from quantbench.records.server import Provenance
 from quantbench.report import fleet as pages
+from quantbench.report import render
 from quantbench.results import columns_of, read_rows, write_rows
 from quantbench.serving import owner, processes
 from source import ROOT
@@ -180,16 +182,30 @@ def test_the_front_is_what_nothing_beats_in_both() -> None:
             assert point.best is not beaten
 
 
+def test_the_page_says_what_to_do_and_what_must_not_be_compared() -> None:
+    sound = fleets.alone()
+    shown = render.page(pages.page(replace(sound, rows=tuple(replace(row, action="use") for row in sound.rows))))
+    assert "| use it |" in shown
+    assert "All points" in shown
+    deciding = replace(sound, rows=tuple(row for row in sound.rows if row.deciding))
+    assert "All points" not in render.page(pages.page(deciding)), "they are the same rows"
+    warned = pages.report(fleets.mixed(), {}).warning
+    assert "old is not trusted" in warned
+    assert "several versions of the method" in warned
+
+
 def test_the_interval_of_tokens_per_second_covers_its_mean() -> None:
-    """3 and 6 blocks, normal with a scatter of 5 %: 20 000 runs each; a 95 % interval."""
+    """3 and 6 blocks, normal with a scatter of 5 % and 25 %: 8 000 runs each; a 95 % interval."""
     made = np.random.default_rng(12)
-    for blocks in (3, 6):
-        runs = made.normal(1000, 50, size=(20_000, blocks))
+    for blocks, sd in itertools.product((3, 6), (50, 250)):
+        runs = made.normal(1000, sd, size=(8_000, blocks))
         means, cvs = runs.mean(axis=1), runs.std(axis=1, ddof=1) / runs.mean(axis=1)
         intervals = [table.interval(mean, cv, blocks) for mean, cv in zip(means, cvs, strict=True)]
         covered = np.mean([low <= 1000 <= high for low, high in intervals])  # type: ignore[misc]
-        assert covered == pytest.approx(0.95, abs=0.006)
+        assert covered == pytest.approx(0.95, abs=0.008)
     assert table.interval(1000, 0.05, 2) is None
+    low, high = table.interval(9.56, 0.6, 3) or (0.0, 0.0)
+    assert 0 < low < 9.56 < high, "no throughput is below zero"
 
 
 def test_the_files_of_a_fleet_lie_below_joined() -> None:

@@ -72,6 +72,14 @@ def test_models_of_ones_own_inherit_nothing_of_the_demo(tmp_path: Path, how: str
         assert config[key] == shipped[key], "facts of the machine"
 
 
+@pytest.mark.parametrize(("name", "near"), [
+    ("h100", "h100-80gb"), ("h200", "h200-141gb"), ("l40-48gb", "l40s-48gb"), ("h100-80gb", ""), ("endpoint1", ""),
+])  # fmt: skip
+def test_a_name_that_is_nearly_a_profiles_is_told(tmp_path: Path, name: str, near: str) -> None:
+    said = settings.notes(load(tmp_path, OWN, gpu=name), ROOT)
+    assert [f"(did you mean '{near}'?)" in line for line in said] == ([True] if near else [])
+
+
 @pytest.mark.parametrize(("path", "priced"), [("h100-80gb", 3.99), ("rtx2000-ada-16gb", None), ("h200-141gb", 4.59)])
 def test_a_price_is_the_cards_only_as_a_dated_quote(tmp_path: Path, path: str, priced: float | None) -> None:
     assert load(tmp_path, OWN, gpu=path).config["cost"]["hourly_price"] == priced

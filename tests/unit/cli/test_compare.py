@@ -117,6 +117,13 @@ def test_another_gpu_must_be_declared(folders, capsys):
     assert main(["compare", *runs, "--varies", "gpu"]) == 0
 
 
+def test_what_differs_in_several_ways_is_told_of_each_model(capsys):
+    said = refused(capsys, ROOT / "docs/reference/h200-7b", H100)
+    assert "weights of awq" in said
+    assert "(5.38 against 1.12 GiB of them)" in said
+    assert "min_seconds (6.0 against 20.0)" in said, "and what is alike for all is told once, of none"
+
+
 def test_a_refused_model_leaves_the_others_undecided(tmp_path, capsys):
     old, new = facts(BOTH), facts(BOTH, day=1)
     new.ready["int8"] = replace(new.ready["int8"], versions=replace(new.ready["int8"].versions, vllm="0.99"))

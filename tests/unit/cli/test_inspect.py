@@ -197,6 +197,7 @@ def test_what_is_not_here_or_damaged_is_one_line_with_its_remedy(
     assert "'org/model' is neither a folder here nor in the hub cache" in error
     assert "hf download org/model" in error
     assert "models." not in error, "no key of a configuration"
+    assert "did you mean 'h200-141gb'?" in refused(capsys, "h200")
     folder = checkpoint(tmp_path / "m")
     weights = folder / "model.safetensors"
     whole = weights.stat().st_size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from quantbench.cli.snakemake import check
+from quantbench.cli.snakemake import check, check_executor
 from quantbench.errors import QuantbenchError
 
 CSV = "results/cpu/cells/int8/chat/c1_t32.csv"
@@ -28,6 +28,7 @@ SLIPS = {
     f"--configfiles my.yaml my.json {CSV}": f"-- {CSV}",
     f"--config gpu=cpu {CSV}": f"{CSV} is no key=value",
     f"-C gpu=cpu blocks=3 {CSV}": "--",
+    "--config quality.prompts=null": "write --config 'quality={prompts: null}'",
     "--configfile nowhere.yaml": "nowhere.yaml cannot be read: No such file",
     "--configfile=nowhere.yaml": "nowhere.yaml cannot be read",
     "--configfile nowhere.json": "nowhere.json does not exist",
@@ -62,3 +63,15 @@ def test_a_slip_is_a_sentence(line: str) -> None:
 )
 def test_what_snakemake_understands_passes(line: str) -> None:
     check(line.split())
+
+
+@pytest.mark.fault("a profile whose executor is not installed", "`make setup-fleet` in place of snakemake's options")
+def test_an_executor_that_is_not_installed_is_told() -> None:
+    for name in ("nosuch", "local"):
+        Path(name).mkdir()
+        Path(name, "profile.yaml").write_text(f"executor: {name}\n")
+    with pytest.raises(QuantbenchError, match="'nosuch' of nosuch is not installed") as raised:
+        check_executor(["-s", "fleet.smk", "--profile", "nosuch", "--configfile", "my.yaml"])
+    assert raised.value.remedy == "make setup-fleet"
+    check_executor(["--profile", "local", "--cores", "1"])
+    check_executor(["--profile", "elsewhere"])

@@ -210,7 +210,16 @@ def test_a_floor_that_is_as_far_takes_the_limit_away() -> None:
 def test_a_distance_without_an_interval_counts_as_it_is() -> None:
     bare = likelihood(0.2, 0.8)
     bare = replace(bare, kl=replace(bare.kl, low=None, high=None))
-    assert of(counted(400), likelihood=bare).because[0] == finding("gate.likelihood", form="kl", value=0.2, limit=0.15)
+    said = finding("gate.likelihood", form="kl", value=0.2, end=None, limit=0.15)
+    assert of(counted(400), likelihood=bare).because[0] == said
+
+
+def test_a_value_within_its_limit_is_told_with_the_end_of_the_interval_that_is_not() -> None:
+    near = suite(suite="kl", kind="likelihood", likelihood=likelihood(0.045, 0.95))
+    low = suite(suite="kl", kind="likelihood", likelihood=likelihood(0.002, 0.925))
+    said = [judged(suite(counted(400)), one)["chat"].because[-1].values for one in (near, low)]
+    assert [(one["form"], one["value"] > one["limit"]) for one in said] == [("kl", False), ("top1", True)]
+    assert [one["end"] for one in said] == pytest.approx([0.045 * 1.15, 0.925 - 0.01])
 
 
 # What does not count --------------------------------------------------------------------------------------------

@@ -120,7 +120,8 @@ def _check(found: TwoRuns) -> None:
             remedy="docs/measurement.md says what to do about each guard",
         )
     names = dict.fromkeys(d.key if d.group == "settings" else d.group or d.key for d in refusing)
-    seen = "; ".join(f"{d.key} ({d.detail})" for d in refusing)
+    keys = [d.key for d in refusing]  # one that differs in several ways is of several models
+    seen = "; ".join(f"{d.key}{f' of {_some(d.of)}' if keys.count(d.key) > 1 else ''} ({d.detail})" for d in refusing)
     may = [name for name in names if not unknown_names([name])]
     remedy = f"if that is what you compare, add --varies {','.join(may)}; else measure both runs alike"
     raise QuantbenchError(

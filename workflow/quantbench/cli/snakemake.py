@@ -5,8 +5,10 @@ Snakemake reads the files of `--configfile` before any line of ours, and takes e
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from quantbench.config.settings import read_yaml
@@ -14,6 +16,7 @@ from quantbench.errors import QuantbenchError
 
 _FILES = ("--configfile", "--configfiles")
 _VALUES = ("--config", "-C")
+_BUILT_IN = ("local", "dryrun", "touch")
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -21,6 +24,7 @@ def main() -> int:
     """Run snakemake with the words of the command line; 2 where one of them is a slip, 130 for Ctrl-C."""
     try:
         check(sys.argv[1:])
+        check_executor(sys.argv[1:])
         from snakemake.cli import main as snakemake
 
         snakemake()  # type: ignore[no-untyped-call]
@@ -37,14 +41,31 @@ def check(words: Sequence[str]) -> None:
     """Raise QuantbenchError for a configuration file that cannot be read, or a target that stands where options do."""
     for option, value in _values(words):
         if option in _VALUES:
-            if "=" not in value:
+            key, is_value, given = value.partition("=")
+            if not is_value:
                 raise _misplaced(option, value, f"{value} is no key=value")
+            if not key.isidentifier():
+                above, _, below = key.partition(".")
+                remedy = (
+                    f"write {option} '{above}={{{below}: {given}}}'" if below else "write a key of config/README.md"
+                )
+                raise QuantbenchError(f"{option} {value}: {key} is no key at the top", remedy=remedy)
         elif not value.endswith(_SUFFIXES):
             raise _misplaced(option, value, f"{value} is no configuration file (.yaml, .yml, .json)")
         elif not value.endswith(".json"):
             read_yaml(Path(value))
         elif not Path(value).is_file():
             raise QuantbenchError(f"config: {value} does not exist", remedy="correct the path")
+
+
+def check_executor(words: Sequence[str]) -> None:
+    """Raise QuantbenchError for a profile whose executor is not installed; snakemake then prints all its options."""
+    for option, value in itertools.pairwise(words):
+        profile = Path(value) / "profile.yaml"
+        if option == "--profile" and profile.is_file():
+            name = str(read_yaml(profile).get("executor", "local"))
+            if name not in _BUILT_IN and find_spec(f"snakemake_executor_plugin_{name.replace('-', '_')}") is None:
+                raise QuantbenchError(f"the executor '{name}' of {value} is not installed", remedy="make setup-fleet")
 
 
 def _misplaced(option: str, value: str, what: str) -> QuantbenchError:

@@ -107,13 +107,15 @@ def faults_of(value: Any, schema: Mapping[str, Any]) -> list[Fault]:
 def raise_for(faults: Iterable[Fault], of: str = "config") -> None:
     """Raise QuantbenchError with all faults `of` a file in one line, and all remedies in one; nothing for none."""
     if faults := list(faults):
-        remedies = dict.fromkeys(fault.remedy for fault in faults)
-        raise QuantbenchError(f"{of}: {'; '.join(fault.what for fault in faults)}", remedy="; ".join(remedies))
+        whats, remedies = (dict.fromkeys(words) for words in zip(*faults, strict=True))
+        raise QuantbenchError(f"{of}: {'; '.join(whats)}", remedy="; ".join(remedies))
 
 
 def hint(word: str, known: Iterable[str]) -> str:
     """The known word that may have been meant, in brackets with a space before; empty if none is near."""
-    near = difflib.get_close_matches(word, list(known), n=1)
+    known = sorted(known)
+    begun = [name for name in known if len(word) > 2 and name.startswith(word)]
+    near = begun or difflib.get_close_matches(word, known, n=1)
     return f" (did you mean '{near[0]}'?)" if near else ""
 
 

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -104,6 +104,13 @@ def load(root: Path, values: Mapping[str, Any], files: Iterable[Path] = ()) -> P
     return plan
 
 
+def notes(plan: Plan, root: Path) -> list[str]:
+    """That `gpu` may be a misspelt profile, which models of one's own take for a name of their own."""
+    known = [path.stem for path in (root / "config" / "gpus").glob("*.yaml")]
+    near = schema.hint(plan.gpu, known) if plan.gpu not in known else ""
+    return [f"gpu: {plan.gpu} is no profile{near}, so it is a name of your own"] if near else []
+
+
 def _shown(path: Path, root: Path) -> str:
     return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
@@ -155,6 +162,10 @@ def _is(kind: Callable[[Path], bool], path: Path) -> bool:
         return False
 
 
+_UNNAMED: Final = '"<unicode string>", '
+"""How PyYAML calls what it was given as text."""
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read one YAML (or JSON) mapping, empty for an empty file; an error names the file and the line."""
     try:
@@ -171,7 +182,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise QuantbenchError(f"config: {path} is not valid JSON: {error}", remedy="correct that line") from None
     except yaml.YAMLError as error:
         raise QuantbenchError(
-            f"config: {path} is not valid YAML: {' '.join(str(error).split())}",
+            f"config: {path} is not valid YAML: {' '.join(str(error).replace(_UNNAMED, '').split())}",
             remedy="correct that line; texts with `: ` or `?` in them need quotes",
         ) from None
     if value is not None and not isinstance(value, dict):

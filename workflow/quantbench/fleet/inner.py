@@ -42,6 +42,7 @@ def run(folder: Path, command: Sequence[str]) -> None:
     QuantbenchError with the run's last words if it does not succeed.
     """
     log = folder / LOG
+    print(f"quantbench: {folder.name} runs; to watch it: tail -f {log}", file=sys.stderr, flush=True)
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", "quantbench.cli.snakemake", *command[1:]],

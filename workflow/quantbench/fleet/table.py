@@ -33,11 +33,14 @@ def rows(run: Run, done: Done) -> Iterator[FleetRow]:
 
 
 def interval(mean: float, cv: float | None, blocks: int, confidence: float = 0.95) -> tuple[float, float] | None:
-    """Student's t interval of a mean over `blocks`, from their coefficient of variation; None below three."""
+    """Student's t interval of a mean over `blocks`, from their coefficient of variation; None below three.
+
+    Of logarithms, as that of a ratio, so that no throughput is below zero: their variance is ln(1 + cv²).
+    """
     if cv is None or blocks < FEWEST_BLOCKS:
         return None
-    half = t_quantile((1 + confidence) / 2, blocks - 1) * cv / math.sqrt(blocks)
-    return mean * (1 - half), mean * (1 + half)
+    half = t_quantile((1 + confidence) / 2, blocks - 1) * math.sqrt(math.log1p(cv**2) / blocks)
+    return mean * math.exp(-half), mean * math.exp(half)
 
 
 def _row(run: Run, done: Done, tuple_: CapacityRow) -> FleetRow:

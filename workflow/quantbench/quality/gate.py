@@ -91,10 +91,19 @@ class Limit(Record, frozen=True, kw_only=True):
 
     def beyond(self, estimate: Estimate, limit: float, *, surely: bool) -> bool:
         """Whether an estimate may be, or surely is, beyond a limit; without an interval its value counts."""
-        far, near = (estimate.high, estimate.low) if self.worse == "above" else (estimate.low, estimate.high)
+        far, near = self._ends(estimate)
         end = near if surely else far
         end = estimate.value if end is None else end
         return end > limit if self.worse == "above" else end < limit
+
+    def end_beyond(self, estimate: Estimate, limit: float) -> float | None:
+        """The end of the interval that is beyond a limit where the value itself is not; None where it is."""
+        bare = Estimate(value=estimate.value, n=estimate.n)
+        return None if self.beyond(bare, limit, surely=False) else self._ends(estimate)[0]
+
+    def _ends(self, estimate: Estimate) -> tuple[float | None, float | None]:
+        """The far and the near end of an interval."""
+        return (estimate.high, estimate.low) if self.worse == "above" else (estimate.low, estimate.high)
 
 
 LIMITS: Final = (
@@ -334,7 +343,8 @@ def _likelihood(e: _Evidence, *, shown: bool) -> Iterator[Finding]:
             if itself and limit.beyond(itself, at, surely=False):
                 continue
             if limit.beyond(estimate, at, surely=shown):
-                yield finding("gate.likelihood", form=limit.measure, value=estimate.value, limit=at)
+                end = limit.end_beyond(estimate, at)
+                yield finding("gate.likelihood", form=limit.measure, value=estimate.value, end=end, limit=at)
                 break  # one is enough to say
 
 

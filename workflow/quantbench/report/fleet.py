@@ -103,11 +103,11 @@ def report(joined: Joined, drawn: Mapping[str, str]) -> Report:
         for p in paretos(joined)
         if p.workload in drawn
     )
-    lines = list(_leads(joined, say))
+    first, *others = _leads(joined, say)
     return Report(
         title=_title(joined, say),
-        subtitle=lines[0],
-        warning=" ".join(say("fleet.missing", **_missing(one, say)) for one in joined.missing),
+        subtitle=first,
+        warning=" ".join(others),
         cards=(),
         lead=figures,
         chapters=tuple((folded(section), ()) for section in _sections(joined, say)),
@@ -157,8 +157,9 @@ def _sections(joined: Joined, say: Speech) -> Iterator[Section]:
     if joined.rows:
         deciding = [row for row in joined.rows if row.deciding]
         notes = _notes(joined.rows, say)
-        yield Section("Side by side", (_table(deciding, notes), *bullets(list(_fronts(joined, say)))))
-        yield Section("All points", (_table(joined.rows),))
+        yield Section("Side by side", (_table(deciding, say, notes), *bullets(list(_fronts(joined, say)))))
+        if len(deciding) < len(joined.rows):
+            yield Section("All points", (_table(joined.rows, say),))
     if joined.done:
         yield Section("Where it comes from", (_sources(joined.done),))
 
@@ -176,15 +177,15 @@ def _against(one: Pareto, say: Speech) -> str:
     return say("fleet.against", form=one.against)
 
 
-def _table(rows: Sequence[FleetRow], notes: Sequence[str] = ()) -> Table:
+def _table(rows: Sequence[FleetRow], say: Speech, notes: Sequence[str] = ()) -> Table:
     columns = (
         "comparison", "GPU", "model", "point", "tokens/s", "vs baseline", "verdict", "price per 1M", "J/token",
         "weights GiB", "KV cache GiB", "p95 TTFT ms", "answers", "what to do",
     )  # fmt: skip
-    return without_empty_columns(table(columns, map(_cells, rows), notes=notes))
+    return without_empty_columns(table(columns, (_cells(row, say) for row in rows), notes=notes))
 
 
-def _cells(row: FleetRow) -> tuple[str, ...]:
+def _cells(row: FleetRow, say: Speech) -> tuple[str, ...]:
     low, high = row.throughput_tok_s_lo, row.throughput_tok_s_hi
     interval = "" if low is None or high is None else f" [{number(low)}, {number(high)}]"
     price = "" if row.cost_per_1m_tokens is None else f"{number(row.cost_per_1m_tokens)} {row.currency}"
@@ -203,7 +204,7 @@ def _cells(row: FleetRow) -> tuple[str, ...]:
         number(row.kv_cache_gib),
         number(row.p95_ttft_ms),
         f"{row.quality}{loss}" if row.quality else "",
-        row.action or "",
+        say("fleet.action", form=row.action) if row.action else "",
     )
 
 
@@ -213,12 +214,19 @@ def _notes(rows: Sequence[FleetRow], say: Speech) -> list[str]:
 
 
 def _blanks(rows: Sequence[FleetRow], say: Speech) -> list[str]:
-    """Why cells are blank: each reason of a column once."""
+    """Why cells are blank, or whole columns left out: each reason of a column once."""
     entries = dict.fromkeys(entry for row in rows for entry in row.missing)
     pairs = (entry.split(": ", 1) for entry in entries)
     reasons = grouped(pairs, lambda pair: pair[0])
     return [
-        say("fleet.blank", column=HEADS[column], reason="; ".join(say.reasons(code for _, code in found)))
+        say(
+            "fleet.blank",
+            form="all"
+            if all(any(entry.startswith(f"{column}: ") for entry in row.missing) for row in rows)
+            else "some",
+            column=HEADS[column],
+            reason="; ".join(say.reasons(code for _, code in found)),
+        )
         for column, found in reasons.items()
     ]
 

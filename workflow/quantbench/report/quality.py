@@ -105,7 +105,8 @@ def _not_run(run: Run) -> dict[tuple[int, str], None]:
 
 def _pair_lines(run: Run, say: Speech, variant: str) -> Iterator[str]:
     """What was lost of all items, how the likelihoods moved, lengths where they matter, uses with too few items."""
-    if every := run.gate(variant, "batch"):
+    every = run.gate(variant, "batch")
+    if every:
         interval = {"loss": every.loss, "low": every.low, "high": every.high, "seen": every.smallest_loss}
         counts = {"lost": len(every.lost), "gained": len(every.gained), "n": every.n}
         yield say("quality_page.pair", variant=variant, **counts, **interval, prompts=every.lost)
@@ -125,8 +126,6 @@ def _pair_lines(run: Run, say: Speech, variant: str) -> Iterator[str]:
                 failed=judged.failed,
                 false=judged.false_preference,
             )
-    if variant in run.quality:
-        yield from _prompt_lines(say, run.quality[variant])
     few = [
         say("quality_page.few_of", use=say("gate.use", form=verdict.use), n=verdict.n, needed=verdict.needed)
         for verdict in _gates(run)[variant]
@@ -134,6 +133,12 @@ def _pair_lines(run: Run, say: Speech, variant: str) -> Iterator[str]:
     ]
     if few:
         yield say("quality_page.few", uses=few)
+    if variant in run.quality:
+        details = run.quality[variant]
+        lines = list(_prompt_lines(say, details))
+        if lines and every and every.n > len(details.details):  # further suites count above, and not here
+            yield say("quality_page.prompts_alone", n=len(details.details))
+        yield from lines
 
 
 def likelihood(say: Speech, measured: Likelihood, floor: Likelihood | None) -> str:

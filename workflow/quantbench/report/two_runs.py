@@ -158,18 +158,21 @@ def _sections(say: Speech, found: TwoRuns) -> Iterator[Section]:
     changes = grouped((row for row in found.rows if row.baseline is not None), lambda row: str(row.baseline))
     for baseline, some in changes.items():
         note = say("two_runs.changes", baseline=baseline)
-        yield Section("What quantization brings: new / old of variant / baseline", (_rows(say, some, note),))
+        yield Section(
+            "What quantization brings: new / old of variant / baseline", (_rows(say, some, note, figures=False),)
+        )
     yield Section("What differs", tuple(_differences(say, found)))
     if described := [row for row in found.rows if row.code == "described"]:
         yield Section("Described, not tested", (_rows(say, described, ""),))
 
 
-def _rows(say: Speech, rows: Sequence[RunRow], note: str) -> Table:
+def _rows(say: Speech, rows: Sequence[RunRow], note: str, *, figures: bool = True) -> Table:
+    """figures: old and new are in the metric's unit; else they are ratios."""
     lines = (
         (
             row.model,
             row.cell.key,
-            METRICS[row.metric].words,
+            _metric(row.metric) if figures else METRICS[row.metric].words,
             number(row.old_value),
             number(row.new_value),
             figure(row) if row.ratio is not None else "",
@@ -182,6 +185,12 @@ def _rows(say: Speech, rows: Sequence[RunRow], note: str) -> Table:
     )
     head = ("model", "cell", "metric", "old", "new", "change [95 % CI]", "blocks", "starts", "undone by", "verdict")
     return without_empty_columns(table(head, lines, notes=[note]))
+
+
+def _metric(name: str) -> str:
+    """A metric with the unit that its words do not have."""
+    metric = METRICS[name]
+    return metric.words if metric.kind == "throughput" else f"{metric.words} ({metric.unit})"
 
 
 def _form(row: RunRow) -> str:
