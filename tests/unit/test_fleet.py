@@ -83,6 +83,15 @@ def test_what_is_wrong_is_said_with_its_key_before_anything_starts(tmp_path: Pat
     assert "hf_" not in str(raised.value)
 
 
+def test_what_a_comparison_asks_is_read_before_anything_starts(tmp_path: Path) -> None:
+    items = tmp_path / "asked.jsonl"
+    items.write_text('{"prompt": "Two and two?"}\n{"nothing": "asked"}\n')
+    asks = {"config": {"gpu": "cpu", "workloads": {"chat": {"prompts": str(items)}}}}
+    with pytest.raises(QuantbenchError, match="comparisons.b: config: workloads.chat.prompts") as raised:
+        fleet_of(tmp_path, {"fleet": "f", "comparisons": {"a": DEMO, "b": asks}})
+    assert "line 2" in str(raised.value)
+
+
 def test_without_a_fleet_file_the_option_is_named() -> None:
     with pytest.raises(QuantbenchError, match=r"--configfile fleet\.yaml"):
         comparisons.load(ROOT, [], {})

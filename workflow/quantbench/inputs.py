@@ -36,11 +36,9 @@ def check(plan: Plan, root: Path) -> list[str]:
 
     Raises QuantbenchError that names the key and the file. Returns what is allowed and yet may be a slip.
     """
+    slips = check_prompts(plan, root)
     try:
         _devices(plan)
-        for name, workload in plan.config["workloads"].items():
-            _workload(f"workloads.{name}", workload, root)
-        slips = [slip for suite in plan.suites for slip in _quality(plan, suite, root)]
         for name in dict.fromkeys(_models(plan, root)):
             slips += _model(plan, name, root)
         for name, model in plan.models.items():
@@ -49,6 +47,16 @@ def check(plan: Plan, root: Path) -> list[str]:
     except QuantbenchError as error:
         raise QuantbenchError(naming_files(error.what, plan.layers), remedy=error.remedy) from None
     return slips + list(dict.fromkeys(_versions(plan))) + list(_slips(plan, Results(plan.gpu, root)))
+
+
+def check_prompts(plan: Plan, root: Path) -> list[str]:
+    """What `check` does of what is asked of the models, and no machine is needed for."""
+    try:
+        for name, workload in plan.config["workloads"].items():
+            _workload(f"workloads.{name}", workload, root)
+        return [slip for suite in plan.suites for slip in _quality(plan, suite, root)]
+    except QuantbenchError as error:
+        raise QuantbenchError(naming_files(error.what, plan.layers), remedy=error.remedy) from None
 
 
 def _devices(plan: Plan) -> None:

@@ -381,3 +381,15 @@ def test_the_guide_lists_every_field_and_every_check_with_its_parameters() -> No
     for kind, needs in prompt_set._REQUIRED.items():
         assert all(f"`{need}`" in rows[kind] for need in needs), kind
     assert all(any(f"`{name}`" in row for row in rows.values()) for name in checks_of if name != "type")
+
+
+@pytest.mark.parametrize("check", [
+    {"type": "regex", "pattern": "(a+)+b"},
+    {"type": "json_schema", "schema": {"properties": {"x": {"pattern": "^(a+)+b"}}}},
+])  # fmt: skip
+def test_a_pattern_that_never_ends_is_a_check_that_was_not_run(check, monkeypatch):
+    monkeypatch.setattr(checks, "CHECK_CPU_S", 0.2)
+    found = checks.run_checks(json.dumps({"x": "a" * 60}), [check], None)[-1]
+    assert found.ok is None
+    assert "0.2 s" in found.detail
+    assert checks.run_checks("aab", [{"type": "regex", "pattern": "(a+)+b"}], None)[-1].ok

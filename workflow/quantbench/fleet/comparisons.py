@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from quantbench import inputs
 from quantbench.config import layers, model_plan, schema, settings
 from quantbench.config.configuration import MEASUREMENT_PROTOCOL, Plan, needed_files
 from quantbench.config.layers import Layer
@@ -113,6 +114,10 @@ def check(fleet: Fleet) -> None:
     made: dict[str, tuple[str, Json | None]] = {}
     for name in fleet.entries:
         plan = fleet.plan(name)
+        try:
+            inputs.check_prompts(plan, fleet.root)
+        except QuantbenchError as error:
+            raise QuantbenchError(f"comparisons.{name}: {error.what}", remedy=error.remedy) from None
         for model in plan.selected:
             recipe = model_plan.made(plan, model)
             first, other = made.setdefault(plan.source(model), (name, recipe)) if recipe else (name, recipe)
