@@ -19,12 +19,15 @@ from msgspec.structs import replace
 from quantbench.errors import QuantbenchError
 from quantbench.fleet import comparisons, folder, inner, joined, table
 from quantbench.quality import made_models
-from quantbench.records.fleet import Resources
+from quantbench.records.base import read, write
+from quantbench.records.fleet import Done, Joined, Resources
+from quantbench.records.run import Run
 from quantbench.records.server import Provenance
 from quantbench.report import fleet as pages
 from quantbench.report import render
 from quantbench.results import columns_of, read_rows, write_rows
 from quantbench.serving import owner, processes
+from report_fixture import Scenario, facts
 from source import ROOT
 
 OWN = {
@@ -87,7 +90,7 @@ def test_what_a_comparison_asks_is_read_before_anything_starts(tmp_path: Path) -
     items = tmp_path / "asked.jsonl"
     items.write_text('{"prompt": "Two and two?"}\n{"nothing": "asked"}\n')
     asks = {"config": {"gpu": "cpu", "workloads": {"chat": {"prompts": str(items)}}}}
-    with pytest.raises(QuantbenchError, match="comparisons.b: config: workloads.chat.prompts") as raised:
+    with pytest.raises(QuantbenchError, match=r"comparisons\.b: config: workloads\.chat\.prompts") as raised:
         fleet_of(tmp_path, {"fleet": "f", "comparisons": {"a": DEMO, "b": asks}})
     assert "line 2" in str(raised.value)
 
@@ -181,6 +184,29 @@ def test_every_row_names_its_folder_and_every_blank_its_reason(tmp_path: Path) -
     path = tmp_path / "fleet.csv"
     write_rows(path, fleets.spring().rows, columns_of(table.FleetRow))
     assert read_rows(path, table.FleetRow) == list(fleets.spring().rows)
+
+
+def test_one_whose_files_are_damaged_costs_the_others_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(comparisons.PLACE, str(tmp_path))
+    fleet = fleet_of(tmp_path, {"fleet": "f", "comparisons": dict.fromkeys(("cut", "hurt", "well"), DEMO)})
+    for name in fleet.entries:
+        write(fleet.folder(name) / folder.DONE, fleets.done(name, folder=fleet.shown(name)))
+    (fleet.folder("cut") / folder.DONE).write_text("{")
+
+    def run_of(_: comparisons.Fleet, done: Done) -> Run:
+        if done.comparison == "hurt":
+            raise QuantbenchError("results/cpu/memory.csv is damaged")
+        return facts(Scenario())
+
+    monkeypatch.setattr(joined, "run_of", run_of)
+    joined.write(fleet)
+    told = read(fleet.folder("joined") / "fleet.json", Joined)
+    assert [one.comparison for one in told.done] == ["well"]
+    assert {row.comparison for row in told.rows} == {"well"}
+    assert {one.comparison: "cannot be read" in one.last_words for one in told.missing} == {"cut": True, "hurt": True}
+    assert "memory.csv is damaged" in (fleet.folder("joined") / "fleet.md").read_text()
+    with pytest.raises(QuantbenchError, match=r"comparisons\.cut: .*done\.json"):
+        joined.need_all(fleet)
 
 
 def test_the_front_is_what_nothing_beats_in_both() -> None:

@@ -5,7 +5,9 @@ from quantbench.fleet import comparisons, joined
 
 
 def main(job):
-    joined.write(comparisons.of_job(comparisons.PROJECT, job.config["fleet"]), job.output)
+    fleet = comparisons.of_job(comparisons.PROJECT, job.config["fleet"])
+    joined.write(fleet, job.output)
+    joined.need_all(fleet)
 
 
 jobs.run(snakemake, main)

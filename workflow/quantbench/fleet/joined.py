@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from quantbench import files, fitting, iso_memory, results
 from quantbench.config import report_plan
+from quantbench.errors import QuantbenchError
 from quantbench.fleet import folder, inner, table
 from quantbench.fleet.comparisons import Fleet
 from quantbench.records.base import convert, read
@@ -63,11 +64,43 @@ def write(fleet: Fleet, outputs: Mapping[str, str] | None = None) -> list[str]:
     ]
 
 
+def need_all(fleet: Fleet) -> None:
+    """Raise QuantbenchError if what was written lacks a comparison, as its files are damaged."""
+    for one in read(fleet.folder("joined") / FILES["record"], Joined).missing:
+        raise QuantbenchError(
+            f"comparisons.{one.comparison}: {one.last_words}",
+            remedy=f"remove that file and {one.folder}/{folder.DONE}, and run the fleet again; it is made anew",
+        )
+
+
 def join(fleet: Fleet) -> Joined:
-    """What the comparisons that are done have measured, and which are missing."""
-    done = list(_done(fleet))
-    rows = [row for one in done for row in table.rows(run_of(fleet, one), one)]
-    return Joined(fleet=fleet.name, done=tuple(done), missing=tuple(_missing(fleet)), rows=tuple(rows))
+    """What the comparisons that are done have measured, and which are missing; one whose files are damaged is."""
+    done: list[Done] = []
+    missing: list[Missing] = []
+    rows: list[FleetRow] = []
+    for name in fleet.entries:
+        marker = fleet.folder(name) / folder.DONE
+        if not marker.exists():
+            missing.append(_missing(fleet, name, inner.last_words_of(fleet.folder(name) / folder.LOG)))
+            continue
+        try:
+            one = read(marker, Done)
+            rows += table.rows(run_of(fleet, one), one)
+            done.append(one)
+        except QuantbenchError as error:
+            missing.append(_missing(fleet, name, f"it was done, and cannot be read any more: {error.what}"))
+    return Joined(fleet=fleet.name, done=tuple(done), missing=tuple(missing), rows=tuple(rows))
+
+
+def _missing(fleet: Fleet, name: str, last_words: str) -> Missing:
+    log = fleet.folder(name) / folder.LOG
+    return Missing(
+        comparison=name,
+        folder=fleet.shown(name),
+        command=fleet.command(name),
+        log=f"{fleet.shown(name)}/{folder.LOG}" if log.exists() else None,
+        last_words=last_words,
+    )
 
 
 class _Files(dict[str, Any]):
@@ -87,26 +120,3 @@ def run_of(fleet: Fleet, done: Done) -> Run:
         ready=[at.file("ready", model=model) for model in plan.models],
     )
     return results.load_run(inputs, convert(report_plan.report(plan), ReportPlan), done.command)
-
-
-def _marker(fleet: Fleet, comparison: str) -> Path:
-    return fleet.folder(comparison) / folder.DONE
-
-
-def _done(fleet: Fleet) -> Iterator[Done]:
-    for name in fleet.entries:
-        if _marker(fleet, name).exists():
-            yield read(_marker(fleet, name), Done)
-
-
-def _missing(fleet: Fleet) -> Iterator[Missing]:
-    for name in fleet.entries:
-        if not _marker(fleet, name).exists():
-            log = fleet.folder(name) / folder.LOG
-            yield Missing(
-                comparison=name,
-                folder=fleet.shown(name),
-                command=fleet.command(name),
-                log=f"{fleet.shown(name)}/{folder.LOG}" if log.exists() else None,
-                last_words=inner.last_words_of(log),
-            )
