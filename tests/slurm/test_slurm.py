@@ -305,11 +305,12 @@ def run_out(number: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "words"),
+    ("how", "words", "block_s"),
     [
         pytest.param(
             kill,
             inner.KILLED,
+            1.0,
             marks=pytest.mark.fault(
                 "all processes of a comparison's job get SIGKILL at once in mid-cell (as for memory)",
                 "nothing of it is left running; the next plain run measures the missing blocks only",
@@ -318,6 +319,7 @@ def run_out(number: str) -> None:
         pytest.param(
             run_out,
             "quantbench: interrupted; ",
+            12.0,  # all blocks together must outlast the minute that SLURM takes to see it
             marks=pytest.mark.fault(
                 "the time limit of a comparison's job is over in mid-cell (SLURM: SIGTERM, SIGKILL 30 s later)",
                 "its servers stop within the 30 s and its last words say what is kept; the next plain run measures the "
@@ -326,8 +328,9 @@ def run_out(number: str) -> None:
         ),
     ],
 )
-def test_ended_by_the_scheduler(box: FleetBox, how: Callable[[str], None], words: str) -> None:
+def test_ended_by_the_scheduler(box: FleetBox, how: Callable[[str], None], words: str, block_s: float) -> None:
     box.add("one", **on_stand_ins(box.path))
+    box.add("one", block={"min_seconds": block_s})
     box.begin()
     box.until(lambda: box.in_mid_cell("one", 2), "in mid cell")
     number = box.job("one")
