@@ -36,7 +36,7 @@ EDGES: Final = {
     "client/wire", "client/aiohttp_wire", "client/loop_lag", "client/truth_server", "client/calibration",
     "client/tables_io", "quality/ask", "quality/ask_likelihood", "quality/code_check", "quality/code_worker",
     "quality/collect", "quality/gguf_source", "quality/judge_model", "quality/lm_eval",
-    "quality/made_models",
+    "quality/made_models", "quality/time_limit",
     "fleet/comparisons", "fleet/folder", "fleet/inner", "fleet/done", "fleet/joined", "fleet/signals",
     "export/folders",
     "report/render", "report/say", "report/plots", "report/ending", "docs/modules", "docs/pages",

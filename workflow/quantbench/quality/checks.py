@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-import signal
-import threading
 import unicodedata
 import zlib
 from collections import deque
@@ -43,6 +41,7 @@ from quantbench.quality.readings import (
     unnumbered,
     words,
 )
+from quantbench.quality.time_limit import within
 from quantbench.records.quality import CheckResult, Thought
 
 Check = Mapping[str, Any]
@@ -562,30 +561,17 @@ def run_checks(text: str, checks: Sequence[Check], run_code: CodeRunner | None) 
         if kind in HARD_CHECKS:
             continue
         if kind != "python":
-            outcome = _in_time(CHECKS[kind], answer, check)
+            outcome = _in_time(kind, answer, check)
         else:
             outcome = run_code(answer, check) if run_code else (None, "not run: `quality.code` is off")
         results.append(_result(kind, outcome))
     return results
 
 
-def _in_time(function: Callable[[str, Check], Outcome], text: str, check: Check) -> Outcome:
-    """A check's outcome, or that it was not run to its end; only the main thread of a process can be stopped so."""
-    if threading.current_thread() is not threading.main_thread():
-        return function(text, check)
-
-    def end(*_: object) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGVTALRM, end)
-    try:
-        signal.setitimer(signal.ITIMER_VIRTUAL, CHECK_CPU_S)
-        return function(text, check)
-    except TimeoutError:
-        return None, f"not run: it takes more than {CHECK_CPU_S:g} s on this answer; remedy: a simpler pattern"
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
+def _in_time(kind: str, text: str, check: Check) -> Outcome:
+    """A check's outcome, or that it was not run to its end."""
+    outcome = within(CHECK_CPU_S, lambda: CHECKS[kind](text, check))
+    return outcome or (None, f"not run: it takes more than {CHECK_CPU_S:g} s on this answer; remedy: a simpler pattern")
 
 
 def _result(kind: str, outcome: Outcome, *, hard: bool = False) -> CheckResult:
