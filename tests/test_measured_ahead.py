@@ -148,7 +148,8 @@ def test_what_was_measured_ahead_of_a_killed_run_counts_for_nothing(ahead: Box) 
     ahead.assert_none_left(since=struck)
     finished = len(ahead.results("raw/*/chat/*/b*.json"))
     assert 2 <= finished <= 4
-    assert jobs(ahead.run("capacity"))["measure_block"] == len(BLOCKS) - finished
+    again = jobs(ahead.run("capacity"))["measure_block"] - (len(BLOCKS) - finished)
+    assert again in (0, 1), "the one whose job had not told snakemake yet that its files are there"
     assert len(ahead.results("raw/*/chat/*/b*.json")) == len(BLOCKS)
     ahead.assert_none_left()
 

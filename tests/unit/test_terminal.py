@@ -12,12 +12,15 @@ import pytest
 from source import ROOT
 
 SAYS = """
-import sys, time
+import os, sys, time
 from quantbench import terminal
 terminal.outlive()
 print("first", flush=True)
 sys.stdin.readline()
-time.sleep(0.5)  # what is being said in the very moment is not caught
+# What is being said in the very moment is not caught.
+until = time.monotonic() + float(sys.argv[2])
+while time.monotonic() < until and any(os.readlink(f"/proc/self/fd/{n}") != os.devnull for n in (1, 2)):
+    time.sleep(0.01)
 for handle in (sys.stdout, sys.stderr):
     print("nobody hears this", file=handle, flush=True)
 open(sys.argv[1], "w").write("done")
@@ -29,7 +32,7 @@ def test_a_process_outlives_its_listener(kind: str, tmp_path: Path) -> None:
     heard, said = os.pipe() if kind == "pipe" else pty.openpty()
     done = tmp_path / "done"
     process = subprocess.Popen(
-        [sys.executable, "-c", SAYS, str(done)],
+        [sys.executable, "-c", SAYS, str(done), "30"],
         env={**os.environ, "PYTHONPATH": str(ROOT / "workflow")},
         stdin=subprocess.PIPE,
         stdout=said,
@@ -46,7 +49,7 @@ def test_a_process_outlives_its_listener(kind: str, tmp_path: Path) -> None:
 
 def test_handles_that_are_closed_or_files_are_left_alone(tmp_path: Path) -> None:
     code = SAYS.replace("(sys.stdout, sys.stderr)", "(sys.stdout,)")
-    line = f"exec {sys.executable} -c '{code}' {tmp_path / 'done'} 2>&-"
+    line = f"exec {sys.executable} -c '{code}' {tmp_path / 'done'} 0 2>&-"
     where = {**os.environ, "PYTHONPATH": str(ROOT / "workflow")}
     ran = subprocess.run(["sh", "-c", line], env=where, input="\n", capture_output=True, text=True, check=True)
     assert ran.stdout == "first\nnobody hears this\n"

@@ -13,6 +13,7 @@ WORKFLOW = Path(__file__).parents[1]
 QUALITY = (
     "answers", "checks", "code_check", "code_worker", "correct", "gate", "judgements", "likelihood",
     "lm_eval_samples", "natural", "pair", "paired", "prompt_set", "readings", "score", "suites", "symbolic",
+    "time_limit",
 )  # fmt: skip
 JUDGING = (
     "quantbench/records/**/*",
