@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -55,7 +56,7 @@ class Fleet:
     def _planned(self, comparison: str) -> Plan:
         entry = self.entries[comparison]
         files = [self.root / path for path in entry.configfiles]
-        try:
+        with _named(comparison):
             given = [Layer(str(path), settings.read_yaml(path), given=True) for path in files]
             asked = layers.merged([*given, Layer("config", entry.config, given=True)])
             if asked.get("gpu", "auto") == "auto":
@@ -64,8 +65,6 @@ class Fleet:
                     remedy=f"write comparisons.{comparison}.config.gpu: a profile, or a name of your own",
                 )
             return settings.load(self.root, entry.config, files)
-        except QuantbenchError as error:
-            raise QuantbenchError(f"comparisons.{comparison}: {error.what}", remedy=error.remedy) from None
 
     def definition(self, comparison: str) -> str:
         """Hash of all that defines a comparison: its complete configuration, files named in it, and the protocol.
@@ -114,10 +113,8 @@ def check(fleet: Fleet) -> None:
     made: dict[str, tuple[str, Json | None]] = {}
     for name in fleet.entries:
         plan = fleet.plan(name)
-        try:
+        with _named(name):
             inputs.check_prompts(plan, fleet.root)
-        except QuantbenchError as error:
-            raise QuantbenchError(f"comparisons.{name}: {error.what}", remedy=error.remedy) from None
         for model in plan.selected:
             recipe = model_plan.made(plan, model)
             first, other = made.setdefault(plan.source(model), (name, recipe)) if recipe else (name, recipe)
@@ -126,6 +123,15 @@ def check(fleet: Fleet) -> None:
                     f"comparisons.{first} and comparisons.{name} make {plan.source(model)} in two ways",
                     remedy=f"give models.{model} another name in one of them, or the same recipe in both",
                 )
+
+
+@contextmanager
+def _named(comparison: str) -> Iterator[None]:
+    """Name the comparison that a fault is of."""
+    try:
+        yield
+    except QuantbenchError as error:
+        raise QuantbenchError(f"comparisons.{comparison}: {error.what}", remedy=error.remedy) from None
 
 
 def _digest(path: Path) -> str:
