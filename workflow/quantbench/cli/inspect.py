@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _plan(args: argparse.Namespace) -> Plan | None:
     """The configuration that is meant: --configfile, or the profile that MODEL names."""
-    profiles = _profiles()
+    profiles = settings.profiles_of(ROOT)
     if args.configfile:
         named = {"gpu": args.gpu} if args.gpu in profiles else {}
         return settings.load(ROOT, named, [path.absolute() for path in args.configfile])
@@ -86,10 +86,6 @@ def _plan(args: argparse.Namespace) -> Plan | None:
     if args.model is None:
         raise QuantbenchError("no MODEL is named", remedy="name a folder, a hub id or a profile, or give --configfile")
     return None
-
-
-def _profiles() -> set[str]:
-    return {path.stem for path in (ROOT / "config" / "gpus").glob("*.yaml")}
 
 
 def _of_plan(plan: Plan, args: argparse.Namespace) -> tuple[list[Subject], list[QuantbenchError]]:
@@ -131,7 +127,7 @@ def _alone(args: argparse.Namespace) -> Subject:
         if found is None:
             model_source.check_source(spec)
     except QuantbenchError as error:
-        what = error.what.removeprefix(f"models.{GIVEN}.source: ") + schema.hint(args.model, _profiles())
+        what = error.what.removeprefix(f"models.{GIVEN}.source: ") + schema.hint(args.model, settings.profiles_of(ROOT))
         remedy = error.remedy.replace(f"models.{GIVEN}.source", GIVEN).replace(f"models.{GIVEN}.revision", "--revision")
         raise QuantbenchError(what, remedy=remedy) from None
     assert found, "what is not here is an error"

@@ -86,7 +86,7 @@ def load(root: Path, values: Mapping[str, Any], files: Iterable[Path] = ()) -> P
     if not profile.values and own:
         profile = _lender(root)
     elif not profile.values:
-        known = sorted(path.stem for path in folder.glob("*.yaml"))
+        known = list(profiles_of(root))
         raise QuantbenchError(
             f"config: gpu '{name}' has no profile config/gpus/{name}.yaml{schema.hint(name, known)}",
             remedy=f"choose one of {', '.join(known)}, or name models of your own: they need no profile (README)",
@@ -104,9 +104,14 @@ def load(root: Path, values: Mapping[str, Any], files: Iterable[Path] = ()) -> P
     return plan
 
 
+def profiles_of(root: Path) -> dict[str, Path]:
+    """{name: file} of the shipped profiles, by name."""
+    return {path.stem: path for path in sorted((root / "config" / "gpus").glob("*.yaml"))}
+
+
 def notes(plan: Plan, root: Path) -> list[str]:
     """That `gpu` may be a misspelt profile, which models of one's own take for a name of their own."""
-    known = [path.stem for path in (root / "config" / "gpus").glob("*.yaml")]
+    known = profiles_of(root)
     near = schema.hint(plan.gpu, known) if plan.gpu not in known else ""
     return [f"gpu: {plan.gpu} is no profile{near}, so it is a name of your own"] if near else []
 
@@ -210,4 +215,4 @@ def lane_modes(plan: Plan, results: Results) -> dict[str, str]:
 
 
 def _matches(root: Path) -> dict[str, Any]:
-    return {path.stem: read_yaml(path).get("match", {}) for path in sorted((root / "config" / "gpus").glob("*.yaml"))}
+    return {name: read_yaml(path).get("match", {}) for name, path in profiles_of(root).items()}
