@@ -37,6 +37,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
         (tmp_path / name / "model.safetensors").write_bytes(no_tensors(64))
+    (tmp_path / "mine-awq/config.json").write_text('{"quantization_config": {"quant_method": "awq", "bits": 4}}')
     return tmp_path
 
 
@@ -226,12 +227,32 @@ def test_a_hub_model_of_a_shipped_file_may_come_later_one_of_ones_own_is_missed_
         inputs.check(make_plan(config, SCHEMA, [Layer("my.yaml", config, given=True)]), home)
 
 
-def test_a_checkpoint_that_says_it_is_quantized_is_mentioned_where_the_config_does_not(home: Path) -> None:
-    (home / "mine-awq/config.json").write_text('{"quantization_config": {"quant_method": "awq"}}')
-    assert check(home) == []
-    [slip] = check(home, models={"awq": {"quantization": "none"}})
-    assert "models.awq.quantization is none" in slip
-    assert "says awq" in slip
+@pytest.mark.fault(
+    "the configuration says other quantization or bits than the checkpoint's config.json",
+    "`snakemake -n` names the key and what the checkpoint says",
+)
+@pytest.mark.parametrize(
+    ("stated", "says", "words"),
+    [
+        ({"quant_method": "awq", "bits": 4}, {}, None),
+        ({"quant_method": "awq", "bits": 4}, {"quantization": "none"}, "not quantized, but it is \\(awq"),
+        ({"quant_method": "gptq", "bits": 4}, {}, "says awq, the checkpoint says gptq"),
+        ({"quant_method": "awq", "bits": 4}, {"bits": 8}, "8 bits per weight, the checkpoint 4"),
+        (None, {}, "says awq, but neither"),
+        (None, {"quantization": "none"}, None),
+    ],
+)
+def test_a_claim_that_the_checkpoint_contradicts_is_refused_in_the_plan(
+    home: Path, stated: dict[str, Any] | None, says: dict[str, Any], words: str | None
+) -> None:
+    (home / "mine-awq/config.json").write_text(json.dumps({"quantization_config": stated} if stated else {"a": 1}))
+    if words is None:
+        assert check(home, models={"awq": says}) == []
+        return
+    with pytest.raises(QuantbenchError, match=words) as caught:
+        check(home, models={"awq": says})
+    assert "models.awq" in caught.value.what
+    assert "models.awq.quant" in str(caught.value.remedy) or "models.awq.bits" in str(caught.value.remedy)
 
 
 def layers_of(inputs_: dict[str, int]) -> bytes:

@@ -156,12 +156,9 @@ def _model(plan: Plan, name: str, root: Path) -> list[str]:
             if local or found or stands_in is None or stands_in.given:
                 raise
             return [f"{error.what}; {error.remedy}"]
-    notes = list(_unusual(spec, found)) if found and found.is_dir() and spec.settings.load_format != "dummy" else []
-    says = checkpoint.config(found or "").get("quantization_config") if found else None
-    if isinstance(says, dict) and plan.claim(name) == "none" and (method := says.get("quant_method")):
-        where = f"config.json of {found}" if found and found.is_dir() else str(found)
-        notes += [f"models.{name}.quantization is none, but {where} says {method}: if it is, write that"]
-    return notes
+    if found:
+        engine_of(spec).check_claim(spec, found)
+    return list(_unusual(spec, found)) if found and found.is_dir() and spec.settings.load_format != "dummy" else []
 
 
 def _unusual(spec: ServerSpec, folder: Path) -> Iterator[str]:

@@ -90,6 +90,9 @@ class Engine(Protocol):
     def inherited(self, spec: ServerSpec, mode: Mode) -> dict[str, str]:
         """Variables of the caller that it reads and the spec does not set: not part of the spec, but of the result."""
 
+    def check_claim(self, spec: ServerSpec, folder: Path | None) -> None:
+        """Raises QuantbenchError where the model's files, in `folder`, are not quantized as its config says."""
+
     def compile_caches(self, folder: Path) -> dict[str, str]:
         """Variables that put all its compile caches below `folder`."""
 

@@ -16,12 +16,12 @@ from quantbench.engines.vllm.command import UNSET, command, compile_caches, hub,
 from quantbench.engines.vllm.installed import installed, no_gguf_reason, no_sleep_reason, unknown_version
 from quantbench.engines.vllm.log import diagnose, incidents, start_facts
 from quantbench.engines.vllm.metrics import difference, peak, snapshot
-from quantbench.engines.vllm.quantization import check_quantization
+from quantbench.engines.vllm.quantization import check_claim, check_quantization
 from quantbench.engines.vllm.step import step
 
 __all__ = [
-    "UNSET", "changed_answer", "check_quantization", "command", "compile_caches", "diagnose", "difference", "hub",
-    "incidents", "inherited", "installed", "is_sleeping", "logits", "metrics_page", "no_gguf_reason", "no_sleep_reason",
-    "peak", "serve_script", "sleep", "snapshot", "start_facts", "step", "tokenizer", "unknown_version", "version",
-    "wake",
+    "UNSET", "changed_answer", "check_claim", "check_quantization", "command", "compile_caches", "diagnose",
+    "difference", "hub", "incidents", "inherited", "installed", "is_sleeping", "logits", "metrics_page",
+    "no_gguf_reason", "no_sleep_reason", "peak", "serve_script", "sleep", "snapshot", "start_facts", "step",
+    "tokenizer", "unknown_version", "version", "wake",
 ]  # fmt: skip

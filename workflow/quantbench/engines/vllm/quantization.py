@@ -1,4 +1,4 @@
-"""Is a model quantized the way its config says? The proof of `evidence`, for a server that has just started."""
+"""Is a model quantized the way its config says? By its files before a start, by the proof of `evidence` after it."""
 
 from __future__ import annotations
 
@@ -24,15 +24,11 @@ def check_quantization(
     log: text of the server's log, `log_path` its name in messages. folder: the model's files.
     baseline_weights_gib: weight memory of an unquantized server beside this one.
     """
+    check_claim(spec, folder)
     config = checkpoint.config(folder) if folder else {}
-    settings, claimed = spec.settings, spec.claimed.quantization.lower() or "none"
+    settings, claimed = spec.settings, _claimed(spec)
     dummy = settings.load_format == "dummy"
     claim = evidence.claim_of(config, settings.quantization)
-    if mismatch := claim_mismatch(claimed, spec.claimed.bits, claim):
-        raise QuantbenchError(
-            f"models.{spec.model}: {mismatch[0]} ({spec.source})",
-            remedy=mismatch[1].format(model=f"models.{spec.model}"),
-        )
     served = evidence.ServedModel(
         log=vllm_log.parse(log),
         config=config,
@@ -57,6 +53,20 @@ def check_quantization(
         verified=verdict.verified or None,
         evidence=verdict.sentences,
     )
+
+
+def check_claim(spec: ServerSpec, folder: Path | None) -> None:
+    """What `check_quantization` can say before the server starts, of the same folder. Raises QuantbenchError."""
+    claim = evidence.claim_of(checkpoint.config(folder) if folder else {}, spec.settings.quantization)
+    if mismatch := claim_mismatch(_claimed(spec), spec.claimed.bits, claim):
+        raise QuantbenchError(
+            f"models.{spec.model}: {mismatch[0]} ({spec.source})",
+            remedy=mismatch[1].format(model=f"models.{spec.model}"),
+        )
+
+
+def _claimed(spec: ServerSpec) -> str:
+    return spec.claimed.quantization.lower() or "none"
 
 
 _FAMILIES = (
