@@ -29,7 +29,7 @@ rule capacity:
         # All measurements of all arms, without quality and reports. The tuples are listed, not only what is made of
         # them: a missing intermediate file alone makes no job run.
         [path for arm in ARMS for path in cells(arm)],
-        grid_blocks,
+        [path for arm in ARMS for path in measured_of(arm)],
 
 
 rule all:
@@ -56,7 +56,7 @@ onstart:
     STARTED.append(time.time())
     blocks = blocks_to_measure()
     owner.announce_blocks(len(blocks))
-    agenda.announce(config, {arm: PLAN.lane_of(arm) for arm in ARMS}, blocks)
+    agenda.announce(config, **agenda_of(blocks))
     LAST_WORDS.append(LastWords(blocks_kept, [Path(RESULTS.root)]))
     LAST_WORDS[0].begin(owner.end_jobs)
 

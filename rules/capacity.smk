@@ -13,16 +13,17 @@ rule calibrate_client:
         "../workflow/scripts/calibrate_client.py"
 
 
-rule measure_block:
+# Its blocks are no outputs: they are kept one by one, also where the job fails, and blocks of other tuples are measured
+# between them (A B B A). What is kept fits or does not by its content: `by_content`.
+rule measure_tuple:
     input:
-        ready=by_content("measure_block", ready_of),
-        prompts=by_content("measure_block", prompts_of),
+        ready=by_content("measure_tuple", ready_of),
+        prompts=by_content("measure_tuple", prompts_of),
     output:
-        records=f"{BLOCK}.parquet",
-        context=f"{BLOCK}.json",
+        MEASURED,
     log:
-        f"logs/{GPU}/measure_block/{{arm}}/{{workload}}/c{{concurrency}}_t{{max_tokens}}/b{{block}}.log",
-    priority: block_priority
+        f"logs/{GPU}/measure_tuple/{{arm}}/{{workload}}/c{{concurrency}}_t{{max_tokens}}.log",
+    priority: tuple_priority
     conda:
         ENVIRONMENT
     resources:
@@ -33,13 +34,12 @@ rule measure_block:
         gpu=GPU,
     # A command, as the preamble of a script alone would be half of the time between two blocks.
     shell:
-        f"{MEASURE_BLOCK} {{wildcards.arm}} {{wildcards.workload}} {{wildcards.concurrency}} {{wildcards.max_tokens}} {{wildcards.block}}"
+        f"{MEASURE_TUPLE} {{wildcards.arm}} {{wildcards.workload}} {{wildcards.concurrency}} {{wildcards.max_tokens}} {{output}}"
 
 
 rule summarize_tuple:
     input:
-        records=block_records,
-        contexts=block_contexts,
+        measured=measured_tuple,
         ready=ready_of,
         calibration=CALIBRATION,
     output:
@@ -50,6 +50,7 @@ rule summarize_tuple:
         ENVIRONMENT
     params:
         judged_by=JUDGED_BY,
+        blocks=blocks_of,
         gpu_name=PLAN.gpu_name,
         arm=declared_of,
     script:

@@ -91,6 +91,7 @@ JUDGED_BY = judgement()
 
 CELL = RESULTS.pattern("cell")
 BLOCK = RESULTS.pattern("block").removesuffix(".json")
+MEASURED = RESULTS.pattern("measured")
 MADE = f"models/{GPU}/{{model}}/provenance.json"
 CALIBRATION = RESULTS.pattern("calibration")
 
@@ -116,7 +117,6 @@ wildcard_constraints:
     workload=one_of(WORKLOADS),
     concurrency=r"[1-9]\d*",
     max_tokens=r"[1-9]\d*",
-    block=r"[1-9]\d*",
 
 
 def by_content(rule, path):
@@ -193,61 +193,33 @@ def after_further(paths):
     return of
 
 
-def planned_stems(arm, cell):
-    """Paths without suffix of the blocks of a cell that the configuration asks for."""
-    return [
-        BLOCK.format(arm=arm, **cell.columns, block=n)
-        for n in range(1, PLAN.blocks(cell) + 1)
-    ]
-
-
-def block_stems(arm, cell):
+def stems(arm, cell):
     """Paths without suffix of all blocks of a cell: as configured, and all of this configuration on disk."""
-    count = PLAN.blocks(cell, KEPT.blocks(arm, cell))
-    return [BLOCK.format(arm=arm, **cell.columns, block=n) for n in range(1, count + 1)]
+    numbers = range(1, KEPT.pooled(arm, cell) + 1)
+    return [BLOCK.format(arm=arm, **cell.columns, block=n) for n in numbers]
 
 
-def blocks_of_arm(arm):
-    """Contexts of all blocks of an arm's grid."""
-    return [
-        f"{stem}.json" for cell in PLAN.cells(arm) for stem in block_stems(arm, cell)
-    ]
-
-
-def records_of_arm(arm):
-    """Records of all blocks of an arm's grid."""
-    return [
-        f"{stem}.parquet" for cell in PLAN.cells(arm) for stem in block_stems(arm, cell)
-    ]
+def measured_of(arm):
+    """What says that the tuples of an arm's grid are measured."""
+    return [MEASURED.format(arm=arm, **cell.columns) for cell in PLAN.cells(arm)]
 
 
 @after_further
-def grid_blocks(wildcards):
-    """Files of all blocks of the grid."""
-    return [
-        path for arm in ARMS for path in (*blocks_of_arm(arm), *records_of_arm(arm))
-    ]
+def measured_tuple(wildcards):
+    """The same of one tuple."""
+    return MEASURED.format(**dict(wildcards.items()))
 
 
 @after_further
-def blocks_of_model(wildcards):
-    """Contexts of all blocks that one server delivers, its A/A arm included."""
+def measured_of_model(wildcards):
+    """The same for all tuples that one server delivers, its A/A arm included."""
     arms = [arm for arm in ARMS if served_model(arm) == wildcards.model]
-    return [path for arm in arms for path in blocks_of_arm(arm)]
+    return [path for arm in arms for path in measured_of(arm)]
 
 
-@after_further
-def block_records(wildcards):
-    """Records of all blocks of one tuple."""
-    return [
-        f"{stem}.parquet" for stem in block_stems(wildcards.arm, cell_of(wildcards))
-    ]
-
-
-@after_further
-def block_contexts(wildcards):
-    """Contexts of all blocks of one tuple."""
-    return [f"{stem}.json" for stem in block_stems(wildcards.arm, cell_of(wildcards))]
+def blocks_of(wildcards):
+    """All blocks of one tuple."""
+    return stems(wildcards.arm, cell_of(wildcards))
 
 
 def prompts_of(wildcards):
@@ -339,48 +311,62 @@ def stop_priority(wildcards):
     return SCHEDULE.stop(wildcards.model)
 
 
-def block_priority(wildcards):
-    """A B B A: see quantbench.judge.schedule."""
-    return SCHEDULE.block(wildcards.arm, cell_of(wildcards), int(wildcards.block))
+def tuple_priority(wildcards):
+    """That of its first block: A B B A, see quantbench.judge.schedule."""
+    return SCHEDULE.block(wildcards.arm, cell_of(wildcards), 1)
 
 
 def blocks_to_measure():
-    """The blocks of this run in the order of the schedule, as `serving.agenda` names them."""
-    jobs = [
-        job for job in workflow.dag.needrun_jobs() if job.rule.name == "measure_block"
-    ]
-    blocks = [
-        (job.wildcards.arm, cell_of(job.wildcards), int(job.wildcards.block))
-        for job in jobs
-    ]
-    blocks.sort(key=lambda block: -SCHEDULE.block(*block))
-    return [(arm, *cell.columns.values(), number) for arm, cell, number in blocks]
+    """The blocks of this run in the order of the schedule: (arm, cell, number)."""
+    blocks = []
+    for rule, names, asked in replaced():
+        if rule == kept.TUPLE:
+            arm, cell = names["arm"], Cell.of_row(names)
+            files = map(Path, (ready_of(names), WORKLOADS[cell.workload]["prompts"]))
+            since = max((f.stat().st_mtime for f in files if f.exists()), default=0)
+            numbers = KEPT.to_measure(names, asked, since)
+            blocks += [(arm, cell, number) for number in numbers]
+    return sorted(blocks, key=lambda block: -SCHEDULE.block(*block))
+
+
+def agenda_of(blocks):
+    """What `serving.agenda` tells the lanes of this run."""
+    started = {
+        job.wildcards.model
+        for job in workflow.dag.needrun_jobs()
+        if job.rule.name == "start_server"
+    }
+    return {
+        "lanes": {arm: PLAN.lane_of(arm) for arm in ARMS},
+        "order": [(arm, *cell.columns.values(), n) for arm, cell, n in blocks],
+        "ready": {arm: RESULTS.file("ready", model=served_model(arm)) for arm in ARMS},
+        "starts": {arm for arm in ARMS if served_model(arm) in started},
+    }
 
 
 def blocks_kept():
     """How far the grid is: "2 of 12 blocks"."""
-    stems = [path for arm in ARMS for path in blocks_of_arm(arm)]
-    return f"{sum(map(os.path.exists, stems))} of {len(stems)} blocks"
+    blocks = [
+        f"{stem}.json"
+        for arm in ARMS
+        for cell in PLAN.cells(arm)
+        for stem in stems(arm, cell)
+    ]
+    return f"{sum(map(os.path.exists, blocks))} of {len(blocks)} blocks"
 
 
 # The grid, and what was asked for by name and lies on disk.
 POINTS = {arm: report_plan.points(PLAN, arm, RESULTS) for arm in ARMS}
 
 
-def stems_of_points():
-    """Paths without suffix of all blocks of the points."""
+@after_further
+def all_measured(wildcards):
+    """What says that they are measured."""
     return [
-        stem for arm in ARMS for cell in POINTS[arm] for stem in block_stems(arm, cell)
+        MEASURED.format(arm=arm, **cell.columns) for arm in ARMS for cell in POINTS[arm]
     ]
 
 
-@after_further
-def all_contexts(wildcards):
-    """Contexts of all blocks of the points."""
-    return [f"{stem}.json" for stem in stems_of_points()]
-
-
-@after_further
-def all_records(wildcards):
-    """Records of the same."""
-    return [f"{stem}.parquet" for stem in stems_of_points()]
+def all_blocks(wildcards):
+    """All their blocks."""
+    return [stem for arm in ARMS for cell in POINTS[arm] for stem in stems(arm, cell)]

@@ -30,17 +30,11 @@ rule combine_capacity:
         "../workflow/scripts/combine_capacity.py"
 
 
-# It asks the same processes as measure_block does, on all lanes. What it adds is on the disk when the jobs that rest on
+# It asks the same processes as measure_tuple does, on all lanes. What it adds is on the disk when the jobs that rest on
 # all blocks are planned, hence a checkpoint.
 checkpoint measure_further:
     input:
-        [
-            f"{stem}{suffix}"
-            for arm in ARMS
-            for cell in PLAN.cells(arm)
-            for stem in planned_stems(arm, cell)
-            for suffix in (".json", ".parquet")
-        ],
+        [path for arm in ARMS for path in measured_of(arm)],
         ready=READY,
         calibrations=CALIBRATIONS,
     output:
@@ -63,8 +57,7 @@ checkpoint measure_further:
 # One job for all workloads: Holm's correction is over all comparisons of a variant.
 rule compare_models:
     input:
-        contexts=all_contexts,
-        records=all_records,
+        measured=all_measured,
         ready=READY,
         calibrations=CALIBRATIONS,
         further=FURTHER_TOLD,
@@ -78,6 +71,7 @@ rule compare_models:
         ENVIRONMENT
     params:
         judged_by=JUDGED_BY,
+        blocks=all_blocks,
         comparison=report_plan.comparison(PLAN),
     script:
         "../workflow/scripts/compare_models.py"
@@ -85,7 +79,7 @@ rule compare_models:
 
 rule describe_measurement:
     input:
-        contexts=all_contexts,
+        measured=all_measured,
         ready=READY,
         sessions=SESSIONS,
         calibrations=CALIBRATIONS,
@@ -98,6 +92,7 @@ rule describe_measurement:
         ENVIRONMENT
     params:
         judged_by=JUDGED_BY,
+        blocks=all_blocks,
         baseline=BASELINE,
         gpu_name=PLAN.gpu_name,
         arms=report_plan.arms(PLAN),
@@ -109,7 +104,7 @@ rule tabulate_memory:
     input:
         ready=READY,
         sessions=SESSIONS,
-        records=all_records,
+        measured=all_measured,
     output:
         RESULTS.pattern("memory"),
     log:
@@ -118,6 +113,7 @@ rule tabulate_memory:
         ENVIRONMENT
     params:
         judged_by=JUDGED_BY,
+        blocks=all_blocks,
         memory=report_plan.memory(PLAN),
     script:
         "../workflow/scripts/tabulate_memory.py"

@@ -32,8 +32,8 @@ def literally(text):
 # In full, as snakemake joins it with the folder's path.
 ENVIRONMENT = literally(str(ROOT / "envs" / "pipeline.yaml"))
 # Neither this environment's variables (-I) nor its packages (-S): it starts in a tenth of the time.
-MEASURE_BLOCK = literally(
+MEASURE_TUPLE = literally(
     shlex.join(
-        [sys.executable, "-I", "-S", str(ROOT / "workflow/scripts/measure_block.py")]
+        [sys.executable, "-I", "-S", str(ROOT / "workflow/scripts/measure_tuple.py")]
     )
 )

@@ -40,7 +40,7 @@ rule measure_startup:
 
 rule stop_server:
     input:
-        blocks=blocks_of_model,
+        measured=measured_of_model,
         answers=answers_of_model,
     output:
         session=RESULTS.pattern("session"),

@@ -261,36 +261,35 @@ def derive(tree: Results, plan: ReportPlan, comparison: Any, price: Any, command
         },
         "arms": {model: plan.arm(model).as_dict() for model in models},
     }  # fmt: skip
-    blocks: dict[str, list[Path]] = {"contexts": [], "records": []}
+    blocks: list[str] = []
     for arm in (*models, plan.baseline + AA_SUFFIX):
         for cell in _cells(plan, arm):
             contexts = sorted(tree.below.glob(tree.path("block", cell, arm=arm, block="*")))
-            of_cell = {"contexts": contexts, "records": [path.with_suffix(".parquet") for path in contexts]}
-            blocks = {name: paths + of_cell[name] for name, paths in blocks.items()}
+            of_cell = [str(path.with_suffix("")) for path in contexts]
+            blocks += of_cell
             judged_by = {
                 "ready": tree.file("ready", model=served_model(arm)),
                 "calibration": tree.file("calibration", concurrency=cell.concurrency),
             }
             if contexts:
-                declared = {"arm": plan.arm(served_model(arm)).as_dict()}
-                run(
-                    "summarize_tuple", of_cell | judged_by, {"csv": tree.file("cell", cell, arm=arm)}, params | declared
-                )
+                own = {"arm": plan.arm(served_model(arm)).as_dict(), "blocks": of_cell}
+                run("summarize_tuple", judged_by, {"csv": tree.file("cell", cell, arm=arm)}, params | own)
     for workload in plan.workloads:
         for model in models:
             rows = [tree.file("cell", cell, arm=model) for cell in _cells(plan, model) if cell.workload == workload]
             table = {"csv": tree.file("capacity", workload=workload, model=model)}
             run("combine_capacity", rows, table, {}, model=model, workload=workload)
+    params["blocks"] = blocks
     tables = [tree.file("comparison", workload=name) for name in plan.workloads]
     verdict = {"verdict": tree.file("verdict"), "tables": tables}
-    run("compare_models", blocks | evidence(tree, models), verdict, params)
+    run("compare_models", evidence(tree, models), verdict, params)
     for script, kind in (
         ("describe_measurement", "measurement"),
         ("tabulate_memory", "memory"),
         ("tabulate_startup", "startup_table"),
         ("compare_chat_batch", "impact"),
     ):
-        run(script, blocks | evidence(tree, models), {kind: tree.file(kind)}, params)
+        run(script, evidence(tree, models), {kind: tree.file(kind)}, params)
     for variant in plan.variants if _prompts(tree).exists() else ():
         arms = {"baseline": plan.baseline, "variant": variant}
         answers = {name: tree.file("answers", model=model) for name, model in arms.items()}

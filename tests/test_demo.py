@@ -199,7 +199,7 @@ def test_a_second_run_has_nothing_to_do_and_a_price_remakes_only_costs_and_repor
     finished.configure(cost={"hourly_price": 7.5})
     made = jobs(finished.run())
     assert made, "a new price must remake the cost report"
-    assert not set(made) & {"start_server", "measure_block", "summarize_tuple", "generate_answers", "stop_server"}
+    assert not set(made) & {"start_server", "measure_tuple", "summarize_tuple", "generate_answers", "stop_server"}
     assert "7.5" in finished.file("report/cost.md").read_text()
 
 

@@ -105,7 +105,7 @@ def test_no_command_line_and_no_file_of_a_fleet_has_a_key(box: Box) -> None:
         with keyed.Onlooker() as onlooker:
             box.run()  # whoever lacks a key is refused
     assert not onlooker.leaks
-    for program in ("fleet.smk", "run_comparison", "quantbench.cli.snakemake", "measure_block", "lane_process"):
+    for program in ("fleet.smk", "run_comparison", "quantbench.cli.snakemake", "measure_tuple", "lane_process"):
         assert onlooker.saw(program), program
     assert not keyed.files_with_key(box.path)
     assert keyed.asked_the_judge(box.path / "fleets/keyed/one")

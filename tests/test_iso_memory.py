@@ -66,7 +66,7 @@ def test_each_model_is_measured_at_what_fits_it_and_compared_there_once(box: Box
 
     printed = box.run()
     assert "workloads.chat.iso_memory: beta: 6 in place of 12, which is not what fits" in printed
-    assert jobs(printed)["measure_block"] == 2
+    assert jobs(printed)["measure_tuple"] == 1
     speed = rows(box)["throughput_tok_s"]
     assert (speed["baseline_concurrency"], speed["concurrency"], speed["length"]) == ("3", "6", "256")
     assert (speed["baseline_fits"], speed["variant_fits"]) == ("3", "6")

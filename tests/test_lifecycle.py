@@ -139,7 +139,7 @@ def test_of_two_starts_each_has_its_half_of_the_blocks_and_a_second_plan_has_not
     assert {row.starts for row in verdict.starts} == ({len(paired)} if paired else set())
     assert small.plan("capacity", VERDICT) == {}
     small.configure(starts=1)
-    assert "measure_block" not in small.plan("capacity", VERDICT), "another number of starts measures nothing again"
+    assert "measure_tuple" not in small.plan("capacity", VERDICT), "another number of starts measures nothing again"
     small.assert_none_left()
 
 
@@ -187,8 +187,9 @@ def test_a_deleted_csv_is_rebuilt_from_kept_blocks_without_a_server(done: Box) -
 
 
 def test_one_csv_again_starts_only_its_server(done: Box) -> None:
-    made = jobs(done.run(CELL.format("beta", 4), options=["--forcerun", "measure_block"]))
-    assert made["measure_block"] == 2
+    made = jobs(done.run(CELL.format("beta", 4), options=["--forcerun", "measure_tuple"]))
+    assert made["measure_tuple"] == 1
+    assert len(done.events("block begins")) == 2
     assert "start_server" not in made
     assert done.started() == ["beta"]
     done.assert_none_left()
@@ -196,7 +197,7 @@ def test_one_csv_again_starts_only_its_server(done: Box) -> None:
 
 def test_one_csv_on_a_fresh_clone_starts_only_its_server(fresh: Box) -> None:
     target = f"results/{GPU}/cells/beta/chat/c2_t8.csv"  # not in the grid
-    assert jobs(fresh.run(target))["measure_block"] == 2
+    assert jobs(fresh.run(target))["measure_tuple"] == 1
     assert fresh.started() == ["beta"]
     assert fresh.results("cells/*/chat/*.csv") == [target]
     fresh.assert_none_left()
@@ -213,7 +214,9 @@ def test_damaged_and_refused_blocks_are_measured_again_once_they_are_deleted_and
     damaged.with_suffix(".json").unlink()
     for suffix in (".json", ".parquet"):
         refused.with_suffix(suffix).unlink()
-    assert jobs(done.run("capacity")) == {"measure_block": 2, "summarize_tuple": 2, "capacity": 1}
+    done.forget_events()
+    assert jobs(done.run("capacity")) == {"measure_tuple": 2, "summarize_tuple": 2, "capacity": 1}
+    assert len(done.events("block begins")) == 2
 
 
 def other_weights(box: Box) -> None:
@@ -244,12 +247,12 @@ CHANGES: dict[str, tuple[Callable[[Box], None], tuple[int, int, int]]] = {
     "rounds of starts": (config(startup_rounds=1), (0, 0, 0)),
     "another place": (another_place, (0, 0, 0)),
     "a git checkout": (git_checkout, (0, 0, 0)),
-    "a load more": (config(workloads={"chat": {"concurrency": [1, 2, 4]}}), (0, 4, 2)),
+    "a load more": (config(workloads={"chat": {"concurrency": [1, 2, 4]}}), (0, 2, 2)),
     "a block more": (config(blocks=3), (0, 4, 4)),
-    "another server": (config(models={"beta": {"server": {"max_num_seqs": 32}}}), (1, 4, 2)),
-    "another model of the same name": (other_weights, (1, 4, 2)),
+    "another server": (config(models={"beta": {"server": {"max_num_seqs": 32}}}), (1, 2, 2)),
+    "another model of the same name": (other_weights, (1, 2, 2)),
 }
-"""A change, and how many servers start, blocks are measured and tuples summarized again."""
+"""A change, and how many servers start, and tuples are measured and summarized again."""
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -257,7 +260,7 @@ def test_a_change_reruns_what_depends_on_it(done: Box, name: str) -> None:
     change, expected = CHANGES[name]
     change(done)
     planned = done.plan("capacity")
-    assert tuple(planned.get(rule, 0) for rule in ("start_server", "measure_block", "summarize_tuple")) == expected
+    assert tuple(planned.get(rule, 0) for rule in ("start_server", "measure_tuple", "summarize_tuple")) == expected
     assert bool(planned) == any(expected)
 
 
@@ -265,7 +268,7 @@ def test_a_server_of_another_configuration_is_started_where_it_now_belongs(done:
     port = free_ports(1)[0]
     done.configure(models={"beta": {"port": port, "server": {"max_num_seqs": 32}}})
     made = jobs(done.run("capacity"))
-    assert (made["start_server"], made["measure_block"]) == (1, 4)
+    assert (made["start_server"], made["measure_tuple"]) == (1, 2)
     assert done.started() == ["beta"]
     assert f"--port {port} " in done.file("servers/beta/server.log").read_text()
 
@@ -283,10 +286,10 @@ def test_what_a_block_was_measured_with_decides_and_not_what_snakemake_remembers
     shutil.rmtree(done.path / ".snakemake")
     for path in (done.path / "config/prompts/chat.jsonl", done.file("servers/beta/ready.json")):
         path.touch()
-    assert "measure_block" not in done.plan("capacity"), "times are a hint only"
+    assert "measure_tuple" not in done.plan("capacity"), "times are a hint only"
     done.configure(models={"beta": {"server": {"max_num_seqs": 7}}}, blocks=3)
     printed = done.run(target)
-    assert (jobs(printed)["measure_block"], len(done.events("block begins"))) == (3, 3)
+    assert (jobs(printed)["measure_tuple"], len(done.events("block begins"))) == (1, 3)
     assert "4 blocks of beta of another configuration (max_num_seqs 64, now 7)" in printed
     told = [json.loads(path.read_text()) for path in sorted(block.parent.glob("b*.json"))]
     hashes = {it["server"]["spec_hash"] for it in told}
@@ -312,7 +315,7 @@ def test_what_is_lost_or_not_of_this_configuration_is_found_when_it_is_asked_for
     whole = {path: path.read_bytes() for path in lost}
     for path in lost:
         path.unlink()
-    assert done.plan(target) == {"measure_block": 2, "calibrate_client": 1, "summarize_tuple": 1}
+    assert done.plan(target) == {"measure_tuple": 1, "calibrate_client": 1, "summarize_tuple": 1}
     assert done.plan(CELL.format("beta", 1)) == {}, "nobody asked for it"
     for path, content in whole.items():
         path.write_bytes(content)
@@ -367,7 +370,7 @@ def test_a_mistake_that_was_undone_measures_nothing_again(fresh: Box) -> None:
     group_size(128)
     for path in ("workflow/quantizers/rtn.py", "models/alpha/config.json", f"models/{GPU}/int4/provenance.json"):
         (fresh.path / path).touch()
-    assert "measure_block" not in fresh.plan(target)
+    assert "measure_tuple" not in fresh.plan(target)
     fresh.run(target)
     assert not fresh.started()
     assert (fresh.path / target).read_bytes() == figures
@@ -441,11 +444,11 @@ def test_new_judgement_remakes_tables_and_pages_and_measures_nothing(
         return set(planned) - {"all"}
 
     judged = remade("quantbench/judge/verdict.py")
-    assert not judged & {"measure_block", "generate_answers", "start_server", "stop_server", "calibrate_client"}
+    assert not judged & {"measure_tuple", "generate_answers", "start_server", "stop_server", "calibrate_client"}
     assert {"summarize_tuple", "compare_models", "score_quality", "price_tokens", "write_report"} <= judged
     for path in ("quantbench/quality/score.py", "quantbench/report/pages.py", "templates/report.html.j2"):
         assert remade(path) == judged, path
-    assert remade("quantbench/client/load.py", "quantbench/serving/lane.py", "scripts/measure_block.py") == set()
+    assert remade("quantbench/client/load.py", "quantbench/serving/lane.py", "scripts/measure_tuple.py") == set()
 
 
 # Quality suites ---------------------------------------------------------------------------------------------------
@@ -752,7 +755,9 @@ def test_an_ended_run_leaves_nothing_and_the_next_completes(small: Box, number: 
         assert re.search(r"[2-4] of 4 blocks are kept, and the same command goes on from there", last), last
         assert "interrupted" in last
     assert set(finished) <= set(small.results("raw/*/chat/*/b*.json")), "finished blocks are kept"
-    assert jobs(small.run("capacity"))["measure_block"] <= 4 - len(finished)
+    small.forget_events()
+    small.run("capacity")
+    assert len(small.events("block begins")) <= 4 - len(finished)
     assert small.results("cells/*/chat/*.csv") == ONE_CELL_EACH
     small.assert_none_left()
 
@@ -827,7 +832,9 @@ def test_a_killed_lane_process_costs_its_block(small: Box) -> None:
     last = small.out.read_text().partition("the run is not finished")[2]
     assert "the process that measures on lane one, or the one that writes, ended" in last
     small.assert_none_left()
-    assert jobs(small.run("capacity"))["measure_block"] <= 3
+    small.forget_events()
+    small.run("capacity")
+    assert len(small.events("block begins")) <= 3
     assert small.results("cells/*/chat/*.csv") == ONE_CELL_EACH
     small.assert_none_left()
 

@@ -157,7 +157,7 @@ class FleetBox(Box):
         for path in self.blocks(name):
             cells[str(Path(path).parent)] = cells.get(str(Path(path).parent), 0) + 1
         some = any(0 < count < self.entries[name]["blocks"] for count in cells.values())
-        measures = any("measure_block" in line or "ask_lane" in line for line in self.of(name).values())
+        measures = any("measure_tuple" in line or "ask_lane" in line for line in self.of(name).values())
         return sum(cells.values()) >= least and some and measures
 
     def rows(self, name: str) -> list[dict[str, str]]:

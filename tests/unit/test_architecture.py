@@ -20,7 +20,7 @@ BASE = {
 """Edges that pure modules may name: types of files, the catalogue of words (read once), tables of fields, a header, the
 end of a pattern that has none."""
 READING = {"read_text", "read_bytes", "write_text", "write_bytes", "open", "exists", "glob", "unlink", "mkdir"}
-COMMAND = "measure_block"
+COMMAND = "measure_tuple"
 """The rule whose script is a command: what is started for every block imports the standard library alone."""
 SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
 
@@ -70,7 +70,7 @@ def test_what_is_public_is_explained(name: str) -> None:
 def test_every_rule_has_a_script_and_every_script_a_rule() -> None:
     assert {path.stem for path in SCRIPTS} == {name for name, text in RULES.items() if "script:" in text} | {COMMAND}
     assert all(f"/scripts/{name}.py" in text for name, text in RULES.items() if "script:" in text)
-    assert "{MEASURE_BLOCK} " in RULES[COMMAND]
+    assert "{MEASURE_TUPLE} " in RULES[COMMAND]
     assert f"/scripts/{COMMAND}.py" in (ROOT / "rules/config.smk").read_text()
 
 

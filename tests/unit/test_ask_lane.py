@@ -1,4 +1,4 @@
-"""What a job of measure_block does: ask the process of its lane, and start it if it is not there."""
+"""What a job of measure_tuple does: ask the process of its lane for blocks, and start it if it is not there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,21 @@ import pytest
 from quantbench import ask_lane, last_words
 from source import imported, names
 
-ORDER = [["a", "chat", 4, 16, 1], ["c", "chat", 4, 16, 1], ["b", "chat", 4, 16, 1]]
+ARMS = {"a": "one", "b": "one", "c": "two"}
+CELL = ("chat", 4, 16)
+
+
+def block(arm: str, number: int, cell: tuple[str, int, int] = CELL) -> list[Any]:
+    return [arm, *cell, number]
+
+
+LATER = ("chat", 8, 16)
+ORDER = [
+    block("a", 1), block("c", 1), block("b", 1), block("b", 2), block("a", 2),
+    block("a", 1, LATER), block("b", 1, LATER),
+]  # fmt: skip
+"""A B B A on lane `one`, then the next cell."""
+A_TUPLE = ["a", "chat", "4", "16"]
 
 
 @pytest.fixture
@@ -22,18 +36,39 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a run, with a path that is too long for a socket."""
     folder = tmp_path / ("long" * 30)
     folder.mkdir(mode=0o700)
-    agenda = {"lanes": {"a": "one", "b": "one", "c": "two"}, "order": ORDER}
-    (folder / "agenda.json").write_text(json.dumps(agenda))
+    servers = {}
+    for arm in ARMS:
+        (tmp_path / f"{arm}.json").touch()
+        servers[arm] = [str(tmp_path / f"{arm}.json"), None]
+    (folder / "agenda.json").write_text(json.dumps({"lanes": ARMS, "order": ORDER, "servers": servers}))
     monkeypatch.setenv(ask_lane.RUN, str(folder))
     monkeypatch.setenv(last_words.TELL, str(tmp_path / "told"))
     return folder
 
 
-def answering(folder: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes) -> list[Any]:
-    """A process of lane `one` that gives this answer; what it is asked."""
+def change(run: Path, **changes: Any) -> None:
+    """Another agenda."""
+    path = run / "agenda.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def note(run: Path, what: str, *whose: list[Any]) -> None:
+    """Lines of the journal of lane `one`."""
+    with (run / "one.journal").open("a") as file:
+        file.writelines(json.dumps([what, each]) + "\n" for each in whose)
+
+
+def ask(run: Path, words: list[str] = A_TUPLE) -> int:
+    """The job of a tuple."""
+    return ask_lane.main([*words, str(run / "measured.json")])
+
+
+def answering(run: Path, monkeypatch: pytest.MonkeyPatch, answer: int | None) -> list[Any]:
+    """A process of lane `one` that gives this answer, 0 after it has measured all, or none; what it is asked."""
     asked: list[Any] = []
-    monkeypatch.chdir(folder)
+    monkeypatch.chdir(run)
     listening = socket.socket(socket.AF_UNIX)
+    Path("one.sock").unlink(missing_ok=True)
     listening.bind("one.sock")
     listening.listen()
 
@@ -41,33 +76,105 @@ def answering(folder: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes) -> l
         line, _ = listening.accept()
         with line, line.makefile("rb") as words:
             asked.append(json.loads(words.readline()))
-            line.sendall(answer)
+            if answer == 0:
+                note(run, ask_lane.MEASURED, *asked[-1]["blocks"])
+            if answer is not None:
+                line.sendall(json.dumps({"code": answer}).encode() + b"\n")
         listening.close()
 
     threading.Thread(target=serve, daemon=True).start()
     return asked
 
 
-def test_it_says_which_block_and_what_comes_after_it_on_the_lane(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = answering(run, monkeypatch, b'{"code": 3}\n')
-    assert ask_lane.main(["a", "chat", "4", "16", "1"]) == 3
-    assert asked == [{"block": ORDER[0], "next": ORDER[2]}]
-
-
-@pytest.mark.parametrize("words", [["b", "chat", "4", "16", "1"], ["a", "chat", "4", "16", "2"]])
-def test_nothing_follows_the_last_block_nor_one_that_is_not_planned(
-    run: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+def test_it_asks_for_all_up_to_its_own_last_block_and_says_what_comes_then(
+    run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = answering(run, monkeypatch, b'{"code": 0}\n')
-    assert ask_lane.main(words) == 0
+    asked = answering(run, monkeypatch, 0)
+    assert ask(run) == 0
+    [request] = asked
+    assert request["blocks"] == [block("a", 1), block("b", 1), block("b", 2), block("a", 2)]
+    assert request["next"] == block("a", 1, LATER)
+    assert request["tuple"] == ["a", *CELL]
+    assert json.loads((run / "measured.json").read_text()) == {"measured": [1, 2]}
+
+
+def test_what_was_measured_is_not_asked_for_and_a_tuple_that_is_there_needs_no_lane(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note(run, ask_lane.MEASURED, *ORDER[:4])
+    asked = answering(run, monkeypatch, 0)
+    assert ask(run, ["b", "chat", "4", "16"]) == 0
+    assert not asked, "its two blocks were measured beside those of another"
+    assert ask(run) == 0
+    assert asked[0]["blocks"] == [block("a", 2)]
+    (run / "measured.json").unlink()
+    assert ask(run, ["a", "chat", "64", "16"]) == 0, "all its blocks are kept from before"
+    assert json.loads((run / "measured.json").read_text()) == {"measured": []}
+
+
+def test_nothing_follows_the_last_block(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answering(run, monkeypatch, 0)
+    assert ask(run, ["b", "chat", "8", "16"]) == 0
     assert asked[0]["next"] is None
+    assert len(asked[0]["blocks"]) == 6
+
+
+@pytest.mark.parametrize("was", ["not there", "as before"])
+def test_blocks_of_a_server_that_is_not_up_yet_are_left_to_their_own_job(
+    run: Path, monkeypatch: pytest.MonkeyPatch, was: str
+) -> None:
+    ready = run.parent / "b.json"
+    servers = json.loads((run / "agenda.json").read_text())["servers"]
+    change(run, servers=servers | {"b": [str(ready), ready.stat().st_mtime_ns if was == "as before" else None]})
+    if was == "not there":
+        ready.unlink()
+    asked = answering(run, monkeypatch, 0)
+    assert ask(run) == 0
+    assert asked[0]["blocks"] == [block("a", 1), block("a", 2)]
+
+
+def test_it_asks_again_for_what_was_not_measured_and_not_for_tuples_that_failed(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def of_lane(lane: str, request: Any) -> int:
+        asked.append(request["blocks"])
+        assert (lane, (run / "one.sock").exists()) == ("one", len(asked) == 1), "no process that failed is asked again"
+        if len(asked) == 1:
+            note(run, ask_lane.MEASURED, block("a", 1))
+            note(run, ask_lane.FAILED, ["b", *CELL])
+            return ask_lane.AGAIN
+        if len(asked) == 3:
+            note(run, ask_lane.MEASURED, block("a", 2))
+        return 0  # what was handed to a process that has ended is lost
+
+    (run / "one.sock").touch()
+    monkeypatch.setattr(ask_lane, "ask", of_lane)
+    assert ask(run) == 0
+    assert asked == [list(map(tuple, [ORDER[0], *ORDER[2:5]])), [tuple(block("a", 2))], [tuple(block("a", 2))]]
+
+
+def test_the_job_of_a_tuple_that_failed_on_the_way_of_another_tries_itself(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note(run, ask_lane.FAILED, ["b", *CELL])
+    asked = answering(run, monkeypatch, 1)
+    assert ask(run, ["b", "chat", "4", "16"]) == 1
+    assert asked[0]["blocks"] == [block("a", 1), block("b", 1), block("b", 2)]
+
+
+def test_a_failure_of_its_own_is_the_jobs_and_writes_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(run, monkeypatch, 3)
+    assert ask(run) == 3
+    assert not (run / "measured.json").exists()
 
 
 def test_a_process_that_ends_without_an_answer_is_said(
     run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    answering(run, monkeypatch, b"")
-    assert ask_lane.main(["a", "chat", "4", "16", "1"]) == 1
+    answering(run, monkeypatch, None)
+    assert ask(run) == 1
     assert "the process that measures on lane one, or the one that writes, ended" in capfd.readouterr().err
     assert "remedy" in Path(run.parent / "told").read_text()
 
@@ -77,7 +184,7 @@ def test_one_that_cannot_start_is_said_with_its_exit_code(
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     (run / "one.sock").touch()  # of a process that was killed
-    assert ask_lane.main(["a", "chat", "4", "16", "1"]) == 1
+    assert ask(run) == 1
     assert "ended in this block (code 1)" in capfd.readouterr().err
 
 
@@ -85,7 +192,7 @@ def test_one_that_cannot_start_is_said_with_its_exit_code(
 def test_a_folder_that_others_may_write_to_is_not_used(run: Path) -> None:
     run.chmod(0o777)
     with pytest.raises(PermissionError):
-        ask_lane.main(["a", "chat", "4", "16", "1"])
+        ask(run)
 
 
 def test_it_imports_the_standard_library_alone() -> None:

@@ -16,7 +16,7 @@ MODULES = modules()
 MEASURING = {
     *(
         "calibrate_client",
-        "measure_block",
+        "measure_tuple",
         "measure_further",
         "measure_startup",
         "generate_answers",
@@ -45,7 +45,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )),
     (False, (
         "quantbench/client/load.py", "quantbench/serving/lane.py", "quantbench/quality/ask.py",
-        "scripts/measure_block.py", "schemas/config.schema.yaml",
+        "scripts/measure_tuple.py", "schemas/config.schema.yaml",
     )),
 ])  # fmt: skip
 def test_a_change_is_new_judgement_where_it_judges(copy: Path, judges: bool, paths: tuple[str, ...]) -> None:

@@ -55,7 +55,7 @@ def of(number: int = 1, arm: str = "beta") -> dict[str, Any]:
 
 
 def found(number: int = 1, **changes: Any) -> kept.Found:
-    return kept.Kept(plan_of(**changes), TREE).found("measure_block", of(number))
+    return kept.Kept(plan_of(**changes), TREE).found("block", of(number))
 
 
 SEVEN = {"models": {"beta": {"server": {"max_num_seqs": 7}}}}
@@ -116,7 +116,7 @@ def test_a_plan_looks_at_the_folder_of_a_cell_once(monkeypatch: pytest.MonkeyPat
 
 
 def test_what_is_missing_is_missed_only_where_a_result_had_it() -> None:
-    missed = lambda: kept.Kept(plan_of(), TREE).again("measure_block", of())  # noqa: E731
+    missed = lambda: kept.Kept(plan_of(), TREE).again("block", of())  # noqa: E731
     assert not missed(), "a run that has just begun"
     _, requests = keep()
     assert not missed()
@@ -131,7 +131,7 @@ def test_what_is_missing_is_missed_only_where_a_result_had_it() -> None:
 
 def set_aside(plan: settings.Plan, *, asked: bool = False) -> tuple[kept.Kept, list[str]]:
     there = kept.Kept(plan, TREE)
-    return there, there.set_aside([("measure_block", of(), asked), ("write_pages", {}, False)])
+    return there, there.set_aside([("block", of(), asked), ("write_pages", {}, False)])
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -154,13 +154,13 @@ def test_there_and_back_again(links: bool, monkeypatch: pytest.MonkeyPatch) -> N
     for file in files:  # as snakemake does before the job
         file.unlink()
     assert back is not None
-    assert kept.take_back("measure_block", files, back)
+    assert kept.take_back("block", files, back)
     there.put_back()
     assert [file.read_bytes() for file in files] == before
     assert found().state == "fits"
     for file in files:
         file.unlink()
-    assert not kept.take_back("measure_block", files, back), "what a user deletes is measured"
+    assert not kept.take_back("block", files, back), "what a user deletes is measured"
 
 
 def test_what_no_job_came_to_replace_lies_where_it_lay() -> None:
@@ -190,7 +190,7 @@ def test_what_is_asked_for_again_is_not_taken_from_what_lies_set_aside() -> None
     set_aside(plan_of(), asked=True)
     wanted = kept.expected(plan_of()).block("beta", CELL)
     assert wanted is not None
-    assert not kept.take_back("measure_block", files, wanted)
+    assert not kept.take_back("block", files, wanted)
     assert len(list(Path().glob("**/set_aside/*/b1.json"))) == 1, "that of the other configuration is not lost"
 
 
@@ -203,7 +203,7 @@ def test_a_block_that_does_not_tell_is_kept_and_never_taken_for_another() -> Non
     for plan in (plan_of(), plan_of(**SEVEN)):
         wanted = kept.expected(plan).block("beta", CELL)
         assert wanted is not None
-        assert not kept.take_back("measure_block", files, wanted)
+        assert not kept.take_back("block", files, wanted)
     assert len(list(Path().glob("**/set_aside/*/b1.json"))) == 1
 
 

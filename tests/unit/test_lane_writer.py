@@ -6,6 +6,9 @@ import json
 import os
 import signal
 import socket
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,9 +17,18 @@ import psutil
 import pytest
 import runs
 from quantbench import block, lane_writer
+from quantbench.ask_lane import RUN
+from quantbench.errors import QuantbenchError
 from quantbench.records.plan import ArmPlan
-from quantbench.serving import owner
+from quantbench.serving import agenda, owner
 from source import ROOT
+
+
+@pytest.fixture(autouse=True)
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of a run, for the journals of its lanes."""
+    (tmp_path / "run").mkdir(mode=0o700)
+    monkeypatch.setenv(RUN, str(tmp_path / "run"))
 
 
 @pytest.fixture
@@ -30,12 +42,17 @@ def writer(monkeypatch: pytest.MonkeyPatch) -> Any:
     made._line.close()
 
 
-def handed_over(writer: lane_writer.Writer, log: Path) -> socket.socket:
-    """The line of a job whose files are there already."""
+def there(log: Path) -> lane_writer.Measured:
+    """A block whose files are there already."""
+    return lane_writer.Measured(lane_writer.Place("one", ("bf16", "chat", 1, 16, 1), log), None, ArmPlan(), None)
+
+
+def handed_over(writer: lane_writer.Writer, log: Path, *, last: bool = True) -> socket.socket:
+    """The line of a job whose block was measured."""
     job, other = socket.socketpair()
     job.settimeout(60)
     with other:
-        writer.take(other, lane_writer.Measured(log, None, ArmPlan(), None))
+        writer.take(other, there(log), 1, last=last)
     return job
 
 
@@ -56,9 +73,35 @@ def test_an_ended_writer_is_started_anew(writer: lane_writer.Writer, tmp_path: P
 @pytest.mark.fault("the process that writes blocks is frozen (SIGSTOP) and wakes up", "nothing is lost; its job waits")
 def test_a_frozen_writer_writes_all_when_it_wakes_up(writer: lane_writer.Writer, tmp_path: Path) -> None:
     os.kill(writer._process.pid, signal.SIGSTOP)
+    threading.Timer(0.5, os.kill, (writer._process.pid, signal.SIGCONT)).start()
+    begun = time.monotonic()
     jobs = [handed_over(writer, tmp_path / f"b{n}.log") for n in (1, 2)]
-    os.kill(writer._process.pid, signal.SIGCONT)
+    assert time.monotonic() > begun + 0.4, "the second is not taken before the first is written"
     assert [answered(job) for job in jobs] == [{"code": 0}] * 2
+
+
+def test_a_job_is_answered_at_its_last_block(writer: lane_writer.Writer, tmp_path: Path) -> None:
+    job, other = socket.socketpair()
+    job.settimeout(60)
+    with other:
+        writer.take(other, there(tmp_path / "log"), 1, last=False)
+        writer.take(other, there(tmp_path / "log"), 1, last=True)
+    writer.finish()
+    assert job.recv(100) == b'{"code": 0}\n', "once"
+    job.close()
+    assert (tmp_path / "log").read_text() == "done\n", "once"
+    assert [json.loads(line) for line in (agenda.folder() / "one.journal").open()] == [
+        ["measured", ["bf16", "chat", 1, 16, 1]]
+    ] * 2
+
+
+def test_what_cannot_be_written_answers_the_job_with_its_code_and_is_noted(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise QuantbenchError("no room", remedy="make room")
+
+    assert not lane_writer.attempt(there(tmp_path / "log").place, fail, last=True)
+    assert "no room" in (tmp_path / "log").read_text()
+    assert json.loads((agenda.folder() / "one.journal").read_text()) == ["failed", ["bf16", "chat", 1, 16]]
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("b2.json"), psutil.NoSuchProcess(1), BrokenPipeError()])
@@ -73,5 +116,5 @@ def test_a_block_is_not_lost_for_a_word_on_it(
     asked: Any = SimpleNamespace(files=(tmp_path / "b1.json", tmp_path / "b1.parquet"), gpu="x", wanted=None)
     asked.spec = SimpleNamespace(model="bf16")
     heard: Any = SimpleNamespace(block=asked, parsed=lambda: ([], runs.block()))
-    lane_writer.Measured(tmp_path / "b1.log", heard, ArmPlan(), None).write()
+    replace(there(tmp_path / "b1.log"), heard=heard).write()
     assert all(path.exists() for path in asked.files)

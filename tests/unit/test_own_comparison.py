@@ -387,7 +387,7 @@ def test_one_tuple_of_ones_own_is_asked_for_as_the_readme_says(clone: Path) -> N
         clone, "--configfile", "my.yaml", "--config", "gpu=cpu", "--", line.split()[line.split().index("--") + 1]
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "measure_block" in done.stdout
+    assert "measure_tuple" in done.stdout
 
 
 @pytest.mark.fault("a model folder of one's own that is not there", "`snakemake -n` ends with the run's own sentence")

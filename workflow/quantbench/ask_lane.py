@@ -1,6 +1,7 @@
-"""Ask the process of a lane for one block, and wait for it; the process is started if it is not there.
+"""Ask the process of a lane for the blocks of one tuple, and wait for them; it is started if it is not there.
 
-Imports the standard library alone: it is started for every block, and is part of the time between two of them
+Blocks of several tuples take turns (A B B A), so a job has its lane do all that comes before its own last block, as far
+as that is to be done in this run. Imports the standard library alone, as it runs between two blocks
 (docs/benchmarks.md). What the process does: `lane_process`.
 """
 
@@ -18,9 +19,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 RUN = "QUANTBENCH_RUN"
-"""The folder of this run in the state folder, written by `serving.agenda`: agenda.json, and a socket per lane."""
+"""The folder of this run in the state folder, by `serving.agenda`: agenda.json, a socket and a journal per lane."""
 WAIT_S = 2.0
 """For its exit code, of a process that has closed the line."""
+AGAIN = 75
+"""A code: a block of another tuple failed on the way; a fresh process goes on without that tuple (EX_TEMPFAIL)."""
+MEASURED, FAILED = "measured", "failed"
+"""Words of a lane's journal."""
+Tuple = tuple[Any, ...]
+"""Arm, workload, concurrency, max_tokens; of a block its number, too."""
 ENDED = (
     "the process that measures on lane {lane}, or the one that writes, ended in this block (code {code})\n"
     "  remedy: run the same command again, finished blocks are kept; if nobody ended it, look for the kernel's "
@@ -29,15 +36,61 @@ ENDED = (
 
 
 def main(words: Sequence[str]) -> int:
-    """Measure the block that `words` (arm, workload, concurrency, max_tokens, number) name; the job's exit code."""
-    arm, workload, *numbers = words
-    block = [arm, workload, *map(int, numbers)]
+    """Have a tuple measured, and write down that it is; the job's exit code.
+
+    words: arm, workload, concurrency, max_tokens, and the file to write.
+    """
+    arm, workload, concurrency, max_tokens, done = words
+    mine = (arm, workload, int(concurrency), int(max_tokens))
     with open(os.path.join(run_folder(), "agenda.json"), "rb") as file:
         agenda = json.load(file)
-    lane, order = agenda["lanes"][arm], agenda["order"]
-    later = order[order.index(block) + 1 :] if block in order else []
-    following = next((other for other in later if agenda["lanes"][other[0]] == lane), None)
-    return ask(lane, {"block": block, "next": following})
+    lane = agenda["lanes"][arm]
+    while request := _request(agenda, lane, mine):
+        code = ask(lane, request)
+        if code == AGAIN:  # of the process that said so nothing more is asked, be it about to end
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(run_folder(), f"{lane}.sock"))
+        elif code:
+            return code
+    measured = [number for *whose, number in agenda["order"] if tuple(whose) == mine]
+    with open(f"{done}.part", "w", encoding="utf-8") as file:
+        json.dump({"measured": measured}, file)
+    os.replace(f"{done}.part", done)
+    return 0
+
+
+def _request(agenda: Mapping[str, Any], lane: str, mine: Tuple) -> dict[str, Any] | None:
+    """What to ask of the lane; None if all blocks of the tuple are there."""
+    arms = {arm for arm, its in agenda["lanes"].items() if its == lane}
+    told = _journal(lane)
+    up = {arm for arm in arms if arm == mine[0] or _is_up(*agenda["servers"][arm])}
+    left = [
+        block
+        for block in map(tuple, agenda["order"])
+        if block[0] in up and block not in told[MEASURED] and (block[:4] == mine or block[:4] not in told[FAILED])
+    ]
+    last = max((place for place, block in enumerate(left) if block[:4] == mine), default=None)
+    if last is None:
+        return None
+    return {"blocks": left[: last + 1], "next": next(iter(left[last + 1 :]), None), "tuple": mine}
+
+
+def _is_up(ready: str, was: int | None) -> bool:
+    """Whether a server was started, and by this run if that is to start it; was: the record's time before, in ns."""
+    try:
+        return os.stat(ready).st_mtime_ns != was
+    except OSError:
+        return False
+
+
+def _journal(lane: str) -> Mapping[str, set[Tuple]]:
+    """Of this run: the blocks that a lane has measured, and the tuples of which one could not be measured."""
+    told: dict[str, set[Tuple]] = {MEASURED: set(), FAILED: set()}
+    with contextlib.suppress(FileNotFoundError), open(os.path.join(run_folder(), f"{lane}.journal"), "rb") as file:
+        for line in file:
+            what, whose = json.loads(line)
+            told[what].add(tuple(whose))
+    return told
 
 
 def run_folder() -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +69,7 @@ class Rounds:
                 if cell in at
                 for number in range(at[cell] + 1, measured[cell.key] + more.get(cell.key, 0) + 1)
             ]
-            kept.set_aside(("measure_block", {"arm": a, **c.columns, "block": n}, False) for a, c, n in wanted)
+            kept.set_aside(("block", {"arm": a, **c.columns, "block": n}, False) for a, c, n in wanted)
             try:
                 self._measure(sorted(wanted, key=lambda block: -self._schedule.block(*block)), f"further, {said}")
             finally:
@@ -104,9 +103,7 @@ class Rounds:
             queues.setdefault(self._lanes[arm], []).append(reference)
 
         def on_lane(lane: str) -> bool:
-            following = pairwise([*queues[lane], None])
-            asked = ({"block": block, "next": other, "progress": said} for block, other in following)
-            return all(ask_lane.ask(lane, request) == 0 for request in asked)
+            return ask_lane.ask(lane, {"blocks": queues[lane], "next": None, "progress": said}) == 0
 
         with ThreadPoolExecutor(len(queues) or 1) as pool:
             if not all(pool.map(on_lane, queues)):

@@ -76,9 +76,7 @@ def _server_differences(kept: _KeptServer, wanted: ServedWith) -> tuple[str, ...
 
 _SERVER: Final = (_KeptServer, lambda kept: kept.served_with, _server_differences)
 KINDS: Final[Mapping[str, _Kind]] = {
-    "measure_block": _Kind(
-        ("block", "records"), KeptBlock, lambda kept: kept.measured_with, provenance.block_differences
-    ),
+    "block": _Kind(("block", "records"), KeptBlock, lambda kept: kept.measured_with, provenance.block_differences),
     "start_server": _Kind(("ready", "serve_sh"), *_SERVER),
     "measure_startup": _Kind(("startup",), *_SERVER),
     "generate_answers": _Kind(
@@ -92,7 +90,8 @@ KINDS: Final[Mapping[str, _Kind]] = {
         items="kept_items",
     ),
 }
-"""By the name of the rule."""
+"""By the name of the rule; of measure_tuple the blocks, each by itself."""
+TUPLE: Final = "measure_tuple"
 MAKERS: Final = ("materialize_model", "unpack_model", "quantize_model")
 """Rules that make models."""
 
@@ -120,6 +119,7 @@ class Kept:
         self.expected = expected(plan, results.below)
         self._found: dict[tuple[str, ...], Found] = {}
         self._last: dict[tuple[str, Cell], int] = {}
+        self._part: dict[tuple[str, Cell], bool] = {}
         self._linked: list[dict[Path, Path]] = []
         self._markers: list[Path] = []
         self._models: dict[str, str] = {}
@@ -136,13 +136,15 @@ class Kept:
         """Forget what was found: other blocks lie on the disk now."""
         self._found.clear()
         self._last.clear()
+        self._part.clear()
 
     def settles(self, rule: str, wildcards: Mapping[str, Any]) -> bool:
         """Whether contents alone decide on a job: what is kept fits, and its model is not about to be made anew."""
         if rule in MAKERS:
             record = made_models.recorded(self.results.below / self.plan.source(wildcards["model"]))
             return self.model(wildcards["model"]) == "fits" and bool(record and record.inputs)
-        fits = rule in KINDS and self.found(rule, wildcards).state == "fits"
+        parts = self._parts(rule, wildcards)
+        fits = bool(parts) and all(self.found(kind, of).state == "fits" for kind, of in parts)
         return fits and self.model(_model(wildcards)) != "other"
 
     def demanded(self, rule: str, wildcards: Mapping[str, Any]) -> Iterator[str]:
@@ -154,11 +156,38 @@ class Kept:
             if not (file := self.results.file("calibration", **wildcards)).exists() and self._any("cells/*/*/*.csv"):
                 yield str(file)
         else:
-            if again := self.again(rule, wildcards):
-                yield from map(str, self.files(rule, wildcards))
+            parts = self._parts(rule, wildcards)
+            if again := any(self.again(kind, of) for kind, of in parts):
+                yield from self._outputs(rule, wildcards)
             lacks_model = self.model(_model(wildcards)) in ("other", "missing")
-            if lacks_model and (again or self.found(rule, wildcards).state == "missing"):
+            if lacks_model and (again or any(self.found(kind, of).state == "missing" for kind, of in parts)):
                 yield model_plan.record(self.plan, _model(wildcards))
+
+    def _parts(self, rule: str, wildcards: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+        """What a rule's job measures: (a key of `KINDS`, its wildcards)."""
+        if rule == TUPLE:
+            arm, cell = wildcards["arm"], Cell.of_row(wildcards)
+            return [("block", _of(arm, cell, n)) for n in range(1, self.pooled(arm, cell) + 1)]
+        return [(rule, wildcards)] if rule in KINDS else []
+
+    def _outputs(self, rule: str, wildcards: Mapping[str, Any]) -> list[str]:
+        if rule == TUPLE:
+            return [self.results.path("measured", **wildcards)]
+        return list(map(str, self.files(rule, wildcards)))
+
+    def to_measure(self, wildcards: Mapping[str, Any], asked: bool, since: float) -> list[int]:
+        """Numbers of the blocks that a job of measure_tuple measures.
+
+        asked: the user wants all of them anew. since: the newest of its inputs, Unix time; it counts for blocks that
+        do not tell with what they were measured.
+        """
+
+        def is_due(block: Mapping[str, Any]) -> bool:
+            state = self.found("block", block).state
+            is_old = state == "unknown" and self.files("block", block)[0].stat().st_mtime < since
+            return asked or is_old or state in ("other", "missing")
+
+        return [int(block["block"]) for _, block in self._parts(TUPLE, wildcards) if is_due(block)]
 
     def model(self, name: str) -> str:
         """`made_models.state` of a model that is made here, "elsewhere" for others."""
@@ -180,9 +209,13 @@ class Kept:
         """Highest number of a block of this configuration, or of one that does not tell; later ones are not counted."""
         if (arm, cell) not in self._last:  # every rule that rests on the blocks of a cell asks this again
             numbers = range(settings.blocks_on_disk(self.results, arm, cell), 0, -1)
-            ours = (n for n in numbers if self.found("measure_block", _of(arm, cell, n)).state != "other")
+            ours = (n for n in numbers if self.found("block", _of(arm, cell, n)).state != "other")
             self._last[arm, cell] = next(ours, 0)
         return self._last[arm, cell]
+
+    def pooled(self, arm: str, cell: Cell) -> int:
+        """How many blocks a cell has: as configured, and all of this configuration on disk."""
+        return self.plan.blocks(cell, self.blocks(arm, cell))
 
     def words(self) -> Iterator[str]:
         """What a plan says before anything is done: how many blocks are of another configuration, and what differs."""
@@ -190,13 +223,13 @@ class Kept:
         back = 0
         for arm in self.plan.arms:
             for cell in report_plan.points(self.plan, arm, self.results):
-                for n in range(1, self.plan.blocks(cell, self.blocks(arm, cell)) + 1):
-                    found = self.found("measure_block", _of(arm, cell, n))
+                for n in range(1, self.pooled(arm, cell) + 1):
+                    found = self.found("block", _of(arm, cell, n))
                     if found.state == "other":
                         others[arm, "; ".join(found.differences)] += 1
                     if found.state in ("other", "missing"):
-                        files = self.files("measure_block", _of(arm, cell, n))
-                        back += bool(_candidate("measure_block", files, self.expected.block(arm, cell)))
+                        files = self.files("block", _of(arm, cell, n))
+                        back += bool(_candidate("block", files, self.expected.block(arm, cell)))
         for (arm, differences), count in others.items():
             what = f"{plural(count, 'block')} of {arm} of another configuration ({differences})"
             yield f"{what}: set aside and made again where asked for"
@@ -212,29 +245,32 @@ class Kept:
         """
         self._forget_links()
         others: Counter[str] = Counter()
-        for rule, wildcards, asked in jobs:
-            if rule in MAKERS:
-                self._markers.append(self.results.below / model_plan.record(self.plan, wildcards["model"]))
+        for name, of, asked in jobs:
+            if name in MAKERS:
+                self._markers.append(self.results.below / model_plan.record(self.plan, of["model"]))
                 made_models.keep_record(self._markers[-1])
-            if rule not in KINDS:
-                continue
-            if KINDS[rule].items:
-                if asked:
-                    self.results.file(KINDS[rule].items, **wildcards).unlink(missing_ok=True)
-                continue
-            files, found = self.files(rule, wildcards), self.found(rule, wildcards)
-            if asked:
-                while aside := _candidate(rule, files, self._wanted(rule, wildcards)):
-                    _drop(aside)
-            if found.state == "missing" or (asked and found.state == "fits"):
-                continue
-            place = files[0].parent / SET_ASIDE / _key(rule, files[0])
-            self._linked.append({file: _link(file, place / file.name) for file in files})
-            others[rule] += found.state == "other"
-        if not (count := others["measure_block"]):
+            for rule, wildcards in self._parts(name, of):
+                others[rule] += self._set_aside(rule, wildcards, asked)
+        if not (count := others["block"]):
             return []
         where = f"{self.results.root}/raw/*/*/*/{SET_ASIDE}"
         return [f"{plural(count, 'block')} of another configuration set aside: {where}"]
+
+    def _set_aside(self, rule: str, wildcards: Mapping[str, Any], asked: bool) -> bool:
+        """Of one thing that is measured; whether it is of another configuration."""
+        if KINDS[rule].items:
+            if asked:
+                self.results.file(KINDS[rule].items, **wildcards).unlink(missing_ok=True)
+            return False
+        files, found = self.files(rule, wildcards), self.found(rule, wildcards)
+        if asked:
+            while aside := _candidate(rule, files, self._wanted(rule, wildcards)):
+                _drop(aside)
+        if found.state == "missing" or (found.state == "fits" and (asked or rule == "block")):
+            return False
+        place = files[0].parent / SET_ASIDE / _key(rule, files[0])
+        self._linked.append({file: _link(file, place / file.name) for file in files})
+        return found.state == "other"
 
     def put_back(self) -> None:
         """At the end of a run: what no job came to replace lies where it lay, snakemake may have removed it or not."""
@@ -273,7 +309,7 @@ class Kept:
         return Found("fits" if kind.told(kept) else "unknown")
 
     def _wanted(self, rule: str, wildcards: Mapping[str, Any]) -> Record | None:
-        if rule == "measure_block":
+        if rule == "block":
             return self.expected.block(wildcards["arm"], Cell.of_row(wildcards))
         server = self.expected.servers.get(wildcards["model"])
         if server is None:
@@ -291,20 +327,29 @@ class Kept:
     def _is_used(self, rule: str, wildcards: Mapping[str, Any]) -> bool:
         """Whether there is a result that what is missing was part of; in a run that has just begun there is none."""
         there = self.results.file
-        if rule == "measure_block":
-            cell, served = Cell.of_row(wildcards), served_model(wildcards["arm"])
-            made = (there("cell", cell, arm=wildcards["arm"]), there("session", model=served), there("verdict"))
-            return any(path.exists() for path in (*made, *self.files(rule, wildcards)))
+        if rule == "block":
+            return self._is_part(wildcards["arm"], Cell.of_row(wildcards)) or any(
+                path.exists() for path in self.files(rule, wildcards)
+            )
         if rule == "start_server":
             return self._tell(wildcards["model"])
         return there("startup_table" if rule == "measure_startup" else "decision").exists()
+
+    def _is_part(self, arm: str, cell: Cell) -> bool:
+        """Whether there is a result that the blocks of a tuple are part of."""
+        if (arm, cell) not in self._part:  # each of its blocks asks this
+            there = self.results.file
+            made = [there(kind, cell, arm=arm) for kind in ("measured", "cell")]
+            made += [there("session", model=served_model(arm)), there("verdict")]
+            self._part[arm, cell] = any(path.exists() for path in made)
+        return self._part[arm, cell]
 
     def _tell(self, model: str) -> bool:
         """Whether a server has blocks, and all of them tell with what they were measured: no others are put at risk."""
         arms = [arm for arm in self.plan.arms if served_model(arm) == model]
         cells = [(arm, cell) for arm in arms for cell in report_plan.points(self.plan, arm, self.results)]
         blocks = [_of(arm, cell, n) for arm, cell in cells for n in range(1, self.blocks(arm, cell) + 1)]
-        states = {self.found("measure_block", block).state for block in blocks}
+        states = {self.found("block", block).state for block in blocks}
         return "fits" in states and "unknown" not in states
 
     def _any(self, pattern: str) -> bool:

@@ -2,10 +2,10 @@
 
 `python -m quantbench.lane_process LANE FD` answers on the listening socket FD, one request after the other (see
 `ask_lane`). What a block needs is loaded once, and while the files of one block are written the servers change for the
-next. On a machine with CPUs to spare a second process does the writing (`lane_writer`), and the next block is measured
-at once, and not when its job has come to ask for it; only for a job are files written, so what none asks for is as if
-it had not been. The process ends with its run, with a job that waits for it, and after a block that could not be
-measured: the next job starts a fresh one.
+next. On a machine with CPUs to spare a second process does the writing (`lane_writer`), and after the last block of a
+request the one that follows is measured at once, and not when its job has come to ask for it; only for a job are files
+written, so what none asks for is as if it had not been. The process ends with its run, with a job that waits for it,
+and after a block that could not be measured: the next request starts a fresh one.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
-from quantbench import block, jobs, kept, terminal
+from quantbench import block, kept, terminal
+from quantbench.ask_lane import AGAIN
 from quantbench.config.expected import of_run
-from quantbench.lane_writer import Measured, Writer, answer, ends_with
+from quantbench.lane_writer import Measured, Place, Writer, answer, attempt, ends_with
 from quantbench.observe import gpu
 from quantbench.records.base import convert
 from quantbench.records.block import BlockKnobs
@@ -58,7 +61,8 @@ class LaneProcess:
     cpus: that this process may use. spare: whether they are enough to go ahead, and to write beside a block.
     """
 
-    def __init__(self, config: dict[str, Any], cpus: int) -> None:
+    def __init__(self, lane_name: str, config: dict[str, Any], cpus: int) -> None:
+        self._lane = lane_name
         self._expected = of_run(config)
         self._plan = self._expected.plan
         self._arms = config["arms"]
@@ -68,11 +72,11 @@ class LaneProcess:
         self._prepared: Prepared | None = None
         self._ahead: Ahead | None = None
 
-    def log(self, reference: Reference) -> Path:
-        """Where the job of a block keeps its words."""
-        arm, workload, concurrency, max_tokens, number = reference
-        place = f"{arm}/{workload}/c{concurrency}_t{max_tokens}/b{number}.log"
-        return Path("logs", self._plan.gpu, "measure_block", place)
+    def place(self, reference: Reference) -> Place:
+        """Of a block; the job of its tuple keeps its words."""
+        arm, workload, concurrency, max_tokens, _ = reference
+        log = f"{arm}/{workload}/c{concurrency}_t{max_tokens}.log"
+        return Place(self._lane, reference, Path("logs", self._plan.gpu, "measure_tuple", log))
 
     def measure(self, reference: Reference, following: Reference | None, progress: str | None = None) -> Measured:
         """Measure one block, unless it was measured ahead or lies set aside. Returns what is left to write.
@@ -81,15 +85,15 @@ class LaneProcess:
         """
         wanted, self._following = self._block(reference), following
         declared = convert(self._arms.get(wanted.spec.model, {}), ArmPlan)
-        if kept.take_back("measure_block", wanted.files, wanted.wanted):
-            return Measured(self.log(reference), None, declared, progress)
+        if kept.take_back("block", wanted.files, wanted.wanted):
+            return Measured(self.place(reference), None, declared, progress)
         heard = self._taken(wanted)
         if heard is None:
             prepared = self._take_prepared()
             heard = block.measure(wanted, prepared and prepared[1])
         if not self.spare:
             self._prepare(following)
-        return Measured(self.log(reference), heard, declared, progress)
+        return Measured(self.place(reference), heard, declared, progress)
 
     def go_ahead(self) -> None:
         """Measure the block that follows, so that its job finds it done; not where a server had to be started first."""
@@ -104,7 +108,7 @@ class LaneProcess:
         """The block that follows, if it has to be measured and its server is there."""
         with contextlib.suppress(Exception):  # its job says what is wrong
             wanted = self._following and self._block(self._following)
-            if wanted and not kept.lies_aside("measure_block", wanted.files, wanted.wanted):
+            if wanted and not kept.lies_aside("block", wanted.files, wanted.wanted):
                 return wanted if lane.can_wake(wanted.spec, wanted.start) else None
         return None
 
@@ -155,12 +159,14 @@ class LaneProcess:
 
 
 def serve(lane_name: str, listening: socket.socket) -> None:
-    """Answer requests with {"code": exit code of the job}.
+    """Answer requests with {"code": exit code of the job, or `ask_lane.AGAIN`}.
 
-    A request: {"block": reference, "next": the reference of the block that follows or null, "progress": text or null}.
+    A request: {"blocks": references in order, "next": the reference of the block that follows or null, "tuple": whose
+    job it is, all blocks where not given, "progress": text or not given}.
     """
     folder = agenda.folder()
-    process = LaneProcess(json.loads((folder / "config.json").read_bytes()), len(os.sched_getaffinity(0)))
+    config = json.loads((folder / "config.json").read_bytes())
+    process = LaneProcess(lane_name, config, len(os.sched_getaffinity(0)))
     writer = Writer() if process.spare else None
     with gpu.session():  # NVML stays loaded from block to block
         while True:
@@ -169,22 +175,33 @@ def serve(lane_name: str, listening: socket.socket) -> None:
                 request = json.loads(job.makefile("rb").readline() or b"null")
                 if request is None:
                     continue
-                asked = (request["block"], request["next"], request.get("progress"))
-
-                def work(job: socket.socket = job, asked: Any = asked) -> None:
-                    measured = process.measure(*asked)
-                    writer.take(job, measured) if writer else measured.write()
-
                 with ends_with(job):
-                    well = jobs.attempt(process.log(asked[0]), work, last=writer is None)
-                if not well:
+                    code = _measured(process, writer, job, request)
+                if code:
                     (folder / f"{lane_name}.sock").unlink(missing_ok=True)
-                if not (well and writer):
-                    answer(job, well)
-            if not well:
+                    if writer:
+                        writer.finish()
+                if code or not writer:
+                    answer(job, code)
+            if code:
                 return
             if writer:
                 process.go_ahead()
+
+
+def _measured(process: LaneProcess, writer: Writer | None, job: socket.socket, request: Mapping[str, Any]) -> int:
+    """Do all of a request, and write it or have it written; its answer, where it is not the writer's to give."""
+    blocks, mine = request["blocks"], request.get("tuple")
+    for reference, following in pairwise([*blocks, request["next"]]):
+        code, last = 1 if mine in (None, reference[:4]) else AGAIN, reference == blocks[-1]
+
+        def work(reference: Any = reference, following: Any = following, code: int = code, last: bool = last) -> None:
+            measured = process.measure(reference, following, request.get("progress"))
+            writer.take(job, measured, code, last=last) if writer else measured.write()
+
+        if not attempt(process.place(reference), work, last=last and writer is None):
+            return code
+    return 0
 
 
 def main(lane_name: str, handle: str) -> None:

@@ -1,8 +1,9 @@
 """The second process of a lane: it parses, judges and writes one block while the next one is measured.
 
-`python -m quantbench.lane_writer FD` gets measured blocks over the socket FD, each with the line to the job that waits
-for it, which it answers. A process and no thread: the client that measures must not share its interpreter. It ends with
-its run, with a job that waits for it, and, when it has done what it was given, with the process that measures.
+`python -m quantbench.lane_writer FD` gets measured blocks over the socket FD, each with the line to the job that waits,
+which it answers at the job's last block, or at one that it cannot write. A process and no thread: the client that
+measures must not share its interpreter. It ends with its run, with a job that waits for it, and, when it has done what
+it was given, with the process that measures.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -25,38 +26,54 @@ from typing import BinaryIO
 import psutil
 
 from quantbench import block, jobs, terminal
+from quantbench.ask_lane import FAILED, MEASURED
 from quantbench.client import tables_io
 from quantbench.judge import guards
 from quantbench.records.base import read, write
 from quantbench.records.layout import Results
 from quantbench.records.plan import ArmPlan
 from quantbench.records.server import Ready
-from quantbench.serving import owner
+from quantbench.serving import agenda, owner
+from quantbench.serving.agenda import Reference
 
+GONE = "the process that writes blocks has ended, a fresh one goes on; what it had not written is measured again"
 NICE = 10
 """What is measured goes first."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a job has to write: its block, or nothing where its files are there.
+class Place:
+    """Which block of which lane, and where its words are kept."""
 
-    log: where it keeps its words; declared: what judges the block and measures none again; progress: what is said of
-    how far the run is, where that is not counted in blocks of the plan.
+    lane: str
+    reference: Reference
+    log: Path
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is to be written: a block, or nothing where its files are there.
+
+    declared: what judges the block and measures none again; progress: what is said of how far the run is, where that
+    is not counted in blocks of the plan.
     """
 
-    log: Path
+    place: Place
     heard: block.Heard | None
     declared: ArmPlan
     progress: str | None
 
     def write(self) -> None:
         """Parse, judge, write, and say how far the run is. Raises QuantbenchError."""
-        if self.heard is None:
-            return
-        asked = self.heard.block
-        records, context = self.heard.parsed()
+        if self.heard:
+            self._write(self.heard)
+        agenda.note(self.place.lane, MEASURED, self.place.reference)
+
+    def _write(self, heard: block.Heard) -> None:
+        asked = heard.block
+        records, context = heard.parsed()
         context_path, records_path = asked.files
+        context_path.unlink(missing_ok=True)  # it tells of the records that are about to be replaced
         tables_io.write_records(records_path, records)
         ready = read(Results(asked.gpu).file("ready", model=asked.spec.model), Ready)
         write(context_path, guards.judged(context, ready, None, asked.wanted, self.declared))
@@ -68,25 +85,43 @@ class Writer:
     """The process, as the one that measures sees it; started anew if it has ended."""
 
     def __init__(self) -> None:
+        self._line: socket.socket
         self._start()
 
-    def take(self, job: socket.socket, measured: Measured) -> None:
-        """Have a block written and its job answered. Does not wait for that."""
+    def take(self, job: socket.socket, measured: Measured, code: int, *, last: bool) -> None:
+        """Have a block written, once the one before is: of a run that is killed no more is lost than two blocks.
+
+        code: the job's answer if that fails. last: of a job, which is answered 0 then.
+        """
         # In memory, so that nobody waits for the other: a pipe holds less than a block.
         with os.fdopen(os.memfd_create("quantbench-block"), "wb") as file:
-            pickle.dump(measured, file, pickle.HIGHEST_PROTOCOL)
+            pickle.dump((measured, code, last), file, pickle.HIGHEST_PROTOCOL)
             file.flush()
             try:
+                self._wait()
                 self._hand_over(job, file)
             except ConnectionError:
+                print(GONE, file=sys.stderr, flush=True)
                 self._line.close()
                 self._start()
                 self._hand_over(job, file)
 
+    def finish(self) -> None:
+        """Wait until all is written that was taken."""
+        self._line.close()
+        self._process.wait()
+
     def _hand_over(self, job: socket.socket, file: BinaryIO) -> None:
         socket.send_fds(self._line, [b"\n"], [job.fileno(), file.fileno()])
+        self._busy = True
+
+    def _wait(self) -> None:
+        if self._busy and not self._line.recv(1):
+            raise ConnectionError
+        self._busy = False
 
     def _start(self) -> None:
+        self._busy = False
         self._line, other = socket.socketpair()
         with other:
             command = [sys.executable, "-m", "quantbench.lane_writer", str(other.fileno())]
@@ -113,10 +148,17 @@ def ends_with(job: socket.socket) -> Iterator[None]:
         os.close(over)
 
 
-def answer(job: socket.socket, well: bool) -> None:
+def answer(job: socket.socket, code: int) -> None:
     """Tell a job its exit code, if it is still there."""
     with contextlib.suppress(ConnectionError):
-        job.sendall(json.dumps({"code": 0 if well else 1}).encode() + b"\n")
+        job.sendall(json.dumps({"code": code}).encode() + b"\n")
+
+
+def attempt(place: Place, work: Callable[[], None], *, last: bool) -> bool:
+    """`jobs.attempt` at a block; that it failed is noted. last: with it its job is done."""
+    if not (well := jobs.attempt(place.log, work, last=last)):
+        agenda.note(place.lane, FAILED, place.reference[:4])
+    return well
 
 
 def serve(line: socket.socket) -> None:
@@ -127,10 +169,14 @@ def serve(line: socket.socket) -> None:
             return
         with socket.socket(fileno=handles[0]) as job, os.fdopen(handles[1], "rb") as file:
             file.seek(0)
-            measured: Measured = pickle.load(file)
+            measured: Measured
+            measured, code, last = pickle.load(file)
             with ends_with(job):
-                well = jobs.attempt(measured.log, measured.write)
-            answer(job, well)
+                well = attempt(measured.place, measured.write, last=last)
+            if last or not well:
+                answer(job, 0 if well else code)
+            with contextlib.suppress(ConnectionError):  # what it was given is written, be it the last
+                line.sendall(b"\n")
         del measured
 
 

@@ -111,6 +111,16 @@ def requests_of(block: BlockContext, path: PathLike) -> list[RequestRecord]:
     return records
 
 
+def contexts(stems: Iterable[str]) -> list[str]:
+    """The files of blocks that tell how they were measured; stems: their paths without suffix."""
+    return [f"{stem}.json" for stem in stems]
+
+
+def records(stems: Iterable[str]) -> list[str]:
+    """The files of their requests."""
+    return [f"{stem}.parquet" for stem in stems]
+
+
 def judged_blocks(
     paths: Iterable[PathLike],
     ready: Mapping[str, Ready],

@@ -19,8 +19,10 @@ def main(job):
     plan = convert(job.params.comparison, ComparisonPlan)
     ready = results.by_model(job.input.ready, Ready)
     calibrations = [read(path, Calibration) for path in job.input.calibrations]
-    blocks = results.judged_blocks(job.input.contexts, ready, calibrations, of_config(job.config), plan.arms)
-    verdict = results.verdict_of(blocks, job.input.records, ready, plan)
+    blocks = results.judged_blocks(
+        results.contexts(job.params.blocks), ready, calibrations, of_config(job.config), plan.arms
+    )
+    verdict = results.verdict_of(blocks, results.records(job.params.blocks), ready, plan)
     for path in job.input.get("further") or []:
         told = read(path, Further)
         verdict = explained(verdict, told.measured, told.budget_s - told.spent_s, told.prices)

@@ -15,7 +15,9 @@ def main(job):
     ready, sessions = results.by_model(job.input.ready, Ready), results.by_model(job.input.sessions, Session)
     calibrations = [read(path, Calibration) for path in job.input.calibrations]
     arms = convert(job.params.arms, dict[str, ArmPlan])
-    blocks = results.judged_blocks(job.input.contexts, ready, calibrations, of_config(job.config), arms)
+    blocks = results.judged_blocks(
+        results.contexts(job.params.blocks), ready, calibrations, of_config(job.config), arms
+    )
     checks = results.other_guards(blocks, ready, sessions, job.params.baseline, arms)
     told = summarize(blocks, ready, sessions, calibrations, gpu_name=job.params.gpu_name, checks=checks)
     further = [read(path, Further) for path in job.input.get("further") or []]

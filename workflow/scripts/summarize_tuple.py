@@ -13,10 +13,10 @@ from quantbench.records.server import Ready
 def main(job):
     ready, calibration = read(job.input.ready, Ready), read(job.input.calibration, Calibration)
     arm, expected = convert(job.params.arm, ArmPlan), of_config(job.config)
-    declared = {ready.model: arm}
-    blocks = results.judged_blocks(job.input.contexts, {ready.model: ready}, [calibration], expected, declared)
-    records = [results.requests_of(block, path) for block, path in zip(blocks, job.input.records, strict=True)]
-    row = tuple_row(job.params.gpu_name, list(zip(records, blocks, strict=True)), calibration, arm.gpus, ready)
+    contexts, records = results.contexts(job.params.blocks), results.records(job.params.blocks)
+    blocks = results.judged_blocks(contexts, {ready.model: ready}, [calibration], expected, {ready.model: arm})
+    requests = [results.requests_of(block, path) for block, path in zip(blocks, records, strict=True)]
+    row = tuple_row(job.params.gpu_name, list(zip(requests, blocks, strict=True)), calibration, arm.gpus, ready)
     tables_io.write_rows(job.output.csv, [row])
 
 

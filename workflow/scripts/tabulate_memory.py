@@ -17,7 +17,7 @@ def main(job):
         ready,
         sessions,
         gpus={model: arm.gpus for model, arm in arms.items()},
-        length=results.longest_request(job.input.records, wanted["max_tokens"]),
+        length=results.longest_request(results.records(job.params.blocks), wanted["max_tokens"]),
     )
     results.write_rows(job.output[0], rows)
 

@@ -150,6 +150,7 @@ def test_a_restarting_lane_goes_through_its_models_once_for_each_start():
         *(("a", 1), ("a", 2), ("b", 1), ("b", 2)),
         *(("a", 3), ("a", 4), ("b", 3), ("b", 4)),
     ]
+    assert [job[:2] for job in order[:4]] == [(what, arm) for arm in "ab" for what in ("start", "answers")]
     assert order.index(("stop", "a")) > order.index(("block", "a", CELLS[0], 4))
 
 

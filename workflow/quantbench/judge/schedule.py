@@ -1,9 +1,10 @@
-"""The order of jobs, as priorities: A B B A where a lane changes models cheaply, else model by model.
+"""The order of jobs and blocks, as priorities: A B B A where a lane changes models cheaply, else model by model.
 
-A scheduler that always takes the ready job of highest priority then does, on an interleaving lane, all
-starts (each with its answers) first, then tuple by tuple one round of all arms after the other: A B, B A, A B, …; on
-a restarting lane everything of one model before the next. Where servers are started several times, all that is of the
-first start comes before all that is of the second. Priorities only make order: a lane's lock makes correctness.
+A scheduler that always takes the ready job of highest priority then does, on an interleaving lane, all starts (each
+with its answers) first, then tuple by tuple one round of all arms after the other: A B, B A, A B, …; on a restarting
+lane everything of one model before the next. Where servers are started several times, all of them are up once before
+the first block, and all that is of the first start comes before all that is of the second. The blocks of a run follow
+the same order (`serving.agenda`). Priorities only make order: a lane's lock makes correctness.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ class Schedule:
 
     def start(self, model: str) -> int:
         """Priority of starting a model's server, and of what it is asked as soon as it is up: the quality prompts."""
+        if self._starts_of(model) > 1:  # blocks of all models take turns start by start, so each is up once before
+            return self._groups * self._group - self._number(model)
         return self._priority(model, 1, self._number(model))
 
     def block(self, arm: str, cell: Cell, number: int) -> int:

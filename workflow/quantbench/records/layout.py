@@ -25,6 +25,7 @@ PATHS: Final[dict[str, str]] = {
     "iso_fits": "servers/iso_memory.json",
     "block": f"raw/{{arm}}/{{workload}}/{POINT}/b{{block}}.json",
     "records": f"raw/{{arm}}/{{workload}}/{POINT}/b{{block}}.parquet",
+    "measured": f"raw/{{arm}}/{{workload}}/{POINT}/measured.json",
     "calibration": "client/calibration_c{concurrency}.json",
     "cell": f"cells/{{arm}}/{{workload}}/{POINT}.csv",
     "capacity": "capacity/{workload}_{model}.csv",

@@ -1,13 +1,16 @@
-"""What the processes of a run's lanes are told: its configuration, and its blocks in the order of the schedule.
+"""What the processes of a run's lanes are told, and tell: its configuration, its blocks in the order of the schedule,
+and which of them were measured.
 
 A folder per run in the state folder. It is of use while the run lives, and the next run removes those of dead ones.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,19 @@ Reference = tuple[str, str, int, int, int]
 """A block: arm, workload, concurrency, max_tokens, number."""
 
 
-def announce(config: Mapping[str, Any], lanes: Mapping[str, str], order: Sequence[Reference]) -> None:
-    """Write it down, and tell the jobs where. lanes: by arm. order: the blocks that this run measures."""
+def announce(
+    config: Mapping[str, Any],
+    lanes: Mapping[str, str],
+    order: Sequence[Reference],
+    ready: Mapping[str, Path],
+    starts: Collection[str],
+) -> None:
+    """Write it down, and tell the jobs where.
+
+    lanes: by arm. order: the blocks that this run measures. ready: by arm, the record of its server. starts: arms whose
+    server's record this run makes; until it is another than now, their blocks are left to their own jobs.
+    """
+    servers = {arm: (str(path), _time(path) if arm in starts else None) for arm, path in ready.items()}
     runs = trust.folder(owner.state_dir() / "runs")
     for place in runs.iterdir():
         if not processes.alive(f"{processes.machine()}:{place.name.replace('-', ':')}"):
@@ -28,7 +42,7 @@ def announce(config: Mapping[str, Any], lanes: Mapping[str, str], order: Sequenc
     _, pid, start = owner.current().rsplit(":", 2)
     folder = trust.folder(runs / f"{pid}-{start}")
     write(folder / "config.json", dict(config))
-    write(folder / "agenda.json", {"lanes": dict(lanes), "order": list(order)})
+    write(folder / "agenda.json", {"lanes": dict(lanes), "order": list(order), "servers": servers})
     os.environ[RUN] = str(folder)
 
 
@@ -36,6 +50,16 @@ def forget() -> None:
     """Remove the folder of this run."""
     if folder := os.environ.pop(RUN, ""):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def note(lane: str, what: str, whose: Sequence[str | int]) -> None:
+    """A line in a lane's journal, for `ask_lane`. what: one of its words. Of a run that has ended nothing is noted."""
+    with contextlib.suppress(OSError), (folder() / f"{lane}.journal").open("ab") as file:
+        file.write(json.dumps([what, list(whose)]).encode() + b"\n")
+
+
+def _time(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def folder() -> Path:

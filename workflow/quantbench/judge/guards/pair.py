@@ -190,7 +190,7 @@ def _per_request(blocks: Sequence[BlockContext], name: str) -> float:
 @guard("pair", "fail", title="Configuration changed between blocks",
        detection="more than one system_fingerprint, or more than one source_id (model files), "
                  "among the blocks of an arm",
-       remedy="Measure all blocks of the cell again (-R measure_block).")  # fmt: skip
+       remedy="Measure all blocks of the cell again (-R measure_tuple).")  # fmt: skip
 def fingerprint_drift(facts: PairFacts) -> Seen:
     """The blocks of one arm come from differently configured servers, or from other weights under the same name."""
     weights = [sorted({c.server.source_id for c in arm if c.server.source_id}) for arm in facts.arms]

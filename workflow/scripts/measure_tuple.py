@@ -1,4 +1,4 @@
-"""Have one block of one tuple measured by the process of its lane (`lane_process`), and wait for it.
+"""Have the blocks of one tuple measured by the process of their lane (`lane_process`), and wait for them.
 
 Not one of snakemake's scripts but a command, without its preamble and our libraries: see `ask_lane`.
 """
