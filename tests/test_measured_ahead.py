@@ -15,6 +15,8 @@ from box import Box, jobs
 from quantbench.block import BlockSpec
 from quantbench.errors import QuantbenchError
 from quantbench.lane_process import Ahead, LaneProcess
+from quantbench.records.base import read
+from quantbench.records.block import MeasuredTuple
 from quantbench.records.server import ServerSpec
 
 BLOCKS = [(model, f"chat/c4_t16/b{number}") for number in (1, 2, 3) for model in ("alpha", "beta")]
@@ -69,12 +71,10 @@ def test_each_block_is_measured_once_in_the_order_of_the_schedule_and_the_next_b
     assert begun == [(model, cell[number]) for cell in (one, two) for model, number in a_b_b_a]
     written = [ahead.file(f"raw/{model}/{cell}.json").stat().st_mtime for model, cell in begun]
     assert events[4]["t"] < written[3] + LATE_S, "that of the next cell, which no job has asked for yet"
-    told = [
-        ahead.file(f"raw/{model}/chat/{cell}/measured.json")
-        for model in ("alpha", "beta")
-        for cell in ("c2_t16", "c4_t16")
-    ]
-    assert [path.read_text() for path in told] == ['{"measured": [1, 2]}'] * 4
+    for model in ("alpha", "beta"):
+        for cell in ("c2_t16", "c4_t16"):
+            told = read(ahead.file(f"raw/{model}/chat/{cell}/measured.json"), MeasuredTuple)
+            assert (told.measured, list(told.blocks)) == ((1, 2), ["b1", "b2"])
     ahead.assert_none_left()
 
 

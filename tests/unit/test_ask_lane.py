@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import socket
 import sys
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 from quantbench import ask_lane, last_words
+from quantbench.records.base import read
+from quantbench.records.block import MeasuredTuple
 from source import imported, names
 
 ARMS = {"a": "one", "b": "one", "c": "two"}
@@ -63,6 +66,11 @@ def ask(run: Path, words: list[str] = A_TUPLE) -> int:
     return ask_lane.main([*words, str(run / "measured.json")])
 
 
+def measured(run: Path) -> MeasuredTuple:
+    """What the job has written."""
+    return read(run / "measured.json", MeasuredTuple)
+
+
 def answering(run: Path, monkeypatch: pytest.MonkeyPatch, answer: int | None) -> list[Any]:
     """A process of lane `one` that gives this answer, 0 after it has measured all, or none; what it is asked."""
     asked: list[Any] = []
@@ -95,7 +103,18 @@ def test_it_asks_for_all_up_to_its_own_last_block_and_says_what_comes_then(
     assert request["blocks"] == [block("a", 1), block("b", 1), block("b", 2), block("a", 2)]
     assert request["next"] == block("a", 1, LATER)
     assert request["tuple"] == ["a", *CELL]
-    assert json.loads((run / "measured.json").read_text()) == {"measured": [1, 2]}
+    assert measured(run).measured == (1, 2)
+
+
+def test_it_writes_down_what_lies_there(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(run, monkeypatch, 0)
+    for name in ("b1.json", "b1.parquet", "b2.json", "b10.json", "b10.parquet"):
+        (run / name).write_text(name)
+    assert ask(run) == 0
+    told = measured(run).blocks
+    assert list(told) == ["b1", "b10"], "b2 is not whole"
+    assert told["b1"].context == hashlib.sha256(b"b1.json").hexdigest()
+    assert told["b10"].records == len("b10.parquet")
 
 
 def test_what_was_measured_is_not_asked_for_and_a_tuple_that_is_there_needs_no_lane(
@@ -109,7 +128,7 @@ def test_what_was_measured_is_not_asked_for_and_a_tuple_that_is_there_needs_no_l
     assert asked[0]["blocks"] == [block("a", 2)]
     (run / "measured.json").unlink()
     assert ask(run, ["a", "chat", "64", "16"]) == 0, "all its blocks are kept from before"
-    assert json.loads((run / "measured.json").read_text()) == {"measured": []}
+    assert measured(run).measured == ()
 
 
 def test_nothing_follows_the_last_block(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

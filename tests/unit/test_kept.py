@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import runs
 from box import small_config
-from quantbench import kept
+from quantbench import ask_lane, kept
 from quantbench.config import model_plan, settings
 from quantbench.config.schema import deep_merge
 from quantbench.errors import QuantbenchError
@@ -127,6 +127,56 @@ def test_what_is_missing_is_missed_only_where_a_result_had_it() -> None:
     TREE.file("cell", CELL, arm="beta").parent.mkdir(parents=True)
     TREE.file("cell", CELL, arm="beta").touch()
     assert missed(), "its tuple is there"
+
+
+OF_TUPLE = {"arm": "beta", **{name: str(value) for name, value in CELL.columns.items()}}
+INDEX = TREE.path("measured", CELL, arm="beta")
+
+
+def told() -> None:
+    """What a job of measure_tuple leaves behind."""
+    write(Path(INDEX), {"measured": [1, 2], "blocks": ask_lane._blocks(str(Path(INDEX).parent))})
+
+
+def test_of_a_tuple_what_is_lost_or_of_another_configuration_is_measured() -> None:
+    due = lambda asked=False, since=0.0, **changes: kept.Kept(plan_of(**changes), TREE).to_measure(  # noqa: E731
+        OF_TUPLE, asked, since
+    )
+    blocks = plan_of().blocks(CELL)
+    assert due() == list(range(1, blocks + 1))
+    keep(1)
+    keep(2, **SEVEN)
+    record, _ = keep(blocks + 2)
+    assert due() == [*range(2, blocks + 2)], "a further block counts, and so does one before it"
+    assert due(asked=True) == list(range(1, blocks + 3))
+    assert due(**SEVEN) == [1, *range(3, blocks + 1)], "what is missing before one of another is not missed"
+    write(record, runs.but(read(record, BlockContext), measured_with=None))
+    assert blocks + 2 not in due(), "it does not tell, and nothing is newer"
+    assert blocks + 2 in due(since=record.stat().st_mtime + 1)
+
+
+def test_a_tuple_is_settled_when_all_its_blocks_fit() -> None:
+    settles = lambda: kept.Kept(plan_of(), TREE).settles("measure_tuple", OF_TUPLE)  # noqa: E731
+    for number in range(1, plan_of().blocks(CELL) + 1):
+        assert not settles()
+        keep(number)
+    assert settles()
+    keep(1, **SEVEN)
+    assert not settles()
+
+
+@pytest.mark.parametrize("what", ["record", "requests", "measured.json", "deleted", "nothing"])
+def test_what_is_not_as_its_job_has_seen_it_is_looked_at_again(what: str) -> None:
+    demanded = lambda: list(kept.Kept(plan_of(), TREE).demanded("measure_tuple", OF_TUPLE))  # noqa: E731
+    (record, requests), _ = (keep(number) for number in range(1, plan_of().blocks(CELL) + 1))
+    assert demanded() == [], "snakemake sees itself that measured.json is missing"
+    told()
+    assert demanded() == []
+    if what == "deleted":
+        record.unlink()
+    elif what != "nothing":
+        {"record": record, "requests": requests, "measured.json": Path(INDEX)}[what].write_text("{")
+    assert demanded() == ([] if what == "nothing" else [INDEX])
 
 
 def set_aside(plan: settings.Plan, *, asked: bool = False) -> tuple[kept.Kept, list[str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import socket
@@ -54,9 +55,21 @@ def main(words: Sequence[str]) -> int:
             return code
     measured = [number for *whose, number in agenda["order"] if tuple(whose) == mine]
     with open(f"{done}.part", "w", encoding="utf-8") as file:
-        json.dump({"measured": measured}, file)
+        json.dump({"measured": sorted(measured), "blocks": _blocks(os.path.dirname(done))}, file, indent=2)
     os.replace(f"{done}.part", done)
     return 0
+
+
+def _blocks(folder: str) -> dict[str, Any]:
+    """`records.block.BlockFiles` of the whole blocks in a folder, by name."""
+    found = {}
+    for name in sorted(os.listdir(folder)):
+        stem, suffix = os.path.splitext(os.path.join(folder, name))
+        if suffix == ".json" and os.path.exists(f"{stem}.parquet"):
+            with open(f"{stem}.json", "rb") as file:
+                context = hashlib.sha256(file.read()).hexdigest()
+            found[os.path.basename(stem)] = {"context": context, "records": os.path.getsize(f"{stem}.parquet")}
+    return found
 
 
 def _request(agenda: Mapping[str, Any], lane: str, mine: Tuple) -> dict[str, Any] | None:

@@ -29,7 +29,7 @@ from quantbench.judge import provenance
 from quantbench.quality import made_models, suites
 from quantbench.quality.prompt_set import Prompt
 from quantbench.records.base import OpenRecord, Record, convert, read
-from quantbench.records.block import KeptBlock, ServedWith
+from quantbench.records.block import KeptBlock, MeasuredTuple, ServedWith
 from quantbench.records.cell import Cell, served_model
 from quantbench.records.layout import Results
 from quantbench.records.quality import AnsweredWith
@@ -120,6 +120,7 @@ class Kept:
         self._found: dict[tuple[str, ...], Found] = {}
         self._last: dict[tuple[str, Cell], int] = {}
         self._part: dict[tuple[str, Cell], bool] = {}
+        self._changed: dict[tuple[str, Cell], bool] = {}
         self._linked: list[dict[Path, Path]] = []
         self._markers: list[Path] = []
         self._models: dict[str, str] = {}
@@ -137,6 +138,7 @@ class Kept:
         self._found.clear()
         self._last.clear()
         self._part.clear()
+        self._changed.clear()
 
     def settles(self, rule: str, wildcards: Mapping[str, Any]) -> bool:
         """Whether contents alone decide on a job: what is kept fits, and its model is not about to be made anew."""
@@ -157,7 +159,8 @@ class Kept:
                 yield str(file)
         else:
             parts = self._parts(rule, wildcards)
-            if again := any(self.again(kind, of) for kind, of in parts):
+            again = any(self.again(kind, of) for kind, of in parts)
+            if again or (rule == TUPLE and self._altered(wildcards["arm"], Cell.of_row(wildcards))):
                 yield from self._outputs(rule, wildcards)
             lacks_model = self.model(_model(wildcards)) in ("other", "missing")
             if lacks_model and (again or any(self.found(kind, of).state == "missing" for kind, of in parts)):
@@ -209,7 +212,7 @@ class Kept:
         """Highest number of a block of this configuration, or of one that does not tell; later ones are not counted."""
         if (arm, cell) not in self._last:  # every rule that rests on the blocks of a cell asks this again
             numbers = range(settings.blocks_on_disk(self.results, arm, cell), 0, -1)
-            ours = (n for n in numbers if self.found("block", _of(arm, cell, n)).state != "other")
+            ours = (n for n in numbers if self.found("block", _of(arm, cell, n)).state in ("fits", "unknown"))
             self._last[arm, cell] = next(ours, 0)
         return self._last[arm, cell]
 
@@ -343,6 +346,27 @@ class Kept:
             made += [there("session", model=served_model(arm)), there("verdict")]
             self._part[arm, cell] = any(path.exists() for path in made)
         return self._part[arm, cell]
+
+    def _altered(self, arm: str, cell: Cell) -> bool:
+        """Whether blocks of a tuple are not what its job has seen: what rests on them is then read again."""
+        if (arm, cell) not in self._changed:
+            self._changed[arm, cell] = self._differs(self.results.file("measured", cell, arm=arm))
+        return self._changed[arm, cell]
+
+    def _differs(self, record: Path) -> bool:
+        try:
+            told = read(record, MeasuredTuple)
+        except FileNotFoundError:
+            return False
+        except QuantbenchError:
+            return True
+        for name, files in told.blocks.items():
+            context, records = (record.with_name(f"{name}.{suffix}") for suffix in ("json", "parquet"))
+            if context.exists() and hashlib.sha256(context.read_bytes()).hexdigest() != files.context:
+                return True
+            if records.exists() and records.stat().st_size != files.records:
+                return True
+        return False
 
     def _tell(self, model: str) -> bool:
         """Whether a server has blocks, and all of them tell with what they were measured: no others are put at risk."""

@@ -22,6 +22,7 @@ FILES: Final[dict[str, type[msgspec.Struct]]] = {
     "unfit": server.Unfit,
     "iso_fits": server.IsoFit,
     "verdict": comparison.Verdict,
+    "measured": block.MeasuredTuple,
     "further": measurement.Further,
     "measurement": measurement.Measurement,
     "memory": tables.MemoryRow,

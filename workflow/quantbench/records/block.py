@@ -332,6 +332,22 @@ class KeptBlock(OpenRecord, frozen=True, kw_only=True):
     measured_with: MeasuredWith | None = None
 
 
+class BlockFiles(Record, frozen=True, kw_only=True):
+    """A block's files: the SHA-256 of `b{n}.json`, and the size of `b{n}.parquet` in bytes."""
+
+    context: str
+    records: int
+
+
+class MeasuredTuple(Record, frozen=True, kw_only=True):
+    """`measured.json`, all blocks of a tuple are there. measured: the numbers of those that the job was for, the others
+    were kept. blocks: what lay there then, by name (`b1`), so that a plan sees what is damaged or was exchanged since.
+    """
+
+    measured: tuple[int, ...]
+    blocks: dict[str, BlockFiles]
+
+
 class Calibration(Record, frozen=True, kw_only=True):
     """The load client against a server of known timing, at one concurrency (`client/calibration_c{c}.json`).
 
