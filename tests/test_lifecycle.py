@@ -143,6 +143,16 @@ def test_of_two_starts_each_has_its_half_of_the_blocks_and_a_second_plan_has_not
     small.assert_none_left()
 
 
+def test_a_lane_that_restarts_its_servers_goes_through_its_models_once_for_each_start(small: Box) -> None:
+    small.configure(starts=2, blocks=4, lanes={"one": {"mode": "restart"}})
+    small.run("capacity")
+    assert small.started() == ["alpha", "beta"] * 3, "once before the first block"
+    assert [event["model"] for event in small.events("block begins")] == [*("alpha",) * 2, *("beta",) * 2] * 2
+    assert all(len(set(servers)) == 2 for servers in servers_of_blocks(small).values())
+    assert not small.plan("capacity")
+    small.assert_none_left()
+
+
 @pytest.mark.fault(
     "`kill -9` of snakemake within the second of two starts",
     "what is missing is measured with a third, which its block tells; finished blocks are kept",
