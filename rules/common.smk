@@ -319,8 +319,8 @@ def tuple_priority(wildcards):
 def blocks_to_measure():
     """The blocks of this run in the order of the schedule: (arm, cell, number)."""
     blocks = []
-    for rule, names, asked in replaced():
-        if rule == kept.TUPLE:
+    for what, names, asked in replaced():
+        if what == kept.TUPLE:
             arm, cell = names["arm"], Cell.of_row(names)
             files = map(Path, (ready_of(names), WORKLOADS[cell.workload]["prompts"]))
             since = max((f.stat().st_mtime for f in files if f.exists()), default=0)
