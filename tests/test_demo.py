@@ -213,7 +213,7 @@ def test_once_made_nothing_is_fetched_again_and_offline_all_works(finished: Demo
     planned = finished.plan()
     assert not {"unpack_model", "quantize_model"} & set(planned)
     assert planned["start_server"] == len(MODELS)
-    finished.run("results/cpu/raw/int8/chat/c4_t16/b1.json")
+    finished.run("results/cpu/raw/int8/chat/c4_t16/measured.json")
     assert finished.file("raw/int8/chat/c4_t16/b1.json").exists()
     finished.assert_none_left()
 
