@@ -359,6 +359,9 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         copy_part(part, folder)
     for name in ("my/model", "my/model-int8"):
         shutil.copytree(ROOT / "data/demo-model", folder / name)
+    config = folder / "my/model-int8/config.json"
+    stated = {"quantization_config": {"quant_method": "compressed-tensors"}}
+    config.write_text(json.dumps(json.loads(config.read_text()) | stated))
     shutil.copy(ROOT / "config/prompts/chat.jsonl", folder / "my/prompts.jsonl")
     return folder
 
