@@ -183,6 +183,17 @@ def test_the_job_of_a_tuple_that_failed_on_the_way_of_another_tries_itself(
     assert asked[0]["blocks"] == [block("a", 1), block("b", 1), block("b", 2)]
 
 
+@pytest.mark.fault(
+    "no room for the record of a tuple whose blocks are there", "the job fails and says so; the next run only writes it"
+)
+def test_a_record_that_cannot_be_written_is_named(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    note(run, ask_lane.MEASURED, *ORDER)
+    (run / "measured.json.part").mkdir()
+    assert ask(run) == 1
+    assert "measured.json cannot be written: Is a directory" in capfd.readouterr().err
+    assert "remedy: make room" in (run.parent / "told").read_text()
+
+
 def test_a_failure_of_its_own_is_the_jobs_and_writes_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answering(run, monkeypatch, 3)
     assert ask(run) == 3

@@ -23,6 +23,10 @@ RUN = "QUANTBENCH_RUN"
 """The folder of this run in the state folder, by `serving.agenda`: agenda.json, a socket and a journal per lane."""
 WAIT_S = 2.0
 """For its exit code, of a process that has closed the line."""
+UNWRITTEN = (
+    "{file} cannot be written: {error}; all blocks of the tuple are there\n"
+    "  remedy: make room, or the folder writable, and run the same command again: nothing is measured for it"
+)
 AGAIN = 75
 """A code: a block of another tuple failed on the way; a fresh process goes on without that tuple (EX_TEMPFAIL)."""
 MEASURED, FAILED = "measured", "failed"
@@ -53,10 +57,14 @@ def main(words: Sequence[str]) -> int:
                 os.unlink(os.path.join(run_folder(), f"{lane}.sock"))
         elif code:
             return code
-    measured = [number for *whose, number in agenda["order"] if tuple(whose) == mine]
-    with open(f"{done}.part", "w", encoding="utf-8") as file:
-        json.dump({"measured": sorted(measured), "blocks": _blocks(os.path.dirname(done))}, file, indent=2)
-    os.replace(f"{done}.part", done)
+    measured = sorted(number for *whose, number in agenda["order"] if tuple(whose) == mine)
+    try:
+        content = json.dumps({"measured": measured, "blocks": _blocks(os.path.dirname(done))}, indent=2)
+        with open(f"{done}.part", "w", encoding="utf-8") as file:
+            file.write(content + "\n")
+        os.replace(f"{done}.part", done)
+    except OSError as error:
+        return _failed(UNWRITTEN.format(file=done, error=error.strerror or error))
     return 0
 
 
@@ -128,12 +136,16 @@ def ask(lane: str, request: Mapping[str, Any]) -> int:
         os.close(folder)
     if answer:
         return int(json.loads(answer)["code"])
-    from quantbench.last_words import tell  # here, as it is not needed otherwise
-
     code: int | str = "unknown"
     with contextlib.suppress(subprocess.TimeoutExpired):  # it lives where the one that writes has ended
         code = process.wait(WAIT_S) if process else code
-    words = ENDED.format(lane=lane, code=code)
+    return _failed(ENDED.format(lane=lane, code=code))
+
+
+def _failed(words: str) -> int:
+    """Say why the job fails; its exit code."""
+    from quantbench.last_words import tell  # here, as it is not needed otherwise
+
     tell(words)
     print(words, file=sys.stderr, flush=True)
     return 1
