@@ -28,7 +28,7 @@ from unittest import mock
 import report_fixture
 from box import Box
 from msgspec.structs import replace
-from quantbench import kept, results
+from quantbench import ask_lane, kept, results
 from quantbench.config import report_plan, settings
 from quantbench.config.configuration import Plan
 from quantbench.files import write_text
@@ -101,6 +101,8 @@ def measure(box: Box, plan: Plan, tree: Results) -> None:
                 os.link(sources[model][like.block - 1].with_suffix(".parquet"),
                         tree.file("records", cell, arm=model, block=n))  # fmt: skip
                 clock += TAKES_S
+    for folder in {path.parent for path in (tree.below / tree.root).glob("raw/*/*/*/b*.json")}:
+        write(folder / "measured.json", {"measured": [], "blocks": ask_lane._blocks(str(folder))})
     for model, whose in MODELS.items():
         ready = read(SOURCE / f"servers/{whose}/ready.json", Ready)
         told = {"model": model, "served_with": expected.servers[model], "lane": "one"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from quantbench.config.configuration import Plan
@@ -23,9 +23,15 @@ class Expected:
     plan: Plan
     servers: Mapping[str, ServedWith]
     prompts: Mapping[str, str | None]
+    _blocks: dict[tuple[str, Cell], MeasuredWith | None] = field(default_factory=dict, compare=False, repr=False)
 
     def block(self, arm: str, cell: Cell) -> MeasuredWith | None:
         """For a block of this cell; None for a cell that this configuration cannot measure."""
+        if (arm, cell) not in self._blocks:  # each block of a cell asks this
+            self._blocks[arm, cell] = self._block(arm, cell)
+        return self._blocks[arm, cell]
+
+    def _block(self, arm: str, cell: Cell) -> MeasuredWith | None:
         server = self.servers.get(served_model(arm))
         if server is None or cell.workload not in self.prompts:
             return None

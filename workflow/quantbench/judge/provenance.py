@@ -26,12 +26,13 @@ def block_differences(block: BlockContext | KeptBlock, wanted: MeasuredWith) -> 
     """Each difference as "max_num_seqs 7, now 64"; none where the block is what the plan wants, or does not tell."""
     kept, knobs = block.measured_with, wanted.knobs
     own = {"protocol": block.protocol, "style": block.style, "min_seconds": block.min_seconds}
-    found = [*_differing(own, knobs.as_dict())]
+    found = [*_differing(own, {key: getattr(knobs, key) for key in own})]
     if kept is None:
         found += _files(block.server.source_id, wanted.server.source_id)
     else:
         found += server_differences(kept.server, wanted.server)
-        found += _differing(kept.knobs.as_dict(), knobs.as_dict())
+        if kept.knobs != knobs:
+            found += _differing(kept.knobs.as_dict(), knobs.as_dict())
         if None not in (kept.prompts, wanted.prompts) and kept.prompts != wanted.prompts:
             found.append("another text of the prompt file")
     return tuple(dict.fromkeys(found))
@@ -39,7 +40,9 @@ def block_differences(block: BlockContext | KeptBlock, wanted: MeasuredWith) -> 
 
 def server_differences(kept: ServedWith, wanted: ServedWith) -> tuple[str, ...]:
     """The same of two servers."""
-    found = [*_differing(_flat(kept.spec), _flat(wanted.spec))]
+    found: list[str] = []
+    if kept.spec != wanted.spec:  # of nearly all of the thousands of blocks that a plan looks at they are equal
+        found += _differing(_flat(kept.spec), _flat(wanted.spec))
     if kept.made is not None and wanted.made is not None:
         found += _differing(_flat(kept.made), _flat(wanted.made))
     if None not in (kept.vllm, wanted.vllm) and kept.vllm != wanted.vllm:
