@@ -8,6 +8,8 @@ import json
 import socket
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +174,25 @@ def test_it_asks_again_for_what_was_not_measured_and_not_for_tuples_that_failed(
     monkeypatch.setattr(ask_lane, "ask", of_lane)
     assert ask(run) == 0
     assert asked == [list(map(tuple, [ORDER[0], *ORDER[2:5]])), [tuple(block("a", 2))], [tuple(block("a", 2))]]
+
+
+@pytest.mark.fault("two jobs of a lane at once (a 17th lane, another profile)", "each block is measured once")
+def test_jobs_of_a_lane_take_turns(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def of_lane(_: str, request: Any) -> int:
+        asked.extend(request["blocks"])
+        time.sleep(0.2)
+        note(run, ask_lane.MEASURED, *request["blocks"])
+        return 0
+
+    monkeypatch.setattr(ask_lane, "ask", of_lane)
+    for arm in "ab":
+        (run / arm).mkdir()
+    words = [[arm, "chat", "4", "16", str(run / arm / "measured.json")] for arm in "ab"]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(ask_lane.main, words)) == [0, 0]
+    assert sorted(asked) == sorted(map(tuple, [ORDER[0], *ORDER[2:5]]))
 
 
 def test_the_job_of_a_tuple_that_failed_on_the_way_of_another_tries_itself(

@@ -50,13 +50,15 @@ def main(words: Sequence[str]) -> int:
     with open(os.path.join(run_folder(), "agenda.json"), "rb") as file:
         agenda = json.load(file)
     lane = agenda["lanes"][arm]
-    while request := _request(agenda, lane, mine):
-        code = ask(lane, request)
-        if code == AGAIN:  # of the process that said so nothing more is asked, be it about to end
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(run_folder(), f"{lane}.sock"))
-        elif code:
-            return code
+    with open(os.path.join(run_folder(), f"{lane}.turn"), "w", encoding="utf-8") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)  # what another job has measured on its way is not asked for again
+        while request := _request(agenda, lane, mine):
+            code = ask(lane, request)
+            if code == AGAIN:  # of the process that said so nothing more is asked, be it about to end
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(run_folder(), f"{lane}.sock"))
+            elif code:
+                return code
     measured = sorted(number for *whose, number in agenda["order"] if tuple(whose) == mine)
     try:
         content = json.dumps({"measured": measured, "blocks": _blocks(os.path.dirname(done))}, indent=2)
