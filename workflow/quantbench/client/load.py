@@ -38,6 +38,7 @@ Progress = Callable[[int, float], None]
 # An idle connection may be closed by the server (uvicorn: after 5 s) just as we use it: open it anew before that.
 _IDLE_LIMIT_S = 2.0
 _PROGRESS_EVERY_S = 1.0
+_ENDING, _CANCEL_EVERY_S = (signal.SIGTERM, signal.SIGINT), 0.5
 
 
 async def _slot(phase: Phase, connection: Connection) -> None:
@@ -275,28 +276,35 @@ def ask_block(
     listens or the server refuses such requests altogether; any other failed request is a record. Ctrl-C and
     SIGTERM cancel the block and are raised again.
     """
-    terminated = False
+    received: list[signal.Signals] = []
 
     async def main() -> tuple[Phase, datetime, ClientFacts, list[Span]]:
-        def cancel() -> None:
-            nonlocal terminated
-            terminated = True
-            task.cancel()
-
         loop, task = asyncio.get_running_loop(), asyncio.ensure_future(_run(spec, before, after, progress))
-        with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: signals are not ours
-            loop.add_signal_handler(signal.SIGTERM, cancel)
+
+        def end(which: signal.Signals) -> None:
+            received.append(which)
+            cancel()
+
+        def cancel() -> None:
+            if not task.done():
+                task.cancel()
+                loop.call_later(_CANCEL_EVERY_S, cancel)  # be one lost: nobody waits for the end of a block
+
+        for which in _ENDING:
+            with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: signals are not ours
+                loop.add_signal_handler(which, end, which)
         return await task
 
-    previous = signal.getsignal(signal.SIGTERM)
+    previous = {which: signal.getsignal(which) for which in _ENDING}
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             phase, started, client, stalls = runner.run(main())
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, previous)
-        if terminated:
-            signal.raise_signal(signal.SIGTERM)
+            for which, handler in previous.items():
+                signal.signal(which, handler)
+        if received:
+            signal.raise_signal(received[0])
     return Heard(
         replace(spec, prompts=()), phase.exchanges, phase.started_ns, started, phase.duration_s(), client, stalls
     )
