@@ -38,7 +38,6 @@ Progress = Callable[[int, float], None]
 # An idle connection may be closed by the server (uvicorn: after 5 s) just as we use it: open it anew before that.
 _IDLE_LIMIT_S = 2.0
 _PROGRESS_EVERY_S = 1.0
-_ENDING, _CANCEL_EVERY_S = (signal.SIGTERM, signal.SIGINT), 0.5
 
 
 async def _slot(phase: Phase, connection: Connection) -> None:
@@ -276,35 +275,28 @@ def ask_block(
     listens or the server refuses such requests altogether; any other failed request is a record. Ctrl-C and
     SIGTERM cancel the block and are raised again.
     """
-    received: list[signal.Signals] = []
+    terminated = False
 
     async def main() -> tuple[Phase, datetime, ClientFacts, list[Span]]:
-        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(_run(spec, before, after, progress))
-
-        def end(which: signal.Signals) -> None:
-            received.append(which)
-            cancel()
-
         def cancel() -> None:
-            if not task.done():
-                task.cancel()
-                loop.call_later(_CANCEL_EVERY_S, cancel)  # be one lost: nobody waits for the end of a block
+            nonlocal terminated
+            terminated = True
+            task.cancel()
 
-        for which in _ENDING:
-            with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: signals are not ours
-                loop.add_signal_handler(which, end, which)
+        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(_run(spec, before, after, progress))
+        with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: signals are not ours
+            loop.add_signal_handler(signal.SIGTERM, cancel)
         return await task
 
-    previous = {which: signal.getsignal(which) for which in _ENDING}
+    previous = signal.getsignal(signal.SIGTERM)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             phase, started, client, stalls = runner.run(main())
     finally:
         if threading.current_thread() is threading.main_thread():
-            for which, handler in previous.items():
-                signal.signal(which, handler)
-        if received:
-            signal.raise_signal(received[0])
+            signal.signal(signal.SIGTERM, previous)
+        if terminated:
+            signal.raise_signal(signal.SIGTERM)
     return Heard(
         replace(spec, prompts=()), phase.exchanges, phase.started_ns, started, phase.duration_s(), client, stalls
     )
