@@ -29,7 +29,7 @@ rule capacity:
         # All measurements of all arms, without quality and reports. The tuples are listed, not only what is made of
         # them: a missing intermediate file alone makes no job run.
         [path for arm in ARMS for path in cells(arm)],
-        [path for arm in ARMS for path in measured_of(arm)],
+        measured_of(ARMS),
 
 
 rule all:

@@ -102,7 +102,7 @@ def measure(box: Box, plan: Plan, tree: Results) -> None:
                         tree.file("records", cell, arm=model, block=n))  # fmt: skip
                 clock += TAKES_S
     for folder in {path.parent for path in (tree.below / tree.root).glob("raw/*/*/*/b*.json")}:
-        write(folder / "measured.json", {"measured": [], "blocks": ask_lane._blocks(str(folder))})
+        write(folder / "measured.json", {"measured": [], "blocks": ask_lane.blocks_in(str(folder))})
     for model, whose in MODELS.items():
         ready = read(SOURCE / f"servers/{whose}/ready.json", Ready)
         told = {"model": model, "served_with": expected.servers[model], "lane": "one"}

@@ -199,9 +199,13 @@ def stems(arm, cell):
     return [BLOCK.format(arm=arm, **cell.columns, block=n) for n in numbers]
 
 
-def measured_of(arm):
-    """What says that the tuples of an arm's grid are measured."""
-    return [MEASURED.format(arm=arm, **cell.columns) for cell in PLAN.cells(arm)]
+def measured_of(arms):
+    """What says that the tuples of the grid of these arms are measured."""
+    return [
+        MEASURED.format(arm=arm, **cell.columns)
+        for arm in arms
+        for cell in PLAN.cells(arm)
+    ]
 
 
 @after_further
@@ -213,12 +217,11 @@ def measured_tuple(wildcards):
 @after_further
 def measured_of_model(wildcards):
     """The same for all tuples that one server delivers, its A/A arm included."""
-    arms = [arm for arm in ARMS if served_model(arm) == wildcards.model]
-    return [path for arm in arms for path in measured_of(arm)]
+    return measured_of(arm for arm in ARMS if served_model(arm) == wildcards.model)
 
 
 def blocks_of(wildcards):
-    """All blocks of one tuple."""
+    """All blocks of one tuple; a param, which snakemake asks for when the inputs are there."""
     return stems(wildcards.arm, cell_of(wildcards))
 
 
@@ -368,5 +371,5 @@ def all_measured(wildcards):
 
 
 def all_blocks(wildcards):
-    """All their blocks."""
+    """All their blocks; a param as well."""
     return [stem for arm in ARMS for cell in POINTS[arm] for stem in stems(arm, cell)]

@@ -34,7 +34,7 @@ rule combine_capacity:
 # all blocks are planned, hence a checkpoint.
 checkpoint measure_further:
     input:
-        [path for arm in ARMS for path in measured_of(arm)],
+        measured_of(ARMS),
         ready=READY,
         calibrations=CALIBRATIONS,
     output:

@@ -427,7 +427,7 @@ def tell(box: Box) -> None:
         block = read(path, BlockContext)
         write(path, replace(block, server=ServerFacts(), measured_with=wanted.block(block.arm, block.cell)))
     for path in (box.path / name for name in box.results("raw/*/*/*/measured.json")):
-        write(path, {"measured": [1, 2], "blocks": ask_lane._blocks(str(path.parent))})
+        write(path, {"measured": [1, 2], "blocks": ask_lane.blocks_in(str(path.parent))})
     for path in (box.path / name for name in box.results("servers/*/ready.json")):
         ready = read(path, Ready)
         write(path, replace(ready, served_with=wanted.servers[ready.model]))

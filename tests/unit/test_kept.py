@@ -135,7 +135,7 @@ INDEX = TREE.path("measured", CELL, arm="beta")
 
 def told() -> None:
     """What a job of measure_tuple leaves behind."""
-    write(Path(INDEX), {"measured": [1, 2], "blocks": ask_lane._blocks(str(Path(INDEX).parent))})
+    write(Path(INDEX), {"measured": [1, 2], "blocks": ask_lane.blocks_in(str(Path(INDEX).parent))})
 
 
 def test_of_a_tuple_what_is_lost_or_of_another_configuration_is_measured() -> None:

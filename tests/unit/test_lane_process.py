@@ -82,3 +82,15 @@ def test_a_block_that_fails_ends_the_request(
     assert journal() == [*(["measured", block] for block in before), ["failed", failing[:4]]]
     assert "the server died" in (tmp_path / f"{words}.log").read_text()
     assert "the server died" in capfd.readouterr().err
+
+
+@pytest.mark.fault("a lane's journal cannot be written", "the request fails with file and remedy, and is not repeated")
+def test_what_cannot_be_noted_is_not_measured_again_and_again(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (agenda.folder() / "one.journal").mkdir()
+    fake = Fake(tmp_path)
+    with pytest.raises(QuantbenchError, match=r"one\.journal cannot be written: Is a directory"):
+        ask(fake)
+    assert len(fake.asked) == 1
+    assert "remedy: make room there" in capfd.readouterr().err

@@ -61,7 +61,7 @@ def main(words: Sequence[str]) -> int:
                 return code
     measured = sorted(number for *whose, number in agenda["order"] if tuple(whose) == mine)
     try:
-        content = json.dumps({"measured": measured, "blocks": _blocks(os.path.dirname(done))}, indent=2)
+        content = json.dumps({"measured": measured, "blocks": blocks_in(os.path.dirname(done))}, indent=2)
         with open(f"{done}.part", "w", encoding="utf-8") as file:
             file.write(content + "\n")
         os.replace(f"{done}.part", done)
@@ -70,7 +70,7 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _blocks(folder: str) -> dict[str, Any]:
+def blocks_in(folder: str) -> dict[str, Any]:
     """`records.block.BlockFiles` of the whole blocks in a folder, by name."""
     found = {}
     for name in sorted(os.listdir(folder)):

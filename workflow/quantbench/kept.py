@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 
 from msgspec.structs import replace
 
+from quantbench import ask_lane
 from quantbench.config import model_plan, report_plan, settings
 from quantbench.config.configuration import Plan
 from quantbench.config.expected import Expected
@@ -360,13 +361,8 @@ class Kept:
             return False
         except QuantbenchError:
             return True
-        for name, files in told.blocks.items():
-            context, records = (record.with_name(f"{name}.{suffix}") for suffix in ("json", "parquet"))
-            if context.exists() and hashlib.sha256(context.read_bytes()).hexdigest() != files.context:
-                return True
-            if records.exists() and records.stat().st_size != files.records:
-                return True
-        return False
+        here = ask_lane.blocks_in(str(record.parent))
+        return any(name in here and here[name] != files.as_dict() for name, files in told.blocks.items())
 
     def _tell(self, model: str) -> bool:
         """Whether a server has blocks, and all of them tell with what they were measured: no others are put at risk."""

@@ -6,7 +6,6 @@ A folder per run in the state folder. It is of use while the run lives, and the 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from quantbench.ask_lane import RUN
+from quantbench.errors import QuantbenchError
 from quantbench.records.base import write
 from quantbench.serving import owner, processes, trust
 
@@ -53,9 +53,22 @@ def forget() -> None:
 
 
 def note(lane: str, what: str, whose: Sequence[str | int]) -> None:
-    """A line in a lane's journal, for `ask_lane`. what: one of its words. Of a run that has ended nothing is noted."""
-    with contextlib.suppress(OSError), (folder() / f"{lane}.journal").open("ab") as file:
-        file.write(json.dumps([what, list(whose)]).encode() + b"\n")
+    """A line in a lane's journal, for `ask_lane`. what: one of its words.
+
+    Of a run that has ended nothing is noted. Raises QuantbenchError where it cannot be: the block would be asked for
+    again and again.
+    """
+    path = folder() / f"{lane}.journal"
+    try:
+        with path.open("ab") as file:
+            file.write(json.dumps([what, list(whose)]).encode() + b"\n")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise QuantbenchError(
+            f"{path} cannot be written: {error.strerror}",
+            remedy="make room there, or set QUANTBENCH_STATE_DIR to another folder; then run the same command again",
+        ) from None
 
 
 def _time(path: Path) -> int | None:

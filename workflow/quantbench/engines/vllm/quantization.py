@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from quantbench.engines.protocol import UNQUANTIZED
 from quantbench.engines.vllm import evidence
@@ -24,11 +25,10 @@ def check_quantization(
     log: text of the server's log, `log_path` its name in messages. folder: the model's files.
     baseline_weights_gib: weight memory of an unquantized server beside this one.
     """
-    check_claim(spec, folder)
     config = checkpoint.config(folder) if folder else {}
     settings, claimed = spec.settings, _claimed(spec)
     dummy = settings.load_format == "dummy"
-    claim = evidence.claim_of(config, settings.quantization)
+    claim = _agreed(spec, config)
     served = evidence.ServedModel(
         log=vllm_log.parse(log),
         config=config,
@@ -57,12 +57,18 @@ def check_quantization(
 
 def check_claim(spec: ServerSpec, folder: Path | None) -> None:
     """What `check_quantization` can say before the server starts, of the same folder. Raises QuantbenchError."""
-    claim = evidence.claim_of(checkpoint.config(folder) if folder else {}, spec.settings.quantization)
+    _agreed(spec, checkpoint.config(folder) if folder else {})
+
+
+def _agreed(spec: ServerSpec, config: Mapping[str, Any]) -> evidence.Claim | None:
+    """What the checkpoint says of itself, if the spec does not contradict it."""
+    claim = evidence.claim_of(config, spec.settings.quantization)
     if mismatch := claim_mismatch(_claimed(spec), spec.claimed.bits, claim):
         raise QuantbenchError(
             f"models.{spec.model}: {mismatch[0]} ({spec.source})",
             remedy=mismatch[1].format(model=f"models.{spec.model}"),
         )
+    return claim
 
 
 def _claimed(spec: ServerSpec) -> str:
