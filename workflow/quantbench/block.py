@@ -11,7 +11,6 @@ import hashlib
 import os
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,14 +43,15 @@ from quantbench.records.cell import AA_SUFFIX
 from quantbench.records.layout import Results
 from quantbench.records.request import RequestRecord
 from quantbench.records.server import ServerSpec
+from quantbench.records.serving import Mark
 from quantbench.serving import identity, lane, owner, processes, registry
 from quantbench.serving.starts import FIRST, Start
 
 POLL_S, PAGE_TIMEOUT_S = 1.0, 5.0
-WARM_S = 10.0
-"""For so long a server that was warmed up ahead stays warm."""
 MOST_KEPT = 1 << 28
 """Characters of metrics pages per block; a page of vLLM's has some 100 000."""
+Warmed = set[tuple[Mark, str]]
+"""What servers of ours are warm for: the mark of a start, and a cell's key."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,6 @@ class BlockSpec:
     def seed(self) -> str:
         """All arms get the same prompts in the same order."""
         return f"{self.knobs.cell.key}/b{self.number}"
-
-    @property
-    def salted_seed(self) -> str:
-        """What its prompts depend on."""
-        return f"{self.seed}{self.salt}"
 
     @property
     def salt(self) -> str:
@@ -158,10 +153,11 @@ class MetricsPoller:
             kept += len(self.pages[-1])
 
 
-def warm_up(block: BlockSpec, lease: lane.Lease) -> lane.Warm:
+def warm_up(block: BlockSpec, lease: lane.Lease, warmed: Warmed) -> None:
     """Do what `measure` would do before its clock starts, for it to leave out."""
-    load.warm_up(_load_spec(block, lease.url, read_prompts(block.prompts)))
-    return block.salted_seed, time.monotonic()
+    if not _is_warm(block, lease, warmed):
+        load.warm_up(_load_spec(block, lease.url, read_prompts(block.prompts)))
+        _note_warm(block, lease, warmed)
 
 
 @dataclass(frozen=True)
@@ -218,11 +214,13 @@ class Heard:
         )
 
 
-def measure(block: BlockSpec, ahead: lane.Lease | None = None) -> Heard:
+def measure(block: BlockSpec, ahead: lane.Lease | None = None, warmed: Warmed | None = None) -> Heard:
     """Run one block on its lane. When it returns, the lane is free for the next.
 
-    ahead: what `lane.prepare` has done for this block.
+    ahead: what `lane.prepare` has done for this block. warmed: of blocks before; a server warms up for a cell once, as
+    what that is for, kernels compiled and memory taken for its shapes, lasts as long as its process.
     """
+    warmed = set() if warmed is None else warmed
     prompts, text = read_prompts(block.prompts), hashlib.sha256(block.prompts.read_bytes()).hexdigest()
     with lane.lease(block.spec, block.seed, ahead, block.start) as lease:
         poller = MetricsPoller(engine_of(block.spec), lease.url, lease.log, openai_api.key_of(block.spec))
@@ -243,13 +241,14 @@ def measure(block: BlockSpec, ahead: lane.Lease | None = None) -> Heard:
         _event(block, lease, "block begins")
         try:
             asked = _load_spec(block, lease.url, prompts)
-            if _is_warm(block, lease):
+            if _is_warm(block, lease, warmed):
                 asked = dataclasses.replace(asked, warmup_requests=0)
             heard = load.ask_block(asked, before=begin, after=end)
         finally:
             host.stop()
             sampler.stop()
             poller.close()
+        _note_warm(block, lease, warmed)
         lease.measured_s = heard.duration_s
         _event(block, lease, "block ends")
         pages = poller.told()
@@ -270,10 +269,14 @@ def measure(block: BlockSpec, ahead: lane.Lease | None = None) -> Heard:
     )
 
 
-def _is_warm(block: BlockSpec, lease: lane.Lease) -> bool:
-    """Whether just this block's warm-up was done, and not long ago."""
-    seed, at = lease.warm or ("", 0.0)
-    return seed == block.salted_seed and time.monotonic() - at < WARM_S
+def _is_warm(block: BlockSpec, lease: lane.Lease, warmed: Warmed) -> bool:
+    """Never an endpoint's server: nobody here knows when it was started."""
+    return lease.state is not None and (lease.state.mark, block.knobs.cell.key) in warmed
+
+
+def _note_warm(block: BlockSpec, lease: lane.Lease, warmed: Warmed) -> None:
+    if lease.state:
+        warmed.add((lease.state.mark, block.knobs.cell.key))
 
 
 def kept(gpu: str) -> list[Path]:

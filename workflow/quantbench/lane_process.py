@@ -71,6 +71,7 @@ class LaneProcess:
         self._preparing: threading.Thread | None = None
         self._prepared: Prepared | None = None
         self._ahead: Ahead | None = None
+        self._warmed: block.Warmed = set()
 
     def place(self, reference: Reference) -> Place:
         """Of a block; the job of its tuple keeps its words."""
@@ -90,7 +91,7 @@ class LaneProcess:
         heard = self._taken(wanted)
         if heard is None:
             prepared = self._take_prepared()
-            heard = block.measure(wanted, prepared and prepared[1])
+            heard = block.measure(wanted, prepared and prepared[1], self._warmed)
         if not self.spare:
             self._prepare(following)
         return Measured(self.place(reference), heard, declared, progress)
@@ -100,7 +101,7 @@ class LaneProcess:
         if (wanted := self._next()) is None:
             return
         try:
-            self._ahead = Ahead(wanted, block.measure(wanted))
+            self._ahead = Ahead(wanted, block.measure(wanted, warmed=self._warmed))
         except Exception as failure:
             self._ahead = Ahead(wanted, failure=failure)
 
@@ -144,7 +145,7 @@ class LaneProcess:
         def change() -> None:
             with contextlib.suppress(Exception):  # the lease of the block says what is wrong, and mends it
                 ahead = self._block(following)
-                warm_up = functools.partial(block.warm_up, ahead)
+                warm_up = functools.partial(block.warm_up, ahead, warmed=self._warmed)
                 if lease := lane.prepare(ahead.spec, "the next block", ahead.start, warm_up):
                     self._prepared = (ahead, lease)
 

@@ -145,32 +145,34 @@ def test_a_switch_can_be_made_before_the_lease_that_it_is_for(home):
     with lane.lease(alpha, "block", ahead) as lease:
         assert (lease.action, lease.switch_s > ahead.switch_s) == ("woken", True)
     with lane.lease(beta, "block", ahead) as lease:
-        assert (lease.action, lease.switch_s < 10, lease.warm) == ("woken", True, None)
+        assert (lease.action, lease.switch_s < 10) == ("woken", True)
     with lane.lease(beta, "block", ahead) as lease:
         assert lease.action == "reused", "it was for another model"
 
 
-def test_a_block_leaves_out_the_warm_up_that_was_made_ahead_of_it(home, monkeypatch):
-    spec, served = gpu_spec(home, "alpha"), []
-    ready = started(spec)
+def test_a_server_is_warmed_up_once_for_each_cell_in_a_block_or_ahead_of_it(home):
+    spec, warmed = gpu_spec(home, "alpha"), set()
     write_prompts("short", ["Once upon a time", "Hello"])
-    one, two = (block.BlockSpec("alpha", number, spec, KNOBS, "test", Path("short.jsonl")) for number in (1, 2))
+    few, more = KNOBS, replace(KNOBS, concurrency=KNOBS.concurrency + 1, warmup_requests=KNOBS.warmup_requests + 1)
 
-    def asked(wanted, ahead):
-        """Requests that the server sees of a block, and those of its warm-up among them."""
-        before = metrics.snapshot(client.metrics_page(ready.url)).requests_succeeded
-        records, _ = block.measure(wanted, ahead).parsed()
-        served.append(metrics.snapshot(client.metrics_page(ready.url)).requests_succeeded - before - len(records))
-        return served[-1]
+    def seen():
+        return metrics.snapshot(client.metrics_page(started(spec).url)).requests_succeeded
 
-    def prepared(wanted):
-        return lane.prepare(spec, "test", warm_up=lambda lease: block.warm_up(wanted, lease))
+    def warm_ups(knobs, *, ahead=False):
+        """Requests that the server sees of a block beside the measured ones, and before it, where `ahead`."""
+        wanted, before = block.BlockSpec("alpha", 1, spec, knobs, "test", Path("short.jsonl")), seen()
+        if ahead:
+            lane.prepare(spec, "test", warm_up=lambda lease: block.warm_up(wanted, lease, warmed))
+        prepared = seen() - before
+        records, _ = block.measure(wanted, None, warmed).parsed()
+        return prepared, seen() - before - prepared - len(records)
 
-    assert asked(one, None) == KNOBS.warmup_requests
-    assert asked(one, prepared(one)) == 0
-    assert asked(two, prepared(one)) == KNOBS.warmup_requests, "it was for another block"
-    monkeypatch.setattr(block, "WARM_S", 0.0)
-    assert asked(one, prepared(one)) == KNOBS.warmup_requests, "it is too long ago"
+    assert warm_ups(few) == (0, few.warmup_requests)
+    assert warm_ups(few) == warm_ups(few, ahead=True) == (0, 0)
+    assert warm_ups(more, ahead=True) == (more.warmup_requests, 0)
+    assert warm_ups(more) == (0, 0)
+    server.stop(running("alpha"), "test")
+    assert warm_ups(few) == (0, few.warmup_requests), "a new process has nothing compiled"
 
 
 @pytest.mark.fault(

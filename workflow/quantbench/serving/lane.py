@@ -37,9 +37,6 @@ from quantbench.serving import (
 )
 from quantbench.serving.starts import FIRST, Start
 
-Warm = tuple[str, float]
-"""What a server has been warmed up for, and when (s, monotonic)."""
-
 
 @dataclass
 class Lease:
@@ -49,7 +46,6 @@ class Lease:
     note      why that is not the mode that was wanted, else ""
     state     None for an endpoint
     switch_s  from having the lock to a server that answers
-    warm      what the server has been warmed up for ahead, by `prepare`
     """
 
     spec: ServerSpec
@@ -59,7 +55,6 @@ class Lease:
     state: State | None = None
     switch_s: float = 0.0
     measured_s: float | None = None
-    warm: Warm | None = None
 
     @property
     def url(self) -> str:
@@ -124,7 +119,6 @@ def lease(spec: ServerSpec, why: str = "lease", ahead: Lease | None = None, star
         lent.switch_s = time.monotonic() - begin
         if ahead and lent.action == "reused" and ahead.spec == spec:
             lent.action, lent.note, lent.switch_s = ahead.action, ahead.note, lent.switch_s + ahead.switch_s
-            lent.warm = ahead.warm
         used = registry.folder(lent.state.key) / "used"
         used.touch()
         try:
@@ -141,7 +135,7 @@ def lease(spec: ServerSpec, why: str = "lease", ahead: Lease | None = None, star
 
 
 def prepare(
-    spec: ServerSpec, why: str, start: Start = FIRST, warm_up: Callable[[Lease], Warm | None] = lambda _: None
+    spec: ServerSpec, why: str, start: Start = FIRST, warm_up: Callable[[Lease], None] = lambda _: None
 ) -> Lease | None:
     """Wake a server of this run before its lease, where that is all there is to do; None where it is not up.
 
@@ -150,7 +144,7 @@ def prepare(
     if not can_wake(spec, start):
         return None
     with lease(spec, why) as lent:
-        lent.warm = warm_up(lent)
+        warm_up(lent)
         return lent
 
 
