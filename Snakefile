@@ -48,6 +48,7 @@ onstart:
     try:
         folder.enter(Path.cwd(), Path(RESULTS.root))
         folder.need_writable(Path(RESULTS.root))
+        KEPT.forget_links()
         say(KEPT.set_aside(replaced()))
         fitting.keep(PLAN, RESULTS)
         iso_memory.keep(PLAN, RESULTS)

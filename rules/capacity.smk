@@ -22,7 +22,7 @@ rule measure_tuple:
     output:
         MEASURED,
     log:
-        f"logs/{GPU}/measure_tuple/{{arm}}/{{workload}}/c{{concurrency}}_t{{max_tokens}}.log",
+        TUPLE_LOG.replace("{gpu}", GPU),
     priority: tuple_priority
     conda:
         ENVIRONMENT

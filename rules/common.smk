@@ -13,7 +13,7 @@ from quantbench.config import (
 )
 from quantbench.judgement import judgement
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
-from quantbench.records.layout import Results
+from quantbench.records.layout import TUPLE_LOG, Results
 from quantbench.records.suite import PROMPTS, items_file
 from quantbench.serving import agenda, folder, identity, lane, owner
 
@@ -82,6 +82,8 @@ OWNER = owner.become_owner(PLAN.devices(), f"{RESULTS.root}/servers", PLAN.ports
 MODELS = PLAN.models
 ARMS = PLAN.arms
 BASELINE = PLAN.baseline
+# What a tuple may be named of, measured in every run or not.
+ASKABLE = list(dict.fromkeys([*ARMS, BASELINE + AA_SUFFIX]))
 VARIANTS = PLAN.variants
 WORKLOADS = config["workloads"]
 ISO_MEMORY = any(workload["iso_memory"] for workload in WORKLOADS.values())
@@ -110,7 +112,7 @@ def one_of(names):
 
 
 wildcard_constraints:
-    arm=one_of(dict.fromkeys([*ARMS, BASELINE + AA_SUFFIX])),
+    arm=one_of(ASKABLE),
     model=one_of(config["models"]),
     variant=one_of(VARIANTS),
     suite=one_of(PLAN.suites),
@@ -200,11 +202,9 @@ def stems(arm, cell):
 
 
 def measured_of(arms):
-    """What says that the tuples of the grid of these arms are measured."""
+    """What says that the tuples of these arms are measured: the grid, and all others that lie on disk."""
     return [
-        MEASURED.format(arm=arm, **cell.columns)
-        for arm in arms
-        for cell in PLAN.cells(arm)
+        MEASURED.format(arm=arm, **cell.columns) for arm in arms for cell in POINTS[arm]
     ]
 
 
@@ -340,10 +340,12 @@ def agenda_of(blocks):
         if job.rule.name == "start_server"
     }
     return {
-        "lanes": {arm: PLAN.lane_of(arm) for arm in ARMS},
+        "lanes": {arm: PLAN.lane_of(arm) for arm in ASKABLE},
         "order": [(arm, *cell.columns.values(), n) for arm, cell, n in blocks],
-        "ready": {arm: RESULTS.file("ready", model=served_model(arm)) for arm in ARMS},
-        "starts": {arm for arm in ARMS if served_model(arm) in started},
+        "ready": {
+            arm: RESULTS.file("ready", model=served_model(arm)) for arm in ASKABLE
+        },
+        "starts": {arm for arm in ASKABLE if served_model(arm) in started},
     }
 
 
@@ -364,10 +366,8 @@ POINTS = {arm: report_plan.points(PLAN, arm, RESULTS) for arm in ARMS}
 
 @after_further
 def all_measured(wildcards):
-    """What says that they are measured."""
-    return [
-        MEASURED.format(arm=arm, **cell.columns) for arm in ARMS for cell in POINTS[arm]
-    ]
+    """What says that all tuples are measured."""
+    return measured_of(ARMS)
 
 
 def all_blocks(wildcards):

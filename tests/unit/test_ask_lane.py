@@ -73,8 +73,11 @@ def measured(run: Path) -> MeasuredTuple:
     return read(run / "measured.json", MeasuredTuple)
 
 
-def answering(run: Path, monkeypatch: pytest.MonkeyPatch, answer: int | None) -> list[Any]:
-    """A process of lane `one` that gives this answer, 0 after it has measured all, or none; what it is asked."""
+def answering(run: Path, monkeypatch: pytest.MonkeyPatch, answer: int | None, *, ending: bool = False) -> list[Any]:
+    """A process of lane `one` that gives this answer, 0 after it has measured all, or none; what it is asked.
+
+    ending: it ends without having taken the first request; the socket stays.
+    """
     asked: list[Any] = []
     monkeypatch.chdir(run)
     listening = socket.socket(socket.AF_UNIX)
@@ -83,9 +86,12 @@ def answering(run: Path, monkeypatch: pytest.MonkeyPatch, answer: int | None) ->
     listening.listen()
 
     def serve() -> None:
+        if ending:
+            listening.accept()[0].close()
         line, _ = listening.accept()
         with line, line.makefile("rb") as words:
             asked.append(json.loads(words.readline()))
+            line.sendall(b"\n")
             if answer == 0:
                 note(run, ask_lane.MEASURED, *asked[-1]["blocks"])
             if answer is not None:
@@ -228,6 +234,17 @@ def test_a_process_that_ends_without_an_answer_is_said(
     assert ask(run) == 1
     assert "the process that measures on lane one, or the one that writes, ended" in capfd.readouterr().err
     assert "remedy" in Path(run.parent / "told").read_text()
+
+
+@pytest.mark.fault(
+    "a job meets the process of a lane that is about to end", "it asks the next one; no tuple fails for it"
+)
+def test_one_that_ends_before_it_has_taken_a_request_is_not_the_one_asked(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = answering(run, monkeypatch, 0, ending=True)
+    assert ask(run) == 0
+    assert len(asked) == 1
 
 
 def test_one_that_cannot_start_is_said_with_its_exit_code(

@@ -95,13 +95,34 @@ def test_a_job_is_answered_at_its_last_block(writer: lane_writer.Writer, tmp_pat
     ] * 2
 
 
-def test_what_cannot_be_written_answers_the_job_with_its_code_and_is_noted(tmp_path: Path) -> None:
-    def fail() -> None:
-        raise QuantbenchError("no room", remedy="make room")
+def fail() -> None:
+    raise QuantbenchError("no room", remedy="make room")
 
-    assert not lane_writer.attempt(there(tmp_path / "log").place, fail, last=True)
+
+def test_what_cannot_be_written_gives_the_jobs_code_and_is_noted(tmp_path: Path) -> None:
+    assert lane_writer.attempt(there(tmp_path / "log").place, fail, 75, last=True) == 75
     assert "no room" in (tmp_path / "log").read_text()
     assert json.loads((agenda.folder() / "one.journal").read_text()) == ["failed", ["bf16", "chat", 1, 16]]
+
+
+@pytest.mark.fault(
+    "a lane's journal cannot be written",
+    "the job fails with file and remedy; its block is not asked for again and again",
+)
+@pytest.mark.parametrize("last", [True, False])
+def test_a_job_whose_block_cannot_be_noted_is_answered_and_the_writer_lives(
+    writer: lane_writer.Writer, tmp_path: Path, last: bool
+) -> None:
+    journal = agenda.folder() / "one.journal"
+    journal.mkdir()
+    job, other = socket.socketpair()
+    job.settimeout(60)
+    with other:
+        writer.take(other, there(tmp_path / "log"), 75, last=last)
+    assert answered(job) == {"code": 1}
+    assert "one.journal cannot be written: Is a directory" in (tmp_path / "log").read_text()
+    journal.rmdir()
+    assert answered(handed_over(writer, tmp_path / "log")) == {"code": 0}
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("b2.json"), psutil.NoSuchProcess(1), BrokenPipeError()])

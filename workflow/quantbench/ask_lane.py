@@ -32,7 +32,9 @@ AGAIN = 75
 MEASURED, FAILED = "measured", "failed"
 """Words of a lane's journal."""
 Tuple = tuple[Any, ...]
-"""Arm, workload, concurrency, max_tokens; of a block its number, too."""
+"""Arm, workload, concurrency, max_tokens."""
+Block = tuple[Any, ...]
+"""A tuple's, and the number of one of its blocks."""
 ENDED = (
     "the process that measures on lane {lane}, or the one that writes, ended in this block (code {code})\n"
     "  remedy: run the same command again, finished blocks are kept; if nobody ended it, look for the kernel's "
@@ -60,12 +62,14 @@ def main(words: Sequence[str]) -> int:
             elif code:
                 return code
     measured = sorted(number for *whose, number in agenda["order"] if tuple(whose) == mine)
+    content = json.dumps({"measured": measured, "blocks": blocks_in(os.path.dirname(done))}, indent=2)
     try:
-        content = json.dumps({"measured": measured, "blocks": blocks_in(os.path.dirname(done))}, indent=2)
         with open(f"{done}.part", "w", encoding="utf-8") as file:
             file.write(content + "\n")
         os.replace(f"{done}.part", done)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(f"{done}.part")
         return _failed(UNWRITTEN.format(file=done, error=error.strerror or error))
     return 0
 
@@ -85,7 +89,7 @@ def blocks_in(folder: str) -> dict[str, Any]:
 def _request(agenda: Mapping[str, Any], lane: str, mine: Tuple) -> dict[str, Any] | None:
     """What to ask of the lane; None if all blocks of the tuple are there."""
     arms = {arm for arm, its in agenda["lanes"].items() if its == lane}
-    told = _journal(lane)
+    told = journal(lane)
     up = {arm for arm in arms if arm == mine[0] or _is_up(*agenda["servers"][arm])}
     left = [
         block
@@ -106,9 +110,9 @@ def _is_up(ready: str, was: int | None) -> bool:
         return False
 
 
-def _journal(lane: str) -> Mapping[str, set[Tuple]]:
+def journal(lane: str) -> Mapping[str, set[Block | Tuple]]:
     """Of this run: the blocks that a lane has measured, and the tuples of which one could not be measured."""
-    told: dict[str, set[Tuple]] = {MEASURED: set(), FAILED: set()}
+    told: dict[str, set[Block | Tuple]] = {MEASURED: set(), FAILED: set()}
     with contextlib.suppress(FileNotFoundError), open(os.path.join(run_folder(), f"{lane}.journal"), "rb") as file:
         for line in file:
             what, whose = json.loads(line)
@@ -127,13 +131,14 @@ def run_folder() -> str:
 
 def ask(lane: str, request: Mapping[str, Any]) -> int:
     """Have a lane's process do what is asked; its exit code, 1 with a line on stderr if it ended without one."""
-    folder, answer = os.open(run_folder(), os.O_RDONLY | os.O_DIRECTORY), b""
+    folder, process, taken, answer = os.open(run_folder(), os.O_RDONLY | os.O_DIRECTORY), None, b"", b""
     try:
-        with socket.socket(socket.AF_UNIX) as line:
-            process = _connect(line, folder, lane)
-            with contextlib.suppress(ConnectionError):
-                line.sendall(json.dumps(request).encode() + b"\n")
-                answer = line.makefile("rb").readline()
+        while not taken and process is None:  # one that was about to end has begun nothing: a fresh one is asked
+            with socket.socket(socket.AF_UNIX) as line:
+                process = _connect(line, folder, lane)
+                with contextlib.suppress(ConnectionError), line.makefile("rb") as words:
+                    line.sendall(json.dumps(request).encode() + b"\n")
+                    taken, answer = words.readline(), words.readline()
     finally:
         os.close(folder)
     if answer:

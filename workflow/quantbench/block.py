@@ -279,18 +279,16 @@ def _note_warm(block: BlockSpec, lease: lane.Lease, warmed: Warmed) -> None:
         warmed.add((lease.state.mark, block.knobs.cell.key))
 
 
-def kept(gpu: str) -> list[Path]:
-    """The contexts of all blocks of a profile that are on disk."""
-    return list(Path("results", gpu, "raw").glob("*/*/*/b*.json"))
-
-
 def say_progress(block: BlockSpec, context: BlockContext, progress: str | None = None) -> None:
     """One line on stderr: what was measured, how far this run is, how long the rest will take.
 
     progress: what is said in place of the latter two.
     """
     begun = psutil.Process(processes.pid_of(owner.current())).create_time()
-    ended = sorted(time for path in kept(block.gpu) if (time := path.stat().st_mtime) >= begun)
+    blocks = Path().glob(
+        Results(block.gpu).path("block", arm="*", workload="*", concurrency="*", max_tokens="*", block="*")
+    )
+    ended = sorted(time for path in blocks if (time := path.stat().st_mtime) >= begun)
     figures = context.metrics
     rate = figures["throughput_tok_s"]
     what = (

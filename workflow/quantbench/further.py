@@ -103,7 +103,11 @@ class Rounds:
             queues.setdefault(self._lanes[arm], []).append(reference)
 
         def on_lane(lane: str) -> bool:
-            return ask_lane.ask(lane, {"blocks": queues[lane], "next": None, "progress": said}) == 0
+            # Again for what was handed to a process that has ended.
+            while left := [block for block in queues[lane] if block not in ask_lane.journal(lane)[ask_lane.MEASURED]]:
+                if ask_lane.ask(lane, {"blocks": left, "next": None, "progress": said}):
+                    return False
+            return True
 
         with ThreadPoolExecutor(len(queues) or 1) as pool:
             if not all(pool.map(on_lane, queues)):

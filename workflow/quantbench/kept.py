@@ -1,7 +1,8 @@
 """What is kept of earlier runs, against what the plan wants: what fits is used, what does not is set aside.
 
-Contents decide. Each block, server record, start-up and set of answers tells with what it was measured; snakemake's
-memory and the times of files count only where that is not known. `Kept` looks at the disk when a run is planned.
+Contents decide. Each block, server record, start-up and set of answers tells with what it was measured; the times of
+files count only where that is not known, and snakemake's memory then, too, but not for blocks. `Kept` looks at the disk
+when a run is planned.
 """
 
 from __future__ import annotations
@@ -247,7 +248,6 @@ class Kept:
         jobs: (rule, wildcards, whether the user asked for just this job to run again; then what lies set aside is not
         taken for it). Files are linked, not moved: what no job comes to replace stays where it is (`put_back`).
         """
-        self._forget_links()
         others: Counter[str] = Counter()
         for name, of, asked in jobs:
             if name in MAKERS:
@@ -289,8 +289,8 @@ class Kept:
             if not link.exists() or filecmp.cmp(record, link, shallow=False):
                 _drop(links.values())
 
-    def _forget_links(self) -> None:
-        """Second names that a killed run has left of what still lies where it lay."""
+    def forget_links(self) -> None:
+        """Drop the second names of a killed run for what still lies where it lay; before this run makes its own."""
         if owner.shared_folder():  # they may be of a run beside this one
             return
         for link in self.results.below.glob(f"{self.results.root}/**/{SET_ASIDE}/*/*"):

@@ -18,7 +18,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from quantbench.observe import gpu
 from quantbench.records.base import convert
 from quantbench.records.block import BlockKnobs
 from quantbench.records.cell import Cell
+from quantbench.records.layout import TUPLE_LOG
 from quantbench.records.plan import ArmPlan
 from quantbench.records.server import ServerSpec
 from quantbench.serving import agenda, lane, owner
@@ -42,8 +43,6 @@ from quantbench.serving.starts import Start
 AHEAD_CPUS = 8
 """Fewer, and what snakemake does between two jobs (0.4 s of a core) and the writing of the block before (up to 1 s)
 would take them from the block beside it."""
-Prepared = tuple[block.BlockSpec, lane.Lease]
-"""The next block, and what `lane.prepare` has done for it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,15 +68,15 @@ class LaneProcess:
         self.spare = cpus >= AHEAD_CPUS and self._plan.config["server"]["platform"] != "cpu"
         self._following: Reference | None = None
         self._preparing: threading.Thread | None = None
-        self._prepared: Prepared | None = None
+        self._prepared: lane.Lease | None = None
         self._ahead: Ahead | None = None
         self._warmed: block.Warmed = set()
 
     def place(self, reference: Reference) -> Place:
         """Of a block; the job of its tuple keeps its words."""
         arm, workload, concurrency, max_tokens, _ = reference
-        log = f"{arm}/{workload}/c{concurrency}_t{max_tokens}.log"
-        return Place(self._lane, reference, Path("logs", self._plan.gpu, "measure_tuple", log))
+        cell = {"workload": workload, "concurrency": concurrency, "max_tokens": max_tokens}
+        return Place(self._lane, reference, Path(TUPLE_LOG.format(gpu=self._plan.gpu, arm=arm, **cell)))
 
     def measure(self, reference: Reference, following: Reference | None, progress: str | None = None) -> Measured:
         """Measure one block, unless it was measured ahead or lies set aside. Returns what is left to write.
@@ -90,8 +89,7 @@ class LaneProcess:
             return Measured(self.place(reference), None, declared, progress)
         heard = self._taken(wanted)
         if heard is None:
-            prepared = self._take_prepared()
-            heard = block.measure(wanted, prepared and prepared[1], self._warmed)
+            heard = block.measure(wanted, self._take_prepared(), self._warmed)
         if not self.spare:
             self._prepare(following)
         return Measured(self.place(reference), heard, declared, progress)
@@ -146,13 +144,13 @@ class LaneProcess:
             with contextlib.suppress(Exception):  # the lease of the block says what is wrong, and mends it
                 ahead = self._block(following)
                 warm_up = functools.partial(block.warm_up, ahead, warmed=self._warmed)
-                if lease := lane.prepare(ahead.spec, "the next block", ahead.start, warm_up):
-                    self._prepared = (ahead, lease)
+                self._prepared = lane.prepare(ahead.spec, "the next block", ahead.start, warm_up)
 
         self._preparing = threading.Thread(target=change, daemon=True, name="prepare the lane")
         self._preparing.start()
 
-    def _take_prepared(self) -> Prepared | None:
+    def _take_prepared(self) -> lane.Lease | None:
+        """What was done ahead; whether it is for just this server the lease sees."""
         if self._preparing:
             self._preparing.join()
         prepared, self._preparing, self._prepared = self._prepared, None, None
@@ -160,7 +158,7 @@ class LaneProcess:
 
 
 def serve(lane_name: str, listening: socket.socket) -> None:
-    """Answer requests with {"code": exit code of the job, or `ask_lane.AGAIN`}.
+    """Answer requests with a line when they are taken, then {"code": exit code of the job, or `ask_lane.AGAIN`}.
 
     A request: {"blocks": references in order, "next": the reference of the block that follows or null, "tuple": whose
     job it is, all blocks where not given, "progress": text or not given}.
@@ -176,8 +174,10 @@ def serve(lane_name: str, listening: socket.socket) -> None:
                 request = json.loads(job.makefile("rb").readline() or b"null")
                 if request is None:
                     continue
-                with ends_with(job):
-                    code = _measured(process, writer, job, request)
+                with contextlib.suppress(ConnectionError):
+                    job.sendall(b"\n")
+                with ends_with(job) as enough:
+                    code = _measured(process, writer, job, request, enough)
                 if code:
                     (folder / f"{lane_name}.sock").unlink(missing_ok=True)
                     if writer:
@@ -190,18 +190,29 @@ def serve(lane_name: str, listening: socket.socket) -> None:
                 process.go_ahead()
 
 
-def _measured(process: LaneProcess, writer: Writer | None, job: socket.socket, request: Mapping[str, Any]) -> int:
-    """Do all of a request, and write it or have it written; its answer, where it is not the writer's to give."""
+def _measured(
+    process: LaneProcess,
+    writer: Writer | None,
+    job: socket.socket,
+    request: Mapping[str, Any],
+    enough: Callable[[], None],
+) -> int:
+    """Do all of a request, and write it or have it written; its answer, where it is not the writer's to give.
+
+    enough: called before the writer may answer, as the job then ends.
+    """
     blocks, mine = request["blocks"], request.get("tuple")
     for reference, following in pairwise([*blocks, request["next"]]):
         code, last = 1 if mine in (None, reference[:4]) else AGAIN, reference == blocks[-1]
 
         def work(reference: Any = reference, following: Any = following, code: int = code, last: bool = last) -> None:
             measured = process.measure(reference, following, request.get("progress"))
+            if writer and last:
+                enough()
             writer.take(job, measured, code, last=last) if writer else measured.write()
 
-        if not attempt(process.place(reference), work, last=last and writer is None):
-            return code
+        if failed := attempt(process.place(reference), work, code, last=last and writer is None):
+            return failed
     return 0
 
 

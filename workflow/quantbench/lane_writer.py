@@ -71,11 +71,11 @@ class Measured:
 
     def _write(self, heard: block.Heard) -> None:
         asked = heard.block
+        ready = read(Results(asked.gpu).file("ready", model=asked.spec.model), Ready)
         records, context = heard.parsed()
         context_path, records_path = asked.files
         context_path.unlink(missing_ok=True)  # it tells of the records that are about to be replaced
         tables_io.write_records(records_path, records)
-        ready = read(Results(asked.gpu).file("ready", model=asked.spec.model), Ready)
         write(context_path, guards.judged(context, ready, None, asked.wanted, self.declared))
         with contextlib.suppress(OSError, psutil.Error):  # what is written is not lost for a word on it
             block.say_progress(asked, context, self.progress)
@@ -129,8 +129,8 @@ class Writer:
 
 
 @contextlib.contextmanager
-def ends_with(job: socket.socket) -> Iterator[None]:
-    """End this process if the job that waits for it ends: nobody wants the block then."""
+def ends_with(job: socket.socket) -> Iterator[Callable[[], None]]:
+    """End this process if the job that waits for it ends: nobody wants the block then. Yields what ends the watch."""
     over = os.eventfd(0)
 
     def watch() -> None:
@@ -140,11 +140,15 @@ def ends_with(job: socket.socket) -> Iterator[None]:
 
     watcher = threading.Thread(target=watch, daemon=True, name="end with the job")
     watcher.start()
-    try:
-        yield
-    finally:
+
+    def enough() -> None:
         os.eventfd_write(over, 1)
         watcher.join()
+
+    try:
+        yield enough
+    finally:
+        enough()
         os.close(over)
 
 
@@ -154,11 +158,16 @@ def answer(job: socket.socket, code: int) -> None:
         job.sendall(json.dumps({"code": code}).encode() + b"\n")
 
 
-def attempt(place: Place, work: Callable[[], None], *, last: bool) -> bool:
-    """`jobs.attempt` at a block; that it failed is noted. last: with it its job is done."""
-    if not (well := jobs.attempt(place.log, work, last=last)):
-        agenda.note(place.lane, FAILED, place.reference[:4])
-    return well
+def attempt(place: Place, work: Callable[[], None], code: int, *, last: bool) -> int:
+    """`jobs.attempt` at a block, of which a failure is noted.
+
+    Returns 0, or what to answer to the job that waits: `code`, or 1 where the failure cannot be noted, as the block
+    would be asked for again and again. last: with it its job is done.
+    """
+    if jobs.attempt(place.log, work, last=last):
+        return 0
+    noted = jobs.attempt(place.log, lambda: agenda.note(place.lane, FAILED, place.reference[:4]), last=False)
+    return code if noted else 1
 
 
 def serve(line: socket.socket) -> None:
@@ -172,9 +181,9 @@ def serve(line: socket.socket) -> None:
             measured: Measured
             measured, code, last = pickle.load(file)
             with ends_with(job):
-                well = attempt(measured.place, measured.write, last=last)
-            if last or not well:
-                answer(job, 0 if well else code)
+                failed = attempt(measured.place, measured.write, code, last=last)
+            if last or failed:
+                answer(job, failed)
             with contextlib.suppress(ConnectionError):  # what it was given is written, be it the last
                 line.sendall(b"\n")
         del measured

@@ -12,14 +12,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from quantbench import last_words
+from quantbench import ask_lane, last_words
 from quantbench.config.command_line import text
 from quantbench.errors import QuantbenchError
 from quantbench.fleet.folder import LOG
 from quantbench.serving import owner, processes
 from quantbench.wording import clipped
 
-_OF_ANOTHER_RUN: Final = (owner.OWNER, owner.DEVICES, owner.SERVERS, owner.PORTS, owner.BLOCKS, last_words.TELL)
+_OF_ANOTHER_RUN: Final = (
+    owner.OWNER, owner.DEVICES, owner.SERVERS, owner.PORTS, owner.BLOCKS, ask_lane.RUN, last_words.TELL
+)  # fmt: skip
 """Variables with which a run tells its jobs whose they are: this one is nobody's job."""
 _BEGIN: Final = re.compile(r"^quantbench: (?:the run is not finished|the run ended early|interrupted)", re.MULTILINE)
 _REFUSED: Final = re.compile(r"^WorkflowError in file .*\n((?:(?!  File ).*\n)+)", re.MULTILINE)

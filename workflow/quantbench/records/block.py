@@ -341,7 +341,8 @@ class BlockFiles(Record, frozen=True, kw_only=True):
 
 class MeasuredTuple(Record, frozen=True, kw_only=True):
     """`measured.json`, all blocks of a tuple are there. measured: the numbers of those that the job was for, the others
-    were kept. blocks: what lay there then, by name (`b1`), so that a plan sees what is damaged or was exchanged since.
+    were kept. blocks: what lay there then, by name (`b1`), so that a plan sees what is damaged or was exchanged since,
+    of requests by their size; blocks of `measure_further` come later.
     """
 
     measured: tuple[int, ...]

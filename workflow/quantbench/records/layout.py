@@ -53,6 +53,8 @@ PATHS: Final[dict[str, str]] = {
     "report": "report/report.html",
     "plots": "report/plots",
 }
+TUPLE_LOG: Final = f"logs/{{gpu}}/measure_tuple/{{arm}}/{{workload}}/{POINT}.log"
+"""What the job of a tuple, and the process that measures for it, have to say; below the working folder."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from quantbench import ask_lane
 from quantbench.errors import QuantbenchError
 from quantbench.serving import processes, trust
 from quantbench.serving.trust import STATE
@@ -27,7 +28,7 @@ IDLE = "QUANTBENCH_IDLE_S"
 SHARED = "QUANTBENCH_SHARED_FOLDER"
 """Set it to 1 where several runs share a folder on purpose, each with its own targets (one batch job per model)."""
 _IDLE_S = 3600.0
-_OF_A_RUN = (processes.MARK, processes.SUPERVISES, "QUANTBENCH_VERSIONS_")
+_OF_A_RUN = (processes.MARK, processes.SUPERVISES, ask_lane.RUN, "QUANTBENCH_VERSIONS_")
 LIBRARY = Path(__file__).resolve().parents[2]
 
 
