@@ -1,7 +1,7 @@
 """The whole pipeline as it is shipped, on real vLLM (CPU build): a real model in a package, and copies made of it here.
 
 All models and all quality prompts of config/gpus/cpu.yaml; one load of each workload, as
-tests/test_lifecycle.py has more, fewer tokens and tasks, and an A/A control.
+tests/test_lifecycle.py has more, fewer tokens and tasks, one start of each server, and an A/A control.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class DemoBox(Box):
             quality={"suites": {"tasks": {"limit": 14}, "likelihood": {"prompts": 10, "tokens": 16}}},
             aa_control=True,
             blocks=3,
+            starts=1,
             budget="none",
             block={"min_seconds": 1.0},
             cost={"hourly_price": 0.1, "source": "test", "date": "2026-11-01"},
