@@ -350,14 +350,16 @@ def agenda_of(blocks):
 
 
 def blocks_kept():
-    """How far the grid is: "2 of 12 blocks"."""
+    """How far the grid is: "2 of 12 blocks"; those of another configuration do not count."""
+    KEPT.look_again()
     blocks = [
-        f"{stem}.json"
+        dict(arm=arm, **cell.columns, block=number)
         for arm in ARMS
         for cell in PLAN.cells(arm)
-        for stem in stems(arm, cell)
+        for number in range(1, KEPT.pooled(arm, cell) + 1)
     ]
-    return f"{sum(map(os.path.exists, blocks))} of {len(blocks)} blocks"
+    states = [KEPT.found("block", block).state for block in blocks]
+    return f"{sum(s in ('fits', 'unknown') for s in states)} of {len(blocks)} blocks"
 
 
 # The grid, and what was asked for by name and lies on disk.

@@ -247,6 +247,20 @@ def test_one_that_ends_before_it_has_taken_a_request_is_not_the_one_asked(
     assert len(asked) == 1
 
 
+@pytest.mark.fault(
+    "the folder of a run in the state folder is removed while it lives", "jobs fail with folder and remedy"
+)
+@pytest.mark.parametrize("how", ["gone", "cut off"])
+def test_without_what_the_lanes_are_told_the_job_says_so(
+    run: Path, capfd: pytest.CaptureFixture[str], how: str
+) -> None:
+    (run / "agenda.json").unlink() if how == "gone" else (run / "agenda.json").write_text("{")
+    assert ask(run) == 1
+    said = capfd.readouterr().err
+    assert f"in {run}, is gone or damaged" in said
+    assert "remedy" in said
+
+
 def test_one_that_cannot_start_is_said_with_its_exit_code(
     run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

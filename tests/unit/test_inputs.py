@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 import yaml
 from gguf_file import Q4_1, gguf, tiny_llama
 from quantbench import inputs
-from quantbench.config.configuration import make_plan, needed_files
+from quantbench.config.configuration import Plan, make_plan, needed_files
 from quantbench.config.layers import Layer
 from quantbench.config.schema import deep_merge
 from quantbench.engines.vllm import installed
@@ -41,7 +43,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def check(home: Path, **changes: Any) -> list[str]:
+def plan_of(**changes: Any) -> Plan:
     config = {
         "models": {
             "bf16": {"source": "./mine", "port": 8000},
@@ -51,7 +53,11 @@ def check(home: Path, **changes: Any) -> list[str]:
         "workloads": {"chat": {"prompts": "p.jsonl", "concurrency": [1, 8], "max_tokens": [128]}},
         "quality": {"prompts": "q.jsonl"},
     }
-    return inputs.check(make_plan(deep_merge(config, changes), SCHEMA), home)
+    return make_plan(deep_merge(config, changes), SCHEMA)
+
+
+def check(home: Path, **changes: Any) -> list[str]:
+    return inputs.check(plan_of(**changes), home)
 
 
 def test_a_good_plan_passes_and_models_made_here_are_left_to_their_jobs(home: Path) -> None:
@@ -126,8 +132,32 @@ def test_a_local_model_must_be_whole_also_as_the_base_of_another(
     assert check(home, select=["awq"], baseline="awq") == []
     for made in (home / "results/auto/servers/bf16/ready.json", home / "models/auto/int8/provenance.json"):
         made.parent.mkdir(parents=True)
-        made.touch()
+        made.write_text('{"model": "bf16"}')
     assert check(home, select=select, baseline=select[0]) == [], "results can be looked at where the model is not"
+
+
+@pytest.mark.fault(
+    "a prompt file from the future (a clock that was set)", "refused in the plan, with key, file and remedy"
+)
+def test_prompts_from_the_future_are_refused(home: Path) -> None:
+    later = time.time() + 3600
+    os.utime(home / "p.jsonl", (later, later))
+    with pytest.raises(
+        QuantbenchError, match=r"workloads\.chat\.prompts: .*p\.jsonl was last changed in the future"
+    ) as caught:
+        check(home)
+    assert caught.value.remedy.startswith("touch ")
+
+
+def test_a_model_is_looked_for_unless_just_it_was_served(home: Path) -> None:
+    record = home / "results/auto/servers/bf16/ready.json"
+    record.parent.mkdir(parents=True)
+    (home / "mine/config.json").unlink()
+    served = plan_of().measured_spec("bf16")
+    for spec, looked_for in ((served, False), (served | {"source": "theirs"}, True)):
+        record.write_text(json.dumps({"model": "bf16", "served_with": {"spec": spec}}))
+        with pytest.raises(QuantbenchError, match="has no config") if looked_for else nullcontext():
+            check(home, select=["bf16", "awq"])
 
 
 def test_more_blocks_for_a_point_that_nobody_asked_for_are_mentioned(home: Path) -> None:

@@ -84,7 +84,13 @@ def test_a_copy_of_a_block_is_no_second_block() -> None:
     record, _ = keep()
     copy = keep(2)[0]
     copy.write_bytes(record.read_bytes())
-    assert found(2) == kept.Found("other", ("a copy of b1 of beta",))
+    assert found(2) == kept.Found("other", ("a copy of b1 of beta, chat/c4_t16",))
+    there = kept.Kept(plan_of(), TREE)
+    there.set_aside([("block", of(2), False)])
+    copy.unlink()
+    wanted = kept.expected(plan_of()).block("beta", CELL)
+    assert not kept.take_back("block", there.files("block", of(2)), wanted), "it would come back in each run"
+    there.put_back()
     assert len(judged_blocks([record], {}, [])) == 1
     with pytest.raises(QuantbenchError, match="it is b1 of beta"):
         judged_blocks([record, copy], {}, [])

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 import runs
@@ -20,6 +21,7 @@ from quantbench import block, lane_writer
 from quantbench.ask_lane import RUN
 from quantbench.errors import QuantbenchError
 from quantbench.records.plan import ArmPlan
+from quantbench.records.request import RequestRecord
 from quantbench.serving import agenda, owner
 from source import ROOT
 
@@ -136,6 +138,31 @@ def test_a_block_is_not_lost_for_a_word_on_it(
     monkeypatch.setattr(lane_writer, "read", lambda *_: runs.ready())
     asked: Any = SimpleNamespace(files=(tmp_path / "b1.json", tmp_path / "b1.parquet"), gpu="x", wanted=None)
     asked.spec = SimpleNamespace(model="bf16")
-    heard: Any = SimpleNamespace(block=asked, parsed=lambda: ([], runs.block()))
+    heard: Any = SimpleNamespace(block=asked, parsed=lambda: ([RequestRecord(0, "a", ok=True)], runs.block()))
     replace(there(tmp_path / "b1.log"), heard=heard).write()
     assert all(path.exists() for path in asked.files)
+
+
+@pytest.mark.fault(
+    "no request of a block succeeds (no usage in any reply, prompts longer than the context, time-outs)",
+    "its job fails with the reasons and the server's first words; nothing of the block is kept",
+)
+def test_of_a_block_without_any_success_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_writer, "read", lambda *_: runs.ready())
+    asked: Any = SimpleNamespace(
+        files=(tmp_path / "b1.json", tmp_path / "b1.parquet"), gpu="x", wanted=None, arm="bf16", seed="chat/c1_t16/b1"
+    )
+    asked.spec = SimpleNamespace(model="bf16")
+    failed = [RequestRecord(n, "a", reason="http_4xx", detail="too long") for n in range(2)]
+    context = msgspec.structs.replace(
+        runs.block(),
+        metrics={"failures": 2.0, "n": 2.0},
+        failure_reasons={"http_4xx": 2},
+        failure_words={"http_4xx": "too long"},
+    )
+    heard: Any = SimpleNamespace(block=asked, parsed=lambda: (failed, context))
+    with pytest.raises(
+        QuantbenchError, match=r"bf16 chat/c1_t16/b1 at .*: no request succeeded; .*http_4xx: 2, the first “too long”"
+    ):
+        replace(there(tmp_path / "b1.log"), heard=heard).write()
+    assert not list(tmp_path.glob("b1.*"))

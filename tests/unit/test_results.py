@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from quantbench import results
 from quantbench.client.tables_io import write_records
 from quantbench.errors import QuantbenchError
@@ -151,6 +152,24 @@ def test_requests_of_another_block_are_named() -> None:
     assert len(results.requests_of(block, one.with_suffix(".parquet"))) == block.metrics["n"]
     with pytest.raises(QuantbenchError, match=r"b2\.parquet is damaged: it is of another block.*duration_s"):
         results.samples([block], [other.with_suffix(".parquet")])
+
+
+@pytest.mark.fault(
+    "a bit of a file of requests has turned over (a bad disk, a copy that broke)",
+    "named, with what to do; no figure is computed from it",
+)
+def test_requests_that_were_changed_since_are_named(tmp_path: Path) -> None:
+    path, block = tmp_path / "b1.parquet", results.read_block(BLOCKS[0])
+    records = results.requests_of(block, BLOCKS[0].with_suffix(".parquet"))
+    block = replace(block, records_sha256=write_records(path, records))
+    assert results.requests_of(block, path) == records
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 97):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+        with pytest.raises(
+            QuantbenchError, match=r"b1\.parquet is damaged: it is not the file that was written with b1"
+        ):
+            results.requests_of(block, path)
 
 
 def test_the_longest_request_is_the_longest_prompt_of_any_block_and_the_tokens_of_its_workload(tmp_path: Path) -> None:

@@ -27,6 +27,10 @@ UNWRITTEN = (
     "{file} cannot be written: {error}; all blocks of the tuple are there\n"
     "  remedy: make room, or the folder writable, and run the same command again: nothing is measured for it"
 )
+GONE = (
+    "what this run's lanes are told, in {folder}, is gone or damaged: {error}\n"
+    "  remedy: run the same command again, finished blocks are kept; leave the state folder alone while a run lives"
+)
 AGAIN = 75
 """A code: a block of another tuple failed on the way; a fresh process goes on without that tuple (EX_TEMPFAIL)."""
 MEASURED, FAILED = "measured", "failed"
@@ -49,8 +53,11 @@ def main(words: Sequence[str]) -> int:
     """
     arm, workload, concurrency, max_tokens, done = words
     mine = (arm, workload, int(concurrency), int(max_tokens))
-    with open(os.path.join(run_folder(), "agenda.json"), "rb") as file:
-        agenda = json.load(file)
+    try:
+        with open(os.path.join(run_folder(), "agenda.json"), "rb") as file:
+            agenda = json.load(file)
+    except (FileNotFoundError, ValueError) as error:
+        return _failed(GONE.format(folder=os.environ.get(RUN), error=error))
     lane = agenda["lanes"][arm]
     with open(os.path.join(run_folder(), f"{lane}.turn"), "w", encoding="utf-8") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)  # what another job has measured on its way is not asked for again

@@ -180,7 +180,7 @@ class Heard:
     def parsed(self) -> tuple[list[RequestRecord], BlockContext]:
         """The requests and the context, not yet judged."""
         result, knobs = self.answers.parsed(), self.block.knobs
-        return result.records, metrics.block_context(
+        context = metrics.block_context(
             result,
             knobs.cell,
             protocol=knobs.protocol,
@@ -196,6 +196,8 @@ class Heard:
             lane=self.lane,
             measured_with=self.measured_with,
         )
+        words = {reason: hidden(said, os.environ) for reason, said in context.failure_words.items()}
+        return result.records, replace(context, failure_words=words)
 
     def _server_facts(self, records: Sequence[RequestRecord]) -> ServerFacts:
         engine, pages = engine_of(self.block.spec), self.pages

@@ -7,6 +7,7 @@ a shipped file that are not in the cache: these are only mentioned.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +28,11 @@ from quantbench.records.cell import Cell
 from quantbench.records.layout import Results
 from quantbench.records.server import ServerSpec
 from quantbench.records.suite import items_file
-from quantbench.serving import model_source
+from quantbench.serving import identity, model_source
 from quantbench.stats import MIN_PAIRS
+
+FUTURE_S = 2.0
+"""By so much two clocks, of this machine and of the disk, may differ."""
 
 
 def check(plan: Plan, root: Path) -> list[str]:
@@ -69,8 +73,15 @@ def _devices(plan: Plan) -> None:
 
 
 def _workload(key: str, workload: Mapping[str, Any], root: Path) -> None:
+    path = root / workload["prompts"]
     with _under(f"{key}.prompts"):
-        items = read_prompts(root / workload["prompts"])
+        items = read_prompts(path)
+    if path.stat().st_mtime > time.time() + FUTURE_S:
+        raise QuantbenchError(
+            f"{key}.prompts: {path} was last changed in the future, by this machine's clock: snakemake would take "
+            "all that is measured with it for older, and refuse it",
+            remedy=f"touch {path}, or set the clock",
+        )
     with _under(f"{key} ({workload['prompts']})"):
         for prompt in prompts.checked(items, workload["template"]):
             load_spec.input_of(workload["endpoint"], prompt)
@@ -111,13 +122,13 @@ def _quality(plan: Plan, suite: str, root: Path) -> list[str]:
 def _models(plan: Plan, root: Path) -> Iterator[str]:
     """Models to look for: those not served yet, and what is still to be quantized from.
 
-    One that was served once is left to its jobs, so that results can be looked at where their models are not.
+    One that was served as it is wanted is left to its jobs: results can be looked at where their models are not.
     """
     for name, model in plan.models.items():
         if model["quantize"] and plan.made_here(name):
             if not (root / model_plan.record(plan, name)).exists():
                 yield str(model["quantize"]["from"])
-        elif not Results(plan.gpu, root).file("ready", model=name).exists():
+        elif not identity.was_served(Results(plan.gpu, root).file("ready", model=name), plan.measured_spec(name)):
             yield name
 
 

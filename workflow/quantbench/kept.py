@@ -306,8 +306,8 @@ class Kept:
         kept, wanted = _read(rule, files[0]), self._wanted(rule, wildcards)
         if kept is None or wanted is None:
             return Found("unknown")
-        if isinstance(kept, KeptBlock) and (kept.model, str(kept.block)) != (wildcards["arm"], str(wildcards["block"])):
-            return Found("other", (f"a copy of b{kept.block} of {kept.model}",))
+        if copied := _copied(kept, files[0]):
+            return Found("other", (copied,))
         if differences := kind.differences(kept, wanted):
             return Found("other", differences)
         return Found("fits" if kind.told(kept) else "unknown")
@@ -432,9 +432,22 @@ def _candidate(rule: str, files: list[Path], wanted: Record | None) -> list[Path
     kind = KINDS[rule]
     for record in sorted(files[0].parent.glob(f"{SET_ASIDE}/*/{files[0].name}")):
         kept, whole = _read(rule, record), [record.with_name(file.name) for file in files]
-        if kept and kind.told(kept) and not kind.differences(kept, wanted) and all(file.exists() for file in whole):
+        if kept is None or not kind.told(kept) or _copied(kept, files[0]) or kind.differences(kept, wanted):
+            continue
+        if all(file.exists() for file in whole):
             return whole
     return None
+
+
+def _copied(kept: Any, path: Path) -> str:
+    """What a record is a copy of that lies, or lay, under another block's name; "" where it is its own."""
+    if not isinstance(kept, KeptBlock):
+        return ""
+    cell, (arm, workload, point) = Cell.of_row(kept.as_dict()), path.parts[-4:-1]
+    own = f"{kept.model}/{cell.key}/b{kept.block}"
+    return (
+        "" if own == f"{arm}/{workload}/{point}/{path.stem}" else f"a copy of b{kept.block} of {kept.model}, {cell.key}"
+    )
 
 
 def _read(rule: str, path: Path) -> Any:

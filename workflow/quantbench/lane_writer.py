@@ -24,12 +24,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 import psutil
+from msgspec.structs import replace
 
 from quantbench import block, jobs, terminal
 from quantbench.ask_lane import FAILED, MEASURED
 from quantbench.client import tables_io
+from quantbench.errors import QuantbenchError
 from quantbench.judge import guards
 from quantbench.records.base import read, write
+from quantbench.records.block import BlockContext
 from quantbench.records.layout import Results
 from quantbench.records.plan import ArmPlan
 from quantbench.records.server import Ready
@@ -73,12 +76,25 @@ class Measured:
         asked = heard.block
         ready = read(Results(asked.gpu).file("ready", model=asked.spec.model), Ready)
         records, context = heard.parsed()
+        judged = guards.judged(context, ready, None, asked.wanted, self.declared)
+        if not any(record.ok for record in records):
+            raise _nothing_answered(asked, judged, ready)
         context_path, records_path = asked.files
         context_path.unlink(missing_ok=True)  # it tells of the records that are about to be replaced
-        tables_io.write_records(records_path, records)
-        write(context_path, guards.judged(context, ready, None, asked.wanted, self.declared))
+        judged = replace(judged, records_sha256=tables_io.write_records(records_path, records))
+        write(context_path, judged)
         with contextlib.suppress(OSError, psutil.Error):  # what is written is not lost for a word on it
             block.say_progress(asked, context, self.progress)
+
+
+def _nothing_answered(asked: block.BlockSpec, context: BlockContext, ready: Ready) -> QuantbenchError:
+    """Of such a block nothing is kept: it says nothing of the server's speed, and would have to be deleted by hand."""
+    told = {guard.id: guard.detail for guard in context.guards}
+    return QuantbenchError(
+        f"{asked.arm} {asked.seed} at {ready.url}: no request succeeded; {told['failed_requests']}",
+        remedy="remove the cause, and run the same command again; docs/measurement.md says what the codes mean"
+        + (f", and {ready.log} may say more" if ready.log else ""),
+    )
 
 
 class Writer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -102,7 +103,9 @@ def _read_in_place(path: PathLike) -> BlockContext:
 
 
 def requests_of(block: BlockContext, path: PathLike) -> list[RequestRecord]:
-    """The requests of a block. QuantbenchError for a file of another block's: figures would rest on both."""
+    """The requests of a block. QuantbenchError for a file that is damaged, or of another block: figures rest on it."""
+    if block.records_sha256 and hashlib.sha256(Path(path).read_bytes()).hexdigest() != block.records_sha256:
+        raise damaged(path, f"it is not the file that was written with {Path(path).stem}.json beside it")
     records = tables_io.read_records(path)
     pool = Pool([Measured(records)])
     pairs = ((name, block.metrics.get(name), figure(METRICS[name], pool)) for name in _SUMS)

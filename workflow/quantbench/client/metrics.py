@@ -20,7 +20,11 @@ from quantbench.records.codes import code
 from quantbench.records.metric import METRICS, Metric, quantiles
 from quantbench.records.pool import Measured, Pool, Quantile
 from quantbench.records.request import RequestRecord, spans
+from quantbench.visible import visible
+from quantbench.wording import clipped
 
+MOST_WORDS = 200
+"""Characters of what is kept of a failure."""
 DEFINED_SHARE = 0.9
 """Of the ok requests: a time that fewer of them have (TPOT, where most replies come in one read) has no percentile."""
 
@@ -97,9 +101,19 @@ def block_context(
         metrics=block_metrics(records, cell.concurrency, energy_j=telemetry.energy_j),
         percentiles=percentile_table(records),
         failure_reasons=dict(Counter(str(record.reason) for record in records if not record.ok)),
+        failure_words=_first_words(records),
         telemetry=telemetry,
         **{"server": ServerFacts(), "lane": LaneFacts(), **facts},
     )
+
+
+def _first_words(records: Sequence[RequestRecord]) -> dict[str, str]:
+    """What was said of the first failure of each reason, clipped."""
+    said: dict[str, str] = {}
+    for record in records:
+        if record.reason and record.detail:
+            said.setdefault(record.reason, clipped(" ".join(visible(record.detail).split()), MOST_WORDS))
+    return said
 
 
 def percentile_table(records: Sequence[RequestRecord]) -> dict[str, Percentile]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -21,11 +22,16 @@ _TYPES: Final = {
 }
 
 
-def write_records(path: Path | str, records: Sequence[RequestRecord]) -> None:
-    """One row per request; the column types do not depend on what happened."""
+_UNREADABLE: Final = (pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""What polars raises for a file that is no parquet, or damaged; the second is no Exception."""
+
+
+def write_records(path: Path | str, records: Sequence[RequestRecord]) -> str:
+    """One row per request; the column types do not depend on what happened. Returns the file's SHA-256."""
     table, content = pl.DataFrame([record.row() for record in records], schema=_TYPES), BytesIO()
     table.write_parquet(content)  # in memory: on a full disk polars says everything but that
     write_bytes(path, content.getvalue())
+    return hashlib.sha256(content.getvalue()).hexdigest()
 
 
 def read_records(path: Path | str) -> list[RequestRecord]:
@@ -36,7 +42,7 @@ def read_records(path: Path | str) -> list[RequestRecord]:
         if lacking := [name for name in COLUMNS if name not in known and name not in LATER]:
             raise damaged(path, f"without the column {', '.join(lacking)}")
         return msgspec.convert(table.select(known).to_dicts(), list[RequestRecord])
-    except (pl.exceptions.PolarsError, msgspec.ValidationError) as error:
+    except (*_UNREADABLE, msgspec.ValidationError) as error:
         raise damaged(path, f"{type(error).__name__}: {error}") from None
 
 
@@ -44,7 +50,7 @@ def longest_prompt(path: Path | str) -> int | None:
     """Most prompt tokens of a request in a file of `write_records`; None where none was counted."""
     try:
         longest = pl.read_parquet(path, columns=["prompt_tokens"])["prompt_tokens"].max()
-    except pl.exceptions.PolarsError as error:
+    except _UNREADABLE as error:
         raise damaged(path, f"{type(error).__name__}: {error}") from None
     return longest if isinstance(longest, int) else None
 

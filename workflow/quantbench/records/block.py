@@ -264,7 +264,11 @@ class Percentile(Record, frozen=True):
 
 
 class BlockContext(InCell, frozen=True, kw_only=True):
-    """All that is known of one block beside its requests. The last four are judged anew whenever it is read."""
+    """All that is known of one block beside its requests. The last four are judged anew whenever it is read.
+
+    failure_words: by reason, what was said of the first request that failed for it. records_sha256: of the file of its
+    requests, as hex digits; null in files of older versions.
+    """
 
     retired: ClassVar = ("gpu_name",)
 
@@ -283,11 +287,13 @@ class BlockContext(InCell, frozen=True, kw_only=True):
     metrics: dict[str, Number | None]
     percentiles: dict[str, Percentile] = {}
     failure_reasons: dict[str, int] = {}
+    failure_words: dict[str, str] = {}
     telemetry: Telemetry
     host: HostLoad = HostLoad()
     server: ServerFacts
     lane: LaneFacts
     measured_with: MeasuredWith | None = None
+    records_sha256: str | None = None
     bottleneck: Bottleneck = Bottleneck()
     guards: tuple[GuardResult, ...] = ()
     valid: bool = True
@@ -324,6 +330,9 @@ class KeptBlock(OpenRecord, frozen=True, kw_only=True):
     """What a plan reads of a block's file: with what it was measured. Of any version, and quick to read."""
 
     model: str
+    workload: str
+    concurrency: int
+    max_tokens: int
     block: int
     protocol: int = 1
     style: str

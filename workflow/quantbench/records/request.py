@@ -24,7 +24,8 @@ class RequestRecord:
     `first_chunk_tokens` are the tokens that had arrived by `first_ns`: all of the first read that carried
     any, since chunks of one read share their arrival time. `reads` counts the reads that carried tokens,
     `chunks` the messages that did; `gaps_us` are the times between successive such reads in µs, which is finer than the
-    client's clock is true, and null in files of older versions. `detail`, what a server said of a failure, is not kept.
+    client's clock is true, and null in files of older versions. `detail` is what a server said of a failure; of each
+    reason a block's context keeps the first.
     """
 
     index: int

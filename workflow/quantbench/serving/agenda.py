@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,20 @@ def announce(
     runs = trust.folder(owner.state_dir() / "runs")
     for place in runs.iterdir():
         if not processes.alive(f"{processes.machine()}:{place.name.replace('-', ':')}"):
+            _end_left(place)
             shutil.rmtree(place, ignore_errors=True)
     _, pid, start = owner.current().rsplit(":", 2)
     folder = trust.folder(runs / f"{pid}-{start}")
     write(folder / "config.json", dict(config))
     write(folder / "agenda.json", {"lanes": dict(lanes), "order": list(order), "servers": servers})
     os.environ[RUN] = str(folder)
+
+
+def _end_left(place: Path) -> None:
+    """End what is left of a dead run but its servers: frozen, it could not end itself, and holds its lane's lock."""
+    for pid in processes.with_variable(RUN, str(place)):
+        if not any(processes.variable(pid, name) for name in (processes.MARK, processes.SUPERVISES)):
+            processes.signal_all([pid], signal.SIGKILL)
 
 
 def forget() -> None:

@@ -24,6 +24,7 @@ class _Planned(OpenRecord, frozen=True, kw_only=True):
 
     model: str
     identity: Identity = Identity()
+    served_with: Mapping[str, Any] | None = None
 
 
 def source_id(spec: ServerSpec) -> str | None:
@@ -72,6 +73,15 @@ def planned(server: Mapping[str, Any], ready: Path, *, made_here: bool) -> dict[
 def recorded(ready: Path) -> Identity:
     """What ready.json has of the last start; nothing where there is none. Raises QuantbenchError if it is damaged."""
     return read(ready, _Planned).identity if ready.exists() else Identity()
+
+
+def was_served(ready: Path, spec: Mapping[str, Any]) -> bool:
+    """Whether the last start was of this spec (`Plan.measured_spec`), or is of a version that did not tell.
+
+    Raises QuantbenchError if the record is damaged.
+    """
+    served = read(ready, _Planned).served_with if ready.exists() else None
+    return ready.exists() and (served is None or served.get("spec") == spec)
 
 
 def hardware(spec: ServerSpec) -> Hardware | None:

@@ -173,7 +173,7 @@ def end_jobs(patience_s: float = 8.0) -> None:
     """
     asked: dict[psutil.Process, float] = {}
     while True:
-        for job in _jobs():
+        for job in {*_jobs(), *asked}:  # one whose parent has ended is below this process no more
             with contextlib.suppress(psutil.Error):
                 if job not in asked:
                     asked[job] = time.monotonic()

@@ -108,6 +108,11 @@ def variable(pid: int, name: str) -> str | None:
     return next((os.fsdecode(entry[len(start) :]) for entry in entries if entry.startswith(start)), None)
 
 
+def with_variable(name: str, value: str) -> list[int]:
+    """Pids of this user's living processes whose environment has it; not this one."""
+    return [pid for pid in psutil.pids() if _living(pid) and _carries(pid, name, value)]
+
+
 def _living(pid: int) -> list[str]:
     """`_stat` of a process of this user that is neither dead nor this one; else empty."""
     fields = _stat(pid)

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from quantbench.judge.guards.base import BlockFacts, Seen, guard
+from quantbench.records.block import BlockContext
 
 
 @guard("block", "fail", title="Failed requests",
        detection="metrics.failures > 0, or no request at all",
-       remedy="Read the reason codes in the block's parquet file and the server log; "
-              "remove the cause and measure again.")  # fmt: skip
+       remedy="Remove the cause and measure again; the server's log, and the reason codes of all requests in the "
+              "block's parquet file, may say more.")  # fmt: skip
 def failed_requests(facts: BlockFacts) -> Seen:
     """A failed request has no time and frees its slot early, so what is left looks fast."""
     failures, n = facts.metric("failures"), facts.metric("n")
-    why = ", ".join(f"{reason}: {count}" for reason, count in facts.block.failure_reasons.items())
+    why = ", ".join(_why(facts.block))
     return Seen(failures > 0 or n == 0, f"{failures} of {n} requests failed" + (f" ({why})" if why else ""))
+
+
+def _why(block: BlockContext) -> Iterator[str]:
+    for reason, count in block.failure_reasons.items():
+        words = block.failure_words.get(reason)
+        yield f"{reason}: {count}" + (f", the first “{words}”" if words else "")
 
 
 @guard("block", "warn", title="Requests sent twice",
