@@ -150,7 +150,7 @@ def _model(plan: Plan, name: str, root: Path) -> list[str]:
                 remedy=f"remove models.{name}.revision",
             )
         try:
-            model_source.check_source(spec)
+            model_source.check_source(spec, own=True)
         except QuantbenchError as error:
             stands_in = origin(plan.layers, ("models", name, "source"))
             if local or found or stands_in is None or stands_in.given:
@@ -183,7 +183,8 @@ def _header(key: str, file: Path) -> gguf.Gguf:
     try:
         header = gguf.read(file)
     except ValueError as error:
-        raise QuantbenchError(f"{key}: {file} {error}", remedy="get the file again") from None
+        remedy = model_source.PULL if checkpoint.is_pointer(file) else "get the file again"
+        raise QuantbenchError(f"{key}: {file} {error}", remedy=remedy) from None
     if header.is_split:
         raise QuantbenchError(
             f"{key}: {file} is one of {header.values['split.count']} parts of a model",
