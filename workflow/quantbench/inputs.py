@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from quantbench.client import load_spec, prompts
-from quantbench.client.prompt_file import read_prompts
+from quantbench.client.prompt_file import content_of, read_prompts
 from quantbench.config import cross_checks, model_plan, package_source, settings
 from quantbench.config.configuration import Plan
 from quantbench.config.layers import naming_files, origin
@@ -81,10 +81,7 @@ def _quality(plan: Plan, suite: str, root: Path) -> list[str]:
     key, settings = items_key(suite), plan.suites[suite]
     with _under(key):
         path = items_file(settings)
-        try:
-            found = suites.items(settings, (root / path).read_text(encoding="utf-8") if path else "")
-        except UnicodeDecodeError as error:
-            raise QuantbenchError(f"{path} is not UTF-8: {error}", remedy="save it as UTF-8") from None
+        found = suites.items(settings, content_of(root / path).decode() if path else "")
         suites.version(settings, found)
         models = plan.config["models"]
         bases = {name: model["quantize"]["from"] if plan.made_here(name) and model["quantize"] else name

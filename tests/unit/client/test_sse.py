@@ -219,6 +219,8 @@ def test_what_is_not_a_success(name: str) -> None:
     parts, over, reason = FAILURES[name]
     seen = judge(parts, **over)
     assert (seen.ok, seen.reason) == (False, reason)
+    if over.get("ending", "complete") == "complete":
+        assert seen.detail, "what the transport does not tell, the stream does"
 
 
 def test_what_the_server_said_is_kept() -> None:
