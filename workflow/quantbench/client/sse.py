@@ -354,7 +354,7 @@ def _reason(
     if status is not None and status >= 400:
         return ("http_4xx" if status < 500 else "http_5xx"), excerpt or f"HTTP {status}, without a word"
     if seen.problem == "in_band_error" or (status == 200 and _error_body(body)):
-        return "in_band_error", seen.detail or excerpt
+        return "in_band_error", seen.detail or excerpt or "the stream has an error event, and no word of it"
     if exchange.ending != "complete":
         return ("bad_stream" if exchange.ending == "bad_http" else exchange.ending), excerpt
     if status != 200 or seen.problem:
