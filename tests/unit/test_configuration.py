@@ -462,6 +462,17 @@ def test_a_file_that_cannot_be_read_is_named_with_a_remedy(tmp_path: Path, conte
     ({"blocks": 0}, "blocks: 0 must be >= 1", "write a number >= 1 for blocks"),
     ({"cost": {"date": "soon"}}, "is not a date", "write cost.date like 2026-11-01"),
     ({"models": {7: {"source": "x"}}}, "YAML reads the name 7 as int", 'write it in quotes: "7"'),
+    ({"models": {False: {"source": "x"}}}, "YAML reads the name False", 'write it in quotes: "off" or "no" or "false"'),
+    ({"models": {True: {"source": "x"}}}, "YAML reads the name True", 'write it in quotes: "on" or "yes" or "true"'),
+    ({"models": {None: {"source": "x"}}}, "YAML reads the name None", 'write it in quotes: "null"'),
+    ({"baseline": False}, "baseline: wants string", 'baseline in quotes, as it was meant: "off" or "no" or "false"'),
+    ({"models": {"a b": {"source": "x"}}}, "models: 'a b' is not allowed", "rename 'a b' in models"),
+    ({"quality": False}, "quality: wants object, got False", "write quality: {prompts: null}"),
+    ({"quality": "off"}, "quality: wants object, got 'off'", "write quality: {prompts: null}"),
+    ({"quality": None}, "quality: wants object, got None", "write quality: {prompts: null}"),
+    ({"server": False}, "server: wants object, got False", "write server: {key: value} with keys of"),
+    ({"margin": "5%"}, "margin: wants number, got '5%'", "write margin: 0.05"),
+    ({"precision": "2.5 %"}, "precision: wants number or null", "write precision: 0.025"),
 ])  # fmt: skip
 def test_a_remedy_helps_for_its_kind_of_mistake(changes: dict[str, Any], what: str, how: str) -> None:
     with pytest.raises(QuantbenchError) as caught:
@@ -554,6 +565,27 @@ def test_a_key_that_stands_twice_is_a_fault(tmp_path: Path, name: str) -> None:
     with pytest.raises(QuantbenchError, match="'server' stands here twice") as caught:
         settings.load(tmp_path, {}, [tmp_path / "given.yaml"])
     assert name in caught.value.what
+
+
+@pytest.mark.parametrize(("text", "remedy"), [
+    ("blocks: 3\nblocks: 4\n", "keep one of them"),
+    ("block:\n\tmin_seconds: 3\n", "with spaces: YAML takes no tab"),
+    ("block:\n  \tmin_seconds: 3\n  wave: 2\n", "with spaces: YAML takes no tab"),
+    ("label: a: b\n", "need quotes"),
+])  # fmt: skip
+def test_the_remedy_for_a_line_of_yaml_is_for_what_is_wrong_with_it(tmp_path: Path, text: str, remedy: str) -> None:
+    (tmp_path / "my.yaml").write_text(text)
+    with pytest.raises(QuantbenchError) as caught:
+        settings.read_yaml(tmp_path / "my.yaml")
+    assert remedy in caught.value.remedy
+
+
+def test_the_name_of_a_profile_that_leads_elsewhere_is_refused_with_its_key(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/config.yaml").write_text("{}")
+    with pytest.raises(QuantbenchError, match=r"config: gpu: '\.\./x' is not allowed") as caught:
+        settings.load(tmp_path, {"gpu": "../x"})
+    assert caught.value.remedy == "correct gpu, or leave it out"
 
 
 def test_a_run_in_another_folder_says_where_to_go(tmp_path: Path) -> None:

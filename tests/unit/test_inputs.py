@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import json
 import os
 import subprocess
@@ -15,6 +17,7 @@ import pytest
 import yaml
 from gguf_file import Q4_1, gguf, tiny_llama
 from quantbench import inputs
+from quantbench.client.prompt_file import read_prompts
 from quantbench.config.configuration import Plan, make_plan, needed_files
 from quantbench.config.layers import Layer
 from quantbench.config.schema import deep_merge
@@ -85,6 +88,39 @@ HERE, QUALITY = "workloads.chat (p.jsonl): ", "quality.prompts: "
 CHAT: dict[str, str] = {"template": "{prompt}", "endpoint": "chat"}
 
 
+LINE = '{"prompt": "Größe"}\n'
+SHARED: dict[str, Any] = {"id": "a", "conversations": [{"from": "human", "value": "x"}]}
+BATCH = {"custom_id": "a", "method": "POST", "body": json.loads(TURNS)}
+OTHERS = [
+    (LINE.encode("utf-16"), "jsonl is not UTF-8 text, but UTF-16"),
+    (LINE.encode("utf-16-le"), "jsonl is not UTF-8 text, but UTF-16 or UTF-32"),
+    (LINE.encode("latin-1"), "jsonl is not UTF-8 text: line 1 has a byte 0xf6"),
+    (gzip.compress(LINE.encode()), "jsonl is not UTF-8 text, but compressed by gzip"),
+    (json.dumps([json.loads(LINE)]).encode(), "jsonl holds one JSON array"),
+    (json.dumps([json.loads(LINE)], indent=1).encode(), "jsonl holds one JSON array"),
+    (json.dumps(SHARED).encode(), "jsonl holds conversations of ShareGPT"),
+    (
+        json.dumps([SHARED, SHARED]).encode(),
+        "jsonl holds conversations of ShareGPT (`conversations`) in one JSON array",
+    ),
+    (json.dumps(BATCH).encode(), "jsonl holds requests of OpenAI's batch API (`body.messages`)"),
+]
+"""Prompts in the formats of others, and what is said of the file."""
+
+
+def test_what_to_write_instead_of_a_format_of_others_is_said(tmp_path: Path) -> None:
+    for content, _ in OTHERS:
+        (tmp_path / "p.jsonl").write_bytes(content)
+        with pytest.raises(QuantbenchError) as caught:
+            read_prompts(tmp_path / "p.jsonl")
+        what, remedy = caught.value.what, caught.value.remedy
+        assert ("as UTF-8 text" in remedy) == ("not UTF-8" in what)
+        assert ("one object a line" in remedy) == ("JSON array" in what)
+        assert ('{"messages": [' in remedy) == ("messages" in what or "conversations" in what)
+    (tmp_path / "p.jsonl").write_bytes(codecs.BOM_UTF8 + LINE.encode())
+    assert [entry["prompt"] for entry in read_prompts(tmp_path / "p.jsonl")] == ["Größe"]
+
+
 @pytest.mark.parametrize(("text", "workload", "key", "words"), [
     (b"", {}, "workloads.chat.prompts: ", "holds no prompt"),
     (b'{"prompt": "a"}\n{"prompt": ', {}, "workloads.chat.prompts: ", "p.jsonl, line 2 is not JSON"),
@@ -95,6 +131,8 @@ CHAT: dict[str, str] = {"template": "{prompt}", "endpoint": "chat"}
     (TURNS, CHAT, HERE, "does not go with a template"),
     (b"{", None, QUALITY, "q.jsonl"),
     (b"\xff\xfe", None, QUALITY, "q.jsonl is not UTF-8"),
+    *((content, workload, key, words) for content, words in OTHERS for workload, key in (
+        ({}, "workloads.chat.prompts: "), (None, QUALITY))),
     (json.dumps(GOOD | {"max_tokens": 0}).encode(), None, QUALITY, "q.jsonl"),
 ])  # fmt: skip
 def test_a_bad_prompt_set_is_named(

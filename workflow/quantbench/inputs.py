@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from quantbench.client import load_spec, prompts
-from quantbench.client.prompt_file import read_prompts
+from quantbench.client.prompt_file import content_of, read_prompts
 from quantbench.config import cross_checks, model_plan, package_source, settings
 from quantbench.config.configuration import Plan
 from quantbench.config.layers import naming_files, origin
@@ -92,10 +92,7 @@ def _quality(plan: Plan, suite: str, root: Path) -> list[str]:
     key, settings = items_key(suite), plan.suites[suite]
     with _under(key):
         path = items_file(settings)
-        try:
-            found = suites.items(settings, (root / path).read_text(encoding="utf-8") if path else "")
-        except UnicodeDecodeError as error:
-            raise QuantbenchError(f"{path} is not UTF-8: {error}", remedy="save it as UTF-8") from None
+        found = suites.items(settings, content_of(root / path).decode() if path else "")
         suites.version(settings, found)
         models = plan.config["models"]
         bases = {name: model["quantize"]["from"] if plan.made_here(name) and model["quantize"] else name
@@ -161,7 +158,7 @@ def _model(plan: Plan, name: str, root: Path) -> list[str]:
                 remedy=f"remove models.{name}.revision",
             )
         try:
-            model_source.check_source(spec)
+            model_source.check_source(spec, own=True)
         except QuantbenchError as error:
             stands_in = origin(plan.layers, ("models", name, "source"))
             if local or found or stands_in is None or stands_in.given:
@@ -194,7 +191,8 @@ def _header(key: str, file: Path) -> gguf.Gguf:
     try:
         header = gguf.read(file)
     except ValueError as error:
-        raise QuantbenchError(f"{key}: {file} {error}", remedy="get the file again") from None
+        remedy = model_source.PULL if checkpoint.is_pointer(file) else "get the file again"
+        raise QuantbenchError(f"{key}: {file} {error}", remedy=remedy) from None
     if header.is_split:
         raise QuantbenchError(
             f"{key}: {file} is one of {header.values['split.count']} parts of a model",

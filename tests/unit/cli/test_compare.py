@@ -121,7 +121,7 @@ def test_what_differs_in_several_ways_is_told_of_each_model(capsys):
     said = refused(capsys, ROOT / "docs/reference/h200-7b", H100)
     assert "weights of awq" in said
     assert "(5.38 against 1.12 GiB of them)" in said
-    assert "min_seconds (6.0 against 20.0)" in said, "and what is alike for all is told once, of none"
+    assert "min_seconds (6 against 20)" in said, "and what is alike for all is told once, of none"
 
 
 def test_a_refused_model_leaves_the_others_undecided(tmp_path, capsys):

@@ -19,7 +19,7 @@ from typing import Any
 import polars
 import pytest
 from quantbench.cli import load as cli_load
-from quantbench.cli.load_output import show_table
+from quantbench.cli.load_output import show_codes, show_table
 from quantbench.cli.main import COMMANDS, main
 from quantbench.client import calibration, load
 from quantbench.client.load_spec import LoadSpec
@@ -203,6 +203,17 @@ def test_rich_takes_no_name_for_markup(capsys: pytest.CaptureFixture[str]) -> No
     said = capsys.readouterr().out
     assert "m[/x]" in said
     assert "[/y]" in said
+
+
+def test_no_reason_code_is_broken_however_many_points_there_are(capsys):
+    codes = ["CI_NEEDS_3_BLOCKS", "P95_NEEDS_N72", "BOUND_NEEDS_STEP"]
+    row = {"max_tokens": 8, "reasons": ";".join(codes), "failure_reasons": "no_usage:10"}
+    show_codes([row | {"concurrency": n} for n in range(1, 9)])
+    printed = capsys.readouterr().out
+    assert all(printed.count(code) == 8 for code in codes)
+    assert "failure_reasons of c8_t8: no_usage:10" in printed
+    show_codes([row | {"concurrency": 1, "reasons": "", "failure_reasons": ""}])
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,10 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("my.yaml").write_text("blocks: 3\n")
     Path("my.json").write_text("{}")
+    Path("empty.json").touch()
     Path("tabs.yaml").write_text("blocks:\n\t- 1\n")
     Path("latin.yaml").write_bytes(b"gpu: k\xf6ln\n")
+    Path("empty.yaml").write_text("# blocks: 3\n")
     Path(CSV).parent.mkdir(parents=True)
     Path(CSV).write_text("model\n")
 
@@ -31,8 +33,10 @@ SLIPS = {
     "--config quality.prompts=null": "write --config 'quality={prompts: null}'",
     "--configfile nowhere.yaml": "nowhere.yaml cannot be read: No such file",
     "--configfile=nowhere.yaml": "nowhere.yaml cannot be read",
-    "--configfile nowhere.json": "nowhere.json does not exist",
+    "--configfile nowhere.json": "nowhere.json cannot be read: No such file",
+    "--configfile empty.json": "empty.json is not valid JSON",
     "--configfile my.yaml tabs.yaml": "tabs.yaml is not valid YAML",
+    "--configfile empty.yaml": "empty.yaml holds no key",
     "--configfile latin.yaml": "latin.yaml is not UTF-8",
 }
 

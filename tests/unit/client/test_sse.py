@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from quantbench.client import sse, tables_io
 from quantbench.client.records import Exchange
 from quantbench.client.sse import events, record
+from quantbench.records import request
 from quantbench.records.request import RequestRecord
 
 QUICK = settings(max_examples=80, deadline=None)
@@ -219,6 +220,13 @@ def test_what_is_not_a_success(name: str) -> None:
     parts, over, reason = FAILURES[name]
     seen = judge(parts, **over)
     assert (seen.ok, seen.reason) == (False, reason)
+    if over.get("ending", "complete") == "complete":
+        assert seen.detail, "what the transport does not tell, the stream does"
+
+
+def test_every_reason_of_a_failure_is_explained_and_no_other() -> None:
+    given = {reason for _, _, reason in FAILURES.values()} | {judge([], ending="too_long").reason}
+    assert given == set(request.FAILURES)
 
 
 def test_what_the_server_said_is_kept() -> None:

@@ -92,6 +92,12 @@ def test_a_block_is_compared_in_all_that_it_tells(changes: dict[str, Any], said:
     assert block_differences(runs.but(block, protocol=0), WITH) == ("protocol 0, now 1", *said)
 
 
+def test_a_difference_that_stands_twice_in_a_block_is_said_once() -> None:
+    """`min_seconds` is a float of the block and a number as it was written among its knobs."""
+    block = runs.block(min_seconds=3.0, measured_with=runs.but(WITH, knobs=runs.but(KNOBS, min_seconds=3)))
+    assert block_differences(block, WITH) == ("min_seconds 3, now 20",)
+
+
 def test_of_an_older_block_the_protocol_is_compared_and_what_else_is_there() -> None:
     old = runs.block()
     assert old.measured_with is None

@@ -133,6 +133,7 @@ ODD: dict[str, tuple[Any, str | None, int]] = {
     "HTTP 400": (400, "HTTP 400: odd", 1),
     "silence until the time is out": (5.0, "did not answer", 1),
     "no JSON": (b"<html>", "without a JSON object", 3),
+    "a stream": (b'data: {"choices": [{"text": "z"}]}\n\n', "answered with a stream", 1),
     "no choices": (b'{"choices": []}', "JSON of another shape", 3),
     "a number for a text": (LONG.replace(b'"%s"', b"1"), "JSON of another shape", 3),
     "no ids": (LONG.replace(b"[1]", b"null"), "JSON of another shape", 3),

@@ -106,13 +106,46 @@ def test_damaged_weights_are_named_before_a_server_starts(home, damage):
     model_source.check_source(changed(spec, load_format="dummy"))
 
 
-def test_a_broken_model_that_was_made_here_is_made_again_by_removing_it(home):
-    spec = fake_spec(home)
-    (home / "models/alpha/provenance.json").write_text("{}")
-    (home / "models/alpha/model.safetensors").unlink()
-    with pytest.raises(QuantbenchError, match="has no weights") as caught:
-        model_source.check_source(spec)
-    assert caught.value.remedy == f"remove the folder {home / 'models/alpha'} and run again"
+def test_a_broken_model_that_was_made_here_is_made_again_by_removing_it(home, monkeypatch):
+    fake_spec(home)
+    (home / "models/cpu").mkdir()
+    folder = (home / "models/alpha").rename(home / "models/cpu/alpha")
+    (folder / "provenance.json").write_text("{}")
+    (folder / "model.safetensors").unlink()
+    monkeypatch.chdir(home)
+    spec = fake_spec(None, source="models/cpu/alpha")
+    for own, remedy in ((False, "remove the folder models/cpu/alpha and run again"), (True, COPY)):
+        with pytest.raises(QuantbenchError, match="has no weights") as caught:
+            model_source.check_source(spec, own=own)
+        assert caught.value.remedy == remedy
+
+
+COPY = "copy the model again, or correct models.alpha.source"
+POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+
+
+@pytest.mark.fault("a copy of a model is damaged", "the remedy is for that damage, and never to remove the copy")
+@pytest.mark.parametrize(
+    ("name", "content", "remedy"),
+    [("config.json", b"\xef\xbb\xbf{}", "as plain JSON, without byte order mark (BOM) or comments"),
+     ("config.json", b"{} // mine", "as plain JSON, without byte order mark (BOM) or comments"),
+     ("config.json", b"", "copy config.json again"),
+     ("config.json", POINTER, "git lfs pull"),
+     ("model-00002-of-00003.safetensors", POINTER, "git lfs pull"),
+     ("model.safetensors.index.json", POINTER, "git lfs pull"),
+     ("model-00002-of-00003.safetensors", None, "copy model-00002-of-00003.safetensors again"),
+     ("model-00003-of-00003.safetensors", b"cut", "copy model-00003-of-00003.safetensors again")],
+)  # fmt: skip
+def test_a_damaged_copy_of_a_made_model_is_mended_by_its_kind_of_damage(home, name, content, remedy):
+    folder = sharded(home / "copy")
+    (folder / "provenance.json").write_text("{}")
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
+    with pytest.raises(QuantbenchError) as caught:
+        model_source.check_source(fake_spec(None, source=str(folder)))
+    assert remedy in caught.value.remedy
+    assert "remove" not in caught.value.remedy
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -37,7 +37,7 @@ SECONDS = 20.0
 
 _SHOWN = (
     *("concurrency", "max_tokens", "n", "failures", "throughput_tok_s", "p50_ttft_ms", "p95_ttft_ms"),
-    *("p50_e2e_ms", "p95_e2e_ms", "p50_tpot_ms", "client_cpu_share", "valid", "reasons", "failure_reasons"),
+    *("p50_e2e_ms", "p95_e2e_ms", "p50_tpot_ms", "client_cpu_share", "valid"),
 )
 
 
@@ -104,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
         if rows and not args.quiet:
             shown = [c for c in _SHOWN if any(row[c] != "" for row in rows)]
             output.show_table(f"{args.url}  {specs[0].model}", rows, shown)
+            output.show_codes(rows)
     return 0 if all(row["failures"] == 0 for row in rows) else 1
 
 

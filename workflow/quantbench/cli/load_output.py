@@ -106,6 +106,14 @@ def show_table(title: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[
     Console().print(table)
 
 
+def show_codes(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the reason codes of each point on lines of their own: a narrow column would break them within a word."""
+    for row in rows:
+        for column in ("reasons", "failure_reasons"):
+            if row[column]:
+                print(f"{column} of c{row['concurrency']}_t{row['max_tokens']}: {row[column].replace(';', '; ')}")
+
+
 def report_failures(place: str, blocks: Blocks) -> None:
     """On stderr: the server's words, once per reason code of failed requests; failed guards; requests sent again."""
     failed = [r for records, _ in blocks for r in records if not r.ok]

@@ -52,10 +52,8 @@ def check(words: Sequence[str]) -> None:
                 raise QuantbenchError(f"{option} {value}: {key} is no key at the top", remedy=remedy)
         elif not value.endswith(_SUFFIXES):
             raise _misplaced(option, value, f"{value} is no configuration file (.yaml, .yml, .json)")
-        elif not value.endswith(".json"):
-            read_yaml(Path(value))
-        elif not Path(value).is_file():
-            raise QuantbenchError(f"config: {value} does not exist", remedy="correct the path")
+        else:
+            read_yaml(Path(value), empty=False)
 
 
 def check_executor(words: Sequence[str]) -> None:

@@ -338,6 +338,12 @@ def _count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < _MAX_COUNT else None
 
 
+_NO_USAGE = (
+    "the server sends no usage, so nobody knows its tokens: have it, or the proxy before it, honour "
+    "`stream_options: {include_usage: true}`, which every request has"
+)
+
+
 def _reason(
     exchange: Exchange, seen: _Seen, came: Arrivals, completion: int | None, expected: int | None
 ) -> tuple[str | None, str]:
@@ -346,9 +352,9 @@ def _reason(
     excerpt = exchange.detail or body[:500].decode(errors="replace").strip()
     status = exchange.status
     if status is not None and status >= 400:
-        return ("http_4xx" if status < 500 else "http_5xx"), excerpt
+        return ("http_4xx" if status < 500 else "http_5xx"), excerpt or f"HTTP {status}, without a word"
     if seen.problem == "in_band_error" or (status == 200 and _error_body(body)):
-        return "in_band_error", seen.detail or excerpt
+        return "in_band_error", seen.detail or excerpt or "the stream has an error event, and no word of it"
     if exchange.ending != "complete":
         return ("bad_stream" if exchange.ending == "bad_http" else exchange.ending), excerpt
     if status != 200 or seen.problem:
@@ -363,9 +369,9 @@ def _reason(
             f"usage says {completion} tokens, and no text came"
         )
     if seen.finish_reason is None:
-        return "no_finish_reason", ""
+        return "no_finish_reason", "the stream has text and [DONE], and no finish_reason"
     if completion is None:
-        return "no_usage", ""
+        return "no_usage", _NO_USAGE
     if expected is not None and completion != expected:
         return "token_count", f"{completion} tokens instead of {expected}"
     if came.problem:

@@ -7,6 +7,7 @@ import datetime
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Union
 
@@ -21,6 +22,8 @@ Json = dict[str, Any]
 
 _SWITCHES: Final = {"on": True, "yes": True, "off": False, "no": False}
 """What YAML takes for booleans, and `--config` delivers as text."""
+_OFF: Final = ("off", "no", "false", "none", "null")
+_PERCENT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
 class Fault(NamedTuple):
@@ -129,13 +132,22 @@ def _beyond_json(value: Any, where: str = "") -> Iterator[Fault]:
         for key, item in value.items():
             if not isinstance(key, str):
                 what = f"{where or 'top level'}: YAML reads the name {key!r} as {type(key).__name__}"
-                yield Fault(what, f'write it in quotes: "{key}"')
+                yield Fault(what, f"write it in quotes: {_in_quotes(key)}")
             elif not _is_text(key):
                 yield Fault(f"{where or 'top level'}: the name {_shown(key)} {_NO_TEXT}", "correct that name")
             yield from _beyond_json(item, f"{where}.{key}" if where else str(key))
     elif isinstance(value, list):
         for number, item in enumerate(value):
             yield from _beyond_json(item, f"{where}.{number}")
+
+
+def _in_quotes(value: Any) -> str:
+    """A text that YAML reads as something else, as it is to be written; a boolean has several names."""
+    if isinstance(value, bool):
+        return " or ".join(
+            f'"{word}"' for word in (*(w for w in _SWITCHES if _SWITCHES[w] is value), json.dumps(value))
+        )
+    return f'"{"null" if value is None else value}"'
 
 
 def _is_text(value: str) -> bool:
@@ -175,7 +187,8 @@ def _explain(fault: ValidationError, root: Mapping[str, Any]) -> Fault:
             return Fault(words, f"write one of them for {where}")
         case "pattern" if "x-says" in rules:
             words = f"{at}{_shown(value)} is not allowed; write {rules['x-says']}"
-            return Fault(words, f"correct {where}" if not fault.path else f"correct {where}, or leave it out")
+            name = "propertyNames" in fault.absolute_schema_path
+            return Fault(words, f"rename {_shown(value)} in {where}" if name else f"correct {where}, or leave it out")
         case "format":
             words = f"{at}{_shown(value)} is not a date; write it like 2026-11-01"
             return Fault(words, f"write {where} like 2026-11-01, in quotes on a command line")
@@ -199,11 +212,17 @@ def _how_to_write(where: str, value: Any, rules: Mapping[str, Any]) -> str:
         parts = value.split(",") if isinstance(value, str) else [value]
         items = [_scalar(part.strip() if isinstance(part, str) else part, rules.get("items", {})) for part in parts]
         return f"write {where}: {json.dumps(items, default=str)}"
+    if kind == "object" and "x-off" in rules and (value is None or str(value).lower() in _OFF):
+        return f"write {where}: {rules['x-off']}"
     if kind == "object":
         takes = (key for key, sub in rules.get("properties", {}).items() if _accepts(sub, value))
-        inner = next(takes, None) if value is not None else None
+        inner = next(takes, None) if value is not None and not isinstance(value, bool) else None
         named = f"{{{inner}: {value}}}" if inner else _keys_of(rules)
         return f"write {where}: {named}"
+    if "string" in kinds and isinstance(value, bool):
+        return f"write {where} in quotes, as it was meant: {_in_quotes(value)}"
+    if kind == "number" and isinstance(value, str) and (share := _PERCENT.fullmatch(value)):
+        return f"write {where}: {float(share[1]) / 100:g}"
     return f"write {' or '.join([_KINDS[kind] for kind in ([kinds] if isinstance(kinds, str) else kinds)])} for {where}"
 
 

@@ -32,6 +32,10 @@ _PATHS = (
 )
 
 
+class _Twice(yaml.constructor.ConstructorError):
+    """A key that stands twice in a mapping."""
+
+
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """A key that stands twice in a mapping is a fault: plain YAML takes the last without a word.
 
@@ -42,7 +46,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen and key.value != "<<":
-                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' stands here twice", key.start_mark)
+                raise _Twice(None, None, f"'{key.value}' stands here twice", key.start_mark)
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
         values: dict[Any, Any] = super().construct_mapping(node, deep)
         return values
@@ -123,7 +127,7 @@ def _shown(path: Path, root: Path) -> str:
 def _name(name: str, config_schema: Mapping[str, Any]) -> str:
     """The profile's name, before it becomes part of a path."""
     node = config_schema["properties"]["gpu"]
-    schema.raise_for(fault._replace(what=f"gpu: {fault.what}") for fault in schema.faults_of(name, node))
+    schema.raise_for(schema.faults_of({"gpu": name}, {"properties": {"gpu": node}}))
     return name
 
 
@@ -171,8 +175,11 @@ _UNNAMED: Final = '"<unicode string>", '
 """How PyYAML calls what it was given as text."""
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read one YAML (or JSON) mapping, empty for an empty file; an error names the file and the line."""
+def read_yaml(path: Path, *, empty: bool = True) -> dict[str, Any]:
+    """Read one YAML (or JSON) mapping; an error names the file and the line.
+
+    An empty file is an empty mapping; a fault where `empty` is False, as snakemake takes it for one.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         value = json.loads(text) if path.suffix == ".json" else yaml.load(text, _Loader)
@@ -188,14 +195,26 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise QuantbenchError(
             f"config: {path} is not valid YAML: {' '.join(str(error).replace(_UNNAMED, '').split())}",
-            remedy="correct that line; texts with `: ` or `?` in them need quotes",
+            remedy=_yaml_remedy(error, text),
         ) from None
+    if value is None and not empty:
+        raise QuantbenchError(f"config: {path} holds no key", remedy="write one into it, or leave the file out")
     if value is not None and not isinstance(value, dict):
         raise QuantbenchError(
             f"config: {path} must hold `key: value` lines, not a {type(value).__name__}",
             remedy="see config/config.yaml for an example",
         )
     return value or {}
+
+
+def _yaml_remedy(error: yaml.YAMLError, text: str) -> str:
+    if isinstance(error, _Twice):
+        return "keep one of them"
+    mark = getattr(error, "problem_mark", None)
+    line = text.splitlines()[mark.line] if mark and mark.line < len(text.splitlines()) else ""
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return "indent that line with spaces: YAML takes no tab there"
+    return "correct that line; texts with `: ` or `?` in them need quotes"
 
 
 def blocks_on_disk(results: Results, arm: str, cell: Cell) -> int:

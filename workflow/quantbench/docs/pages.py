@@ -10,12 +10,15 @@ from quantbench.config import settings
 from quantbench.docs import contracts, modules, tables
 from quantbench.docs.markdown import fill
 from quantbench.records.fleet import FleetRow
+from quantbench.report import say
 
 Block = Callable[[], str]
 BLOCKS: Final[Mapping[str, Mapping[str, Block]]] = {
     "docs/architecture.md": {"modules": modules.modules_table},
     "docs/measurement.md": {
         "metrics": tables.metrics_table,
+        "failures": tables.failures_table,
+        "codes": lambda: tables.codes_table(settings.read_yaml(say.WORDS_FILE)["code"]),
         "guards": tables.guards_table,
         "gate": lambda: tables.gate_table(settings.read_yaml(settings.SCHEMA)),
     },

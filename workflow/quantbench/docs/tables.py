@@ -15,8 +15,10 @@ from quantbench.judge.guards import GUARDS
 from quantbench.judge.summary import columns
 from quantbench.quality import gate
 from quantbench.records import export
+from quantbench.records.codes import CODES
 from quantbench.records.layout import PATHS
 from quantbench.records.metric import METRICS
+from quantbench.records.request import FAILURES
 from quantbench.wording import percent
 
 _SCOPES: Final = {"block": "Of a block", "server": "Of a server", "pair": "Of a comparison", "run": "Of a run"}
@@ -29,6 +31,16 @@ def guards_table() -> str:
         rows = [(f"`{g.id}`", g.severity, g.meaning, g.detection, g.remedy) for g in GUARDS if g.scope == scope]
         parts.append(f"### {heading}\n\n{table(head, rows)}")
     return "\n\n".join(parts)
+
+
+def failures_table() -> str:
+    """`failures` of docs/measurement.md: why a request is a failure."""
+    return table(("`reason`", "meaning"), [(f"`{code}`", meaning) for code, meaning in FAILURES.items()])
+
+
+def codes_table(words: Mapping[str, str]) -> str:
+    """`codes` of docs/measurement.md: every reason code with its sentence in the catalogue of words."""
+    return table(("code", "meaning"), [(f"`{code}`", words[name]) for name, code in CODES.items()])
 
 
 def gate_table(schema: Mapping[str, Any]) -> str:

@@ -33,6 +33,9 @@ MOST_BYTES = 16 << 20
 TLS_REMEDY = (
     "for a certificate of your own, name its CA's file in SSL_CERT_FILE; for a server without TLS, write http://"
 )
+STREAM_REMEDY = (
+    "have that server, or the proxy before it, send one JSON object to a request with `stream: false`; its URL is right"
+)
 NOT_FOLLOWED = "nothing follows redirects, as the API key is for the server that is named"
 _SHOWN_NAMES = 8
 _WAITED_FOR = (408, 425, 429)
@@ -43,7 +46,8 @@ class ClientError(Exception):
     """The server did not answer, or not as it should; the message says how.
 
     status: of an HTTP answer, else None. tls: what is wrong with the TLS of the server, else None. location: where it
-    redirects to, else None. answered: what came is a whole answer, but not one that was to be expected.
+    redirects to, else None. answered: what came is a whole answer, but not one that was to be expected; streamed: it
+    came as a stream.
     """
 
     def __init__(
@@ -54,10 +58,11 @@ class ClientError(Exception):
         location: str | None = None,
         *,
         answered: bool = False,
+        streamed: bool = False,
     ) -> None:
         super().__init__(message)
         self.status, self.tls, self.location = status, tls, location
-        self.answered = answered
+        self.answered, self.streamed = answered, streamed
 
     @property
     def lasting(self) -> bool:
@@ -237,6 +242,8 @@ def remedy(error: ClientError, where: str) -> str:
         return f"set {where} to {base} if that is the server you mean; {NOT_FOLLOWED}"
     if error.status in (401, 403):
         return f"give the API key that the server wants: export {KEY}=…"
+    if error.streamed:
+        return STREAM_REMEDY
     if error.lasting:
         return f"set {where} to the URL of an OpenAI-compatible server as far as its /v1, without what follows"
     if error.status is not None:
@@ -261,10 +268,18 @@ def ask(url: str, body: Mapping[str, Any] | None = None, *, timeout: float = 10.
         value = json.loads(came.body)
     except (ValueError, RecursionError):
         value = None
+    if is_stream(came.body):
+        what = f"{url} answered with a stream, though `stream: false` asks for one JSON object"
+        raise ClientError(what, answered=True, streamed=True)
     if not isinstance(value, dict):
         kind, start = printable(came.kind, 40) or "no Content-Type", api_key.hidden(printable(came.body, 80), key)
         raise ClientError(f"{url} answered with {kind}, “{start}”, and not with a JSON object", answered=True)
     return value
+
+
+def is_stream(body: bytes) -> bool:
+    """Is this server-sent events, by its first field?"""
+    return body.lstrip().startswith((b"data:", b"event:", b": "))
 
 
 def models(url: str, key: str | None = None, timeout: float = 10.0) -> list[str]:
@@ -318,7 +333,7 @@ class Answer(NamedTuple):
 
 def complete(url: str, model: str, *, tokens: int = 16, timeout: float = 120.0, key: str | None = None) -> Answer:
     """One greedy completion of TEST_PROMPT, as a chat where all else is 404. Raises ClientError."""
-    body = {"model": model, "max_tokens": tokens, "temperature": 0.0}
+    body = {"model": model, "max_tokens": tokens, "temperature": 0.0, "stream": False}
     start = time.monotonic()
     try:
         answer = ask(f"{url}/v1/completions", body | {"prompt": TEST_PROMPT}, timeout=timeout, key=key)

@@ -129,7 +129,9 @@ def _differing(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[s
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it: a tuple is a list."""
+    """As JSON has it: a tuple is a list. A whole number is one however it was written: 3.0 is 3."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return list(value) if isinstance(value, tuple) else value
 
 

@@ -52,9 +52,9 @@ def config_fault(folder: Path) -> str:
     try:
         content = path.read_bytes()
         if content.startswith(_POINTER):
-            return "is a pointer of Git LFS and not the file itself (git lfs pull gets that)"
+            return "is a pointer of Git LFS and not the file itself"
         if content.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            return "begins with a byte order mark, which vLLM's reader refuses: save it as UTF-8 without one"
+            return "begins with a byte order mark, which vLLM's reader refuses"
         value = json.loads(content.decode("utf-8"))
     except OSError as error:
         return f"cannot be read: {error.strerror}"
@@ -193,8 +193,8 @@ def projection_inputs(folder: Path | str) -> dict[str, int]:
 def damage(path: Path) -> str:
     """What is wrong with a weight file, as far as its header and its length tell; empty if nothing is known."""
     try:
-        if _is_pointer(path):
-            return "is a pointer of Git LFS and not the file itself (git lfs pull gets that)"
+        if is_pointer(path):
+            return "is a pointer of Git LFS and not the file itself"
         if path.suffix != ".safetensors":
             return "" if path.stat().st_size else "is empty"
         begin, header = _header(path)
@@ -217,9 +217,13 @@ def _as_long_as_its_shape(entry: Entry) -> bool:
     return bits is None or -(-bits * count(entry.shape) // 8) == end - begin
 
 
-def _is_pointer(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(_POINTER)) == _POINTER
+def is_pointer(path: Path) -> bool:
+    """Is this a pointer of Git LFS in place of the file? False for what cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return False
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -109,6 +109,9 @@ class Server:
         try:
             return dict(_loaded(bytes(content)))
         except (ValueError, TypeError, RecursionError) as error:
+            if openai_api.is_stream(bytes(content)):
+                what = f"{url} answered with a stream, though `stream: false` asks for one JSON object: {text}"
+                raise UnansweredError(what, remedy=openai_api.STREAM_REMEDY, again=False) from error
             packed = "" if coding == "identity" else f", packed as {openai_api.printable(coding, 40)}"
             raise UnansweredError(f"{url} answered without a JSON object{packed}: {text}", remedy=self.needs) from error
 

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
+
+FAILURES: Final[Mapping[str, str]] = {
+    "connect": "no connection to the server",
+    "disconnected": "the server closed the connection before the end of its reply",
+    "timeout": "no end of the reply within `block.timeout_s` (of `quantbench load`: `--timeout`)",
+    "too_long": "the reply, one of its lines, or all replies of the block are larger than a client may keep",
+    "cancelled": "given up by the client itself, as when a run is interrupted",
+    "http_4xx": "the server refuses the request: wrong model, key or field, too long a prompt, or too many requests",
+    "http_5xx": "the server, or a proxy before it, is ill or busy",
+    "in_band_error": "an error within a reply of status 200",
+    "bad_stream": "what came is no stream of server-sent events as OpenAI's API has it",
+    "truncated": "the stream ended without `[DONE]`",
+    "no_tokens": "the stream is whole and has no text",
+    "no_finish_reason": "the stream has text and `[DONE]`, and no finish_reason",
+    "no_usage": "the server does not say how many tokens it sent, though every request asks for that "
+    "(`stream_options.include_usage`)",
+    "token_count": "usage says another number of tokens than were asked for, or than came",
+}
+"""Why a request is a failure: its `reason`, and what that means."""
 
 Span = tuple[int, int]
 """(sent, end) in ns."""

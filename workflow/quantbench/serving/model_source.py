@@ -73,8 +73,11 @@ def unpacked(spec: ServerSpec) -> Unpacked | None:
         return None
 
 
-def check_source(spec: ServerSpec) -> None:
-    """Raise QuantbenchError if the model is not here, or not whole: a folder with config.json and all its weights."""
+def check_source(spec: ServerSpec, *, own: bool = False) -> None:
+    """Raise QuantbenchError if the model is not here, or not whole: a folder with config.json and all its weights.
+
+    own: it is known that no rule makes this folder, wherever it lies.
+    """
     source, model = spec.source, spec.model
     path = find_source(spec)
     if path is None:
@@ -98,10 +101,11 @@ def check_source(spec: ServerSpec) -> None:
         try:
             gguf.whole(path)
         except ValueError as error:
-            remedy = f"get the file again, or correct models.{model}.source"
+            remedy = PULL if checkpoint.is_pointer(path) else f"get the file again, or correct models.{model}.source"
             raise QuantbenchError(f"models.{model}.source: {path} {error}", remedy=remedy) from None
     if path.is_dir() and (fault := _fault_of(path, spec)):
-        raise QuantbenchError(f"models.{model}.source: {fault[0]}", remedy=fault[1] or _remedy(spec, path, fault[2]))
+        remedy = fault[1] or _remedy(spec, path, fault[2], own)
+        raise QuantbenchError(f"models.{model}.source: {fault[0]}", remedy=remedy)
 
 
 Fault = tuple[str, str, Sequence[Path]]
@@ -182,13 +186,24 @@ def _others(source: str, hub: Hub) -> str:
     return f"; of its revisions the cache has {', '.join(found[:_NAMED])}" if found else ""
 
 
-def _remedy(spec: ServerSpec, path: Path, files: Sequence[Path]) -> str:
+PULL = "fetch the real files: git lfs pull, in the clone that they came from"
+"""The remedy for a pointer of Git LFS in place of a file."""
+
+
+def _remedy(spec: ServerSpec, path: Path, files: Sequence[Path], own: bool) -> str:
     if path != Path(spec.source):
         return f"complete it with: {_download(spec, path, files)} (with --force-download if a file is damaged)"
-    if (path / PROVENANCE).exists():  # made here: its rule makes it again when the record is gone
+    made = re.fullmatch(rf"models/[^/]+/{re.escape(spec.model)}", spec.source)  # as `Plan.source` has it
+    if made and not own and (path / PROVENANCE).exists():  # its rule makes it again when the record is gone
         return f"remove the folder {path} and run again"
-    names = ", ".join(file.name for file in files[:_NAMED]) if len(files) <= _NAMED else ""
-    return f"copy {names or 'the model'} again, or correct models.{spec.model}.source"
+    if any(map(checkpoint.is_pointer, files)):
+        return PULL
+    config = path / "config.json"
+    if config in files and config.is_file() and config.stat().st_size:
+        return f"save {config} as plain JSON, without byte order mark (BOM) or comments, or copy it again"
+    names = ", ".join(file.name for file in files[:_NAMED])
+    more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
+    return f"copy {names or 'the model'}{more} again, or correct models.{spec.model}.source"
 
 
 def _download(spec: ServerSpec, snapshot: Path | None = None, files: Sequence[Path] = ()) -> str:

@@ -145,6 +145,18 @@ def test_a_page_that_is_no_model_server_is_not_healthy(reply: tuple[bytes, str])
     assert len(str(caught.value)) < 300
 
 
+@pytest.mark.fault("a server ignores `stream: false`", "it is said that a stream came, and not that the URL is wrong")
+def test_a_stream_in_place_of_one_object_is_named_as_that() -> None:
+    came = b'data: {"choices": [{"text": " Paris"}]}\n\ndata: [DONE]\n\n'
+    with server(sends(says(came, b"text/event-stream"))) as url, pytest.raises(openai_api.ClientError) as caught:
+        openai_api.complete(url, "m")
+    assert "answered with a stream" in str(caught.value)
+    assert caught.value.lasting
+    remedy = openai_api.remedy(caught.value, "models.a.endpoint")
+    assert "`stream: false`" in remedy
+    assert "models.a.endpoint" not in remedy
+
+
 def test_a_server_that_is_loading_is_waited_for() -> None:
     for status in (b"503 Loading", b"429 Slow", b"500 Oh"):
         with server(sends(says(b"", status=status))) as url, pytest.raises(openai_api.ClientError) as caught:
