@@ -264,7 +264,11 @@ class Percentile(Record, frozen=True):
 
 
 class BlockContext(InCell, frozen=True, kw_only=True):
-    """All that is known of one block beside its requests. The last four are judged anew whenever it is read."""
+    """All that is known of one block beside its requests. The last four are judged anew whenever it is read.
+
+    beyond: how a block beyond the plan's `blocks` came, by a round for open answers or by `extra_blocks` (as `refine`
+    adds them); null for one of the plan, and in older results.
+    """
 
     retired: ClassVar = ("gpu_name",)
 
@@ -288,6 +292,7 @@ class BlockContext(InCell, frozen=True, kw_only=True):
     server: ServerFacts
     lane: LaneFacts
     measured_with: MeasuredWith | None = None
+    beyond: Literal["round", "extra"] | None = None
     bottleneck: Bottleneck = Bottleneck()
     guards: tuple[GuardResult, ...] = ()
     valid: bool = True

@@ -173,6 +173,8 @@ def _footnote(run: Run, say: Speech, rows: Sequence[Comparison]) -> str:
         counts = {"low": min(pairs) if min(pairs) < max(pairs) else None, "high": max(pairs)}
         primary = next((row.metric for row in rows if row.primary), None)
         notes = [say("speed.legend", **counts, legend=legend(say, rows), primary=primary)]
+        for n, some in grouped([row for row in rows if row.first], lambda row: row.first).items():
+            notes.append(say("speed.first", n=n, where=_where(run, some, rows)))
         if rows[0].workload == run.workloads()[0]:
             notes.append(say("speed.not_a_quotient"))
     reasons: dict[str, list[Comparison]] = {}
