@@ -22,7 +22,7 @@ from quantbench.wording import BLANK, change, integer, listing, number, ratio, r
 
 TITLES: Final[dict[Style, str]] = {"interactive": "Chat Capacity", "batch": "Batch Capacity"}
 MARKS: Final = {
-    "better": "▲", "worse": "▼", "equivalent": "≈", "undecided": "?", "described": "", "no_test": "?", "invalid": BLANK
+    "better": "▲", "worse": "▼", "equivalent": "≈", "undecided": "?", "described": "", "no_test": "", "invalid": BLANK
 }  # fmt: skip
 OUTCOMES: Final = ("better", "worse", "equivalent", "gain", "loss", "undecided", "described", "no_test", "invalid")
 """What may have happened to a metric, in the order in which it is said."""
@@ -174,7 +174,7 @@ def _footnote(run: Run, say: Speech, rows: Sequence[Comparison]) -> str:
         primary = next((row.metric for row in rows if row.primary), None)
         notes = [say("speed.legend", **counts, legend=legend(say, rows), primary=primary)]
         for n, some in grouped([row for row in rows if row.first], lambda row: row.first).items():
-            notes.append(say("speed.first", n=n, where=_where(run, some, rows)))
+            notes.append(sentence(say("speed.first", n=n, where=_where(run, some, rows))))
         if rows[0].workload == run.workloads()[0]:
             notes.append(say("speed.not_a_quotient"))
     reasons: dict[str, list[Comparison]] = {}
