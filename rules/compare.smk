@@ -49,7 +49,7 @@ checkpoint measure_further:
         **{f"lane{number}": 1 for number in range(len(config["lanes"]))},
     params:
         budget_s=PLAN.budget_s,
-        comparison=report_plan.comparison(PLAN),
+        comparison=report_plan.comparison(PLAN, RESULTS),
     script:
         "../workflow/scripts/measure_further.py"
 
@@ -72,7 +72,7 @@ rule compare_models:
     params:
         judged_by=JUDGED_BY,
         blocks=all_blocks,
-        comparison=report_plan.comparison(PLAN),
+        comparison=report_plan.comparison(PLAN, RESULTS),
     script:
         "../workflow/scripts/compare_models.py"
 

@@ -331,6 +331,7 @@ CASES: dict[str, dict[str, Run]] = {
         "more blocks would decide, or not": compared(
             comparison(C1, **OPEN, blocks_to_decide=7), comparison(C8, **OPEN)
         ),
+        "blocks were added for precision": compared(comparison(CHAT, first=4)),
         "blocks refused, not interleaved": compared(comparison(C1, invalid_blocks=REFUSED, interleaved=False)),
         "on other lanes, not interleaved": compared(comparison(C1, interleaved=False, same_lane=False)),
         "a guard refuses the comparison": compared(

@@ -206,7 +206,7 @@ def kept_facts() -> Run:
         for name in ("raw", "servers", "client"):
             (tree.below / tree.root / name).symlink_to(KEPT / name)
         report = convert(report_plan.report(plan), ReportPlan)
-        return derive(tree, report, report_plan.comparison(plan), report_plan.prices(plan), ["snakemake"])
+        return derive(tree, report, report_plan.comparison(plan, tree), report_plan.prices(plan), ["snakemake"])
 
 
 # What the rules make of it --------------------------------------------------------------------------------------

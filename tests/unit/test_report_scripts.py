@@ -53,8 +53,20 @@ def test_a_row_of_short_or_refused_blocks_says_so() -> None:
 def test_reports_get_exactly_the_configuration_that_the_rules_pass() -> None:
     plan = settings.load(ROOT, {"gpu": "rtx2000-ada-16gb"})
     assert convert(report_plan.report(plan), ReportPlan).gpu == plan.gpu
-    assert convert(report_plan.comparison(plan), ComparisonPlan).primary.cell.key == "chat/c16_t128"
+    assert convert(report_plan.comparison(plan, Results(plan.gpu)), ComparisonPlan).primary.cell.key == "chat/c16_t128"
     assert "hourly_price" not in str(report_plan.report(plan)), "a price would remake what does not depend on it"
+
+
+def test_the_budget_of_refine_does_not_change_the_rule_of_a_run_that_had_rounds(tmp_path: Path) -> None:
+    given, results = {"gpu": "rtx2000-ada-16gb", "extra_blocks": {"chat/c8_t128": 2}}, Results("card", tmp_path)
+    plain, refine = (settings.load(ROOT, given | {"budget": budget}) for budget in ("30min", 0))
+    assert report_plan.comparison(refine, results)["until_decided"] is False
+    results.file("further").parent.mkdir(parents=True)
+    results.file("further").touch()
+    assert report_plan.comparison(refine, results) == report_plan.comparison(plain, results)
+    cell, blocks = Cell.of("chat", 8, 128), plain.config["blocks"]
+    assert [plain.beyond(cell, blocks + n) for n in (0, 1, 3)] == [None, "extra", "round"]
+    assert refine.beyond(cell, blocks + 3) == "extra"
 
 
 def test_points_are_the_grid_and_what_lies_on_disk(tmp_path: Path) -> None:

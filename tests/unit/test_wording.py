@@ -68,3 +68,7 @@ def test_rounding_makes_no_nothing_and_no_all_of_what_is_neither() -> None:
 @given(st.floats(min_value=0, max_value=1))
 def test_a_bound_is_never_rounded_to_where_it_does_not_hold(bound: float) -> None:
     assert float(w.at_most(bound).removesuffix(" %")) >= bound * 100 - 1e-6
+
+
+def test_no_p_value_is_zero() -> None:
+    assert [w.p_value(p) for p in (0.0, 0.0009, 0.0123)] == ["< 0.001", "< 0.001", "= 0.012"]

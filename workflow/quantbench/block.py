@@ -14,7 +14,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 from msgspec.structs import replace
@@ -56,7 +56,9 @@ Warmed = set[tuple[Mark, str]]
 
 @dataclass(frozen=True)
 class BlockSpec:
-    """What to measure, and where; wanted: what the plan knows of that; start: of which start of its server."""
+    """What to measure, and where; wanted: what the plan knows of that; start: of which start of its server;
+    beyond: how it comes, if it is no block of the plan.
+    """
 
     arm: str
     number: int
@@ -66,6 +68,7 @@ class BlockSpec:
     prompts: Path
     wanted: MeasuredWith | None = None
     start: Start = FIRST
+    beyond: Literal["round", "extra"] | None = None
 
     @property
     def seed(self) -> str:
@@ -195,6 +198,7 @@ class Heard:
             server=self._server_facts(result.records),
             lane=self.lane,
             measured_with=self.measured_with,
+            beyond=self.block.beyond,
         )
         words = {reason: hidden(said, os.environ) for reason, said in context.failure_words.items()}
         return result.records, replace(context, failure_words=words)

@@ -38,7 +38,7 @@ from quantbench.records.quality import AnsweredWith
 from quantbench.records.server import ServerSpec
 from quantbench.records.suite import CollectedWith, items_file
 from quantbench.serving import identity, owner
-from quantbench.wording import plural
+from quantbench.wording import listing, plural
 
 SET_ASIDE: Final = "set_aside"
 """Folder beside what it was taken from; below it one folder per configuration."""
@@ -224,19 +224,19 @@ class Kept:
 
     def words(self) -> Iterator[str]:
         """What a plan says before anything is done: how many blocks are of another configuration, and what differs."""
-        others: Counter[tuple[str, str]] = Counter()
+        others: dict[str, Counter[str]] = {}
         back = 0
         for arm in self.plan.arms:
             for cell in report_plan.points(self.plan, arm, self.results):
                 for n in range(1, self.pooled(arm, cell) + 1):
                     found = self.found("block", _of(arm, cell, n))
                     if found.state == "other":
-                        others[arm, "; ".join(found.differences)] += 1
+                        others.setdefault("; ".join(found.differences), Counter())[arm] += 1
                     if found.state in ("other", "missing"):
                         files = self.files("block", _of(arm, cell, n))
                         back += bool(_candidate("block", files, self.expected.block(arm, cell)))
-        for (arm, differences), count in others.items():
-            what = f"{plural(count, 'block')} of {arm} of another configuration ({differences})"
+        for differences, arms in others.items():
+            what = f"{plural(arms.total(), 'block')} of {listing(arms)} of another configuration ({differences})"
             yield f"{what}: set aside and made again where asked for"
         if back:
             were = "was" if back == 1 else "were"

@@ -133,6 +133,7 @@ class LaneProcess:
             wanted=replace(planned, server=kept.now(planned.server, spec)),
             # From the plan and not the params: another number of starts measures no block again.
             start=Start(self._plan.start_of(number), self._plan.starts_if_cheap),
+            beyond=self._plan.beyond(cell, number),
         )
 
     def _prepare(self, following: Reference | None) -> None:

@@ -72,6 +72,11 @@ def change(ratio: object, digits: int = 1) -> str:
     return text if text.startswith("−") or not text.strip("0. %") else f"+{text}"
 
 
+def p_value(p: float) -> str:
+    """ "= 0.012", "< 0.001": none is zero."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
 def ratio(value: object) -> str:
     """A ratio with three decimals, and three significant digits where those would show nothing: "1.123", "0.000120"."""
     if not is_number(value):

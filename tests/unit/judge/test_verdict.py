@@ -260,6 +260,29 @@ def test_after_the_planned_blocks_the_first_ones_keep_the_interval_honest():
     assert widths[1] != widths[2]
 
 
+def beyond_the_plan(how, planned=6):
+    """Blocks of a session of 12, of which those beyond the plan came as `how` says, by number."""
+    contexts = run(FASTER, blocks=12, sd=0.02, seed=2)
+    return [replace(c, beyond=how(c.block)) if c.block > planned else c for c in contexts]
+
+
+def test_how_further_blocks_came_makes_the_rule_and_not_todays_budget():
+    def rows(how, **command):
+        return [replace(r, words="") for r in verdict(beyond_the_plan(how), planned_blocks=6, **command).rows]
+
+    plain, refine = {"until_decided": True}, {"until_decided": False}
+    alike, stein = (rows(lambda _: None, **command) for command in (plain, refine))
+    assert alike != stein
+    assert {row.first for row in alike} == {None}
+    assert {row.first for row in stein} == {6}
+    for how, rule in (
+        (lambda _: "round", alike),
+        (lambda _: "extra", stein),
+        (lambda n: "round" if n < 9 else "extra", stein),
+    ):
+        assert rows(how, **plain) == rows(how, **refine) == rule
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 7), st.floats(0.7, 1.4), st.floats(0.0005, 0.05))
 def test_codes_words_and_figures_never_contradict_each_other(seed, blocks, speed, sd):

@@ -100,3 +100,15 @@ def test_a_cpu_has_no_card_to_watch_and_no_chart_of_a_setting() -> None:
     assert "power_w_mean" not in render.page(pages.notes(cpu))
     assert "`power_w_mean` (no NVML)" in render.page(pages.notes(gpu))
     assert "memory" not in plots.draw_all(cpu)
+
+
+def test_thresholds_are_the_baselines_figures_in_the_evidence() -> None:
+    """The mean over pairs is not the throughput of all requests: who compares both must find one figure."""
+    rows = [
+        comparison(cell, metric, baseline_value=value)
+        for cell in (CHAT, BATCH)
+        for metric, value in (("throughput_tok_s", 240.0), ("p95_e2e_ms", 2636.0))
+    ]
+    page = memo(judged(run(verdict=verdict(rows))))
+    assert "| chat c=16: tokens/sec | 240 |" in page
+    assert "chat c=16: p95 E2E lastingly above 2,636 ms, or tokens/sec below 240." in page

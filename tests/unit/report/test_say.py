@@ -65,7 +65,7 @@ def test_forms_are_those_that_the_records_know() -> None:
     assert forms("gate.use") == {*get_args(GateUse)}
     assert forms("gate.likelihood") == {*get_args(Measure)}
     assert forms("speed.outcome") == {*OUTCOMES}
-    assert forms("speed.mark") == {*MARKS} - {"no_test"}, "no test: as undecided"
+    assert forms("speed.mark") == {*MARKS} - {"no_test"}, "no test: as described"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from quantbench.config import cross_checks, package_source, schema, suites
 from quantbench.config.layers import Layer, naming_files, origin
@@ -131,6 +131,12 @@ class Plan:
     def blocks(self, cell: Cell, on_disk: int = 0) -> int:
         """Blocks of a cell: as configured, and never fewer than are on disk (measured evidence is not dropped)."""
         return max(int(self.config["blocks"]) + int(self.config["extra_blocks"].get(cell.key, 0)), on_disk)
+
+    def beyond(self, cell: Cell, number: int) -> Literal["round", "extra"] | None:
+        """How block `number` of a cell comes that lies beyond `blocks`: see `records.block.BlockContext`."""
+        if number <= int(self.config["blocks"]):
+            return None
+        return "round" if self.budget_s > 0 and number > self.blocks(cell) else "extra"
 
     @property
     def suites(self) -> dict[str, SuiteSettings]:

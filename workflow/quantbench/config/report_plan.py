@@ -26,8 +26,11 @@ def points(plan: Plan, arm: str, results: Results) -> list[Cell]:
     return [*grid, *more]
 
 
-def comparison(plan: Plan) -> Json:
-    """What the verdict depends on beside the blocks."""
+def comparison(plan: Plan, results: Results) -> Json:
+    """What the verdict depends on beside the blocks.
+
+    A run that had rounds is judged by their rule whatever the budget of today's command, which `refine` sets to 0.
+    """
     return {
         "baseline": plan.baseline,
         "gpu_name": plan.gpu_name,
@@ -38,7 +41,7 @@ def comparison(plan: Plan) -> Json:
         "blocks": plan.config["blocks"],
         "most_blocks": plan.config["refine"]["max_blocks"],
         "starts": plan.starts,
-        "until_decided": plan.budget_s > 0,
+        "until_decided": plan.budget_s > 0 or results.file("further").exists(),
         "arms": arms(plan),
         "iso_memory": iso_memory(plan),
     }

@@ -30,7 +30,7 @@ class Pairs:
     b: tuple[BlockContext, ...]
     invalid: tuple[InvalidBlock, ...] = ()
     unpaired: int = 0
-    planned: int | None = None  # `blocks` of the plan; blocks with higher numbers were added later
+    planned: int | None = None  # `blocks` of the plan, where blocks with higher numbers were added for precision
     samples: Mapping[BlockKey, Samples] = field(default_factory=dict)
 
     def __len__(self) -> int:

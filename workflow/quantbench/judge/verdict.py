@@ -94,13 +94,14 @@ def build_verdict(
 
     samples: request values per block for pooled p95s. pair_failures: {variant: failed guards of evaluate_pair}; such a
     variant gets no verdict. target: wanted half-width. planned_blocks, most_blocks: `blocks` and `refine.max_blocks` of
-    the config; blocks beyond `blocks` came later. until_decided: they came by `rounds.next_round`, so that all pairs of
-    a cell count alike; else by the width of the intervals, and the first ones keep their say (`stats.spread`). gpus:
-    how many serve each model (1 where not given); a variant that uses another number than the baseline is compared per
-    GPU too. starts: how often the plan starts each server.
+    the config; blocks beyond `blocks` came later. If all of a cell's came by `rounds.next_round`, its pairs count
+    alike; else by the width of the intervals, and the first ones keep their say (`stats.spread`). until_decided: blocks
+    that do not tell how they came, of older results, came by rounds. gpus: how many serve each model (1 where not
+    given); a variant that uses another number than the baseline is compared per GPU too. starts: how often the plan
+    starts each server.
     """
     cells = arms_of(contexts)
-    first = None if until_decided else planned_blocks
+    first = {cell: _first(arms, planned_blocks, until_decided) for cell, arms in cells.items()}
     aa = control_of(_pairs(cells, baseline, baseline + AA_SUFFIX, first, samples), primary, margin)
     rows: list[Comparison] = []
     differences: list[StartEffect] = []
@@ -190,15 +191,25 @@ def _question(candidate: Candidate) -> tuple[str, str]:
     return candidate.cell.workload, candidate.metric
 
 
+def _first(arms: Arms, planned: int | None, until_decided: bool) -> int | None:
+    """`planned` where the first blocks of a cell keep their say, None where all count alike.
+
+    How its further blocks came decides, and not what the command of today is for.
+    """
+    beyond = [block.beyond for blocks in arms.values() for block in blocks if block.block > (planned or 0)]
+    alike = all(how == "round" or (how is None and until_decided) for how in beyond)
+    return None if alike else planned
+
+
 def _pairs(
     cells: Mapping[Cell, Arms],
     baseline: str,
     variant: str,
-    planned: int | None,
+    first: Mapping[Cell, int | None],
     samples: Mapping[BlockKey, Samples] | None,
 ) -> dict[Cell, Pairs]:
     return {
-        cell: pair_up(arms[baseline], arms[variant], planned, samples)
+        cell: pair_up(arms[baseline], arms[variant], first[cell], samples)
         for cell, arms in cells.items()
         if baseline in arms and variant in arms
     }
@@ -268,6 +279,7 @@ def _comparison(candidate: Candidate, test: Test, names: Mapping[str, Any], most
     """A comparison as it is kept; a refused one carries no figures."""
     code, pairs, measured = decide(candidate, test), candidate.pairs, candidate.measured
     ci, valid = measured.ci, code != "invalid"
+    first = pairs.first(block.block for block in pairs.a)
     row = Comparison(
         **names,
         **candidate.cell.columns,
@@ -292,6 +304,7 @@ def _comparison(candidate: Candidate, test: Test, names: Mapping[str, Any], most
         sd=ci.sd if valid else None,
         df=ci.df if valid else None,
         same_lane=pairs.same_lane,
+        first=None if first == len(pairs) else first,
         blockers=candidate.blockers,
         invalid_blocks=pairs.invalid,
     )

@@ -268,6 +268,8 @@ class BlockContext(InCell, frozen=True, kw_only=True):
 
     failure_words: by reason, what was said of the first request that failed for it. records_sha256: of the file of its
     requests, as hex digits; null in files of older versions.
+    beyond: how a block beyond the plan's `blocks` came, by a round for open answers or by `extra_blocks` (as `refine`
+    adds them); null for one of the plan, and in older results.
     """
 
     retired: ClassVar = ("gpu_name",)
@@ -294,6 +296,7 @@ class BlockContext(InCell, frozen=True, kw_only=True):
     lane: LaneFacts
     measured_with: MeasuredWith | None = None
     records_sha256: str | None = None
+    beyond: Literal["round", "extra"] | None = None
     bottleneck: Bottleneck = Bottleneck()
     guards: tuple[GuardResult, ...] = ()
     valid: bool = True

@@ -62,6 +62,7 @@ class Comparison(InCell, RatioInterval, frozen=True, kw_only=True):
     does not matter; alike: the ratio is shown to lie within it. likely: what an undecided row's own interval suggests
     and the correction does not let stand. blocks_to_decide: further pairs that would decide an undecided row; None
     where none would. left_open: why an undecided row got no further blocks, where there was a budget for them.
+    first: how many pairs of the plan keep their say in the interval, None where all pairs count alike.
     blockers: guards that refuse the comparison as a whole. invalid_blocks: the pairs it had to leave out; reasons has
     these too, as text for readers of the CSV. coarse: of older records only, whose margin followed the A/A control.
     """
@@ -95,6 +96,7 @@ class Comparison(InCell, RatioInterval, frozen=True, kw_only=True):
     sd: float | None = None
     df: float | None = None
     same_lane: bool = True
+    first: int | None = None
     blockers: tuple[str, ...] = ()
     invalid_blocks: tuple[InvalidBlock, ...] = ()
 

@@ -57,8 +57,8 @@ class IsoPlan(Record, frozen=True, kw_only=True):
 class ComparisonPlan(Record, frozen=True, kw_only=True):
     """What the verdict depends on beside the blocks; precision: the wanted half-width, None where none is.
 
-    starts: how often each server is started for its blocks. until_decided: blocks beyond `blocks` come by
-    `judge.rounds`.
+    starts: how often each server is started for its blocks. until_decided: of blocks beyond `blocks`
+    those that do not tell how they came, came by `judge.rounds`.
     """
 
     baseline: str

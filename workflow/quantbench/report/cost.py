@@ -137,11 +137,14 @@ def _workload(run: Run, say: Speech, workload: str) -> Section:
     lines = [say("cost.savings", saving=saving(run, say, workload, variant)) for variant in run.variants]
     if servers := _replicas(run, say, cell):
         lines.append(f"{servers} {say('cost.whole_servers')}" if workload == run.workloads()[0] else servers)
-    return Section(title, (_price_table(run, say, cell), *bullets(lines)))
+    return Section(title, (_price_table(run, say, cell, first=workload == run.workloads()[0]), *bullets(lines)))
 
 
-def _price_table(run: Run, say: Speech, cell: Cell) -> Table:
-    """Throughput and costs of the deciding cell, a row per model; energy where it is known."""
+def _price_table(run: Run, say: Speech, cell: Cell, *, first: bool) -> Table:
+    """Throughput and costs of the deciding cell, a row per model; energy where it is known.
+
+    Under the first it is said why savings are not quotients of its costs.
+    """
     by_model = {model: run.cost_row(model, cell) for model in run.models}
     views = [view for view in VIEWS if any(row and getattr(row, view) is not None for row in by_model.values())]
     figures = {"throughput_tok_s": number, "tokens_per_hour": integer, "cost_per_1m_tokens": number}
@@ -153,7 +156,11 @@ def _price_table(run: Run, say: Speech, cell: Cell) -> Table:
     currency = _stated(run).currency
     columns = ["Model", "Throughput (tok/s)", "Tokens/Hour", f"{currency}/1M Tokens"]
     columns += [VIEWS[view].format(currency=currency) for view in views]
-    return table(columns, rows, notes=[_why_blank(run, say, model, cell) for model in run.models])
+    notes = [_why_blank(run, say, model, cell) for model in run.models]
+    known = [variant for variant in run.variants if (row := run.saving(variant, cell)) and row.saving_pct is not None]
+    if first and known and run.trusted:
+        notes.append(say("cost.not_a_quotient"))
+    return table(columns, rows, notes=notes)
 
 
 def _why_blank(run: Run, say: Speech, model: str, cell: Cell) -> str:

@@ -190,7 +190,7 @@ def evidence_table(run: Run, say: Speech) -> Table:
         for metric in _evidence(run, workload, cell):
             rows = [run.row(variant, cell, metric) for variant in run.variants]
             compared += filter(None, rows)
-            base = next((row.baseline_value for row in rows if row and row.baseline_value is not None), None)
+            base = _baseline_value(run, cell, metric)
             where = f"{workload} {run.place(cell)}" if cell else workload
             unit = "" if METRICS[metric].kind == "throughput" else f" ({METRICS[metric].unit})"
             lines.append([f"{where}: {METRICS[metric].words}{unit}", number(base), *map(_evidence_cell, rows)])
@@ -224,14 +224,29 @@ def _primary(rows: Sequence[Comparison]) -> dict[str, str]:
     return {"primary": primary.metric, "workload": primary.workload} if primary else {}
 
 
+def _baseline_value(run: Run, cell: Cell | None, metric: str) -> float | None:
+    """The baseline's figure in the evidence; None where no comparison has one."""
+    rows = (run.row(variant, cell, metric) for variant in run.variants)
+    return next((row.baseline_value for row in rows if row and row.baseline_value is not None), None)
+
+
+def _tail(run: Run, cell: Cell | None) -> str:
+    """Which E2E is evidence in a cell: the p95, or the p50 where a variant has only that ratio."""
+
+    def known(variant: str, metric: str) -> bool:
+        row = run.row(variant, cell, metric)
+        return row is not None and row.ratio is not None
+
+    lacking = (known(variant, "p50_e2e_ms") and not known(variant, "p95_e2e_ms") for variant in run.variants)
+    return "p50_e2e_ms" if any(lacking) else "p95_e2e_ms"
+
+
 def _evidence(run: Run, workload: str, cell: Cell | None) -> list[str]:
     """Metrics that are evidence in a deciding cell, what decides first."""
     rows = [row for row in run.compared(workload) if row.cell == cell]
-    tails = [row for row in rows if row.metric == "p95_e2e_ms"]
-    tail = "p95_e2e_ms" if tails and all(row.ratio is not None for row in tails) else "p50_e2e_ms"
     changed = {row.metric for row in rows if row.excludes_one}
     deciding = [run.plan.primary.metric] if workload == run.plan.primary.workload else []
-    wanted = [*deciding, SPEED, PER_GPU, *(m for m in WHEN_CHANGED if m in changed), tail]
+    wanted = [*deciding, SPEED, PER_GPU, *(m for m in WHEN_CHANGED if m in changed), _tail(run, cell)]
     known = {row.metric for row in rows if row.baseline_value is not None} | {SPEED, *deciding}
     return list(dict.fromkeys(metric for metric in wanted if metric in known))
 
@@ -303,20 +318,24 @@ def cost_lines(run: Run, say: Speech) -> list[str]:
     return lines
 
 
+def _threshold(run: Run, cell: Cell | None, metric: str) -> float | None:
+    """The baseline's figure as the evidence shows it; where it shows none, as measured in valid blocks."""
+    shown = _baseline_value(run, cell, metric)
+    measured = run.capacity_row(run.baseline, cell)
+    return measured.number(metric) if shown is None and measured and measured.blocks else shown
+
+
 def _rollback(run: Run, say: Speech) -> tuple[Part, ...]:
-    """Live metrics and the measured thresholds at which to go back; from valid blocks only."""
+    """Live metrics and the thresholds at which to go back."""
     lines = []
+    rate = PER_GPU if len({run.plan.arm(model).gpus for model in run.models}) > 1 else SPEED
     for workload in run.workloads():
         cell = run.deciding_cell(workload)
-        base = run.capacity_row(run.baseline, cell)
-        if base is None or not base.blocks:
-            continue
-        tail = next((m for m in ("p95_e2e_ms", "p50_e2e_ms") if base.number(m) is not None), None)
+        limits = {metric: _threshold(run, cell, metric) for metric in (_tail(run, cell), "p50_e2e_ms")}
+        tail = next((metric for metric, limit in limits.items() if limit is not None), None)
         if tail:
-            several = len({run.plan.arm(model).gpus for model in run.models}) > 1
-            rate = PER_GPU if several else SPEED
-            values = {"limit": base.number(tail), "least": base.number(rate), "rate": rate}
-            lines.append(say("decision.rollback", workload=workload, cell=cell, metric=tail, **values))
+            values = {"metric": tail, "limit": limits[tail], "rate": rate, "least": _threshold(run, cell, rate)}
+            lines.append(say("decision.rollback", workload=workload, cell=cell, **values))
     served = any(use.action in ("use", "check") for use in uses(run))
     back = say("decision.rollback_to", form="served" if served else "kept", model=run.baseline)
     return (text(back), *bullets([*lines, say("decision.rollback_answers")]))

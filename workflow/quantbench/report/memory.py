@@ -91,7 +91,10 @@ def _about(run: Run, say: Speech, variant: str) -> str:
     picked = say("memory.picked", form="seen" if how else "unseen", variant=variant, source=record.source, how=how,
                  kernel=seen.kernel, bits=seen.bits_per_weight, bits_of=seen.bits_source)  # fmt: skip
     changes = list(_changes(run.memory_of(variant), say))
-    return " ".join([picked, *([say("memory.changes", baseline=run.baseline, changes=changes)] if changes else [])])
+    # Where vLLM computes with another scheme than the checkpoint is named for, pages have both.
+    runs_as = [words for words in seen.evidence if f"what runs is {seen.label}:" in words]
+    saved = [say("memory.changes", baseline=run.baseline, changes=changes)] if changes else []
+    return " ".join([picked, *runs_as, *saved])
 
 
 def _changes(row: MemoryRow, say: Speech) -> Iterator[str]:

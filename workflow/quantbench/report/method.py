@@ -131,7 +131,8 @@ def _further(run: Run, say: Speech) -> Iterator[str]:
     """What the budget for open answers did."""
     if (further := run.measurement.further) is None:
         return
-    cells = [say("method.further_cell", n=n, cell=cell) for cell, n in further.blocks.items()]
+    places = [(cell.split("/")[0], cell, n) for cell, n in further.blocks.items()]
+    cells = [say("method.further_cell", n=n, workload=workload, cell=cell) for workload, cell, n in places]
     counts = {"decided": further.decided, "answers": further.answers, "budget": further.budget_s}
     yield say("method.further", form="done" if cells else "none", cells=cells, spent=further.spent_s, **counts)
 

@@ -139,7 +139,7 @@ SHOWN: Final[Mapping[str, Callable[[Any], str]]] = {
     "metric": lambda name: METRICS[name].words if name in METRICS else name,
     "metrics": lambda names: wording.listing(METRICS[name].words if name in METRICS else name for name in names),
     "Metrics": lambda names: wording.capitalized(wording.listing(METRICS[name].words for name in names)),
-    "p": lambda p: "< 0.001" if p < 0.001 else f"= {p:.3f}",
+    "p": wording.p_value,
     ",": ", ".join,
     "words": lambda text: str(text).replace("_", " "),
 }

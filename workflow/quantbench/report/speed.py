@@ -22,7 +22,7 @@ from quantbench.wording import BLANK, change, integer, listing, number, ratio, r
 
 TITLES: Final[dict[Style, str]] = {"interactive": "Chat Capacity", "batch": "Batch Capacity"}
 MARKS: Final = {
-    "better": "▲", "worse": "▼", "equivalent": "≈", "undecided": "?", "described": "", "no_test": "?", "invalid": BLANK
+    "better": "▲", "worse": "▼", "equivalent": "≈", "undecided": "?", "described": "", "no_test": "", "invalid": BLANK
 }  # fmt: skip
 OUTCOMES: Final = ("better", "worse", "equivalent", "gain", "loss", "undecided", "described", "no_test", "invalid")
 """What may have happened to a metric, in the order in which it is said."""
@@ -173,6 +173,10 @@ def _footnote(run: Run, say: Speech, rows: Sequence[Comparison]) -> str:
         counts = {"low": min(pairs) if min(pairs) < max(pairs) else None, "high": max(pairs)}
         primary = next((row.metric for row in rows if row.primary), None)
         notes = [say("speed.legend", **counts, legend=legend(say, rows), primary=primary)]
+        for n, some in grouped([row for row in rows if row.first], lambda row: row.first).items():
+            notes.append(sentence(say("speed.first", n=n, where=_where(run, some, rows))))
+        if rows[0].workload == run.workloads()[0]:
+            notes.append(say("speed.not_a_quotient"))
     reasons: dict[str, list[Comparison]] = {}
     for row in rows:
         for words in why(say, row):

@@ -9,8 +9,10 @@ from quantbench.judge.drift import DRIFT_ALPHA, DRIFT_PCT, drift_of
 from quantbench.judge.guards.base import Missing, PairFacts, Seen, guard, metric
 from quantbench.judge.pairing import pair_up
 from quantbench.records.block import BlockContext
+from quantbench.records.cell import Cell
 from quantbench.records.plan import Factor
 from quantbench.records.server import Ready
+from quantbench.wording import change, p_value
 
 
 @guard("pair", "fail", title="Weights differ",
@@ -240,7 +242,7 @@ def drift(facts: PairFacts, *, limit_pct: float = DRIFT_PCT, alpha: float = DRIF
     cells = facts.cells().items()
     rows = [(cell, drift_of(cell, a, limit_pct=limit_pct, alpha=alpha)) for cell, (a, _) in cells]
     trends = [
-        (row.flagged, abs(row.percent), f"{cell.key}: {row.percent:+.1f} % over the session (p = {row.p_value:.3f})")
+        (row.flagged, abs(row.percent), _trend(cell, row.percent, row.p_value))
         for cell, row in rows
         if row and row.flagged is not None and row.percent is not None
     ]
@@ -248,6 +250,11 @@ def drift(facts: PairFacts, *, limit_pct: float = DRIFT_PCT, alpha: float = DRIF
         raise Missing("no cell has 5 valid blocks of the baseline, so no trend can be tested")
     flagged, _, text = max(trends)
     return Seen(flagged, text)
+
+
+def _trend(cell: Cell, percent: float, p: float | None) -> str:
+    sure = "" if p is None else f" (p {p_value(p)})"
+    return f"{cell.key}: {change(1 + percent / 100)} over the session{sure}"
 
 
 @guard("pair", "warn", title="GPU clocks differ",
