@@ -95,7 +95,7 @@ OTHERS = [
     (LINE.encode("utf-16"), "jsonl is not UTF-8 text, but UTF-16"),
     (LINE.encode("utf-16-le"), "jsonl is not UTF-8 text, but UTF-16 or UTF-32"),
     (LINE.encode("latin-1"), "jsonl is not UTF-8 text: line 1 has a byte 0xf6"),
-    (gzip.compress(LINE.encode()), "jsonl is not UTF-8 text, but compressed by gzip"),
+    (gzip.compress(LINE.encode(), mtime=0), "jsonl is not UTF-8 text, but compressed by gzip"),
     (json.dumps([json.loads(LINE)]).encode(), "jsonl holds one JSON array"),
     (json.dumps([json.loads(LINE)], indent=1).encode(), "jsonl holds one JSON array"),
     (json.dumps(SHARED).encode(), "jsonl holds conversations of ShareGPT"),
