@@ -81,7 +81,7 @@ def test_a_prompt_that_the_baseline_loses_too_is_said_to_be_one_and_condemns_not
     item = score.compare("fact", (answer, [passes]), (but(answer, output="no", token_ids=(2,)), [fails]))
     floor = Floor(measured=True, answers=1, identical=0, identical_share=0.0, lost=("p1",))
     found = judged(run(quality={"awq": score.score([item], floor, baseline="bf16", variant="awq")}))
-    assert "AWQ 4-bit: 1 of 1 item lost; see" in memo(found)
+    assert "AWQ 4-bit: 1 of 1 item lost (" in memo(found)
     assert {choice.quality for use in found.decision.uses for choice in use.choices} == {"not shown"}
     assert "The baseline lost it, too, when asked again" in render.page(pages.answers(found))
 
