@@ -18,10 +18,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from quantbench.files import sha256
 from quantbench.observe import checkpoint
 from quantbench.quality import code_check, prompt_set
 from quantbench.quality.checks import run_checks
-from quantbench.quality.made_models import sha256
 from quantbench.quality.score import passed
 from source import ROOT, VLLM_PYTHON, needs_vllm
 

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 from msgspec.structs import replace
@@ -30,6 +30,7 @@ from quantbench.engines.protocol import Engine
 from quantbench.observe.host import HostMeter, runs_here
 from quantbench.observe.telemetry import Sampler
 from quantbench.records.block import (
+    Beyond,
     BlockContext,
     BlockKnobs,
     Hardware,
@@ -68,7 +69,7 @@ class BlockSpec:
     prompts: Path
     wanted: MeasuredWith | None = None
     start: Start = FIRST
-    beyond: Literal["round", "extra"] | None = None
+    beyond: Beyond | None = None
 
     @property
     def seed(self) -> str:

@@ -7,6 +7,7 @@ folder (0700), and logs of servers (0600, `private`), as nobody knows what a ser
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -83,6 +84,12 @@ def read_json(path: Path | str, *keys: str) -> Any:
     if lacking:
         raise damaged(path, f"without {', '.join(lacking)}")
     return value
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def damaged(path: Path | str, how: str) -> QuantbenchError:

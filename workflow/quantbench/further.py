@@ -102,10 +102,13 @@ class Rounds:
             reference = (arm, cell.workload, cell.concurrency, cell.max_tokens, number)
             queues.setdefault(self._lanes[arm], []).append(reference)
 
+        def left(lane: str) -> list[Reference]:
+            measured = ask_lane.journal(lane)[ask_lane.MEASURED]
+            return [block for block in queues[lane] if block not in measured]
+
         def on_lane(lane: str) -> bool:
-            # Again for what was handed to a process that has ended.
-            while left := [block for block in queues[lane] if block not in ask_lane.journal(lane)[ask_lane.MEASURED]]:
-                if ask_lane.ask(lane, {"blocks": left, "next": None, "progress": said}):
+            while blocks := left(lane):  # again for what was handed to a process that has ended
+                if ask_lane.ask(lane, {"blocks": blocks, "next": None, "progress": said}):
                     return False
             return True
 

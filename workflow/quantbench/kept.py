@@ -27,13 +27,14 @@ from quantbench.config import model_plan, report_plan, settings
 from quantbench.config.configuration import Plan
 from quantbench.config.expected import Expected
 from quantbench.errors import QuantbenchError
+from quantbench.files import sha256
 from quantbench.judge import provenance
 from quantbench.quality import made_models, suites
 from quantbench.quality.prompt_set import Prompt
 from quantbench.records.base import OpenRecord, Record, convert, read
 from quantbench.records.block import KeptBlock, MeasuredTuple, ServedWith
 from quantbench.records.cell import Cell, served_model
-from quantbench.records.layout import Results
+from quantbench.records.layout import Results, is_place_of
 from quantbench.records.quality import AnsweredWith
 from quantbench.records.server import ServerSpec
 from quantbench.records.suite import CollectedWith, items_file
@@ -102,7 +103,7 @@ def expected(plan: Plan, root: Path = Path()) -> Expected:
     """What the plan wants, with the files and the version of vLLM that are here now."""
     servers = {name: _served_with(plan, name, root) for name in plan.models}
     texts = {name: root / workload["prompts"] for name, workload in plan.config["workloads"].items()}
-    return Expected(plan, servers, {name: made_models.sha256(path) for name, path in texts.items()})
+    return Expected(plan, servers, {name: sha256(path) for name, path in texts.items()})
 
 
 def _served_with(plan: Plan, name: str, root: Path) -> ServedWith:
@@ -381,7 +382,7 @@ def answered_with(plan: Plan, model: str, server: ServedWith, root: Path = Path(
     quality = plan.config["quality"]
     return AnsweredWith(
         server=server,
-        prompts=made_models.sha256(root / quality["prompts"]),
+        prompts=sha256(root / quality["prompts"]),
         concurrency=quality["concurrency"],
         floor=tuple(model_plan.floor(plan, model)),
         thinking=quality["thinking"],
@@ -443,11 +444,9 @@ def _copied(kept: Any, path: Path) -> str:
     """What a record is a copy of that lies, or lay, under another block's name; "" where it is its own."""
     if not isinstance(kept, KeptBlock):
         return ""
-    cell, (arm, workload, point) = Cell.of_row(kept.as_dict()), path.parts[-4:-1]
-    own = f"{kept.model}/{cell.key}/b{kept.block}"
-    return (
-        "" if own == f"{arm}/{workload}/{point}/{path.stem}" else f"a copy of b{kept.block} of {kept.model}, {cell.key}"
-    )
+    cell = Cell.of_row(kept.as_dict())
+    own = is_place_of(path, kept.model, cell, kept.block)
+    return "" if own else f"a copy of b{kept.block} of {kept.model}, {cell.key}"
 
 
 def _read(rule: str, path: Path) -> Any:

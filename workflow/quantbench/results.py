@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -18,7 +17,7 @@ from quantbench.client import tables_io
 from quantbench.client.metrics import figure
 from quantbench.config.expected import Expected
 from quantbench.errors import QuantbenchError
-from quantbench.files import damaged, write_text
+from quantbench.files import damaged, sha256, write_text
 from quantbench.judge import guards, iso_memory
 from quantbench.judge.pairing import BlockKey, Samples
 from quantbench.judge.two_runs import RunFacts
@@ -29,7 +28,7 @@ from quantbench.records.cell import served_model
 from quantbench.records.comparison import Verdict
 from quantbench.records.cost import Cost
 from quantbench.records.decision import Decision
-from quantbench.records.layout import Folder
+from quantbench.records.layout import Folder, is_place_of
 from quantbench.records.measurement import Check, Measurement
 from quantbench.records.metric import METRICS, e2e_ms, ttft_ms
 from quantbench.records.plan import BASELINE, VARIANT, ArmPlan, ComparisonPlan, ReportPlan
@@ -96,15 +95,14 @@ def read_block(path: PathLike) -> BlockContext:
 def _read_in_place(path: PathLike) -> BlockContext:
     """The same. QuantbenchError for a copy under the name of another block: it would count twice."""
     block, own = read_block(path), Path(path)
-    name = f"{block.arm}/{block.cell.key}/b{block.block}"
-    if "/".join((*own.parts[-4:-1], own.stem)) != name:
+    if not is_place_of(own, block.arm, block.cell, block.block):
         raise damaged(path, f"it is b{block.block} of {block.arm}, {block.cell.key}")
     return block
 
 
 def requests_of(block: BlockContext, path: PathLike) -> list[RequestRecord]:
     """The requests of a block. QuantbenchError for a file that is damaged, or of another block: figures rest on it."""
-    if block.records_sha256 and hashlib.sha256(Path(path).read_bytes()).hexdigest() != block.records_sha256:
+    if block.records_sha256 and sha256(Path(path)) != block.records_sha256:
         raise damaged(path, f"it is not the file that was written with {Path(path).stem}.json beside it")
     records = tables_io.read_records(path)
     pool = Pool([Measured(records)])

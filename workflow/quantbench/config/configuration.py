@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from quantbench.config import cross_checks, package_source, schema, suites
 from quantbench.config.layers import Layer, naming_files, origin
 from quantbench.config.secret_words import in_config
 from quantbench.errors import QuantbenchError
+from quantbench.records.block import Beyond
 from quantbench.records.cell import AA_SUFFIX, Cell, served_model
 from quantbench.records.plan import start_of
 from quantbench.records.server import IsoFit, Unfit
@@ -132,7 +133,7 @@ class Plan:
         """Blocks of a cell: as configured, and never fewer than are on disk (measured evidence is not dropped)."""
         return max(int(self.config["blocks"]) + int(self.config["extra_blocks"].get(cell.key, 0)), on_disk)
 
-    def beyond(self, cell: Cell, number: int) -> Literal["round", "extra"] | None:
+    def beyond(self, cell: Cell, number: int) -> Beyond | None:
         """How block `number` of a cell comes that lies beyond `blocks`: see `records.block.BlockContext`."""
         if number <= int(self.config["blocks"]):
             return None

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from quantbench.config import package_source
 from quantbench.config.package_source import PackageSource
 from quantbench.errors import QuantbenchError
+from quantbench.files import sha256
 from quantbench.observe import gguf
-from quantbench.quality.made_models import sha256
 from quantbench.records.server import Unpacked
 
 _BROKEN: Final = re.compile(r"connection broken by '(.*)': /")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from msgspec.structs import replace
 from quantbench.config import model_plan
 from quantbench.config.configuration import Plan
 from quantbench.errors import QuantbenchError
+from quantbench.files import sha256
 from quantbench.observe import checkpoint, programs
 from quantbench.records.base import convert, line, parse, read, write
 from quantbench.records.server import Provenance, ServerSpec
@@ -173,12 +173,6 @@ def require_quantized(folder: Path | str) -> None:
     """The folder must say in config.json how it is quantized; an unquantized copy would be compared with itself."""
     if not checkpoint.config(folder).get("quantization_config"):
         raise QuantbenchError(f"{folder}: config.json has no quantization_config, so nothing was quantized")
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _run(command: Sequence[str], log: Path, model: str, remedy: str = "") -> None:

@@ -263,6 +263,10 @@ class Percentile(Record, frozen=True):
     reason: str | None = None
 
 
+Beyond = Literal["round", "extra"]
+"""How a block beyond those of the plan came: by a round for open answers, or by `extra_blocks`."""
+
+
 class BlockContext(InCell, frozen=True, kw_only=True):
     """All that is known of one block beside its requests. The last four are judged anew whenever it is read.
 
@@ -296,7 +300,7 @@ class BlockContext(InCell, frozen=True, kw_only=True):
     lane: LaneFacts
     measured_with: MeasuredWith | None = None
     records_sha256: str | None = None
-    beyond: Literal["round", "extra"] | None = None
+    beyond: Beyond | None = None
     bottleneck: Bottleneck = Bottleneck()
     guards: tuple[GuardResult, ...] = ()
     valid: bool = True

@@ -57,6 +57,11 @@ TUPLE_LOG: Final = f"logs/{{gpu}}/measure_tuple/{{arm}}/{{workload}}/{POINT}.log
 """What the job of a tuple, and the process that measures for it, have to say; below the working folder."""
 
 
+def is_place_of(path: Path, arm: str, cell: Cell, number: int) -> bool:
+    """Whether a file of a block lies where just this block belongs."""
+    return "/".join((*path.parts[-4:-1], path.stem)) == f"{arm}/{cell.key}/b{number}"
+
+
 @dataclass(frozen=True)
 class Results:
     """The result files of one profile. `below` is the folder that holds `results/`, for those who look at the disk."""
